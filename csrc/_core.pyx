@@ -1,0 +1,957 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, freethreading_compatible=True
+"""The compiled backend: the passes and the mini-batch loop of pynn/reference.py, without the GIL.
+
+Names and order are those of the reference, to be read beside it. Shapes: a chunk is up to
+``Plan.rows`` rows of a batch; layer k maps n_in to n_out units. Each leading dimension is padded
+(``ld`` for what is n_out wide, ``ld_in`` for what is n_in wide).
+    h        (rows, ld_in)    what goes into a layer; the first is the gathered x
+    w, b     (n_in, ld), (ld,)
+    wt       (n_out, ld_in)   the transpose of w, for dz · wᵀ
+    z        (rows, ld)       = h · w + b, then f(z): the next layer's h
+    dz       (rows, ld)       ∂loss/∂z
+Narrow layers, of fewer outputs than a vector has lanes, keep wt alone, in the place of w.
+
+One step on a team of threads: each takes its own rows of the batch through ``passes``; barrier;
+each takes its own rows of every weight matrix, sums their gradient over the whole batch and updates
+them; barrier. No sum is ever split among threads, so their number does not show in the bits.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBUF_SIMPLE,
+    PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport pow, sqrt
+from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+import os
+
+import numpy as np
+
+
+cdef extern from "kernels.h" namespace "pynn" nogil:
+    cdef enum:
+        F32, F64
+        SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
+        IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX
+        CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR
+        RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
+        FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD
+
+    cdef struct Step:
+        double rate, l2, decay, beta1, beta2, epsilon
+
+    cdef struct Targets:
+        const int32_t* labels
+        const void* values
+        Py_ssize_t ld
+
+    cdef struct Dropout:
+        uint64_t seed
+        uint32_t epoch, stream, first_row, threshold
+        double scale
+
+    cdef struct Kernels:
+        const char* isa
+        int width, rows, itemsize
+        void (*matmul)(const void*, Py_ssize_t, int, const void*, Py_ssize_t, void*, Py_ssize_t,
+                       Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
+                       const Step*) noexcept nogil
+        void (*matmul_narrow)(const void*, Py_ssize_t, const void*, Py_ssize_t, void*, Py_ssize_t,
+                              Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
+        void (*transpose)(const void*, Py_ssize_t, void*, Py_ssize_t, Py_ssize_t,
+                          Py_ssize_t) noexcept nogil
+        void (*column_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
+                           int) noexcept nogil
+        void (*gather)(int, const char*, Py_ssize_t, Py_ssize_t, const uint32_t*, Py_ssize_t,
+                       Py_ssize_t, void*, Py_ssize_t) noexcept nogil
+        void (*activate)(int, void*, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*times_slope)(int, void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*multiply)(void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
+        void (*dropout)(void*, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Dropout*,
+                        Py_ssize_t) noexcept nogil
+        void (*loss)(int, int, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Targets*,
+                     Py_ssize_t, int, double, double*, double*) noexcept nogil
+        void (*update)(int, const Step*, void*, const void*, void*, void*,
+                       Py_ssize_t) noexcept nogil
+        void (*philox)(uint64_t, uint32_t, uint32_t, uint32_t, Py_ssize_t,
+                       uint32_t*) noexcept nogil
+
+    int isa_count()
+    const char* isa_name(int)
+    bint isa_usable(int)
+    const Kernels* kernels(int, int)
+
+
+cdef extern from "team.h" namespace "pynn" nogil:
+    cdef cppclass Team:
+        @staticmethod
+        Team* acquire(int) except +
+        @staticmethod
+        void release(Team*)
+        int size()
+        void run(void (*)(void*, int) noexcept nogil, void*)
+        void barrier()
+    int usable_processors()
+    double seconds()
+
+
+# --- The instruction set --------------------------------------------------------------------------
+
+cdef list _isas = [isa_name(i).decode() for i in range(isa_count())]
+cdef int _isa = 0
+
+
+def use_isa(name):
+    """Use the instruction set ``name`` from now on, or the highest for None; return the last one."""
+    global _isa
+    usable = [isa for i, isa in enumerate(_isas) if isa_usable(i)]
+    if name is None:
+        name = usable[len(usable) - 1]
+    if name not in usable:
+        raise ValueError(f"PYNN_ISA: found {name!r}, expected one of {', '.join(usable)}")
+    before = _isas[_isa]
+    _isa = _isas.index(name)
+    return before
+
+
+use_isa(os.environ.get("PYNN_ISA") or None)
+
+
+def info():
+    """Return the instruction set in use, those compiled in and usable, and the processors."""
+    return {
+        "isa": _isas[_isa],
+        "isas": [isa for i, isa in enumerate(_isas) if isa_usable(i)],
+        "compiled": list(_isas),
+        "threads": usable_processors(),
+    }
+
+
+cdef bint _poison = False
+
+
+def poison(bint on):
+    """Fill new scratch memory with NaN instead of zeros, to show reads of what was never written."""
+    global _poison
+    before = _poison
+    _poison = on
+    return bool(before)
+
+
+# --- The plan: sizes and one arena for all that a run needs ---------------------------------------
+
+cdef enum:
+    MAX_LAYERS = 64
+    # A batch of more rows goes through in equal chunks that add into the gradient.
+    MAX_ROWS = 512
+    # Bytes of gradient that a thread computes before it updates those weights: what stays in L2
+    # beside the weights and the state of the optimizer.
+    BLOCK_BYTES = 128 * 1024
+    ALIGNMENT = 64
+
+cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
+cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
+
+cdef struct Layer:
+    Py_ssize_t n_in, n_out, ld_in, ld, block
+    int activation
+    bint narrow, keep_slope
+    double dropout
+    char *w
+    char *wt
+    char *b
+    char *dw
+    char *db
+    char *sw[2]
+    char *sb[2]
+    char *h
+    char *z
+    char *slope
+    char *dz
+
+cdef struct Plan:
+    const Kernels* k
+    Team* team
+    int n_layers, loss, output, threads, slots, rule
+    bint gradients, training
+    Py_ssize_t rows        # of a chunk, at most
+    Layer layer[MAX_LAYERS]
+    # The arena, and what is carved from it beside the layers.
+    char* arena
+    void* allocation
+    int32_t* labels
+    char* targets
+    Py_ssize_t ld_targets
+    double* row_loss
+    double* row_right
+    char* blocks           # a gradient block for each thread
+    size_t block_bytes
+    # The data set.
+    const char* x
+    Py_ssize_t n, x_row, x_col
+    int source
+    const int32_t* y_labels
+    const char* y_values
+    uint32_t* order        # null: rows as they stand
+    # Settings and position of a run.
+    Step settings
+    Step step_w
+    Step step_b
+    double weight_decay, l2
+    uint64_t seed
+    uint32_t epoch
+    const double* rates
+    Py_ssize_t batch_size, first, steps, step, row, updates
+    double loss_sum, right_sum, until
+    Py_ssize_t check_every, chunks_done
+    bint stop
+    char* out              # forward: (n, n_out), not padded
+    char* flat             # pack and unpack
+
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
+    return (n + to - 1) // to * to
+
+
+cdef Py_ssize_t padded(const Kernels* k, Py_ssize_t n) noexcept nogil:
+    """Whole vectors, and off multiples of 1 KiB, where the rows of a panel would share cache sets."""
+    cdef Py_ssize_t ld = round_up(n, k.width)
+    if ld * k.itemsize % 1024 == 0:
+        ld += k.width
+    return ld
+
+
+cdef char* carve(char* base, size_t* used, size_t size) noexcept nogil:
+    cdef size_t at = used[0]
+    used[0] += round_up(size, ALIGNMENT)
+    if base == NULL:
+        return NULL
+    return base + at
+
+
+cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
+    """Carve the arena at ``base``; with NULL, tell its size. One function, so that they agree."""
+    cdef size_t used = 0, item = p.k.itemsize, largest = 0
+    cdef Py_ssize_t w_size
+    cdef Layer* l
+    cdef int i, s
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
+        l.w = carve(base, &used, w_size)
+        l.b = carve(base, &used, l.ld * item)
+        l.wt = NULL
+        if i > 0 and p.gradients and not l.narrow:
+            l.wt = carve(base, &used, l.n_out * l.ld_in * item)
+        for s in range(p.slots):
+            l.sw[s] = carve(base, &used, w_size)
+            l.sb[s] = carve(base, &used, l.ld * item)
+        l.dw = NULL
+        l.db = NULL
+        if p.gradients:
+            l.db = carve(base, &used, l.ld * item)
+            if l.narrow or p.batch_size > p.rows or not p.training:
+                l.dw = carve(base, &used, w_size)
+            elif <size_t>(l.block * l.ld) * item > largest:
+                largest = <size_t>(l.block * l.ld) * item
+        l.h = carve(base, &used, p.rows * l.ld_in * item) if i == 0 else p.layer[i - 1].z
+        l.z = carve(base, &used, p.rows * l.ld * item)
+        l.dz = NULL
+        l.slope = NULL
+        if p.gradients:
+            if i < p.n_layers - 1:
+                l.dz = carve(base, &used, p.rows * l.ld * item)
+            else:
+                l.dz = l.z
+            if l.keep_slope:
+                l.slope = carve(base, &used, p.rows * l.ld * item)
+    p.labels = <int32_t*>carve(base, &used, p.rows * sizeof(int32_t))
+    p.targets = NULL
+    if p.y_values != NULL:
+        p.targets = carve(base, &used, p.rows * p.ld_targets * item)
+    p.row_loss = <double*>carve(base, &used, p.rows * sizeof(double))
+    p.row_right = <double*>carve(base, &used, p.rows * sizeof(double))
+    p.block_bytes = round_up(largest, ALIGNMENT)
+    p.blocks = carve(base, &used, p.threads * p.block_bytes)
+    p.order = NULL
+    if p.training:
+        p.order = <uint32_t*>carve(base, &used, round_up(p.n, 64) * sizeof(uint32_t))
+    return used
+
+
+cdef Py_ssize_t common_multiple(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    cdef Py_ssize_t m = a
+    while m % b:
+        m += a
+    return m
+
+
+cdef Py_ssize_t block_rows(const Kernels* k, Py_ssize_t ld) noexcept nogil:
+    """Rows of weights in a block: whole vectors for the transpose and, if they fit, whole tiles."""
+    cdef Py_ssize_t fit = BLOCK_BYTES // (ld * k.itemsize)
+    cdef Py_ssize_t tiles = common_multiple(k.rows, k.width)
+    if fit >= tiles:
+        return fit // tiles * tiles
+    return max(fit // k.width, 2) * k.width
+
+
+# --- Sharing out work -----------------------------------------------------------------------------
+
+cdef inline void share(Py_ssize_t n, Py_ssize_t unit, int thread, int threads,
+                       Py_ssize_t* start, Py_ssize_t* stop) noexcept nogil:
+    """The part of n that is this thread's, in whole units."""
+    cdef Py_ssize_t units = (n + unit - 1) // unit
+    start[0] = min(n, units * thread // threads * unit)
+    stop[0] = min(n, units * (thread + 1) // threads * unit)
+
+
+# --- Parameters in and out ------------------------------------------------------------------------
+
+cdef void copy_turned(char* to, Py_ssize_t to_row, Py_ssize_t to_col, const char* source,
+                      Py_ssize_t row, Py_ssize_t col, Py_ssize_t m, Py_ssize_t n,
+                      int item) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(m):
+        for j in range(n):
+            memcpy(to + i * to_row + j * to_col, source + i * row + j * col, item)
+
+
+cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
+                     int thread) noexcept nogil:
+    """Copy this thread's share of a layer between the flat vector and padded storage."""
+    cdef Py_ssize_t i, start, stop, item = p.k.itemsize, ld
+    cdef char* flat_b = flat + l.n_in * l.n_out * item
+    if l.narrow:
+        ld = l.ld_in
+        if thread == 0:
+            if pack:
+                copy_turned(w, item, ld * item, flat, l.n_out * item, item, l.n_in, l.n_out, item)
+                for i in range(l.n_out):
+                    memset(w + (i * ld + l.n_in) * item, 0, (ld - l.n_in) * item)
+            else:
+                copy_turned(flat, l.n_out * item, item, w, item, ld * item, l.n_in, l.n_out, item)
+    else:
+        ld = l.ld
+        share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
+        for i in range(start, stop):
+            if pack:
+                memcpy(w + i * ld * item, flat + i * l.n_out * item, l.n_out * item)
+                memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
+            else:
+                memcpy(flat + i * l.n_out * item, w + i * ld * item, l.n_out * item)
+    if thread == 0:
+        if pack:
+            memcpy(b, flat_b, l.n_out * item)
+            memset(b + l.n_out * item, 0, (l.ld - l.n_out) * item)
+        else:
+            memcpy(flat_b, b, l.n_out * item)
+
+
+cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    cdef Py_ssize_t item = p.k.itemsize
+    if l.wt != NULL:
+        p.k.transpose(l.w + start * l.ld * item, l.ld, l.wt + start * item, l.ld_in, stop - start,
+                      l.n_out)
+
+
+cdef void pack_parameters(void* context, int thread) noexcept nogil:
+    cdef Plan* p = <Plan*>context
+    cdef char* flat = p.flat
+    cdef Py_ssize_t start, stop
+    cdef Layer* l
+    cdef int i
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        move_layer(p, l, l.w, l.b, flat, True, thread)
+        share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
+        if start < stop:
+            refresh_transpose(p, l, start, stop)
+        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+
+
+cdef void move_flat(Plan* p, int slot, char* flat, bint pack) noexcept nogil:
+    """Copy parameters (slot -1) or a state of the optimizer on the calling thread alone."""
+    cdef Layer* l
+    cdef int i, threads = p.threads
+    p.threads = 1
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        if slot < 0:
+            move_layer(p, l, l.w, l.b, flat, pack, 0)
+        else:
+            move_layer(p, l, l.sw[slot], l.sb[slot], flat, pack, 0)
+        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+    p.threads = threads
+
+
+cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
+    cdef Layer* l
+    cdef int i
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        move_layer(p, l, l.dw, l.db, flat, False, 0)
+        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+
+
+# --- The passes -----------------------------------------------------------------------------------
+
+cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """Gather rows start … start + m of the chunk that begins at ``row`` of the order."""
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t item = p.k.itemsize, i, at = row + start
+    cdef const char* x = p.x
+    cdef const uint32_t* order = NULL
+    if p.order != NULL:
+        order = p.order + at
+    else:
+        x += at * p.x_row
+    p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
+               l.ld_in)
+    if p.y_labels != NULL:
+        for i in range(m):
+            p.labels[start + i] = p.y_labels[<Py_ssize_t>order[i] if order != NULL else at + i]
+    elif p.y_values != NULL:
+        l = &p.layer[p.n_layers - 1]
+        p.k.gather(SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64,
+                   p.y_values + (0 if order != NULL else at * l.n_out * item), l.n_out * item, item,
+                   order, m, l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets)
+
+
+cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row) noexcept nogil:
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize
+    cdef Layer* l
+    cdef Dropout drop
+    cdef char *z
+    cdef char *slope
+    cdef int i
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        z = l.z + start * l.ld * item
+        if l.narrow:
+            k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
+                            l.n_out, l.n_in, l.b)
+        else:
+            k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld, z, l.ld, m, l.n_out,
+                     l.n_in, FINISH_BIAS, l.b, NULL)
+        if i < p.n_layers - 1:
+            slope = NULL
+            if l.slope != NULL:
+                slope = l.slope + start * l.ld * item
+            k.activate(l.activation, z, slope, l.ld, m, l.n_out)
+            if p.training and l.dropout > 0:
+                drop.seed = p.seed
+                drop.epoch = p.epoch
+                drop.stream = 1 + i
+                drop.first_row = <uint32_t>(row + start)
+                drop.threshold = <uint32_t>min(round_half_even(l.dropout * 4294967296.0),
+                                               4294967295.0)
+                drop.scale = 1.0 / (1.0 - l.dropout)
+                k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+
+
+cdef inline double round_half_even(double x) noexcept nogil:
+    # Python's round(), which the reference uses; x is below 2**32, so this is exact.
+    return (x + 6755399441055744.0) - 6755399441055744.0
+
+
+cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """From the last dz down to the first: dz ← (dz · wᵀ) · f'(z)."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize
+    cdef Layer* l
+    cdef Layer* below
+    cdef char *dz
+    cdef int i
+    for i in range(p.n_layers - 1, 0, -1):
+        l = &p.layer[i]
+        below = &p.layer[i - 1]
+        dz = below.dz + start * below.ld * item
+        k.matmul(l.dz + start * l.ld * item, l.ld, 0, l.w if l.narrow else l.wt, l.ld_in, dz,
+                 below.ld, m, l.n_in, l.n_out, FINISH_STORE, NULL, NULL)
+        if below.slope != NULL:
+            k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
+        else:
+            k.times_slope(below.activation, dz, l.h + start * l.ld_in * item, below.ld, m)
+
+
+cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
+                                   double scale) noexcept nogil:
+    cdef Layer* l = &p.layer[p.n_layers - 1]
+    cdef Targets t
+    t.labels = p.labels if p.y_labels != NULL else NULL
+    t.values = p.targets
+    t.ld = p.ld_targets
+    p.k.loss(p.loss, p.output, l.z + start * l.ld * p.k.itemsize, l.ld, m, l.n_out, &t, start,
+             p.gradients, scale, p.row_loss + start, p.row_right + start)
+
+
+# --- Gradient and update of this thread's share of a layer ----------------------------------------
+
+cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
+                       int thread) noexcept nogil:
+    """Sum the gradient over the m rows of the chunk; with the last chunk of a batch, update."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, start, stop, i, j, rows, at
+    cdef int finish = FINISH_STORE if first else FINISH_ADD
+    cdef bint fused = p.training and first and last and p.rule == RULE_SGD
+    cdef char *g
+    if l.narrow:
+        share(l.n_in, k.width, thread, p.threads, &start, &stop)
+        if start < stop:
+            if fused:
+                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, l.w + start * item, l.ld_in,
+                         l.n_out, stop - start, m, FINISH_SGD, NULL, &p.step_w)
+            else:
+                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, l.dw + start * item, l.ld_in,
+                         l.n_out, stop - start, m, finish, NULL, NULL)
+                if last and p.training:
+                    for j in range(l.n_out):
+                        at = (j * l.ld_in + start) * item
+                        k.update(p.rule, &p.step_w, l.w + at, l.dw + at,
+                                 NULL if p.slots < 1 else l.sw[0] + at,
+                                 NULL if p.slots < 2 else l.sw[1] + at,
+                                 round_up(stop - start, k.width))
+    else:
+        share(l.n_in, k.width, thread, p.threads, &start, &stop)
+        i = start
+        while i < stop:
+            rows = min(l.block, stop - i)
+            at = i * l.ld * item
+            if fused:
+                k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, l.w + at, l.ld, rows, l.n_out, m,
+                         FINISH_SGD, NULL, &p.step_w)
+            else:
+                g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
+                k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m, finish,
+                         NULL, NULL)
+                if last and p.training:
+                    k.update(p.rule, &p.step_w, l.w + at, g,
+                             NULL if p.slots < 1 else l.sw[0] + at,
+                             NULL if p.slots < 2 else l.sw[1] + at, rows * l.ld)
+            if last and p.training:
+                refresh_transpose(p, l, i, i + rows)
+            i += rows
+    share(l.n_out, k.width, thread, p.threads, &start, &stop)
+    if start < stop:
+        at = start * item
+        k.column_sum(l.dz + at, l.ld, m, stop - start, l.db + at, not first)
+        if last and p.training:
+            k.update(p.rule, &p.step_b, l.b + at, l.db + at,
+                     NULL if p.slots < 1 else l.sb[0] + at,
+                     NULL if p.slots < 2 else l.sb[1] + at, round_up(stop - start, k.width))
+
+
+cdef void prepare_step(Plan* p, double rate) noexcept nogil:
+    """Coefficients of one update, those of reference.update; the step counts from 1."""
+    cdef double t = <double>(p.updates + p.step + 1), c
+    p.step_w = p.settings
+    p.step_w.rate = rate
+    if p.rule == RULE_ADAM:
+        c = sqrt(1.0 - pow(p.settings.beta2, t))
+        p.step_w.rate = rate * c / (1.0 - pow(p.settings.beta1, t))
+        p.step_w.epsilon = c * p.settings.epsilon
+    p.step_b = p.step_w
+    p.step_b.l2 = 0
+    p.step_b.decay = 0
+    p.step_w.l2 = p.l2
+    p.step_w.decay = rate * p.weight_decay
+
+
+# --- The loops, each run by every thread of the team ----------------------------------------------
+
+cdef void sum_rows(Plan* p, Py_ssize_t m) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(m):
+        p.loss_sum += p.row_loss[i]
+        p.right_sum += p.row_right[i]
+
+
+cdef void train(void* context, int thread) noexcept nogil:
+    """Chunk after chunk from p.row on, until p.steps batches are done or the slice is over."""
+    cdef Plan* p = <Plan*>context
+    cdef Py_ssize_t row, batch, batch_end, m, start, stop, step
+    cdef bint first, last
+    cdef int i
+    while True:
+        # Only thread 0 moves these on, between the two barriers; all read them after the second.
+        row = p.row
+        step = p.step
+        batch = (p.first + step) * p.batch_size
+        batch_end = min(batch + p.batch_size, p.n)
+        m = min(p.rows, batch_end - row)
+        first = row == batch
+        last = row + m == batch_end
+
+        share(m, 1, thread, p.threads, &start, &stop)
+        if start < stop:
+            read_rows(p, row, start, stop - start)
+            forward(p, start, stop - start, row)
+            loss_and_output_gradient(p, start, stop - start, 1.0 / <double>(batch_end - batch))
+            backward(p, start, stop - start)
+        if thread == 0 and last:
+            prepare_step(p, p.rates[step])
+        p.team.barrier()
+
+        for i in range(p.n_layers - 1, -1, -1):
+            update_layer(p, &p.layer[i], m, first, last, thread)
+        if thread == 0:
+            sum_rows(p, m)
+            p.row = row + m
+            p.step = step + last
+            p.chunks_done += 1
+            p.stop = p.step == p.steps or (
+                p.chunks_done % p.check_every == 0 and seconds() > p.until)
+        p.team.barrier()
+        if p.stop:
+            return
+
+
+cdef void sweep(void* context, int thread) noexcept nogil:
+    """All rows in their own order: outputs, or losses, or the gradient, with nothing updated."""
+    cdef Plan* p = <Plan*>context
+    cdef Layer* l = &p.layer[p.n_layers - 1]
+    cdef Py_ssize_t row = p.row, m, start, stop, i, item = p.k.itemsize
+    cdef int k
+    while row < p.n:
+        m = min(p.rows, p.n - row)
+        share(m, 1, thread, p.threads, &start, &stop)
+        if start < stop:
+            read_rows(p, row, start, stop - start)
+            forward(p, start, stop - start, row)
+            if p.out != NULL:
+                p.k.activate(p.output, l.z + start * l.ld * item, NULL, l.ld, stop - start, l.n_out)
+                for i in range(start, stop):
+                    memcpy(p.out + (row + i) * l.n_out * item, l.z + i * l.ld * item,
+                           l.n_out * item)
+            else:
+                loss_and_output_gradient(p, start, stop - start, 1.0 / <double>p.n)
+                if p.gradients:
+                    backward(p, start, stop - start)
+        # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
+        p.team.barrier()
+        if p.out == NULL:
+            if p.gradients:
+                for k in range(p.n_layers - 1, -1, -1):
+                    update_layer(p, &p.layer[k], m, row == 0, row + m == p.n, thread)
+            if thread == 0:
+                sum_rows(p, m)
+        row += m
+        if thread == 0:
+            p.chunks_done += 1
+            p.row = row
+            p.stop = p.chunks_done % p.check_every == 0 and seconds() > p.until
+        p.team.barrier()
+        if p.stop:
+            return
+
+
+cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
+                       bint training) except -1:
+    """Run a loop on a team, and let Python see to signals now and then."""
+    while (p.step < p.steps) if training else (p.row < p.n):
+        with nogil:
+            p.until = seconds() + SLICE_SECONDS
+            p.stop = False
+            p.team = Team.acquire(p.threads)
+            if p.team.size() < p.threads:
+                p.threads = p.team.size()
+            p.team.run(task, p)
+            Team.release(p.team)
+        PyErr_CheckSignals()
+    return 0
+
+
+cdef void shuffle_rows(Plan* p) noexcept nogil:
+    """The permutation of reference ``philox.permutation`` into p.order."""
+    cdef uint32_t* word = <uint32_t*>malloc((round_up(p.n, 4) + 4) * sizeof(uint32_t))
+    cdef Py_ssize_t i
+    cdef uint32_t j, held
+    p.k.philox(p.seed, 0, p.epoch, 0, (p.n + 3) // 4, word)
+    for i in range(p.n):
+        p.order[i] = <uint32_t>i
+    for i in range(p.n - 1, 0, -1):
+        j = <uint32_t>((<uint64_t>word[i] * <uint64_t>(i + 1)) >> 32)
+        held = p.order[i]
+        p.order[i] = p.order[j]
+        p.order[j] = held
+    free(word)
+
+
+# --- What Python sees -----------------------------------------------------------------------------
+
+_ACTIVATION = {
+    "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU,
+    "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "softplus": SOFTPLUS, "softmax": SOFTMAX,
+}
+_LOSS = {
+    "cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+    "mse": MEAN_SQUARED_ERROR,
+}
+_RULE = {
+    "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
+    "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adamw": RULE_ADAM,
+}
+
+
+cdef class Held:
+    """A buffer of a Python object, held for as long as this lives."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, object array, int flags):
+        self.held = False
+        PyObject_GetBuffer(array, &self.view, flags)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef class _Plan:
+    """Owner of a Plan, its arena, and the arrays that it points into."""
+    cdef Plan p
+    cdef Held x, y
+    cdef object net
+
+    def __dealloc__(self):
+        free(self.p.allocation)
+
+    cdef int set_up(self, object net, object threads, object x, object y, Py_ssize_t batch_size,
+                    bint gradients, bint training, int slots) except -1:
+        cdef Plan* p = &self.p
+        cdef Layer* l
+        cdef size_t size
+        cdef double flops = 0
+        cdef int i
+        self.net = net
+        if net.n_layers > MAX_LAYERS:
+            raise ValueError(
+                f"sizes: found {net.n_layers} layers, expected at most {MAX_LAYERS} "
+                "with the compiled backend")
+        p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
+        p.n_layers = net.n_layers
+        p.loss = _LOSS[net.loss]
+        p.output = _ACTIVATION[net.activations[net.n_layers - 1]]
+        p.gradients = gradients
+        p.training = training
+        p.slots = slots
+        p.batch_size = batch_size
+        self.point_at(x, y)
+        for i in range(p.n_layers):
+            l = &p.layer[i]
+            l.n_in = net.sizes[i]
+            l.n_out = net.sizes[i + 1]
+            l.ld_in = padded(p.k, l.n_in)
+            l.ld = padded(p.k, l.n_out)
+            l.block = block_rows(p.k, l.ld)
+            l.narrow = l.n_out < p.k.width
+            l.activation = _ACTIVATION[net.activations[i]]
+            l.dropout = net.dropout[i] if i < p.n_layers - 1 else 0.0
+            l.keep_slope = i < p.n_layers - 1 and (
+                l.activation == GELU or (training and l.dropout > 0))
+            flops += 2.0 * l.n_in * l.n_out * (3 if gradients else 1)
+        p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
+        cdef Py_ssize_t batch = max(1, min(batch_size, p.n))
+        p.rows = (batch + (batch + MAX_ROWS - 1) // MAX_ROWS - 1) // ((batch + MAX_ROWS - 1) // MAX_ROWS)
+        flops *= p.rows
+        if threads is None:
+            p.threads = <int>max(1.0, min(<double>usable_processors(), flops / FLOPS_A_THREAD))
+        else:
+            p.threads = threads
+        # About a millisecond at 10 GFLOP/s between two looks at the clock.
+        p.check_every = <Py_ssize_t>max(1.0, 1e7 / flops)
+        size = lay_out(p, NULL)
+        p.allocation = malloc(size + 2 * ALIGNMENT)
+        if p.allocation == NULL:
+            raise MemoryError(f"could not get {size} bytes of working memory")
+        p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>p.allocation, ALIGNMENT))
+        memset(p.arena, 0xFF if _poison else 0, size)
+        lay_out(p, p.arena)
+        return 0
+
+    cdef int point_at(self, object x, object y) except -1:
+        """Take the data set: x (n, n_in) of any strides, y labels (n,), targets (n, n_out), None."""
+        cdef Plan* p = &self.p
+        self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+        p.x = <const char*>self.x.view.buf
+        p.n = self.x.view.shape[0]
+        if p.n > 0xFFFFFFFF:
+            raise ValueError(f"x: found {p.n} rows, expected at most {0xFFFFFFFF}")
+        p.x_row = self.x.view.strides[0]
+        p.x_col = self.x.view.strides[1]
+        p.source = {b"B": SOURCE_UINT8, b"f": SOURCE_FLOAT32, b"d": SOURCE_FLOAT64}[
+            <bytes>self.x.view.format]
+        p.y_labels = NULL
+        p.y_values = NULL
+        self.y = None
+        if y is not None:
+            self.y = Held(y, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            if self.y.view.ndim == 1:
+                p.y_labels = <const int32_t*>self.y.view.buf
+            else:
+                p.y_values = <const char*>self.y.view.buf
+        return 0
+
+    cdef int pack(self, object parameters) except -1:
+        cdef Held flat = Held(parameters, PyBUF_SIMPLE)
+        cdef Plan* p = &self.p
+        p.flat = <char*>flat.view.buf
+        with nogil:
+            p.team = Team.acquire(p.threads)
+            p.threads = p.team.size()
+            p.team.run(pack_parameters, p)
+            Team.release(p.team)
+        return 0
+
+
+cdef _Plan planned(object net, object threads, object parameters, object x, object y,
+                   bint gradients):
+    cdef _Plan plan = _Plan.__new__(_Plan)
+    plan.set_up(net, threads, x, y, len(x), gradients, False, 0)
+    plan.p.rule = -1
+    plan.pack(parameters)
+    return plan
+
+
+cdef class Engine:
+    """The compiled backend; the contract is that of ``pynn.backends.Engine``."""
+    cdef readonly str name
+    cdef readonly object net
+    cdef object _threads
+
+    def __init__(self, net, threads=None):
+        self.name = "cython"
+        self.net = net
+        self._threads = threads
+
+    @property
+    def threads(self):
+        return usable_processors() if self._threads is None else self._threads
+
+    def forward(self, parameters, x):
+        out = np.empty((len(x), self.net.n_out), self.net.dtype)
+        if len(x) == 0:
+            return out
+        cdef _Plan plan = planned(self.net, self._threads, parameters, x, None, False)
+        cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        plan.p.out = <char*>held.view.buf
+        run_in_slices(&plan.p, sweep, False)
+        return out
+
+    def evaluate(self, parameters, x, y):
+        cdef _Plan plan = planned(self.net, self._threads, parameters, x, y, False)
+        run_in_slices(&plan.p, sweep, False)
+        return plan.p.loss_sum, plan.p.right_sum
+
+    def loss_and_gradient(self, parameters, x, y, double l2):
+        cdef _Plan plan = planned(self.net, self._threads, parameters, x, y, True)
+        run_in_slices(&plan.p, sweep, False)
+        gradient = np.empty(self.net.n_parameters, self.net.dtype)
+        cdef Held held = Held(gradient, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        plan.p.threads = 1
+        unpack_gradient(&plan.p, <char*>held.view.buf)
+        loss = plan.p.loss_sum / plan.p.n
+        if l2:
+            weights, _ = self.net.views(parameters)
+            for w, dw in zip(weights, self.net.views(gradient)[0]):
+                dw += l2 * w
+                loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
+        return loss, gradient
+
+    def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle):
+        return Trainer(self.net, self._threads, parameters, state, x, y, optimizer, batch_size, l2,
+                       seed, shuffle)
+
+
+cdef class Trainer:
+    """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
+    cdef _Plan plan
+    cdef object parameters, state, net, threads
+    cdef bint shuffle, ordered
+    cdef Py_ssize_t at_step
+
+    def __init__(self, net, threads, parameters, state, x, y, optimizer, batch_size, l2, seed,
+                 shuffle):
+        cdef Plan* p
+        cdef Held flat
+        cdef int s
+        self.net, self.threads = net, threads
+        self.parameters, self.state = parameters, list(state)
+        self.shuffle = shuffle
+        self.ordered = False
+        self.plan = _Plan.__new__(_Plan)
+        p = &self.plan.p
+        self.plan.set_up(net, threads, x, y, batch_size, True, True, len(self.state))
+        p.rule = _RULE[optimizer.name]
+        p.batch_size = min(<Py_ssize_t>batch_size, p.n)
+        p.l2 = l2
+        p.seed = seed
+        p.settings.beta1 = getattr(optimizer, "beta1", None) or getattr(
+            optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
+        p.settings.beta2 = getattr(optimizer, "beta2", 0.0)
+        p.settings.epsilon = getattr(optimizer, "epsilon", 0.0)
+        p.weight_decay = getattr(optimizer, "weight_decay", 0.0)
+        self.plan.pack(parameters)
+        for s in range(p.slots):
+            flat = Held(self.state[s], PyBUF_SIMPLE)
+            move_flat(p, s, <char*>flat.view.buf, True)
+
+    def steps(self, epoch, Py_ssize_t first, rates, Py_ssize_t updates):
+        cdef Plan* p = &self.plan.p
+        cdef Py_ssize_t i
+        cdef Held held
+        rates = np.ascontiguousarray(rates, dtype=np.float64)
+        held = Held(rates, PyBUF_SIMPLE)
+        if not self.ordered or p.epoch != <uint32_t>epoch:
+            p.epoch = epoch
+            with nogil:
+                if self.shuffle:
+                    shuffle_rows(p)
+                else:
+                    for i in range(p.n):
+                        p.order[i] = <uint32_t>i
+            self.ordered = True
+        p.rates = <const double*>held.view.buf
+        p.first = first
+        p.steps = len(rates)
+        p.step = 0
+        p.updates = updates
+        p.row = first * p.batch_size
+        if first == 0:
+            p.loss_sum = p.right_sum = 0
+        run_in_slices(p, train, True)
+        return p.loss_sum, p.right_sum
+
+    @property
+    def done(self):
+        return self.plan.p.step
+
+    def evaluate(self, x, y):
+        # Through the flat vector: one text for evaluation, and a copy that costs less than a batch.
+        parameters = np.empty(self.net.n_parameters, self.net.dtype)
+        cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        move_flat(&self.plan.p, -1, <char*>flat.view.buf, False)
+        return Engine(self.net, self.threads).evaluate(parameters, x, y)
+
+    def store(self):
+        cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        cdef int s
+        move_flat(&self.plan.p, -1, <char*>flat.view.buf, False)
+        for s in range(self.plan.p.slots):
+            flat = Held(self.state[s], PyBUF_WRITABLE | PyBUF_SIMPLE)
+            move_flat(&self.plan.p, s, <char*>flat.view.buf, False)
+
+
+def philox_words(seed, Py_ssize_t count, epoch, stream, row=0):
+    """Words of one stream, as ``pynn.philox.words`` draws them."""
+    out = np.empty(round_up(count, 4), np.uint32)
+    cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
+    kernels(_isa, F32).philox(seed, row, epoch, stream, (count + 3) // 4,
+                              <uint32_t*>held.view.buf)
+    return out[:count]

@@ -1,0 +1,648 @@
+// The kernels of one instruction set. Compiled once for each, with PYNN_ISA naming it.
+
+#include "kernels.h"
+
+#include "simd.h"
+
+#include <cmath>
+
+namespace {
+
+using pynn::Activation;
+using pynn::Dropout;
+using pynn::Step;
+using pynn::Targets;
+using Size = std::ptrdiff_t;
+
+template <class T> constexpr Size round_up(Size n) {
+  return (n + width<T> - 1) / width<T> * width<T>;
+}
+
+// --- Matrix products -----------------------------------------------------------------------------
+
+// A tile keeps ROWS x COLS vectors of C in registers: as many as there are, less those for a row of
+// B and a broadcast element of A.
+#if PYNN_VECTOR_BYTES == 64 || defined(__aarch64__)
+constexpr int tile_registers = 28;
+#else
+constexpr int tile_registers = 12;
+#endif
+constexpr int tile_rows = tile_registers / 2;
+
+template <class T> struct Product {
+  const T* a;
+  Size lda;
+  const T* b;
+  Size ldb;
+  T* c;
+  Size ldc;
+  Size k;
+  int finish;
+  const T* bias;
+  const Step* step;
+};
+
+template <class T, int ROWS, int COLS, bool BY_COLUMN>
+void tile(const Product<T>& p, Size i, Size j) {
+  const T* a = p.a + (BY_COLUMN ? i : i * p.lda);
+  const T* b = p.b + j;
+  T* c = p.c + i * p.ldc + j;
+  const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
+  V<T> acc[ROWS][COLS];
+  for (int v = 0; v < COLS; ++v) {
+    const V<T> start =
+        p.finish == pynn::FINISH_BIAS ? load(p.bias + j + v * width<T>) : set1(T(0));
+    for (int r = 0; r < ROWS; ++r) acc[r][v] = start;
+  }
+  if (p.finish == pynn::FINISH_ADD)
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
+  for (Size q = 0; q < k; ++q) {
+    V<T> row[COLS];
+    for (int v = 0; v < COLS; ++v) row[v] = load(b + q * ldb + v * width<T>);
+    for (int r = 0; r < ROWS; ++r) {
+      const V<T> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
+      for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
+    }
+  }
+  if (p.finish == pynn::FINISH_SGD) {
+    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < COLS; ++v) {
+        T* at = c + r * ldc + v * width<T>;
+        const V<T> w = load(at);
+        store(at, fma(rate, fma(l2, w, acc[r][v]), w));
+      }
+    return;
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v]);
+}
+
+template <class T> using Tile = void (*)(const Product<T>&, Size, Size);
+
+// The tile for ROWS rows and COLS vectors, found by counting down: null where it would not fit.
+template <class T, int COLS, bool BY_COLUMN, int ROWS = tile_registers / COLS>
+Tile<T> tile_for(Size rows) {
+  if constexpr (ROWS == 0)
+    return nullptr;
+  else
+    return rows == ROWS ? tile<T, ROWS, COLS, BY_COLUMN>
+                        : tile_for<T, COLS, BY_COLUMN, ROWS - 1>(rows);
+}
+
+// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones. Within a
+// panel all rows pass by, so that the panel of B stays in the nearest cache.
+template <class T, int COLS, bool BY_COLUMN>
+void panels(const Product<T>& p, Size m, Size from, Size vectors) {
+  if constexpr (COLS > 0) {
+    const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
+    const Size rows = m / tiles, longer = m % tiles;
+    const Tile<T> small = tile_for<T, COLS, BY_COLUMN>(rows);
+    const Tile<T> large = longer ? tile_for<T, COLS, BY_COLUMN>(rows + 1) : small;
+    for (; vectors >= COLS; vectors -= COLS, from += COLS * width<T>) {
+      Size i = 0;
+      for (Size t = 0; t < longer; ++t, i += rows + 1) large(p, i, from);
+      for (Size t = longer; t < tiles; ++t, i += rows) small(p, i, from);
+    }
+    if (vectors) panels<T, COLS / 2, BY_COLUMN>(p, m, from, vectors);
+  }
+}
+
+template <class T>
+void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, void* c, Size ldc,
+            Size m, Size n, Size k, int finish, const void* bias, const Step* step) {
+  if (m <= 0 || n <= 0) return;
+  const Product<T> p = {(const T*)a, lda, (const T*)b, ldb, (T*)c,
+                        ldc,         k,   finish,      (const T*)bias, step};
+  const Size vectors = (n + width<T> - 1) / width<T>;
+  // Few rows need more columns at a time, or the additions wait for each other.
+  const int most = tile_registers / 2;
+  if (m * 4 <= most)
+    by_column ? panels<T, 8, true>(p, m, 0, vectors) : panels<T, 8, false>(p, m, 0, vectors);
+  else if (m * 2 <= most)
+    by_column ? panels<T, 4, true>(p, m, 0, vectors) : panels<T, 4, false>(p, m, 0, vectors);
+  else
+    by_column ? panels<T, 2, true>(p, m, 0, vectors) : panels<T, 2, false>(p, m, 0, vectors);
+}
+
+constexpr int narrow_cols = 5;
+constexpr int narrow_rows = tile_registers > 12 ? 4 : 2;
+
+template <class T, int ROWS, int COLS>
+void narrow_tile(const T* x, Size ldx, const T* wt, Size ldw, T* z, Size ldz, Size k,
+                 const T* bias) {
+  V<T> acc[ROWS][COLS];
+  for (int r = 0; r < ROWS; ++r)
+    for (int c = 0; c < COLS; ++c) acc[r][c] = set1(T(0));
+  for (Size q = 0; q < k; q += width<T>) {
+    V<T> w[COLS];
+    for (int c = 0; c < COLS; ++c) w[c] = load(wt + c * ldw + q);
+    for (int r = 0; r < ROWS; ++r) {
+      const V<T> xr = load(x + r * ldx + q);
+      for (int c = 0; c < COLS; ++c) acc[r][c] = fma(xr, w[c], acc[r][c]);
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int c = 0; c < COLS; ++c) z[r * ldz + c] = bias[c] + sum(acc[r][c]);
+}
+
+template <class T> using NarrowTile = void (*)(const T*, Size, const T*, Size, T*, Size, Size,
+                                               const T*);
+
+template <class T, int ROWS, int COLS = narrow_cols> NarrowTile<T> narrow_tile_for(Size cols) {
+  if constexpr (COLS == 0)
+    return nullptr;
+  else
+    return cols == COLS ? narrow_tile<T, ROWS, COLS> : narrow_tile_for<T, ROWS, COLS - 1>(cols);
+}
+
+template <class T>
+void matmul_narrow(const void* x_, Size ldx, const void* wt_, Size ldw, void* z_, Size ldz, Size m,
+                   Size n, Size k, const void* bias_) {
+  const T *x = (const T*)x_, *wt = (const T*)wt_, *bias = (const T*)bias_;
+  T* z = (T*)z_;
+  const Size tiles = (n + narrow_cols - 1) / narrow_cols;
+  Size j = 0;
+  for (Size t = 0; t < tiles; ++t) {
+    const Size cols = n / tiles + (t < n % tiles);
+    const NarrowTile<T> full = narrow_tile_for<T, narrow_rows>(cols);
+    const NarrowTile<T> one = narrow_tile_for<T, 1>(cols);
+    Size i = 0;
+    for (; i + narrow_rows <= m; i += narrow_rows)
+      full(x + i * ldx, ldx, wt + j * ldw, ldw, z + i * ldz + j, ldz, k, bias + j);
+    for (; i < m; ++i)
+      one(x + i * ldx, ldx, wt + j * ldw, ldw, z + i * ldz + j, ldz, k, bias + j);
+    j += cols;
+  }
+}
+
+template <class T>
+void transpose(const void* src_, Size lds, void* dst_, Size ldd, Size m, Size n) {
+  const T* src = (const T*)src_;
+  T* dst = (T*)dst_;
+  constexpr int W = width<T>;
+  for (Size i = 0; i < m; i += W)
+    for (Size j = 0; j < n; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s)
+        r[s] = i + s < m ? load(src + (i + s) * lds + j) : set1(T(0));
+      transpose_square<T>(r);
+      for (int s = 0; s < W && j + s < n; ++s) store(dst + (j + s) * ldd + i, r[s]);
+    }
+}
+
+template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, void* out_, int add) {
+  const T* d = (const T*)d_;
+  T* out = (T*)out_;
+  for (Size j = 0; j < n; j += width<T>) {
+    V<T> s = add ? load(out + j) : set1(T(0));
+    for (Size i = 0; i < m; ++i) s = s + load(d + i * ldd + j);
+    store(out + j, s);
+  }
+}
+
+// --- Reading the data set ------------------------------------------------------------------------
+
+template <class T, class S>
+void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
+                 Size n, T* out, Size ldo, T scale) {
+  for (Size i = 0; i < m; ++i) {
+    const char* row = x + Size(order ? order[i] : i) * row_stride;
+    T* to = out + i * ldo;
+    if (col_stride == Size(sizeof(S))) {
+      for (Size j = 0; j < n; ++j) {
+        S value;
+        std::memcpy(&value, row + j * Size(sizeof(S)), sizeof(S));
+        to[j] = T(value) * scale;
+      }
+    } else {
+      for (Size j = 0; j < n; ++j) {
+        S value;
+        std::memcpy(&value, row + j * col_stride, sizeof(S));
+        to[j] = T(value) * scale;
+      }
+    }
+    for (Size j = n; j < ldo; ++j) to[j] = 0;
+  }
+}
+
+template <class T>
+void gather(int source, const char* x, Size row_stride, Size col_stride, const uint32_t* order,
+            Size m, Size n, void* out, Size ldo) {
+  T* to = (T*)out;
+  if (source == pynn::SOURCE_UINT8)
+    gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, T(1.0 / 255));
+  else if (source == pynn::SOURCE_FLOAT32)
+    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, T(1));
+  else
+    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, T(1));
+}
+
+// --- Activations ---------------------------------------------------------------------------------
+
+constexpr double leaky_slope = 0.01;
+
+// f(z), and f'(z) in slope.
+template <class T, int F> inline V<T> activation(V<T> z, V<T>& slope) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  if constexpr (F == pynn::SIGMOID) {
+    const V<T> a = sigmoid<T>(z);
+    slope = a * (one - a);
+    return a;
+  } else if constexpr (F == pynn::TANH) {
+    const V<T> a = hyperbolic_tangent<T>(z);
+    slope = one - a * a;
+    return a;
+  } else if constexpr (F == pynn::RELU) {
+    slope = select(greater(z, zero), one, zero);
+    return maximum<T>(z, zero);
+  } else if constexpr (F == pynn::LEAKY_RELU) {
+    slope = select(greater(z, zero), one, set1(T(leaky_slope)));
+    return z * slope;
+  } else if constexpr (F == pynn::ELU) {
+    const V<T> e = exponential_minus_one<T>(minimum<T>(z, zero));
+    slope = e + one;
+    return select(greater(z, zero), z, e);
+  } else if constexpr (F == pynn::GELU) {
+    const Normal<T> p = normal<T>(z);
+    slope = fma(z, p.density, p.cdf);
+    return z * p.cdf;
+  } else if constexpr (F == pynn::SOFTPLUS) {
+    slope = sigmoid<T>(z);
+    return softplus<T>(z);
+  } else {
+    slope = one;
+    return z;
+  }
+}
+
+// f'(z) from a = f(z).
+template <class T, int F> inline V<T> slope_from(V<T> a) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  if constexpr (F == pynn::SIGMOID) return a * (one - a);
+  if constexpr (F == pynn::TANH) return one - a * a;
+  if constexpr (F == pynn::RELU) return select(greater(a, zero), one, zero);
+  if constexpr (F == pynn::LEAKY_RELU)
+    return select(greater(a, zero), one, set1(T(leaky_slope)));
+  if constexpr (F == pynn::ELU) return select(greater(a, zero), one, a + one);
+  if constexpr (F == pynn::SOFTPLUS) return zero - exponential_minus_one<T>(zero - a);
+  return one;
+}
+
+template <class T> void zero_pads(T* row, Size n, Size ld) {
+  for (Size j = n; j < ld; ++j) row[j] = 0;
+}
+
+template <class T, int F> void activate_rows(T* z, T* slope, Size ld, Size m, Size n) {
+  for (Size i = 0; i < m; ++i) {
+    for (Size j = 0; j < n; j += width<T>) {
+      V<T> s;
+      store(z + i * ld + j, activation<T, F>(load(z + i * ld + j), s));
+      if (slope) store(slope + i * ld + j, s);
+    }
+    zero_pads(z + i * ld, n, ld);
+    if (slope) zero_pads(slope + i * ld, n, ld);
+  }
+}
+
+// Largest of the first n values.
+template <class T> T row_maximum(const T* z, Size n) {
+  T most = z[0];
+  for (Size j = 1; j < n; ++j) most = z[j] > most ? z[j] : most;
+  return most;
+}
+
+// e^(z − max) in place of z, pads zero; returns the sum.
+template <class T> T exponentials(T* z, Size n, T most) {
+  const V<T> m = set1(most), zero = set1(T(0));
+  V<T> total = zero;
+  for (Size j = 0; j < n; j += width<T>) {
+    V<T> e = exponential<T>(load(z + j) - m);
+    if (n - j < width<T>) e = select(first_lanes<T>(n - j), e, zero);
+    store(z + j, e);
+    total = total + e;
+  }
+  return sum(total);
+}
+
+template <class T> void softmax_rows(T* z, Size ld, Size m, Size n) {
+  for (Size i = 0; i < m; ++i) {
+    T* row = z + i * ld;
+    const V<T> total = set1(exponentials(row, n, row_maximum(row, n)));
+    for (Size j = 0; j < n; j += width<T>) store(row + j, load(row + j) / total);
+  }
+}
+
+template <class T>
+void activate(int f, void* z_, void* slope_, Size ld, Size m, Size n) {
+  T *z = (T*)z_, *slope = (T*)slope_;
+  switch (f) {
+    case pynn::SIGMOID: return activate_rows<T, pynn::SIGMOID>(z, slope, ld, m, n);
+    case pynn::TANH: return activate_rows<T, pynn::TANH>(z, slope, ld, m, n);
+    case pynn::RELU: return activate_rows<T, pynn::RELU>(z, slope, ld, m, n);
+    case pynn::LEAKY_RELU: return activate_rows<T, pynn::LEAKY_RELU>(z, slope, ld, m, n);
+    case pynn::ELU: return activate_rows<T, pynn::ELU>(z, slope, ld, m, n);
+    case pynn::GELU: return activate_rows<T, pynn::GELU>(z, slope, ld, m, n);
+    case pynn::SOFTPLUS: return activate_rows<T, pynn::SOFTPLUS>(z, slope, ld, m, n);
+    case pynn::SOFTMAX: return softmax_rows<T>(z, ld, m, n);
+    default: return activate_rows<T, pynn::IDENTITY>(z, slope, ld, m, n);
+  }
+}
+
+template <class T, int F> void times_slope_of(T* d, const T* a, Size count) {
+  for (Size j = 0; j < count; j += width<T>)
+    store(d + j, load(d + j) * slope_from<T, F>(load(a + j)));
+}
+
+template <class T> void times_slope(int f, void* d_, const void* a_, Size ld, Size m) {
+  T* d = (T*)d_;
+  const T* a = (const T*)a_;
+  switch (f) {
+    case pynn::SIGMOID: return times_slope_of<T, pynn::SIGMOID>(d, a, m * ld);
+    case pynn::TANH: return times_slope_of<T, pynn::TANH>(d, a, m * ld);
+    case pynn::RELU: return times_slope_of<T, pynn::RELU>(d, a, m * ld);
+    case pynn::LEAKY_RELU: return times_slope_of<T, pynn::LEAKY_RELU>(d, a, m * ld);
+    case pynn::ELU: return times_slope_of<T, pynn::ELU>(d, a, m * ld);
+    case pynn::SOFTPLUS: return times_slope_of<T, pynn::SOFTPLUS>(d, a, m * ld);
+    default: return;
+  }
+}
+
+template <class T> void multiply(void* d_, const void* s_, Size ld, Size m) {
+  T* d = (T*)d_;
+  const T* s = (const T*)s_;
+  for (Size j = 0; j < m * ld; j += width<T>) store(d + j, load(d + j) * load(s + j));
+}
+
+// --- Random numbers ------------------------------------------------------------------------------
+
+constexpr int philox_blocks = 16;
+
+// Words of 16 consecutive blocks of Philox 4x32-10 (Salmon et al. 2011, section 3.3).
+void philox_group(uint64_t seed, uint32_t block, uint32_t row, uint32_t epoch, uint32_t stream,
+                  uint64_t* out) {
+  constexpr int parts = philox_blocks / word_lanes;
+  Words c0[parts], c1[parts], c2[parts], c3[parts];
+  for (int i = 0; i < parts; ++i) {
+    c0[i] = counting_from(block + uint32_t(i * word_lanes));
+    c1[i] = set_words(row);
+    c2[i] = set_words(epoch);
+    c3[i] = set_words(stream);
+  }
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+  // Upper halves hold what earlier rounds left there: the multiplication does not read them.
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < parts; ++i) {
+      const Words p0 = multiply_lower(c0[i], set_words(0xD2511F53u));
+      const Words p1 = multiply_lower(c2[i], set_words(0xCD9E8D57u));
+      c0[i] = (p1 >> 32) ^ c1[i] ^ set_words(k0);
+      c2[i] = (p0 >> 32) ^ c3[i] ^ set_words(k1);
+      c1[i] = p1;
+      c3[i] = p0;
+    }
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  for (int i = 0; i < parts; ++i) {
+    const Words front = ((c0[i] << 32) >> 32) | (c1[i] << 32);
+    const Words back = ((c2[i] << 32) >> 32) | (c3[i] << 32);
+    uint64_t f[word_lanes], k[word_lanes];
+    std::memcpy(f, &front, sizeof f);
+    std::memcpy(k, &back, sizeof k);
+    for (int u = 0; u < word_lanes; ++u) {
+      out[2 * (i * word_lanes + u)] = f[u];
+      out[2 * (i * word_lanes + u) + 1] = k[u];
+    }
+  }
+}
+
+// Words 0 to 3 of a block are stored as two 64-bit halves, the first word lowest.
+inline uint32_t word_of(const uint64_t* pairs, Size u) {
+  return uint32_t(pairs[u / 2] >> (u % 2 * 32));
+}
+
+void philox(uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream, Size blocks,
+            uint32_t* out) {
+  uint64_t pairs[2 * philox_blocks];
+  for (Size b = 0; b < blocks; b += philox_blocks) {
+    philox_group(seed, uint32_t(b), row, epoch, stream, pairs);
+    const Size count = blocks - b < philox_blocks ? blocks - b : philox_blocks;
+    for (Size u = 0; u < 4 * count; ++u) out[4 * b + u] = word_of(pairs, u);
+  }
+}
+
+template <class T>
+void dropout(void* a_, void* slope_, Size ld, Size m, Size n, const Dropout* how, Size row) {
+  T *a = (T*)a_, *slope = (T*)slope_;
+  constexpr Size units = 4 * philox_blocks;
+  const T scale = T(how->scale);
+  uint64_t pairs[units / 2];
+  T factor[units];
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; j += units) {
+      philox_group(how->seed, uint32_t(j / 4), how->first_row + uint32_t(row + i), how->epoch,
+                   how->stream, pairs);
+      for (Size u = 0; u < units; ++u)
+        factor[u] = word_of(pairs, u) >= how->threshold ? scale : T(0);
+      T *to = a + i * ld + j, *by = slope + i * ld + j;
+      const Size count = round_up<T>(n) - j < units ? round_up<T>(n) - j : units;
+      for (Size u = 0; u < count; u += width<T>) {
+        const V<T> f = load(factor + u);
+        store(to + u, load(to + u) * f);
+        store(by + u, load(by + u) * f);
+      }
+    }
+}
+
+// --- Losses --------------------------------------------------------------------------------------
+
+template <class T> struct Row {
+  T* z;
+  Size n;
+  const T* target;  // null: label
+  int32_t label;
+  T scale;
+  bool gradient;
+  T at(Size j) const { return target ? target[j] : T(j == label); }
+};
+
+template <class T> bool label_wins(const T* z, Size n, int32_t label) {
+  for (Size j = 0; j < label; ++j)
+    if (!(z[j] < z[label])) return false;
+  for (Size j = label + 1; j < n; ++j)
+    if (!(z[j] <= z[label])) return false;
+  return true;
+}
+
+template <class T> int32_t first_largest(const T* v, Size n) {
+  Size best = 0;
+  for (Size j = 1; j < n; ++j)
+    if (v[j] > v[best]) best = j;
+  return int32_t(best);
+}
+
+template <class T> double cross_entropy(const Row<T>& r) {
+  const T most = row_maximum(r.z, r.n);
+  double picked = 0, weight = 0;  // Σ y·(z − max) and Σ y
+  if (r.target) {
+    for (Size j = 0; j < r.n; ++j) {
+      picked += double(r.target[j]) * double(r.z[j] - most);
+      weight += double(r.target[j]);
+    }
+  } else {
+    picked = double(r.z[r.label] - most);
+    weight = 1;
+  }
+  const T total = exponentials(r.z, r.n, most);
+  if (r.gradient) {
+    const V<T> divisor = set1(total), scale = set1(r.scale);
+    if (r.target) {
+      for (Size j = 0; j < r.n; ++j) r.z[j] = (r.z[j] / total - r.target[j]) * r.scale;
+    } else {
+      const T p = r.z[r.label] / total;
+      for (Size j = 0; j < r.n; j += width<T>)
+        store(r.z + j, load(r.z + j) / divisor * scale);
+      r.z[r.label] = (p - T(1)) * r.scale;
+    }
+  }
+  return weight * std::log(double(total)) - picked;
+}
+
+template <class T> double binary_cross_entropy(const Row<T>& r) {
+  double total = 0;
+  for (Size j = 0; j < r.n; j += width<T>) {
+    const V<T> z = load(r.z + j), zero = set1(T(0));
+    const V<T> e = exponential<T>(zero - absolute(z));  // e^-|z|
+    const V<T> log_term = log_one_plus<T>(e), p = sigmoid<T>(z);
+    T zs[width<T>], logs[width<T>], ps[width<T>];
+    store(zs, z);
+    store(logs, log_term);
+    store(ps, p);
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
+      const T t = r.at(j + u);
+      total += double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]);
+      if (r.gradient) r.z[j + u] = (ps[u] - t) * r.scale;
+    }
+  }
+  return total / double(r.n);
+}
+
+template <class T> double mean_squared_error(const Row<T>& r, int output) {
+  double total = 0, inner = 0;
+  T slope[width<T>];
+  const T twice = T(2) * r.scale;
+  if (output == pynn::SOFTMAX) {
+    softmax_rows<T>(r.z, round_up<T>(r.n), 1, r.n);
+    for (Size j = 0; j < r.n; ++j) inner += double(r.z[j]) * double(r.z[j] - r.at(j));
+  }
+  for (Size j = 0; j < r.n; j += width<T>) {
+    const Size count = r.n - j < width<T> ? r.n - j : width<T>;
+    if (output != pynn::SOFTMAX) activate<T>(output, r.z + j, slope, width<T>, 1, count);
+    for (Size u = 0; u < count; ++u) {
+      const T a = r.z[j + u], e = a - r.at(j + u);
+      total += double(e) * double(e);
+      if (!r.gradient) continue;
+      r.z[j + u] = output == pynn::SOFTMAX ? a * T(double(e) - inner) * twice : e * slope[u] * twice;
+    }
+  }
+  return total / double(r.n);
+}
+
+// Whether a row is classified rightly: see reference.count_correct. Must see z, not dz.
+template <class T> double right(int loss, const Row<T>& r) {
+  if (r.n == 1 || (loss == pynn::BINARY_CROSS_ENTROPY && r.target)) {
+    if (loss == pynn::MEAN_SQUARED_ERROR) return NAN;
+    Size count = 0;
+    for (Size j = 0; j < r.n; ++j) count += (r.z[j] > 0) == (r.at(j) > T(0.5));
+    return double(count) / double(r.n);
+  }
+  if (!r.target) return label_wins(r.z, r.n, r.label);
+  if (loss == pynn::MEAN_SQUARED_ERROR) return NAN;
+  return first_largest(r.z, r.n) == first_largest(r.target, r.n);
+}
+
+template <class T>
+void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t, Size row,
+          int gradient, double scale, double* row_loss, double* row_right) {
+  for (Size i = 0; i < m; ++i) {
+    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale), gradient != 0};
+    if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale / double(n));
+    if (t->labels)
+      r.label = t->labels[row + i];
+    else
+      r.target = (const T*)t->values + (row + i) * t->ld;
+    row_right[i] = right(loss, r);
+    row_loss[i] = loss == pynn::CROSS_ENTROPY          ? cross_entropy(r)
+                  : loss == pynn::BINARY_CROSS_ENTROPY ? binary_cross_entropy(r)
+                                                       : mean_squared_error(r, output);
+    if (gradient) zero_pads(r.z, n, ld);
+  }
+}
+
+// --- Optimizers: the formulas of reference.update --------------------------------------------------
+
+template <class T, int RULE>
+void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count) {
+  const V<T> one = set1(T(1)), rate = set1(T(step->rate)), l2 = set1(T(step->l2)),
+             decay = set1(T(step->decay)), beta1 = set1(T(step->beta1)),
+             beta2 = set1(T(step->beta2)), epsilon = set1(T(step->epsilon));
+  // In double first: 1 − 0.999 in float has lost three digits.
+  const V<T> rest1 = set1(T(1 - step->beta1)), rest2 = set1(T(1 - step->beta2));
+  for (Size j = 0; j < count; j += width<T>) {
+    V<T> w = load(w_ + j);
+    const V<T> g = fma(l2, w, load(g_ + j));
+    if constexpr (RULE == pynn::RULE_SGD) {
+      w = fma(set1(T(0)) - rate, g, w);
+    } else if constexpr (RULE == pynn::RULE_MOMENTUM || RULE == pynn::RULE_NESTEROV) {
+      const V<T> push = rate * g, v = fma(beta1, load(s1 + j), set1(T(0)) - push);
+      store(s1 + j, v);
+      w = RULE == pynn::RULE_MOMENTUM ? w + v : w + fma(beta1, v, set1(T(0)) - push);
+    } else if constexpr (RULE == pynn::RULE_RMSPROP) {
+      const V<T> s = fma(beta1, load(s1 + j), rest1 * g * g);
+      store(s1 + j, s);
+      w = w - rate * g / (square_root(s) + epsilon);
+    } else if constexpr (RULE == pynn::RULE_ADAGRAD) {
+      const V<T> s = fma(g, g, load(s1 + j));
+      store(s1 + j, s);
+      w = w - rate * g / (square_root(s) + epsilon);
+    } else {
+      const V<T> m = fma(beta1, load(s1 + j), rest1 * g);
+      const V<T> v = fma(beta2, load(s2 + j), rest2 * g * g);
+      store(s1 + j, m);
+      store(s2 + j, v);
+      w = w * (one - decay) - rate * m / (square_root(v) + epsilon);
+    }
+    store(w_ + j, w);
+  }
+}
+
+template <class T>
+void update(int rule, const Step* step, void* w, const void* g, void* s1, void* s2, Size count) {
+  auto* f = rule == pynn::RULE_SGD        ? update_rule<T, pynn::RULE_SGD>
+            : rule == pynn::RULE_MOMENTUM ? update_rule<T, pynn::RULE_MOMENTUM>
+            : rule == pynn::RULE_NESTEROV ? update_rule<T, pynn::RULE_NESTEROV>
+            : rule == pynn::RULE_RMSPROP  ? update_rule<T, pynn::RULE_RMSPROP>
+            : rule == pynn::RULE_ADAGRAD  ? update_rule<T, pynn::RULE_ADAGRAD>
+                                          : update_rule<T, pynn::RULE_ADAM>;
+  f(step, (T*)w, (const T*)g, (T*)s1, (T*)s2, count);
+}
+
+template <class T> constexpr pynn::Kernels table(const char* isa) {
+  return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
+          transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
+          multiply<T>,  dropout<T>,       loss<T>,      update<T>,      philox};
+}
+
+}  // namespace
+
+#define PYNN_STRING_(x) #x
+#define PYNN_STRING(x) PYNN_STRING_(x)
+
+namespace pynn {
+namespace PYNN_ISA {
+extern const Kernels tables[N_DTYPES];
+const Kernels tables[N_DTYPES] = {table<float>(PYNN_STRING(PYNN_ISA)),
+                                  table<double>(PYNN_STRING(PYNN_ISA))};
+}  // namespace PYNN_ISA
+}  // namespace pynn

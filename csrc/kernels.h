@@ -1,0 +1,104 @@
+// The vector kernels, as one table of functions for each instruction set and dtype.
+//
+// Matrices are row-major with a leading dimension (elements from row to row). Inside the core every
+// leading dimension is a multiple of the vector width and the columns past the last are pads: zero
+// in every operand, and kept zero by every kernel, so that inner loops need no masks. Pointers are
+// untyped because one text (the passes in _core.pyx) serves both dtypes; each table knows its own.
+//
+// Contract on bits: the value of an element never depends on m, on the tile that it lands in, or on
+// how rows or columns were shared out among threads. Sums over k run upwards with one accumulator
+// for each element (matmul) or for each lane (matmul_narrow).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pynn {
+
+enum Dtype : int { F32, F64, N_DTYPES };
+enum Source : int { SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64 };
+enum Activation : int {
+  IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX
+};
+enum Loss : int { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR };
+enum Rule : int { RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM };
+
+// How matmul ends: C = A·B, C = bias + A·B, C += A·B, or C -= rate·(A·B + l2·C).
+enum Finish : int { FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD };
+
+// Coefficients of one optimizer step; what each rule reads is in kernels.cpp.
+struct Step {
+  double rate, l2, decay, beta1, beta2, epsilon;
+};
+
+// Targets of a batch: labels, or rows of n_out values; the other pointer is null.
+struct Targets {
+  const int32_t* labels;
+  const void* values;
+  std::ptrdiff_t ld;
+};
+
+struct Dropout {
+  uint64_t seed;
+  uint32_t epoch, stream, first_row, threshold;
+  double scale;
+};
+
+struct Kernels {
+  const char* isa;
+  int width;    // elements in a vector
+  int rows;     // rows of a full matmul tile
+  int itemsize;
+
+  // C (m, n) from A (m, k) and B (k, n). A is read as a[i·lda + p], or with by_column as
+  // a[p·lda + i], which multiplies by the transpose of a row-major (k, m). n is rounded up to whole
+  // vectors.
+  void (*matmul)(const void* a, std::ptrdiff_t lda, int by_column, const void* b,
+                 std::ptrdiff_t ldb, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
+                 std::ptrdiff_t n, std::ptrdiff_t k, int finish, const void* bias,
+                 const Step* step);
+  // Z (m, n) = bias + X (m, k) · Wᵀ with W given as (n, k): for few columns, where dot products
+  // along k waste no lanes.
+  void (*matmul_narrow)(const void* x, std::ptrdiff_t ldx, const void* wt, std::ptrdiff_t ldw,
+                        void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
+                        std::ptrdiff_t k, const void* bias);
+  // dst (n, m) = src (m, n)ᵀ; m is rounded up to whole vectors of dst, which get zeros.
+  void (*transpose)(const void* src, std::ptrdiff_t lds, void* dst, std::ptrdiff_t ldd,
+                    std::ptrdiff_t m, std::ptrdiff_t n);
+  // out (n,) = Σ rows of d (m, n), upwards; add says whether out already holds a part of the sum.
+  void (*column_sum)(const void* d, std::ptrdiff_t ldd, std::ptrdiff_t m, std::ptrdiff_t n,
+                     void* out, int add);
+  // Rows of the data set as floats. Strides are in bytes; order may be null (rows as they stand).
+  void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
+                 const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
+                 std::ptrdiff_t ldo);
+  // z becomes f(z); where slope is not null it gets f'(z).
+  void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
+                   std::ptrdiff_t n);
+  // d *= f'(z), from a = f(z), for the activations whose slope follows from a.
+  void (*times_slope)(int activation, void* d, const void* a, std::ptrdiff_t ld, std::ptrdiff_t m);
+  // d *= s.
+  void (*multiply)(void* d, const void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
+  // a and slope are multiplied by scale where a unit stays and by 0 where it is dropped.
+  void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
+                  const Dropout* how, std::ptrdiff_t row);
+  // z (m, n) becomes dz·scale where gradient is set; each row's loss and whether it is right.
+  void (*loss)(int loss, int output, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
+               std::ptrdiff_t n, const Targets* t, std::ptrdiff_t row, int gradient, double scale,
+               double* row_loss, double* row_right);
+  // One optimizer step on count elements, a whole number of vectors.
+  void (*update)(int rule, const Step* step, void* w, const void* g, void* s1, void* s2,
+                 std::ptrdiff_t count);
+  // Words of Philox 4x32-10: those of blocks 0, 1, … of (row, epoch, stream), 4·blocks of them.
+  void (*philox)(uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream,
+                 std::ptrdiff_t blocks, uint32_t* out);
+};
+
+// Instruction sets, from the lowest to the highest. A set is usable if it was compiled in and this
+// machine has it.
+int isa_count();
+const char* isa_name(int isa);
+bool isa_usable(int isa);
+const Kernels* kernels(int isa, int dtype);
+
+}  // namespace pynn

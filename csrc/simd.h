@@ -1,0 +1,428 @@
+// Vectors of one instruction set, and the elementary functions on them.
+//
+// Included only by kernels.cpp, which is compiled once per instruction set; everything here has
+// internal linkage, so that no code built for a higher instruction set can be picked by the linker
+// for a lower one. PYNN_VECTOR_BYTES is the width of a vector; without PYNN_PLAIN the vector types
+// are those of GCC and Clang, with it they are plain arrays that any C++ compiler takes.
+//
+// Arithmetic that decides bits is spelled out: fma() where a product is to be fused (a rounded
+// product and sum where the machine has none), plain operators where not. The build switches off
+// the compiler's own contraction.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if !defined(PYNN_PLAIN) && (defined(__x86_64__) || defined(_M_X64))
+#include <immintrin.h>
+#endif
+#if !defined(PYNN_PLAIN) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+template <class T> struct Bits;
+template <> struct Bits<float> {
+  using Int = int32_t;
+  static constexpr int mantissa = 23, bias = 127;
+};
+template <> struct Bits<double> {
+  using Int = int64_t;
+  static constexpr int mantissa = 52, bias = 1023;
+};
+
+template <class T> constexpr int width = PYNN_VECTOR_BYTES / int(sizeof(T));
+
+#ifdef PYNN_PLAIN
+
+template <class T> struct Vec {
+  T lane[width<T>];
+};
+template <class T> struct Mask {
+  bool lane[width<T>];
+};
+
+#define PYNN_LANES for (int i = 0; i < width<T>; ++i)
+#define PYNN_OPERATOR(op)                                             \
+  template <class T> inline Vec<T> operator op(Vec<T> a, Vec<T> b) { \
+    Vec<T> r;                                                         \
+    PYNN_LANES r.lane[i] = a.lane[i] op b.lane[i];                    \
+    return r;                                                         \
+  }
+PYNN_OPERATOR(+)
+PYNN_OPERATOR(-)
+PYNN_OPERATOR(*)
+PYNN_OPERATOR(/)
+#undef PYNN_OPERATOR
+
+template <class T> inline Vec<T> set1(T x) {
+  Vec<T> r;
+  PYNN_LANES r.lane[i] = x;
+  return r;
+}
+template <class T> inline Mask<T> greater(Vec<T> a, Vec<T> b) {
+  Mask<T> r;
+  PYNN_LANES r.lane[i] = a.lane[i] > b.lane[i];
+  return r;
+}
+template <class T> inline Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
+  Vec<T> r;
+  PYNN_LANES r.lane[i] = m.lane[i] ? a.lane[i] : b.lane[i];
+  return r;
+}
+template <class T> inline Mask<T> first_lanes(std::ptrdiff_t n) {
+  Mask<T> r;
+  PYNN_LANES r.lane[i] = i < n;
+  return r;
+}
+template <class T> inline Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return a * b + c; }
+inline float square_root(float x) { return __builtin_sqrtf(x); }
+inline double square_root(double x) { return __builtin_sqrt(x); }
+template <class T> inline Vec<T> square_root(Vec<T> x) {
+  Vec<T> r;
+  PYNN_LANES r.lane[i] = square_root(x.lane[i]);
+  return r;
+}
+// 2^k for the integer k that was added into the mantissa of a shifted number.
+template <class T> inline Vec<T> power_of_two(Vec<T> shifted) {
+  using Int = typename Bits<T>::Int;
+  Vec<T> r;
+  PYNN_LANES {
+    Int bits;
+    std::memcpy(&bits, &shifted.lane[i], sizeof bits);
+    bits = Int(uint64_t(bits + Bits<T>::bias) << Bits<T>::mantissa);
+    std::memcpy(&r.lane[i], &bits, sizeof bits);
+  }
+  return r;
+}
+template <class T> inline Vec<T> absolute(Vec<T> x) {
+  Vec<T> r;
+  PYNN_LANES r.lane[i] = x.lane[i] < 0 ? -x.lane[i] : x.lane[i];
+  return r;
+}
+template <class T> inline T sum(Vec<T> v) {
+  for (int half = width<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v.lane[i] = v.lane[i] + v.lane[i + half];
+  return v.lane[0];
+}
+template <class T> using V = Vec<T>;
+
+#else
+
+template <class T> struct VecType {
+  typedef T type __attribute__((vector_size(PYNN_VECTOR_BYTES)));
+};
+template <class T> using V = typename VecType<T>::type;
+template <class T> using I = V<typename Bits<T>::Int>;
+
+inline V<float> set1(float x) { return x - V<float>{}; }
+inline V<double> set1(double x) { return x - V<double>{}; }
+template <class A, class B> inline auto greater(A a, B b) { return a > b; }
+template <class M, class A> inline A select(M m, A a, A b) { return m ? a : b; }
+template <class T> inline I<T> first_lanes(std::ptrdiff_t n) {
+  I<T> lane;
+  for (int i = 0; i < width<T>; ++i) lane[i] = i;
+  return lane < typename Bits<T>::Int(n < width<T> ? n : width<T>);
+}
+
+#if PYNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+inline V<float> fma(V<float> a, V<float> b, V<float> c) {
+  return (V<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline V<double> fma(V<double> a, V<double> b, V<double> c) {
+  return (V<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+inline V<float> square_root(V<float> x) { return (V<float>)_mm512_sqrt_ps((__m512)x); }
+inline V<double> square_root(V<double> x) { return (V<double>)_mm512_sqrt_pd((__m512d)x); }
+inline __m256 lower(V<float> v) { return _mm512_castps512_ps256((__m512)v); }
+inline __m256 upper(V<float> v) { return _mm512_extractf32x8_ps((__m512)v, 1); }
+inline __m256d lower(V<double> v) { return _mm512_castpd512_pd256((__m512d)v); }
+inline __m256d upper(V<double> v) { return _mm512_extractf64x4_pd((__m512d)v, 1); }
+#elif PYNN_VECTOR_BYTES == 32 && defined(__AVX2__)
+inline V<float> fma(V<float> a, V<float> b, V<float> c) {
+  return (V<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline V<double> fma(V<double> a, V<double> b, V<double> c) {
+  return (V<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+inline V<float> square_root(V<float> x) { return (V<float>)_mm256_sqrt_ps((__m256)x); }
+inline V<double> square_root(V<double> x) { return (V<double>)_mm256_sqrt_pd((__m256d)x); }
+#elif PYNN_VECTOR_BYTES == 16 && defined(__SSE4_2__)
+inline V<float> fma(V<float> a, V<float> b, V<float> c) { return a * b + c; }
+inline V<double> fma(V<double> a, V<double> b, V<double> c) { return a * b + c; }
+inline V<float> square_root(V<float> x) { return (V<float>)_mm_sqrt_ps((__m128)x); }
+inline V<double> square_root(V<double> x) { return (V<double>)_mm_sqrt_pd((__m128d)x); }
+#elif PYNN_VECTOR_BYTES == 16 && defined(__aarch64__)
+inline V<float> fma(V<float> a, V<float> b, V<float> c) {
+  return (V<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline V<double> fma(V<double> a, V<double> b, V<double> c) {
+  return (V<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+inline V<float> square_root(V<float> x) { return (V<float>)vsqrtq_f32((float32x4_t)x); }
+inline V<double> square_root(V<double> x) { return (V<double>)vsqrtq_f64((float64x2_t)x); }
+#else
+#error "this pair of PYNN_VECTOR_BYTES and instruction set has no vectors: define PYNN_PLAIN"
+#endif
+
+template <class T> inline V<T> power_of_two_of(I<T> bits) {
+  return (V<T>)((bits + Bits<T>::bias) << Bits<T>::mantissa);
+}
+inline V<float> power_of_two(V<float> shifted) { return power_of_two_of<float>((I<float>)shifted); }
+inline V<double> power_of_two(V<double> shifted) {
+  return power_of_two_of<double>((I<double>)shifted);
+}
+inline V<float> absolute(V<float> x) { return (V<float>)((I<float>)x & INT32_MAX); }
+inline V<double> absolute(V<double> x) { return (V<double>)((I<double>)x & INT64_MAX); }
+
+// Sums of lanes pair i with i + half, then halve: one order on every machine.
+#if defined(__SSE4_2__)
+inline float sum_quarter(__m128 v) {
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+inline double sum_quarter(__m128d v) {
+  return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v)));
+}
+#if defined(__AVX2__)
+inline float sum_half(__m256 v) {
+  return sum_quarter(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+}
+inline double sum_half(__m256d v) {
+  return sum_quarter(_mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)));
+}
+#endif
+#if PYNN_VECTOR_BYTES == 64
+inline float sum(V<float> v) { return sum_half(_mm256_add_ps(lower(v), upper(v))); }
+inline double sum(V<double> v) { return sum_half(_mm256_add_pd(lower(v), upper(v))); }
+#elif PYNN_VECTOR_BYTES == 32
+inline float sum(V<float> v) { return sum_half((__m256)v); }
+inline double sum(V<double> v) { return sum_half((__m256d)v); }
+#else
+inline float sum(V<float> v) { return sum_quarter((__m128)v); }
+inline double sum(V<double> v) { return sum_quarter((__m128d)v); }
+#endif
+#else
+inline float sum(V<float> v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+inline double sum(V<double> v) { return v[0] + v[1]; }
+#endif
+
+#endif  // PYNN_PLAIN
+
+template <class T> inline V<T> load(const T* p) {
+  V<T> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T> inline void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
+
+// From here on one text serves both kinds of vector. T is given: it cannot be deduced from V<T>.
+
+template <class T> inline V<T> maximum(V<T> a, V<T> b) { return select(greater(a, b), a, b); }
+template <class T> inline V<T> minimum(V<T> a, V<T> b) { return select(greater(b, a), a, b); }
+
+template <class T, int N> inline V<T> horner(const T (&c)[N], V<T> x) {
+  V<T> p = set1(c[N - 1]);
+  for (int i = N - 2; i >= 0; --i) p = fma(p, x, set1(c[i]));
+  return p;
+}
+
+template <class T> struct Exp;
+template <> struct Exp<float> {
+  static constexpr float lowest = -87.33f, highest = 88.37f, shift = 0x1.8p23f;
+  // ln 2 split so that k·high is exact (Cody and Waite 1980, chapter 6).
+  static constexpr float log2e = 0x1.715476p0f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  // (e^r − 1 − r) / r², Taylor: |r| ≤ ½ ln 2 leaves less than half a unit in the last place.
+  static constexpr float series[6] = {1.f / 2, 1.f / 6, 1.f / 24, 1.f / 120, 1.f / 720, 1.f / 5040};
+};
+template <> struct Exp<double> {
+  static constexpr double lowest = -708.39, highest = 709.43, shift = 0x1.8p52;
+  static constexpr double log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42feep-1,
+                          ln2_low = 0x1.a39ef35793c76p-33;
+  static constexpr double series[12] = {1.0 / 2,       1.0 / 6,        1.0 / 24,       1.0 / 120,
+                                        1.0 / 720,     1.0 / 5040,     1.0 / 40320,    1.0 / 362880,
+                                        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+};
+
+// e^x = scale·(1 + p): both parts, so that e^x and e^x − 1 keep their precision.
+template <class T> struct ExpParts {
+  V<T> scale, p;
+};
+template <class T> inline ExpParts<T> exp_parts(V<T> x) {
+  using E = Exp<T>;
+  x = minimum<T>(maximum<T>(x, set1(E::lowest)), set1(E::highest));
+  const V<T> shifted = fma(x, set1(E::log2e), set1(E::shift));
+  const V<T> k = shifted - set1(E::shift);
+  V<T> r = fma(k, set1(-E::ln2_high), x);
+  r = fma(k, set1(-E::ln2_low), r);
+  return {power_of_two(shifted), fma(horner(E::series, r), r * r, r)};
+}
+template <class T> inline V<T> exponential(V<T> x) {
+  const ExpParts<T> e = exp_parts<T>(x);
+  return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), fma(e.scale, e.p, e.scale));
+}
+template <class T> inline V<T> exponential_minus_one(V<T> x) {
+  const ExpParts<T> e = exp_parts<T>(x);
+  return fma(e.scale, e.p, e.scale - set1(T(1)));
+}
+
+template <class T> inline V<T> sigmoid(V<T> x) {
+  const V<T> one = set1(T(1));
+  return one / (one + exponential<T>(set1(T(0)) - x));
+}
+
+template <class T> inline V<T> hyperbolic_tangent(V<T> x) {
+  const V<T> zero = set1(T(0));
+  const V<T> e = exponential_minus_one<T>(minimum<T>(absolute(x) * set1(T(2)), set1(T(40))));
+  const V<T> t = e / (e + set1(T(2)));
+  return select(greater(zero, x), zero - t, t);
+}
+
+// ln(1 + u) for 0 ≤ u ≤ 1, as 2·artanh(s) with s = u / (2 + u) ≤ 1/3: the series needs no table.
+template <class T> struct Artanh;
+template <> struct Artanh<float> {
+  static constexpr float series[8] = {1.f,     1.f / 3,  1.f / 5,  1.f / 7,
+                                      1.f / 9, 1.f / 11, 1.f / 13, 1.f / 15};
+};
+template <> struct Artanh<double> {
+  static constexpr double series[17] = {1.0,      1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9,  1.0 / 11,
+                                        1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23,
+                                        1.0 / 25, 1.0 / 27, 1.0 / 29, 1.0 / 31, 1.0 / 33};
+};
+template <class T> inline V<T> log_one_plus(V<T> u) {
+  const V<T> s = u / (u + set1(T(2)));
+  return (s + s) * horner(Artanh<T>::series, s * s);
+}
+
+template <class T> inline V<T> softplus(V<T> x) {
+  const V<T> zero = set1(T(0));
+  return maximum<T>(x, zero) + log_one_plus<T>(exponential<T>(zero - absolute(x)));
+}
+
+// (1 + q)·e^(q²)·erfc(q) for q ≥ 0 as a polynomial in t = (q − 2.5) / (q + 2.5): its Chebyshev
+// series, computed to 60 digits, summed to the first term below a unit in the last place.
+template <class T> struct Erfc;
+template <> struct Erfc<float> {
+  static constexpr float series[13] = {
+      0.73782227414665513063f,    -0.24704676461094653944f,   0.076344333347199865337f,
+      0.016298893470634176426f,   -0.031522361095252886342f,  0.014379805004904116611f,
+      -0.00085463819895897350943f, -0.0017394926125912139406f, 0.00035850175550056198724f,
+      0.00022722900711908590065f, -0.000059222550199797224596f, -0.000024879592717953064292f,
+      5.9044393793545584579e-6f};
+};
+template <> struct Erfc<double> {
+  static constexpr double series[26] = {
+      0.73782227421400253146,     -0.24704674851568876743,   0.076344326821923804392,
+      0.016298433322187700181,    -0.031522258481489064337,  0.01438359605163137689,
+      -0.0008552365738881081966,  -0.0017530814484562350989, 0.00036012310737665312614,
+      0.00025162360948518848727,  -0.000061330908718875068337, -0.000047454049218017923041,
+      6.9108312444187622561e-6,   0.000010201084189014654192, 3.9525304291351868906e-7,
+      -2.0721378477754495967e-6,  -5.9585219998689977829e-7, 3.0837712773309654091e-7,
+      2.3444738846058213611e-7,   -2.7259048434171245565e-9, -6.0320305221148396068e-8,
+      -1.6266518891570182297e-8,  1.0073852159744780416e-8,  5.087196820270810473e-9,
+      -8.3835154264997100915e-10, -6.1430515153705860037e-10};
+};
+
+// Φ(x), and the density φ(x) that its computation needs anyway.
+template <class T> struct Normal {
+  V<T> cdf, density;
+};
+template <class T> inline Normal<T> normal(V<T> x) {
+  const V<T> zero = set1(T(0)), one = set1(T(1)), c = set1(T(2.5));
+  const V<T> q = absolute(x) * set1(T(0.70710678118654752440));
+  const V<T> e = exponential<T>(x * x * set1(T(-0.5)));
+  const V<T> tail = e * horner(Erfc<T>::series, (q - c) / (q + c)) / (one + q) * set1(T(0.5));
+  return {select(greater(x, zero), one - tail, tail), e * set1(T(0.39894228040143267794))};
+}
+
+// --- Transposition of a square of vectors, by exchanging ever larger off-diagonal blocks ---------
+
+#if !defined(PYNN_PLAIN) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define PYNN_SHUFFLE 1
+#endif
+#endif
+
+#ifdef PYNN_SHUFFLE
+template <int... Is> struct Lanes {};
+template <int N, int... Is> struct LanesUpTo : LanesUpTo<N - 1, N - 1, Is...> {};
+template <int... Is> struct LanesUpTo<0, Is...> {
+  using type = Lanes<Is...>;
+};
+template <int D, class A, int... Is> inline void exchange(A& a, A& b, Lanes<Is...>) {
+  constexpr int W = int(sizeof...(Is));
+  const A low = __builtin_shufflevector(a, b, ((Is & D) ? W + Is - D : Is)...);
+  b = __builtin_shufflevector(a, b, ((Is & D) ? W + Is : Is + D)...);
+  a = low;
+}
+template <class T, int D> inline void exchange_rows(V<T>* r) {
+  if constexpr (D < width<T>) {
+    for (int i = 0; i < width<T>; ++i)
+      if (!(i & D)) exchange<D>(r[i], r[i + D], typename LanesUpTo<width<T>>::type());
+    exchange_rows<T, 2 * D>(r);
+  }
+}
+#endif
+
+template <class T> inline void transpose_square(V<T>* r) {
+#ifdef PYNN_SHUFFLE
+  exchange_rows<T, 1>(r);
+#else
+  T cell[width<T>][width<T>], turned[width<T>][width<T>];
+  std::memcpy(cell, r, sizeof cell);
+  for (int i = 0; i < width<T>; ++i)
+    for (int j = 0; j < width<T>; ++j) turned[j][i] = cell[i][j];
+  std::memcpy(r, turned, sizeof turned);
+#endif
+}
+
+// --- Integer lanes for Philox: 64 bits wide, of which the lower half counts -----------------------
+
+constexpr int word_lanes = PYNN_VECTOR_BYTES / 8;
+
+#ifdef PYNN_PLAIN
+struct Words {
+  uint64_t lane[word_lanes];
+};
+#define PYNN_WORDS(expression)                                    \
+  Words r;                                                        \
+  for (int i = 0; i < word_lanes; ++i) r.lane[i] = (expression); \
+  return r
+inline Words operator^(Words a, Words b) { PYNN_WORDS(a.lane[i] ^ b.lane[i]); }
+inline Words operator|(Words a, Words b) { PYNN_WORDS(a.lane[i] | b.lane[i]); }
+inline Words operator>>(Words a, int n) { PYNN_WORDS(a.lane[i] >> n); }
+inline Words operator<<(Words a, int n) { PYNN_WORDS(a.lane[i] << n); }
+inline Words set_words(uint64_t x) { PYNN_WORDS(x); }
+inline Words counting_from(uint64_t x) { PYNN_WORDS(x + uint64_t(i)); }
+inline Words multiply_lower(Words a, Words b) {
+  PYNN_WORDS(uint64_t(uint32_t(a.lane[i])) * uint32_t(b.lane[i]));
+}
+#undef PYNN_WORDS
+#else
+typedef uint64_t Words __attribute__((vector_size(PYNN_VECTOR_BYTES)));
+inline Words set_words(uint64_t x) { return x | Words{}; }
+inline Words counting_from(uint64_t x) {
+  Words r;
+  for (int i = 0; i < word_lanes; ++i) r[i] = x + uint64_t(i);
+  return r;
+}
+#if PYNN_VECTOR_BYTES == 64
+inline Words multiply_lower(Words a, Words b) {
+  return (Words)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+}
+#elif PYNN_VECTOR_BYTES == 32
+inline Words multiply_lower(Words a, Words b) {
+  return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+#elif defined(__SSE4_2__)
+inline Words multiply_lower(Words a, Words b) {
+  return (Words)_mm_mul_epu32((__m128i)a, (__m128i)b);
+}
+#else
+inline Words multiply_lower(Words a, Words b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
+#endif
+#endif
+
+}  // namespace

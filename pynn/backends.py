@@ -1,0 +1,141 @@
+"""The contract between ``Network`` and what computes, and the choice of a backend.
+
+An ``Engine`` computes for one architecture; its ``Trainer`` holds one run of ``fit``. Arrays come
+in checked: ``x`` is a two-dimensional uint8, float32 or float64 array in native byte order with
+any strides; ``y`` is either int32 labels (n,), contiguous, or targets (n, n_out), C-contiguous, in
+the network's dtype. ``parameters`` and ``state`` are flat vectors of that dtype.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Protocol
+
+import numpy as np
+
+from .spec import Architecture, Optimizer, choose
+
+BACKENDS = ("cython", "numba", "numpy")
+
+
+class Trainer(Protocol):
+    """Parameters and optimizer state at work on one data set."""
+
+    done: int
+    """Updates that the last call of ``steps`` made, whether it returned or was interrupted."""
+
+    def steps(
+        self, epoch: int, first: int, rates: np.ndarray, updates: int
+    ) -> tuple[float, float]:
+        """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
+
+        ``epoch`` keys the permutation and dropout; ``rates`` is float64; ``updates`` is how many
+        updates the optimizer state has seen before. Returns the sum of the rows' losses, without
+        the L2 term, and the number of rows classified rightly (NaN for regression), both as the
+        network stood at each batch and both since batch 0 of the epoch, so that they do not depend
+        on how an epoch is cut into calls. Answers KeyboardInterrupt within a second, between two
+        updates; ``store`` then gives the parameters of the last whole one.
+        """
+        ...
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+        """Sum of losses and number right with the parameters as they stand, without dropout."""
+        ...
+
+    def store(self) -> None:
+        """Write parameters and state back to the vectors the trainer was made with."""
+        ...
+
+
+class Engine(Protocol):
+    """One architecture on one backend."""
+
+    name: str
+    threads: int
+
+    def forward(self, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Outputs (n, n_out), after the output activation."""
+        ...
+
+    def evaluate(
+        self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray
+    ) -> tuple[float, float]:
+        """Sum of the rows' losses and number of rows classified rightly (NaN for regression)."""
+        ...
+
+    def loss_and_gradient(
+        self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, l2: float
+    ) -> tuple[float, np.ndarray]:
+        """Mean loss over the rows plus ½·l2·Σw², and its gradient, flat, without dropout."""
+        ...
+
+    def trainer(
+        self,
+        parameters: np.ndarray,
+        state: list[np.ndarray],
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        optimizer: Optimizer,
+        batch_size: int,
+        l2: float,
+        seed: int,
+        shuffle: bool,
+    ) -> Trainer:
+        """Set up a run of ``fit``."""
+        ...
+
+
+@functools.cache
+def available() -> dict[str, str]:
+    """Return, for each backend, an empty string where it can be used and the reason where not."""
+    reasons = {}
+    for name in BACKENDS:
+        reasons[name] = ""
+        if name == "cython":
+            try:
+                from . import _core  # noqa: F401
+            except ImportError as error:
+                reasons[name] = f"the compiled core is not there ({error})"
+        elif name == "numba" and importlib.util.find_spec("numba") is None:
+            reasons[name] = "the package numba is not installed"
+    return reasons
+
+
+def resolve(name: str) -> str:
+    """Return the backend that ``name`` stands for; ``"auto"`` is the fastest that is there.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name.
+    ImportError
+        If the named backend cannot be used here.
+    """
+    choose("backend", name, ("auto", *BACKENDS))
+    reasons = available()
+    if name == "auto":
+        return next(b for b in BACKENDS if not reasons[b])
+    if reasons[name]:
+        usable = [b for b in BACKENDS if not reasons[b]]
+        raise ImportError(
+            f"backend: found {name!r}, but {reasons[name]}; usable here: {', '.join(usable)}"
+        )
+    return name
+
+
+def create(name: str, net: Architecture, threads: int | None) -> Engine:
+    """Return an engine of the backend ``name`` for one architecture."""
+    name = resolve(name)
+    if name == "cython":
+        from . import _core
+
+        return _core.Engine(net, threads)  # type: ignore[no-any-return]
+    if name == "numba":
+        from . import numba_kernels
+
+        return numba_kernels.Engine(net, threads)
+    from . import reference
+
+    return reference.Engine(net, threads)

@@ -1,0 +1,198 @@
+"""What can be called while a network trains.
+
+A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
+of :class:`Callback`. It sees the network's parameters as they stand, and may predict and evaluate,
+but not change them: they are read-only until ``fit`` has ended. Training stops when a callback
+returns True.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import checks
+from .history import Record
+from .spec import choose
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Function = Callable[["Network", Record], "bool | None"]
+
+MONITORS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+
+
+class Callback:
+    """Base class: every method does nothing; override those that are wanted."""
+
+    steps: int | None = None
+    """``on_steps`` is called whenever this many updates have been made; None for never."""
+
+    def on_fit_begin(self, net: Network) -> None:
+        """Called before the first epoch of a call of ``fit``."""
+
+    def on_steps(self, net: Network, record: Record) -> bool | None:
+        """Called after every ``steps`` updates, counted over the whole life of the network.
+
+        ``record`` holds means over the epoch so far. Return True to stop training.
+        """
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        """Called after every epoch. Return True to stop training."""
+
+    def on_fit_end(self, net: Network) -> None:
+        """Called after the last epoch, unless an exception ended training.
+
+        Parameters may be changed here.
+        """
+
+
+class _Function(Callback):
+    def __init__(self, call: Function) -> None:
+        self.call = call
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        return self.call(net, record)
+
+
+class Every(Callback):
+    """Call a function every so many updates, in the middle of an epoch too.
+
+    Parameters
+    ----------
+    steps
+        Number of updates from one call to the next.
+    call
+        ``call(net, record)``; ``record`` holds means over the epoch so far. It stops training by
+        returning True.
+
+    Examples
+    --------
+    >>> def report(net, record):
+    ...     print(net.updates, record.accuracy)
+    >>> twenty = Every(steps=20, call=report)
+    """
+
+    def __init__(self, steps: int, call: Function) -> None:
+        self.steps: int = checks.whole(steps, "steps", 1)
+        if not callable(call):
+            raise TypeError(f"call: found {call!r}, expected a function of a network and a record")
+        self.call = call
+
+    def on_steps(self, net: Network, record: Record) -> bool | None:
+        return self.call(net, record)
+
+
+class EarlyStopping(Callback):
+    """Stop when a figure passes a threshold or no longer gets better, and keep the best weights.
+
+    Parameters
+    ----------
+    monitor
+        ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``.
+    patience
+        Stop after this many epochs in a row without a better figure; None for never.
+    min_delta
+        A figure is better only if it is better by more than this.
+    threshold
+        Stop at a loss of at most this, or an accuracy of at least this; None for never.
+    restore_best
+        Give the network the parameters of the best epoch when training ends (optimizer state
+        stays as it is).
+
+    Attributes
+    ----------
+    best : float or None
+        The best figure of the last call of ``fit``.
+    best_epoch : int or None
+        The epoch that reached it, as in ``Record.epoch``.
+    stopped_epoch : int or None
+        The epoch after which training was stopped; None if it ran to its end.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        patience: int | None = 5,
+        min_delta: float = 0.0,
+        threshold: float | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor = choose("monitor", monitor, MONITORS)
+        self.patience = None if patience is None else checks.whole(patience, "patience", 1)
+        self.min_delta = checks.number(min_delta, "min_delta", least=0)
+        self.threshold = None if threshold is None else checks.number(threshold, "threshold")
+        self.restore_best = restore_best
+        self._sign = 1.0 if monitor.endswith("loss") else -1.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._parameters: np.ndarray | None = None
+
+    def on_fit_begin(self, net: Network) -> None:
+        self._forget()
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        figure: float = getattr(record, self.monitor)
+        before = math.inf if self.best is None else self._sign * self.best
+        # The first epoch counts as the best so far even if its figure is NaN.
+        if self.best_epoch is None or self._sign * figure < before - self.min_delta:
+            self.best = figure if not math.isnan(figure) else None
+            self.best_epoch = record.epoch
+            if self.restore_best:
+                self._parameters = net.parameters.copy()
+        reached = self.threshold is not None and self._sign * (figure - self.threshold) <= 0
+        waited = record.epoch - self.best_epoch
+        if reached or (self.patience is not None and waited >= self.patience):
+            self.stopped_epoch = record.epoch
+            return True
+        return None
+
+    def on_fit_end(self, net: Network) -> None:
+        if self._parameters is not None:
+            net.parameters = self._parameters
+            self._parameters = None
+
+
+def as_callbacks(callbacks: object) -> list[Callback]:
+    """Return the callbacks of a call of ``fit``: one, or several in a list or tuple."""
+    given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    found: list[Callback] = []
+    for one in given:
+        if isinstance(one, Callback):
+            found.append(one)
+        elif callable(one) and not isinstance(one, type):
+            found.append(_Function(one))
+        else:
+            raise TypeError(
+                f"callbacks: found {one!r}, expected functions f(net, record) or Callback objects"
+            )
+    return found
+
+
+def check_monitors(calls: list[Callback], validated: bool, classified: bool) -> None:
+    """Raise if a callback watches a figure that this call of ``fit`` does not measure."""
+    for call in calls:
+        monitor = call.monitor if isinstance(call, EarlyStopping) else ""
+        if monitor.startswith("validation") and not validated:
+            raise ValueError(
+                f"callbacks: found EarlyStopping on {monitor!r} but no validation data, expected "
+                "validation=(x, y) or a share of the rows"
+            )
+        if monitor.endswith("accuracy") and not classified:
+            raise ValueError(
+                f"callbacks: found EarlyStopping on {monitor!r}, expected a loss: regression has "
+                "no accuracy"
+            )
+
+
+def stops(answer: object) -> bool:
+    """Whether a callback's answer asks for the end of training."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)

@@ -1,0 +1,673 @@
+"""``Network``: checks arguments, owns the parameters, calls one backend, keeps the history."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from . import backends, checks, initialise, philox
+from .callbacks import as_callbacks, check_monitors
+from .checks import Task
+from .history import History, Record
+from .spec import (
+    OPTIMIZERS,
+    Architecture,
+    Optimizer,
+    Schedule,
+    as_optimizer,
+    choose,
+)
+from .training import Loop, Rates
+
+Array = np.ndarray
+PathLike = str | os.PathLike[str]
+
+_SPLIT = 0xFFFFFFFF
+"""Random stream that says which rows are held out for validation."""
+
+
+class Network:
+    """A dense neural network.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of every layer, from inputs to outputs: ``[784, 256, 128, 10]``.
+    activation : str or sequence of str
+        Activation of all hidden layers, or one for each: ``identity``, ``sigmoid``, ``tanh``,
+        ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``.
+    output : str, optional
+        Activation of the last layer. None takes what the loss needs: ``softmax`` for
+        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse. Only ``mse``
+        goes with others.
+    loss : {"cross_entropy", "binary_cross_entropy", "mse"}
+        What training makes small.
+    dropout : float or sequence of float
+        Probability in [0, 1) of leaving out a unit in training, for all hidden layers or one each.
+    init : str or sequence of str, optional
+        Initial weights of all layers, or one for each: ``he_normal``, ``he_uniform``,
+        ``glorot_normal``, ``glorot_uniform``, ``lecun_normal``, ``lecun_uniform``, ``normal``
+        (N(0, 1) for weights and biases) or ``zeros``. None takes he_normal for hidden layers of
+        relu and its kin, glorot_uniform for the others and the last. Biases start at zero but for
+        ``normal``.
+    dtype : {"float32", "float64"}
+        Of parameters and arithmetic.
+    backend : {"auto", "cython", "numba", "numpy"}
+        What computes; ``"auto"`` takes the first of the three that can be used here.
+    threads : int, optional
+        How many threads compute; None lets pynn choose. The cython backend computes the same bits
+        with any number.
+    seed : int, optional
+        Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
+        rows. None draws one from the system; ``net.seed`` tells which.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        The settings above, spelt out for every layer.
+    sizes : tuple of int
+        Units of every layer.
+    dtype : numpy.dtype
+        Of the parameters.
+    backend, threads : str, int
+        What computes, and with how many threads.
+    seed : int
+        Key of all random numbers.
+    weights, biases : tuple of ndarray
+        For each layer, weights (n_in, n_out) and biases (n_out,): views of ``parameters``.
+    history : History
+        Every epoch the network has trained in its life.
+    epochs, updates : int
+        How many whole epochs, and how many updates of the parameters, that were.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those above.
+    ImportError
+        If the backend cannot be used here.
+
+    Notes
+    -----
+    Many threads may predict from one network at the same time; only one may train it.
+
+    Examples
+    --------
+    >>> net = Network([4, 8, 3], activation="tanh", backend="numpy", seed=1)
+    >>> net
+    Network(4-8-3, tanh, softmax, cross_entropy, float32, seed 1, numpy with 1 thread)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "relu",
+        output: str | None = None,
+        loss: str = "cross_entropy",
+        dropout: float | Sequence[float] = 0.0,
+        init: str | Sequence[str | None] | None = None,
+        dtype: object = "float32",
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: int | None = 0,
+    ) -> None:
+        net = Architecture.build(sizes, activation, output, loss, dropout, dtype)
+        names = initialise.names(net, init)
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        self.seed = checks.whole(seed, "seed", 0, 2**64 - 1)
+        if threads is not None:
+            threads = checks.whole(threads, "threads", 1)
+        self._set_up(net, backend, threads)
+        initialise.fill(net, names, self.seed, self._flat)
+
+    def _set_up(self, net: Architecture, backend: str, threads: int | None) -> None:
+        self.architecture = net
+        self._asked = backend, threads
+        self._engine = backends.create(backend, net, threads)
+        self._flat = _aligned(net.n_parameters, net.dtype)
+        # The views given away can be made read-only while the vector itself is being trained.
+        self._parameters = self._flat.view()
+        self.weights, self.biases = map(tuple, net.views(self._parameters))
+        self._task: Task | None = None
+        self._optimizer: Optimizer | None = None
+        self._state: list[Array] = []
+        self._state_began = 0
+        self.history = History()
+        self.epochs = 0
+        self.updates = 0
+        self._training = threading.Lock()
+
+    # --- What it is -----------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.architecture.sizes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.architecture.dtype)
+
+    @property
+    def backend(self) -> str:
+        return self._engine.name
+
+    @property
+    def threads(self) -> int:
+        return self._engine.threads
+
+    @property
+    def parameters(self) -> Array:
+        """All weights and biases, one flat vector: weights row by row, then biases, by layer.
+
+        Setting it copies the values in. While ``fit`` runs it can only be read.
+        """
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None:
+        a = checks.as_array(values, "parameters")
+        if a.shape != self._flat.shape:
+            raise ValueError(f"parameters: found shape {a.shape}, expected {self._flat.shape}")
+        if a.dtype.kind not in "iuf":
+            raise TypeError(f"parameters: found dtype {a.dtype}, expected real numbers")
+        checks.check_finite(a, "parameters", self.dtype)
+        if not self._parameters.flags.writeable:
+            raise ValueError(
+                "parameters: found a network in training, expected one at rest; they are "
+                "read-only until fit has ended"
+            )
+        self._flat[...] = a
+
+    @property
+    def classes(self) -> Array | None:
+        """The label that each output stands for; for one output, those of no and yes.
+
+        They are learnt from the y of the first ``fit``, and sorted; or set by hand, in any order.
+        Before that they are 0, 1, 2, … . None for regression and multilabel targets.
+        """
+        return self._known_task().classes
+
+    @classes.setter
+    def classes(self, labels: Any) -> None:
+        self._task = Task("labels", checks.as_classes(labels, self.architecture))
+
+    def _known_task(self) -> Task:
+        return self._task if self._task is not None else checks.default_task(self.architecture)
+
+    def _set_writeable(self, writeable: bool) -> None:
+        for view in (self._parameters, *self.weights, *self.biases):
+            view.flags.writeable = writeable
+
+    def __repr__(self) -> str:
+        a = self.architecture
+        names = list(dict.fromkeys(a.activations[:-1]))
+        parts = [
+            "-".join(map(str, a.sizes)),
+            *(["/".join(a.activations[:-1] if len(names) > 1 else names)] if names else []),
+            a.activations[-1],
+            a.loss,
+            a.dtype,
+            f"seed {self.seed}",
+            f"{self.backend} with {self.threads} thread{'s' if self.threads > 1 else ''}",
+        ]
+        return f"Network({', '.join(parts)})"
+
+    # --- Training -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int | str | None = 64,
+        optimizer: str | Optimizer = "adam",
+        learning_rate: float = 1e-3,
+        l2: float = 0.0,
+        schedule: str | Schedule | Callable[[float], float] | None = None,
+        validation: float | tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        callbacks: Any = (),
+        progress: bool | str | Callable[[Record], object] = "auto",
+    ) -> History:
+        """Train on a data set.
+
+        Called again, it goes on from where it stood: twice five epochs give the bits of ten, for
+        schedules without a horizon. Optimizer state is kept if the optimizer has the same settings,
+        and starts afresh if not.
+
+        Parameters
+        ----------
+        x : array (n, n_in) or (n, …) with n_in values a row
+            uint8 are pixels, and count as value / 255. float32 and float64 are read where they
+            are, whatever their strides; other numbers are converted. Frames of pandas and polars,
+            lists and memory-mapped files will do.
+        y : array (n,) or (n, n_out)
+            Labels of any kind (whole numbers, strings, booleans …), which become ``net.classes``;
+            one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
+            targets in [0, 1]; for mse values. With one output and mse, (n,) are values.
+            Labels that are whole numbers from 0 to n_out − 1 are the numbers of the outputs.
+        epochs : int
+            How many times to go through the data.
+        batch_size : int, None or "full"
+            Rows for each update; None or ``"full"`` for all. The last batch may be shorter.
+        optimizer : str or Optimizer
+            ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``, or
+            an object such as ``pynn.Adam(beta2=0.99)``.
+        learning_rate : float
+            The step size, above 0.
+        l2 : float
+            Adds ½·l2·Σw² to what training makes small, over the weights, not the biases.
+        schedule : str, Schedule or function, optional
+            Factor on the learning rate for each step: ``constant``, ``step``, ``exponential``,
+            ``inverse_time``, ``cosine``, ``one_cycle``, ``warm_up``, an object such as
+            ``pynn.StepDecay(every=5)``, or a function of the time in epochs since the network
+            first trained.
+        validation : (x, y) or float, optional
+            Data to measure loss and accuracy on after every epoch; or the share of the rows to
+            hold out for it, between 0 and 1, chosen by the seed. Holding out copies the rows;
+            the same rows are held out whenever n is the same.
+        shuffle : bool
+            Whether each epoch takes the rows in a new order.
+        callbacks : function, Callback, or list of them
+            Called after every epoch; see :mod:`pynn.callbacks`. Training stops when one returns
+            True.
+        progress : {"auto", True, False} or function
+            A bar, or lines where rich is not installed: ``"auto"`` only in a terminal or notebook.
+            A function is called with the record so far, ten times a second and after each epoch.
+
+        Returns
+        -------
+        History
+            One record for every epoch of this call; ``net.history`` has those of earlier calls too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; the network is unchanged then.
+        RuntimeError
+            If this network is being trained already.
+
+        Notes
+        -----
+        Loss and accuracy of training are means over the epoch as each batch met them, with dropout
+        and without the L2 term.
+
+        After Ctrl-C, or an exception in a callback, the parameters are those of the last whole
+        update, the history has every whole epoch, and the exception goes on to the caller. An epoch
+        that was broken off is not counted: ``fit`` again begins it anew.
+        """
+        net = self.architecture
+        epochs = checks.whole(epochs, "epochs", 0)
+        rows = checks.batch_size(batch_size)
+        optimizer = as_optimizer(optimizer)
+        learning_rate = checks.number(learning_rate, "learning_rate", above=0)
+        l2 = checks.number(l2, "l2", least=0)
+        rates = Rates(schedule, learning_rate, self.epochs, self.epochs + epochs)
+        if not isinstance(shuffle, (bool, np.bool_)):
+            raise TypeError(f"shuffle: found {shuffle!r}, expected True or False")
+        calls = as_callbacks(callbacks)
+        x = checks.features(x, net)
+        y, task = checks.targets(y, len(x), net, self._task)
+        held: tuple[Array, Array] | None = None
+        if validation is not None:
+            x, y, held = self._validation(validation, x, y, task)
+        check_monitors(calls, held is not None, task.kind != "values")
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError("fit: found this network training already, expected it at rest")
+        begin = len(self.history)
+        try:
+            self._task = task
+            self._keep_or_clear_state(optimizer)
+            trainer = self._engine.trainer(
+                self._flat,
+                self._state,
+                x,
+                y,
+                optimizer=optimizer,
+                batch_size=min(rows or len(x), len(x)),
+                l2=l2,
+                seed=self.seed,
+                shuffle=bool(shuffle),
+            )
+            loop = Loop(self, trainer, len(x), min(rows or len(x), len(x)), rates, calls, held)
+            loop.run(epochs, progress)
+        finally:
+            self._training.release()
+        return self.history[begin:]
+
+    def _keep_or_clear_state(self, optimizer: Optimizer) -> None:
+        if self._optimizer == optimizer:
+            return
+        self._optimizer, self._state_began = optimizer, self.updates
+        self._state = [_aligned(len(self._flat), self.dtype) for _ in range(optimizer.slots)]
+
+    def _validation(
+        self, validation: Any, x: Array, y: Array, task: Task
+    ) -> tuple[Array, Array, tuple[Array, Array]]:
+        """Return the rows to train on and those to validate on."""
+        if isinstance(validation, (tuple, list)) and len(validation) == 2:
+            names = "validation[0]", "validation[1]"
+            xv = checks.features(validation[0], self.architecture, names[0])
+            yv, kind = checks.targets(
+                validation[1], len(xv), self.architecture, task, names[1], names[0]
+            )
+            if kind.kind != task.kind:
+                raise ValueError(
+                    f"validation[1]: found targets for {kind.kind}, expected {task.kind} as in y"
+                )
+            return x, y, (xv, yv)
+        share = validation if isinstance(validation, (float, np.floating)) else math.nan
+        if not 0 < share < 1:
+            found = (
+                repr(validation) if np.isscalar(validation) else f"a {type(validation).__name__}"
+            )
+            raise ValueError(
+                f"validation: found {found}, expected a pair (x, y), or a share of the rows "
+                "between 0 and 1"
+            )
+        n = len(x)
+        count = round(share * n)
+        if not 0 < count < n:
+            raise ValueError(
+                f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
+                "at least one row to train on and one to hold out"
+            )
+        out = np.zeros(n, dtype=bool)
+        word = philox.words(self.seed, n, 0, _SPLIT)
+        out[np.argsort(word, kind="stable")[:count]] = True
+        return x[~out], y[~out], (x[out], y[out])
+
+    # --- What it has learnt ---------------------------------------------------------------------
+
+    def predict(self, x: Any) -> Array:
+        """Return the most probable class of each row, or the values of a regression.
+
+        Parameters
+        ----------
+        x : array (n, n_in)
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray
+            Labels (n,) out of ``classes``; after training on multilabel targets, int64 zeros and
+            ones (n, n_out); for regression values (n, n_out), or (n,) if y was so, in ``dtype``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x does not fit.
+        """
+        out = self._engine.forward(self._flat, checks.features(x, self.architecture))
+        task = self._known_task()
+        if task.kind == "values":
+            return out.reshape(-1) if task.flat else out
+        if task.classes is None:
+            return (out > 0.5).astype(np.int64)
+        index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
+        found: Array = task.classes[index]
+        return found
+
+    def predict_proba(self, x: Any) -> Array:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        x : array (n, n_in)
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray (n, classes), in ``dtype``
+            Columns in the order of ``classes``; for one output, those of no and yes. The outputs
+            as they are: they sum to 1 for softmax, and each lies in [0, 1] for sigmoid.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x does not fit, or the network was trained for regression.
+        """
+        if self._known_task().kind == "values":
+            raise ValueError(
+                "predict_proba: found a network for regression, expected one with classes; "
+                "use predict, or set net.classes if its outputs stand for classes"
+            )
+        out = self._engine.forward(self._flat, checks.features(x, self.architecture))
+        return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """Return mean loss and accuracy on a data set, without dropout and the L2 term.
+
+        Parameters
+        ----------
+        x, y : array
+            As in ``fit``; labels must be among ``classes``.
+
+        Returns
+        -------
+        dict
+            ``{"loss": …, "accuracy": …}``, accuracy in [0, 1]; without it for regression. For
+            multilabel targets it is the share of the single answers that are right.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x or y does not fit.
+        """
+        x = checks.features(x, self.architecture)
+        y, _ = checks.targets(y, len(x), self.architecture, self._task)
+        loss, right = self._engine.evaluate(self._flat, x, y)
+        found = {"loss": loss / len(x)}
+        if not math.isnan(right):
+            found["accuracy"] = right / len(x)
+        return found
+
+    def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:
+        """Return mean loss plus ½·l2·Σw² and its gradient, without dropout.
+
+        Parameters
+        ----------
+        x, y : array
+            As in ``fit``; labels must be among ``classes``.
+        l2 : float
+            As in ``fit``.
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray
+            A new flat vector laid out as ``parameters``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        l2 = checks.number(l2, "l2", least=0)
+        x = checks.features(x, self.architecture)
+        y, _ = checks.targets(y, len(x), self.architecture, self._task)
+        return self._engine.loss_and_gradient(self._flat, x, y, l2)
+
+    # --- To disk and back -----------------------------------------------------------------------
+
+    def save(self, path: PathLike) -> None:
+        """Write the network to a safetensors file, whole or not at all.
+
+        The file holds weights, biases, classes, seed, history and the optimizer's state, so that
+        ``fit`` can go on after :func:`pynn.load`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write; its folder must exist.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        from . import files
+
+        tensors = {}
+        for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
+        for k, slot in enumerate(self._state):
+            tensors[f"optimizer.{k}"] = slot
+        files.save(path, tensors, self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        optimizer = None
+        if self._optimizer is not None:
+            settings = {k: float(v) for k, v in asdict(self._optimizer).items()}
+            optimizer = {"name": self._optimizer.name, **settings}
+        task = None
+        if self._task is not None:
+            classes = self._task.classes
+            task = {
+                "kind": self._task.kind,
+                "flat": self._task.flat,
+                "classes": None if classes is None else classes.tolist(),
+            }
+        history = self.history.to_dict()
+        return {
+            "architecture": asdict(self.architecture),
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "updates": self.updates,
+            "task": task,
+            "optimizer": optimizer,
+            "optimizer_began": self._state_began,
+            # JSON has no NaN and no infinity.
+            "history": {name: [_as_json(v) for v in column] for name, column in history.items()},
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("_engine", "_training", "_parameters", "weights", "biases")
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set_up(state["architecture"], *state["_asked"])
+        flat = self._flat
+        flat[...] = state["_flat"]
+        self.__dict__.update(state, _flat=flat)
+
+
+def load(path: PathLike, *, backend: str = "auto", threads: int | None = None) -> Network:
+    """Return the network that ``Network.save`` wrote. Loading never runs code.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file written by ``Network.save``.
+    backend, threads
+        As for ``Network``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is cut off, is no model, or its parts do not fit each other.
+    """
+    from . import files
+
+    tensors, about = files.load(path)
+    try:
+        return _rebuild(tensors, about, backend, threads)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        what = f"found no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: not a model that pynn can use: {what}") from error
+
+
+def _rebuild(
+    tensors: dict[str, Array], about: dict[str, Any], backend: str, threads: int | None
+) -> Network:
+    a = about["architecture"]
+    names = a["activations"]
+    architecture = Architecture.build(
+        a["sizes"], names[:-1], names[-1], a["loss"], a["dropout"], a["dtype"]
+    )
+
+    def take(name: str, shape: tuple[int, ...]) -> Array:
+        if name not in tensors:
+            raise ValueError(f"found no tensor {name!r}, expected one of shape {shape}")
+        t = tensors.pop(name)
+        if t.shape != shape or t.dtype != architecture.dtype:
+            raise ValueError(
+                f"tensor {name!r}: found {t.dtype} {t.shape}, expected {architecture.dtype} {shape}"
+            )
+        return t
+
+    # Everything is compared with the file before memory is asked for: a header may claim anything.
+    layers = range(architecture.n_layers)
+    sizes = architecture.sizes
+    weights = [take(f"weights.{k}", (sizes[k], sizes[k + 1])) for k in layers]
+    biases = [take(f"biases.{k}", (sizes[k + 1],)) for k in layers]
+    optimizer = None
+    state = []
+    if about["optimizer"] is not None:
+        settings = dict(about["optimizer"])
+        kind = OPTIMIZERS[choose("optimizer", settings.pop("name"), OPTIMIZERS)]
+        optimizer = kind(**settings)
+        n = architecture.n_parameters
+        state = [take(f"optimizer.{k}", (n,)) for k in range(optimizer.slots)]
+    if tensors:
+        raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
+    history = History.from_dict(
+        {k: [_from_json(v) for v in column] for k, column in about["history"].items()}
+    )
+
+    net = Network.__new__(Network)
+    net.seed = checks.whole(about["seed"], "seed", 0, 2**64 - 1)
+    net._set_up(architecture, backend, threads)
+    for k in layers:
+        net.weights[k][...] = weights[k]
+        net.biases[k][...] = biases[k]
+    if about["task"] is not None:
+        net._task = _rebuild_task(about["task"], architecture)
+    net.epochs = checks.whole(about["epochs"], "epochs", 0, 2**32 - 1)
+    net.updates = checks.whole(about["updates"], "updates", 0, 2**62)
+    if optimizer is not None:
+        net._keep_or_clear_state(optimizer)
+        net._state_began = checks.whole(about["optimizer_began"], "optimizer_began", 0, net.updates)
+        for slot, values in zip(net._state, state, strict=True):
+            slot[...] = values
+    net.history = history
+    return net
+
+
+def _rebuild_task(about: dict[str, Any], net: Architecture) -> Task:
+    kind = choose("task", about["kind"], ("labels", "multilabel", "values"))
+    classes = about["classes"]
+    if (classes is None) == (kind == "labels"):
+        raise ValueError(f"task: found {kind!r} with classes {classes!r}, expected them for labels")
+    if classes is not None:
+        classes = checks.as_classes(classes, net)
+    return Task(kind, classes, bool(about["flat"]))
+
+
+def _as_json(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(float(value))
+
+
+def _from_json(value: Any) -> Any:
+    if value in ("nan", "inf", "-inf"):
+        return float(value)
+    return value if value is None else checks.number(value, "history")
+
+
+def _aligned(n: int, dtype: Any) -> Array:
+    """Return a vector of zeros that starts on a cache line."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(n * itemsize + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n * itemsize].view(dtype)

@@ -1,0 +1,115 @@
+"""Random numbers by counting: Philox 4x32-10 in NumPy, and what pynn draws from it.
+
+A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
+section 3.3) is a keyed bijection of a 128-bit counter. The key is the network's seed; the counter
+says what the number is for: (block, row, epoch, stream). Whoever needs a number computes it, so
+neither the order of execution nor the number of threads can change it, and every backend draws
+the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SHUFFLE = 0
+"""Stream of the permutation of the rows in an epoch."""
+DROPOUT = 1
+"""Stream of the first hidden layer's dropout; hidden layer k uses DROPOUT + k."""
+INITIAL = 1 << 16
+"""Stream of the first layer's initial weights; layer k uses INITIAL + 2k, its biases one more."""
+
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+def philox(seed: int, block: np.ndarray, row: object, epoch: int, stream: int) -> np.ndarray:
+    """Return four 32-bit words for each counter.
+
+    Parameters
+    ----------
+    seed
+        The 64-bit key.
+    block, row
+        First two words of the counter, broadcast against each other.
+    epoch, stream
+        Last two words of the counter.
+
+    Returns
+    -------
+    uint32 array of the broadcast shape with a last axis of 4.
+    """
+    c0, c1 = np.broadcast_arrays(
+        np.asarray(block, dtype=np.uint64), np.asarray(row, dtype=np.uint64)
+    )
+    c2 = np.full_like(c0, epoch & 0xFFFFFFFF)
+    c3 = np.full_like(c0, stream & 0xFFFFFFFF)
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0)
+        c2 = (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & _LOW, p0 & _LOW
+        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def words(seed: int, count: int, epoch: int, stream: int, row: int = 0) -> np.ndarray:
+    """Return ``count`` words of one stream: those of blocks 0, 1, 2, … in order."""
+    blocks = (count + 3) // 4
+    out = np.empty((blocks, 4), dtype=np.uint32)
+    # A part at a time, small enough for the intermediate arrays to stay in the cache.
+    part = 1 << 15
+    for start in range(0, blocks, part):
+        block = np.arange(start, min(start + part, blocks), dtype=np.uint64)
+        out[start : start + part] = philox(seed, block, row, epoch, stream)
+    return out.reshape(-1)[:count]
+
+
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """Return the order of the ``n`` rows in an epoch, int64.
+
+    Fisher-Yates from the top (Durstenfeld 1964), where position i takes its partner
+    j = ⌊word[i]·(i + 1) / 2³²⌋ ≤ i. The bias of j is below n / 2³².
+    """
+    word = words(seed, n, epoch, SHUFFLE).astype(np.uint64)
+    partner = ((word * np.arange(1, n + 1, dtype=np.uint64)) >> _HALF).tolist()
+    order = list(range(n))
+    for i in range(n - 1, 0, -1):
+        j = partner[i]
+        order[i], order[j] = order[j], order[i]
+    return np.array(order, dtype=np.int64)
+
+
+def dropout_threshold(rate: float) -> int:
+    """A unit is kept when its word is at least this."""
+    return min(round(rate * 2**32), 2**32 - 1)
+
+
+def dropout_mask(
+    seed: int, epoch: int, layer: int, first_row: int, shape: tuple[int, int], rate: float
+) -> np.ndarray:
+    """Return the booleans (rows, units) that say which units of hidden layer ``layer`` stay.
+
+    Rows are counted by their place in the epoch's order, starting at ``first_row``; unit u takes
+    word u mod 4 of block u div 4.
+    """
+    m, n = shape
+    blocks = np.arange((n + 3) // 4, dtype=np.uint64)[None, :]
+    rows = np.arange(first_row, first_row + m, dtype=np.uint64)[:, None]
+    word = philox(seed, blocks, rows, epoch, DROPOUT + layer).reshape(m, -1)[:, :n]
+    return word >= np.uint32(dropout_threshold(rate))
+
+
+def uniform(seed: int, count: int, stream: int) -> np.ndarray:
+    """Return ``count`` float64 values in (0, 1): (word + ½) / 2³²."""
+    return (words(seed, count, 0, stream) + 0.5) * 2.0**-32
+
+
+def normal(seed: int, count: int, stream: int) -> np.ndarray:
+    """Return ``count`` float64 values from N(0, 1) by Box and Muller (1958)."""
+    u = uniform(seed, 2 * ((count + 1) // 2), stream).reshape(2, -1)
+    radius = np.sqrt(-2.0 * np.log(u[0]))
+    angle = (2.0 * np.pi) * u[1]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]

@@ -1,0 +1,351 @@
+"""The whole algorithm in NumPy, written to be read: the specification of every backend.
+
+One training step takes a mini-batch through ``forward``, ``loss_and_output_gradient``, ``backward``
+and ``update``; ``Trainer.steps`` is the loop around them. The compiled backends do the same things
+in the same order under the same names and are tested against this file step by step.
+
+Shapes: a batch has m rows; layer k maps n_in to n_out units.
+    x or h  (m, n_in)     what goes into a layer
+    w, b    (n_in, n_out), (n_out,)
+    z       (m, n_out)    = h @ w + b, before the activation
+    a       (m, n_out)    = f(z); after dropout it is the next layer's h
+    dz      (m, n_out)    ∂loss/∂z
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from . import philox
+from .spec import LEAKY_SLOPE, Architecture, Optimizer
+
+Array = np.ndarray
+
+# --- Activations: f(z), and f'(z) -----------------------------------------------------------------
+
+
+def sigmoid(z: Array) -> Array:
+    # e^-|z| never overflows, whatever the sign of z.
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
+
+
+def softplus(z: Array) -> Array:
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def normal_cdf(z: Array) -> Array:
+    """Φ(z), by erfc, which keeps its relative precision in the lower tail."""
+    erfc = np.frompyfunc(math.erfc, 1, 1)
+    return (0.5 * erfc(z * -math.sqrt(0.5)).astype(np.float64)).astype(z.dtype)
+
+
+def normal_density(z: Array) -> Array:
+    return np.exp(-0.5 * z * z) * z.dtype.type(1 / math.sqrt(2 * math.pi))
+
+
+ACTIVATION: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda z: z,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky_relu": lambda z: np.where(z > 0, z, z.dtype.type(LEAKY_SLOPE) * z),
+    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),  # Clevert et al. 2016
+    "gelu": lambda z: z * normal_cdf(z),  # Hendrycks and Gimpel 2016, section 2
+    "softplus": softplus,
+}
+
+DERIVATIVE: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda z: np.ones_like(z),
+    "sigmoid": lambda z: sigmoid(z) * (1 - sigmoid(z)),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "relu": lambda z: (z > 0).astype(z.dtype),
+    "leaky_relu": lambda z: np.where(z > 0, z.dtype.type(1), z.dtype.type(LEAKY_SLOPE)),
+    "elu": lambda z: np.exp(np.minimum(z, 0)),
+    "gelu": lambda z: normal_cdf(z) + z * normal_density(z),
+    "softplus": sigmoid,
+}
+
+
+def softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def output_of(name: str, z: Array) -> Array:
+    """The network's output for the last layer's logits z."""
+    return softmax(z) if name == "softmax" else ACTIVATION[name](z)
+
+
+# --- The passes -----------------------------------------------------------------------------------
+
+
+def read_rows(x: Array, rows: Array | slice, dtype: str) -> Array:
+    """Gather rows of the data set as floats; bytes are pixels and become value / 255."""
+    block = x[rows].astype(dtype)
+    return block * block.dtype.type(1 / 255) if x.dtype == np.uint8 else block
+
+
+def forward(
+    net: Architecture, weights: list[Array], biases: list[Array], x: Array, masks: list[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Return every layer's input h and its z.
+
+    ``masks`` holds, for each hidden layer, a factor (m, n_out) on a: 0 where dropout silences a
+    unit and 1 / (1 - p) where it stays, so that the expected a is unchanged (inverted dropout,
+    Srivastava et al. 2014, section 10). It is empty outside training.
+    """
+    hs, zs = [x], []
+    for k in range(net.n_layers):
+        zs.append(hs[k] @ weights[k] + biases[k])
+        if k < net.n_layers - 1:
+            a = ACTIVATION[net.activations[k]](zs[k])
+            hs.append(a * masks[k] if masks else a)
+    return hs, zs
+
+
+def loss_and_output_gradient(net: Architecture, z: Array, y: Array) -> tuple[Array, Array]:
+    """Return the loss of each row (m,), float64, and its gradient dz (m, n_out).
+
+    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_out).
+
+    cross_entropy          L = Σ y·(log Σ exp z − z)        dz = softmax(z) − y
+    binary_cross_entropy   L = mean(softplus(z) − y·z)      dz = (sigmoid(z) − y) / n_out
+    mse                    L = mean((f(z) − y)²)            dz = f'(z)·2·(f(z) − y) / n_out
+
+    Sums and means are over the outputs of a row. Targets of cross_entropy sum to one.
+    """
+    t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
+    if net.loss == "cross_entropy":
+        shifted = z - z.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return (t * (log_sum - shifted)).sum(axis=1, dtype=np.float64), softmax(z) - t
+    if net.loss == "binary_cross_entropy":
+        terms = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z)))
+        return terms.mean(axis=1, dtype=np.float64), (sigmoid(z) - t) / net.n_out
+    output = net.activations[-1]
+    a = output_of(output, z)
+    da = 2 * (a - t) / net.n_out
+    if output == "softmax":
+        dz = a * (da - (a * da).sum(axis=1, keepdims=True))
+    else:
+        dz = da * DERIVATIVE[output](z)
+    return ((a - t) ** 2).mean(axis=1, dtype=np.float64), dz
+
+
+def count_correct(net: Architecture, z: Array, y: Array) -> float:
+    """How many rows are classified rightly, by the largest logit or, for one output, its sign.
+
+    Rows of several independent yes-or-no targets count by the share that is right. Regression has
+    no right or wrong: NaN.
+    """
+    if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
+        if net.loss == "mse":
+            return math.nan
+        t = y.reshape(len(y), -1)
+        return float(((z > 0) == (t > 0.5)).mean(axis=1).sum())
+    if y.ndim == 1:
+        return float((z.argmax(axis=1) == y).sum())
+    return math.nan if net.loss == "mse" else float((z.argmax(axis=1) == y.argmax(axis=1)).sum())
+
+
+def backward(
+    net: Architecture,
+    weights: list[Array],
+    hs: list[Array],
+    zs: list[Array],
+    dz: Array,
+    masks: list[Array],
+    dweights: list[Array],
+    dbiases: list[Array],
+) -> None:
+    """Write the gradient of every layer, from the last to the first (Nielsen 2015, BP1-BP4)."""
+    for k in reversed(range(net.n_layers)):
+        dweights[k][...] = hs[k].T @ dz
+        dbiases[k][...] = dz.sum(axis=0)
+        if k > 0:
+            dz = (dz @ weights[k].T) * DERIVATIVE[net.activations[k - 1]](zs[k - 1])
+            if masks:
+                dz *= masks[k - 1]
+
+
+def update(
+    optimizer: Optimizer, w: Array, g: Array, state: list[Array], step: int, rate: float, decay: bool
+) -> None:
+    """Apply one step of an optimizer in place to parameters w with gradient g.
+
+    ``step`` counts from 1 and never starts again; ``decay`` says whether w are weights (AdamW's
+    weight decay leaves biases alone).
+    """
+    o = optimizer
+    if o.name == "sgd":
+        w -= rate * g
+    elif o.name == "momentum":
+        (v,) = state
+        v[...] = o.momentum * v - rate * g
+        w += v
+    elif o.name == "nesterov":
+        (v,) = state
+        v[...] = o.momentum * v - rate * g
+        w += o.momentum * v - rate * g
+    elif o.name == "rmsprop":
+        (s,) = state
+        s[...] = o.rho * s + (1 - o.rho) * g * g
+        w -= rate * g / (np.sqrt(s) + o.epsilon)
+    elif o.name == "adagrad":
+        (s,) = state
+        s += g * g
+        w -= rate * g / (np.sqrt(s) + o.epsilon)
+    elif o.name in ("adam", "adamw"):
+        m, v = state
+        m[...] = o.beta1 * m + (1 - o.beta1) * g
+        v[...] = o.beta2 * v + (1 - o.beta2) * g * g
+        if o.name == "adamw" and decay:
+            w -= rate * o.weight_decay * w
+        # The two bias corrections of algorithm 1, moved into the step size and epsilon:
+        # m̂ / (√v̂ + ε) = (c / (1 − β₁ᵗ))·m / (√v + c·ε) with c = √(1 − β₂ᵗ).
+        c = math.sqrt(1 - o.beta2**step)
+        w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(v) + c * o.epsilon)
+    else:
+        raise ValueError(f"optimizer: found {o.name!r}, which this backend does not know")
+
+
+# --- The backend: the same for a whole data set ---------------------------------------------------
+
+
+class Engine:
+    """The NumPy backend: the contract of ``pynn.backends.Engine`` on the functions above."""
+
+    name = "numpy"
+    threads = 1
+
+    def __init__(self, net: Architecture, threads: int | None = None) -> None:
+        self.net = net
+
+    def forward(self, parameters: Array, x: Array) -> Array:
+        weights, biases = self.net.views(parameters)
+        out = np.empty((len(x), self.net.n_out), self.net.dtype)
+        for rows in _blocks(len(x)):
+            _, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
+            out[rows] = output_of(self.net.activations[-1], zs[-1])
+        return out
+
+    def evaluate(self, parameters: Array, x: Array, y: Array) -> tuple[float, float]:
+        weights, biases = self.net.views(parameters)
+        loss = correct = 0.0
+        for rows in _blocks(len(x)):
+            _, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
+            loss += float(loss_and_output_gradient(self.net, zs[-1], y[rows])[0].sum())
+            correct += count_correct(self.net, zs[-1], y[rows])
+        return loss, correct
+
+    def loss_and_gradient(self, parameters: Array, x: Array, y: Array, l2: float) -> tuple[float, Array]:
+        net, n = self.net, len(x)
+        weights, biases = net.views(parameters)
+        gradient = np.empty_like(parameters)
+        hs, zs = forward(net, weights, biases, read_rows(x, slice(None), net.dtype), [])
+        losses, dz = loss_and_output_gradient(net, zs[-1], y)
+        backward(net, weights, hs, zs, dz / n, [], *net.views(gradient))
+        loss = float(losses.sum()) / n
+        for w, dw in zip(weights, net.views(gradient)[0], strict=True):
+            dw += l2 * w
+            loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
+        return loss, gradient
+
+    def trainer(
+        self,
+        parameters: Array,
+        state: list[Array],
+        x: Array,
+        y: Array,
+        *,
+        optimizer: Optimizer,
+        batch_size: int,
+        l2: float,
+        seed: int,
+        shuffle: bool,
+    ) -> Trainer:
+        return Trainer(self.net, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle)
+
+
+class Trainer:
+    """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
+
+    def __init__(
+        self,
+        net: Architecture,
+        parameters: Array,
+        state: list[Array],
+        x: Array,
+        y: Array,
+        optimizer: Optimizer,
+        batch_size: int,
+        l2: float,
+        seed: int,
+        shuffle: bool,
+    ) -> None:
+        self.net, self.parameters = net, parameters
+        self.weights, self.biases = net.views(parameters)
+        self.states = [net.views(s) for s in state]
+        self.gradients = net.views(np.empty_like(parameters))
+        self.x, self.y = x, y
+        self.optimizer, self.batch_size, self.l2 = optimizer, batch_size, l2
+        self.seed, self.shuffle = seed, shuffle
+        self.done, self.sums = 0, (0.0, 0.0)
+        self._order: tuple[int, Array] | None = None
+
+    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
+        """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
+        net, n = self.net, len(self.x)
+        if self._order is None or self._order[0] != epoch:
+            order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
+            self._order = epoch, order
+        dweights, dbiases = self.gradients
+        self.done = 0
+        loss, correct = self.sums if first else (0.0, 0.0)
+        for i, rate in enumerate(rates.tolist()):
+            start = (first + i) * self.batch_size
+            rows = self._order[1][start : start + self.batch_size]
+            x, y = read_rows(self.x, rows, net.dtype), self.y[rows]
+            masks = self._masks(epoch, start, len(rows))
+
+            hs, zs = forward(net, self.weights, self.biases, x, masks)
+            losses, dz = loss_and_output_gradient(net, zs[-1], y)
+            backward(net, self.weights, hs, zs, dz / len(rows), masks, dweights, dbiases)
+
+            loss += float(losses.sum())
+            correct += count_correct(net, zs[-1], y)
+            step = updates + i + 1
+            for k in range(net.n_layers):
+                if self.l2:
+                    dweights[k] += self.l2 * self.weights[k]
+                slots_w = [w[k] for w, _ in self.states]
+                slots_b = [b[k] for _, b in self.states]
+                update(self.optimizer, self.weights[k], dweights[k], slots_w, step, rate, True)
+                update(self.optimizer, self.biases[k], dbiases[k], slots_b, step, rate, False)
+            self.done, self.sums = i + 1, (loss, correct)
+        return self.sums
+
+    def _masks(self, epoch: int, first_row: int, m: int) -> list[Array]:
+        net = self.net
+        if not any(net.dropout):
+            return []
+        masks = []
+        for k, rate in enumerate(net.dropout):
+            shape = (m, net.sizes[k + 1])
+            keep = philox.dropout_mask(self.seed, epoch, k, first_row, shape, rate)
+            masks.append(keep.astype(net.dtype) * np.dtype(net.dtype).type(1 / (1 - rate)))
+        return masks
+
+    def evaluate(self, x: Array, y: Array) -> tuple[float, float]:
+        return Engine(self.net).evaluate(self.parameters, x, y)
+
+    def store(self) -> None:
+        """Parameters and state are trained in place: nothing to write back."""
+
+
+def _blocks(n: int, rows: int = 4096) -> list[slice]:
+    return [slice(i, i + rows) for i in range(0, n, rows)]
