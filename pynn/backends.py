@@ -116,13 +116,31 @@ def resolve(name: str) -> str:
     choose("backend", name, ("auto", *BACKENDS))
     reasons = available()
     if name == "auto":
-        return next(b for b in BACKENDS if not reasons[b])
+        found = next(b for b in BACKENDS if not reasons[b])
+        if reasons["cython"]:
+            _warn_without_core(found, reasons["cython"])
+        return found
     if reasons[name]:
         usable = [b for b in BACKENDS if not reasons[b]]
         raise ImportError(
             f"backend: found {name!r}, but {reasons[name]}; usable here: {', '.join(usable)}"
         )
     return name
+
+
+@functools.cache
+def _warn_without_core(found: str, reason: str) -> None:
+    """Say once that the slower backend ``found`` stands in for the compiled one."""
+    import warnings
+    from pathlib import Path
+
+    package = Path(__file__).parent
+    if (package.parent / "csrc").is_dir() and not list(package.glob("_core*")):
+        reason += f"; {package} is the source tree, which hides an installed pynn"
+    warnings.warn(
+        f"pynn uses the backend {found!r}: {reason}. Training will be several times slower.",
+        stacklevel=4,
+    )
 
 
 def create(name: str, net: Architecture, threads: int | None) -> Engine:
