@@ -1,0 +1,257 @@
+"""Files on disk: whole-or-not-at-all writing, and models as safetensors with JSON metadata.
+
+Loading a model never runs code: a safetensors file holds numbers and text, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+_TENSOR_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+
+
+def require_file(path: str | os.PathLike[str], expected: str) -> Path:
+    """Return `path` as a `Path` if a regular file is there.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the file should be.
+    expected : str
+        What the file should be, for the error message, e.g. ``"an IDX file"``.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If a folder, a device or a pipe is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"{path}: found a folder, expected {expected}")
+    if path.exists():
+        raise ValueError(f"{path}: found a device or a pipe, expected {expected}")
+    raise FileNotFoundError(f"{path}: found no such file, expected {expected}")
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Write a file whole or not at all.
+
+    What is written goes to a temporary file in the same folder, which takes the place of `path`
+    in one step when the ``with`` block ends. If the block raises, `path` stays as it was and the
+    temporary file is removed.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write. Its folder must exist. A symbolic link is followed.
+    sync : bool, default True
+        Wait until the disk holds the data, so that not even a power cut leaves half a file.
+        Turn it off only for what can be made again and is verified when read.
+
+    Yields
+    ------
+    binary file
+        Open for writing, e.g. for ``file.write(data)`` or ``figure.savefig(file)``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    ValueError
+        If `path` is a folder, a device or a pipe.
+    OSError
+        If the system refuses to write there.
+
+    Examples
+    --------
+    >>> with atomic_write("report.txt") as file:
+    ...     _ = file.write(b"all of it")
+    """
+    # Replacing a link would cut it off from the file that it names.
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        require_file(target, "a file to write to")
+    elif not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
+    # Not tempfile: its files can be read by their owner alone, whatever the umask says.
+    temporary = target.with_name(f".pynn-{os.urandom(8).hex()}.tmp")
+    try:
+        file = open(temporary, "xb")  # noqa: SIM115
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(target)) from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def save(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
+    """Write arrays and a JSON document to one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file to write. Its folder must exist.
+    tensors : mapping of str to ndarray
+        Arrays of any shape, of a boolean, integer or floating-point dtype.
+    metadata : mapping
+        What JSON can hold: nested mappings with string keys, lists, text, finite numbers, booleans
+        and None. NumPy scalars become plain numbers, and tuples come back as lists.
+
+    Raises
+    ------
+    ValueError
+        If a tensor or a piece of metadata cannot be stored; nothing is written then.
+    FileNotFoundError
+        If the folder does not exist.
+    OSError
+        If the system refuses to write there.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or name == "__metadata__":
+            raise ValueError(f"tensors: found the name {name!r}, expected text, not '__metadata__'")
+        array = np.asarray(tensor, order="C")
+        if array.dtype.name not in _TENSOR_DTYPES:
+            raise ValueError(
+                f"tensors[{name!r}]: found dtype {array.dtype}, expected one of "
+                + ", ".join(_TENSOR_DTYPES)
+            )
+        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    try:
+        document = json.dumps(
+            {"version": FORMAT_VERSION, "metadata": dict(metadata)},
+            default=_to_json,
+            allow_nan=False,
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"metadata: found what JSON cannot hold ({error})") from error
+    data = to_bytes(arrays, metadata={"pynn": document})
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read back what `save` wrote.
+
+    Whether the shapes of the tensors agree with the metadata is for the caller to check.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file written by `save`.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Fresh, writable arrays in row-major order.
+    metadata : dict
+        The JSON document.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is cut off, is no safetensors file, was not written by pynn, or was written by a
+        newer pynn.
+    OSError
+        If the system refuses to read it.
+    """
+    expected = "a whole model file written by pynn (safetensors)"
+    path = require_file(path, expected)
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: found an empty file, expected {expected}")
+
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = _read_metadata(path, (file.metadata() or {}).get("pynn"))
+            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: found a file that is cut off, damaged or no model ({error}), "
+            f"expected {expected}"
+        ) from error
+    return tensors, metadata
+
+
+def _tensor(path: Path, file: Any, name: str) -> np.ndarray:
+    try:
+        array: np.ndarray = file.get_tensor(name)
+    # safetensors knows dtypes that NumPy does not, such as bfloat16, and fails on each in its way.
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: found tensor {name!r}, which NumPy cannot hold ({error}), "
+            "expected a file written by pynn"
+        ) from error
+    return array
+
+
+def _read_metadata(path: Path, text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise ValueError(
+            f"{path}: found a safetensors file without metadata under the key 'pynn', "
+            "expected one written by pynn"
+        )
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: found metadata that is no JSON ({error}), expected a file written by pynn"
+        ) from error
+    if not isinstance(document, dict) or "version" not in document:
+        raise ValueError(
+            f"{path}: found metadata without a format version, expected a file written by pynn"
+        )
+    if document["version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: found format version {document['version']!r}, expected {FORMAT_VERSION}; "
+            "a newer pynn may have written it"
+        )
+    metadata = document.get("metadata")
+    if isinstance(metadata, dict):
+        return metadata
+    raise ValueError(
+        f"{path}: found metadata of type {type(metadata).__name__}, expected a JSON object"
+    )

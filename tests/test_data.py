@@ -1,0 +1,594 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+import struct
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pynn import data
+
+in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The bytes of an IDX file, by the format's description."""
+    code = CODES[array.dtype.str[1:]]
+    shape = struct.pack(f">{array.ndim}I", *array.shape)
+    return (
+        bytes([0, 0, code, array.ndim])
+        + shape
+        + array.astype(array.dtype.str.replace("<", ">")).tobytes()
+    )
+
+
+def write(path: Path, content: bytes, packed: bool = False) -> Path:
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+def failure(function, *args, **kwargs) -> str:
+    with pytest.raises(ValueError, match="found") as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+def attempt(function, *args):
+    """Return what the function returns and "", or None and what it says against its input."""
+    try:
+        return function(*args), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+# IDX
+
+
+@in_any_folder
+@given(
+    st.sampled_from(sorted(CODES)).flatmap(
+        lambda dtype: hnp.arrays(
+            np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4)
+        )
+    ),
+    st.booleans(),
+)
+def test_idx_of_every_dtype_and_rank(tmp_path, array, packed):
+    path = write(tmp_path / "a", idx(array), packed)
+    found = data.load_idx(path)
+    assert found.dtype == array.dtype
+    assert found.dtype.isnative
+    assert found.shape == array.shape
+    assert found.tobytes() == array.tobytes()
+    assert found.flags.writeable
+    assert data.idx_header(array) + found.astype(array.dtype.newbyteorder(">")).tobytes() == idx(
+        array
+    )
+
+
+def test_idx_longer_than_one_piece(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (3, 700, 901), np.uint8)
+    for packed in False, True:
+        path = write(tmp_path / "a", idx(array), packed)
+        np.testing.assert_array_equal(data.load_idx(path), array)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_cut_off_anywhere(tmp_path, packed):
+    whole = idx(np.arange(12, dtype="i2").reshape(3, 4))
+    for length in range(len(whole)):
+        message = failure(data.load_idx, write(tmp_path / "a", whole[:length], packed))
+        assert message.startswith(f"{tmp_path / 'a'}: found "), message
+        assert "expected" in message
+        if length == 5:
+            assert "an IDX header cut off after 5 bytes, expected 12" in message
+        if length > 12:
+            assert "expected 24 bytes of data, as its header says (shape (3, 4), int16)" in message
+    message = failure(data.load_idx, write(tmp_path / "a", whole + b"\0", packed))
+    assert "found more bytes after the data, expected 24 bytes" in message
+
+
+def test_gzip_cut_off_or_damaged_anywhere(tmp_path):
+    path = tmp_path / "a.gz"
+    whole = gzip.compress(idx(np.arange(100, dtype="f8")))
+    for length in range(len(whole)):
+        assert f"{path}: found" in failure(data.load_idx, write(path, whole[:length]))
+    for tail in b"x", b"\x1f\x8b", whole:
+        assert f"{path}: found" in failure(data.load_idx, write(path, whole + tail))
+    # A wrong sum over the content, which is otherwise whole.
+    damaged = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
+    assert "gzip data that is cut off or damaged (CRC" in failure(
+        data.load_idx, write(path, damaged)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "found nothing at the start"),
+        (b"\0\0\x08", "found 00 00 08 at the start"),
+        (b"\x89PNG\r\n\x1a\n", "found 89 50 4e 47 at the start, expected an IDX file"),
+        (b"label,pixel0\n1,2\n", "found 6c 61 62 65 at the start"),
+        (b"\0\0\x0a\x01\0\0\0\1\0", "found IDX dtype code 0x0a, expected one of 0x08 .uint8"),
+        (b"\0\0\x08\x03\0\0\0\1", "header cut off after 8 bytes, expected 16 bytes for 3"),
+        (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"x", "expected an array that fits"),
+        (b"\0\0\x08\x04\0\0\0\0" + b"\xff" * 12, "expected an array that fits"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_idx_is_named(tmp_path, content, message, packed):
+    path = write(tmp_path / "a", content, packed)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load_idx(path)
+    assert str(caught.value).startswith(f"{path}: found")
+
+
+@in_any_folder
+@given(st.binary(max_size=40), st.booleans())
+@example(b"\x1f\x8b", False)
+@example(b"\0\0\x08\x00x", False)
+def test_idx_of_any_bytes_never_crashes(tmp_path, content, packed):
+    path = write(tmp_path / "a", content, packed)
+    array, message = attempt(data.load_idx, path)
+    if array is None:
+        assert message.startswith(f"{path}: found")
+    else:
+        assert idx(array) == content
+
+
+def peak(function, *args) -> int:
+    tracemalloc.start()
+    try:
+        function(*args)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_lies_takes_no_memory(tmp_path, packed):
+    path = write(tmp_path / "a", b"\0\0\x08\x02" + struct.pack(">2I", 60_000, 60_000), packed)
+    assert peak(failure, data.load_idx, path) < 4_000_000
+
+
+def test_a_gzip_bomb_takes_no_memory(tmp_path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    path = tmp_path / "a.gz"
+    with open(path, "wb") as file:
+        file.write(packer.compress(idx(np.zeros(10, np.uint8))))
+        file.writelines(packer.compress(bytes(1 << 20)) for _ in range(64))
+        file.write(packer.flush())
+    assert peak(failure, data.load_idx, path) < 4_000_000
+    assert "found more bytes after the data" in failure(data.load_idx, path)
+
+
+def test_idx_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected an IDX"):
+        data.load_idx(tmp_path / "nowhere")
+    assert "found a folder, expected an IDX file" in failure(data.load_idx, tmp_path)
+
+
+# CSV
+
+
+@pytest.fixture(params=["polars", "pandas", "neither"])
+def reader(request, monkeypatch):
+    """Only one of the optional readers can be imported, or none."""
+    for name in "polars", "pandas":
+        if name != request.param:
+            monkeypatch.setitem(sys.modules, name, None)
+        else:
+            pytest.importorskip(name)
+    return request.param
+
+
+def csv(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("header", ["", "label,pixel0,pixel1,pixel2\n", "\ufefflabel,a,b,c\n"])
+@pytest.mark.parametrize("last", ["", "\n", "\n\n"])
+def test_csv_of_pixels(tmp_path, reader, end, header, last):
+    text = f"{header}7,0,128,255\n0,1,2,3{last}".replace("\n", end)
+    x, y = data.load_csv(csv(tmp_path / "a.csv", text))
+    assert x.dtype == np.uint8
+    assert y.dtype == np.int64
+    assert x.tolist() == [[0, 128, 255], [1, 2, 3]]
+    assert y.tolist() == [7, 0]
+    assert x.flags.writeable
+    assert x.flags.c_contiguous
+    assert y.flags.writeable
+
+
+def test_csv_of_floats(tmp_path, reader):
+    text = "label,a,b\n-1,0.1,256\n2,1e-3,-0\n"
+    x, y = data.load_csv(csv(tmp_path / "a.csv", text))
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x, np.array([[0.1, 256], [1e-3, -0.0]], np.float32))
+    assert y.tolist() == [-1, 2]
+    assert x.flags.writeable
+    assert x.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype"),
+    [
+        ("5", np.uint8),
+        ("255", np.uint8),
+        ("005", np.uint8),
+        ("+5", np.uint8),
+        (" 5 ", np.uint8),
+        ('"5"', np.uint8),
+        ("5.0", np.float32),
+        ("256", np.float32),
+        ("-1", np.float32),
+        ("1e2", np.float32),
+        ("123456789012345678901234567890", np.float32),
+    ],
+)
+def test_pixels_are_told_by_how_they_are_written(tmp_path, reader, cell, dtype):
+    x, _ = data.load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
+    assert x.dtype == dtype
+    assert x[0, 1] == dtype(float(cell.strip('"')))
+    assert x[1].tolist() == [3, 4]
+
+
+def test_csv_where_the_label_is(tmp_path, reader):
+    path = csv(tmp_path / "a.csv", "a,digit,b\n1,9,2\n3,8,4\n")
+    x, y = data.load_csv(path, label="digit")
+    assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [9, 8])
+    x, y = data.load_csv(path, label="b")
+    assert (x.tolist(), y.tolist()) == ([[1, 9], [3, 8]], [2, 4])
+    x, y = data.load_csv(path, label=None)
+    assert (x.tolist(), y) == ([[1, 9, 2], [3, 8, 4]], None)
+    x, y = data.load_csv(csv(tmp_path / "b.csv", "5\n6\n"), label=None)
+    assert (x.tolist(), y) == ([[5], [6]], None)
+    x, y = data.load_csv(csv(tmp_path / "c.csv", "0.5,1,7\n6,1,8\n"), label=None)
+    assert (x.tolist(), y) == ([[0.5, 1, 7], [6, 1, 8]], None)
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "dtype"),
+    [
+        (["3", "-7"], [3, -7], np.int64),
+        (["3", "2.5"], [3, 2.5], np.float64),
+        (["3.0", "2.0"], [3, 2], np.float64),
+        (["9223372036854775807", "1"], [2**63 - 1, 1], np.int64),
+        (["9223372036854775808", "1"], [2.0**63, 1], np.float64),
+        (["cat", "größer"], ["cat", "größer"], np.str_),
+        (['"a, ""b"" "', " b "], ['a, "b" ', " b "], np.str_),
+    ],
+)
+@pytest.mark.parametrize("pixel", ["4", "0.5"])
+def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
+    path = csv(tmp_path / "a.csv", "".join(f"{cell},1,{pixel}\n" for cell in cells))
+    x, y = data.load_csv(path, header=False)
+    assert y.dtype.type == dtype
+    assert y.tolist() == labels
+    assert x.tolist() == [[1, float(pixel)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "rows"),
+    [
+        ("label,1x1,1x2\n1,2,3\n", "first", 1),
+        ("label,0,1,2,3\n1,2,3,4,5\n", "first", 1),
+        ("label,1,2,3,4\n1,2,3,4,5\n", "first", 1),
+        ("cat,1,2\ndog,2,3\n", "first", 2),
+        ("0,1,3\n1,2,3\n", "first", 2),
+        ("pixel0,pixel1\n2,3\n", None, 1),
+        ("\n\nlabel,a\n1,2\n\n3,4\n", "first", 2),
+        ('"label\nof two lines",a\n1,2\n3,4\n', "first", 2),
+    ],
+)
+def test_a_header_is_told_from_data(tmp_path, reader, text, label, rows):
+    x, _ = data.load_csv(csv(tmp_path / "a.csv", text), label=label)
+    assert len(x) == rows
+
+
+def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
+    path = csv(tmp_path / "a.csv", "0,1,2\n5,6,7\n")
+    for label in "first", None:
+        assert "expected header=True or header=False" in failure(data.load_csv, path, label=label)
+    assert data.load_csv(path, header=True)[1].tolist() == [5]
+    assert data.load_csv(path, header=False)[1].tolist() == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found an empty file"),
+        ("\n \n\n", "found an empty file"),
+        ("\ufeff", "found an empty file"),
+        ("label,a\n", "found no line after the header"),
+        ("1\n2\n", "found 1 column, expected a column of labels and at least one of pixels"),
+        ("1;2;3\n", "found 1 column"),
+        ("label,a,b\n1,2,3\n4,x,6\n", r"line 3, column 2 \('a'\): found 'x', expected a finite"),
+        ("1,2,3\n4,5,6\n7,8,nope\n", "line 3, column 3: found 'nope'"),
+        ("1,2,x\n4,5,6\n", "line 1, column 3: found 'x'"),
+        ("1,2,3\n\n\n4,,6\n", "line 4, column 2: found an empty cell"),
+        ("1,2,3\n4, ,6\n", "line 2, column 2: found an empty cell"),
+        ("1,2,0.5\n4,nan,6\n", "line 2, column 2: found 'nan'"),
+        ("1,2,0.5\n4,5,-inf\n", "line 2, column 3: found '-inf'"),
+        ("1,2,0.5\n4,1e39,6\n", "line 2, column 2: found '1e39', expected .* float32 can hold"),
+        ("1,2,3\n4,1_0,6\n", "line 2, column 2: found '1_0'"),
+        ("1,2,3\n4,٣,6\n", "line 2, column 2: found '٣'"),
+        ("1,2,3\n4,True,6\n", "line 2, column 2: found 'True'"),
+        ("1,2,3\n4,0x1F,6\n", "line 2, column 2: found '0x1F'"),
+        ("a,b,c\n1,2,3,\n4,5,6,\n", "line 2: found 4 cells, expected 3"),
+        ("1,2,3\n4,5\n", "line 2: found 2 cells, expected 3, as in the first line"),
+        ("1,2,3\n4,5,6,7\n", "line 2: found 4 cells, expected 3"),
+        ("1,2,3\n,5,6\n", "line 2, column 1: found an empty cell, expected a label"),
+        ("1,2,3\n7x,5,6\n", "line 2, column 1: found '7x', expected labels that are all numbers"),
+        ("1,2,0.5\n7x,5,6\n", "line 2, column 1: found '7x'"),
+        ("cat,2,3\n4,5,6\n", "line 2, column 1: found '4', .* but line 1 holds 'cat'"),
+        ("a,pixel\n1,2\nnan,3\n", r"line 3, column 1 \('a'\): found 'nan'"),
+        ("pixel0,pixel1\n1,2\n", "found 'pixel0' and 'pixel1' as the names of the first two"),
+        (b"\xff\xfe1\0,\x002\0", "expected comma-separated text in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "expected comma-separated text in UTF-8"),
+        (b"1,2\n3,\xe9\n", "expected comma-separated text in UTF-8"),
+    ],
+)
+def test_bad_csv_is_named(tmp_path, reader, text, message):
+    path = csv(tmp_path / "a.csv", text)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load_csv(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_label_column_that_is_not_there(tmp_path):
+    path = csv(tmp_path / "a.csv", "a,b,c,d\n1,2,3,4\n")
+    assert "label: found 'e' for " in failure(data.load_csv, path, label="e")
+    assert "expected one of its columns: a, b, c, …" in failure(data.load_csv, path, label="e")
+    message = failure(data.load_csv, path, label="a", header=False)
+    assert "expected a header to find it in" in message
+    with pytest.raises(FileNotFoundError, match="expected a CSV file"):
+        data.load_csv(tmp_path / "nowhere.csv")
+
+
+CELLS = (
+    *("0", "7", "255", "256", "-1", "-0", "+5", " 7", "7 ", "007", "0.5", "5.0", "-0.0", "1e2"),
+    *("0.1", "0.30000001192092896", "16777217", "1e-46", "3.4028235677973366e38", "1e39", "1e999"),
+    *("123456789012345678901", "1.", ".5", "1e", "1d2", "0x10", "1_0", "nan", "NA", "inf", "true"),
+    *("", " ", "x", '"5"', '"5', '5"', '"a,b"', '"a""b"', '"1\n2"', "٣", "\0", "#1", "\t1", "(1)"),
+)
+
+
+def exact(x: np.ndarray, y: np.ndarray | None):
+    return x.dtype, x.shape, x.tobytes(), y if y is None else (y.dtype, y.tolist())
+
+
+@settings(in_any_folder, max_examples=150)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(
+            st.lists(st.sampled_from(CELLS), min_size=width, max_size=width)
+            | st.lists(st.integers(0, 255).map(str), min_size=width, max_size=width)
+            | st.lists(st.floats(width=32).map(str), min_size=width, max_size=width)
+            | st.lists(st.sampled_from(CELLS), max_size=4),
+            max_size=4,
+        )
+    ),
+    st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\n \n"]),
+    st.sampled_from(["", "\n", "label,a,b\n", "\nlabel,a,b\n", '"la\nbel",a,b\n', "\ufeff"]),
+    st.sampled_from(["first", None, "a"]),
+)
+@example([["1", "2", "0.5"], ["1", "2", "3"]], "\r", "label,a,b\n", "first")
+@example([["1", "-0", "7"]], "\n", "", "first")
+@example([["0", "-0", "0.1"]], "\n", "", "first")
+@example([["0", "0", "-0"], ["0", "0", "0.1"]], "\n", "", "first")
+@example([["0", "256", "true"]], "\n", "", "first")
+@example([["1", "0.5"], ["3", "0.5"], ["5", "6.5"]], "\n", '"la\nbel",a\n', "first")
+@example([["1", "0.5"], ["3", "0.5"], ["5", "6.5"]], "\n", "\nlabel,a\n", "first")
+@example([["1", ""], ["3", "0.5"]], "\n", "", "first")
+def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, label):
+    text = header + end.join(",".join(cells) for cells in rows)
+    path = csv(tmp_path / "a.csv", text)
+    table, _ = attempt(data._Table.open, path, label, None)
+    if table is None:
+        return
+    plain, _ = attempt(data._read_plain, table)
+    for read in data._read_whole, data._read_polars, data._read_pandas:
+        try:
+            found = read(table)
+        except Exception:
+            continue
+        assert plain is not None, read.__name__
+        assert exact(*found) == exact(*plain), read.__name__
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("whole", "7,0,255\n8,1,2\n"),
+        ("whole", "\ufeffl,p,q\r\n7,0,255\r\n8,1,2\r\n"),
+        ("polars", "l,p,q\n7,0.5,255\n8,1,2\n"),
+        ("pandas", "l,p,q\n7,0.5,255\n8,1,2\n"),
+    ],
+)
+def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
+    """Or the test above would pass with readers that always fail."""
+    if name != "whole":
+        pytest.importorskip(name)
+    table = data._Table.open(csv(tmp_path / "a [1] *.csv", text), "first", None)
+    assert exact(*getattr(data, f"_read_{name}")(table)) == exact(*data._read_plain(table))
+
+
+def test_csv_floats_are_rounded_alike(tmp_path):
+    pytest.importorskip("polars")
+    pytest.importorskip("pandas")
+    values = np.random.default_rng(1).standard_normal((200, 50)) * 10.0 ** np.arange(-25, 25)
+    text = "\n".join(",".join(map(repr, row)) for row in values.tolist())
+    table = data._Table.open(csv(tmp_path / "a.csv", text), None, None)
+    expected = values.astype(np.float32).tobytes()
+    for read in data._read_plain, data._read_polars, data._read_pandas:
+        assert read(table)[0].tobytes() == expected, read.__name__
+
+
+# NPZ
+
+
+def npz(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def test_npz_layouts(tmp_path):
+    x, y = np.arange(12, dtype="u1").reshape(3, 2, 2), np.array([1, 2, 3])
+    found = data.load_npz(npz(tmp_path / "a.npz", X=x, y=y, other=np.zeros(1)))
+    assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
+    found = data.load_npz(npz(tmp_path / "b.npz", x_train=x, y_train=y))
+    assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
+    np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
+    (x_train, y_train), (x_test, y_test) = data.load_npz(tmp_path / "c.npz")
+    assert (x_train.dtype, x_train.shape, y_train.tolist()) == (np.uint8, (3, 2, 2), [1, 2, 3])
+    assert (x_test.shape, y_test.tolist()) == ((1, 2, 2), [1])
+
+
+class Trap:
+    sprung = False
+
+    def __reduce__(self):
+        return setattr, (Trap, "sprung", True)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": [1]}, "found arrays named a, expected x and y, or x_train"),
+        ({}, "found arrays named nothing"),
+        ({"x": [[1]]}, "found arrays named x, expected"),
+        ({"x_train": [[1]], "y_train": [1], "x_test": [[1]]}, "found arrays named x_train, y_"),
+        ({"x": [[1], [2]], "y": [1]}, "found 2 examples but 1 labels in y, expected one label"),
+        ({"x": np.zeros((0, 3)), "y": []}, "found no examples"),
+        ({"x": 3, "y": [1]}, "found no array in x"),
+        ({"x": [["a"]], "y": [1]}, "found dtype <U1 in x, expected numbers"),
+        ({"x": np.array([[Trap()]]), "y": [1]}, "damaged or holds no plain arrays"),
+    ],
+)
+def test_npz_that_does_not_fit(tmp_path, arrays, message):
+    path = npz(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load_npz(path)
+    assert str(path) in str(caught.value)
+    assert not Trap.sprung
+
+
+def test_npz_cut_off_or_damaged(tmp_path):
+    path = npz(tmp_path / "a.npz", x=np.arange(6.0).reshape(2, 3), y=np.array([1, 2]))
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        assert failure(data.load_npz, path).startswith(f"{path}: found")
+    for place in range(0, len(whole), 2):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        found, message = attempt(data.load_npz, path)
+        assert found or message.startswith(f"{path}: found")
+    path.write_bytes(b"x,y\n1,2\n")
+    assert "found no ZIP archive, expected an .npz file" in failure(data.load_npz, path)
+    with pytest.raises(FileNotFoundError, match=r"expected an \.npz file"):
+        data.load_npz(tmp_path / "nowhere.npz")
+
+
+# load
+
+X = np.arange(5 * 4 * 3, dtype="u1").reshape(5, 4, 3)
+Y = np.array([3, 1, 4, 1, 5], "u1")
+
+
+def put(folder: Path, part: str, x: np.ndarray = X, y: np.ndarray = Y, *, packed=False, dot=False):
+    for kind, array in ("images-idx3", x), ("labels-idx1", y):
+        name = f"{part}-{kind.replace('-idx', '.idx') if dot else kind}-ubyte"
+        write(folder / (name + ".gz" * packed), idx(array), packed)
+
+
+@pytest.mark.parametrize(("packed", "dot"), list(itertools.product([False, True], repeat=2)))
+def test_load_a_folder(tmp_path, packed, dot):
+    put(tmp_path, "train", packed=packed, dot=dot)
+    found = data.load(tmp_path)
+    assert found.test is None
+    put(tmp_path, "t10k", X[:2], Y[:2], packed=not packed, dot=dot)
+    found = data.load(str(tmp_path))
+    for (x, y), count in (found.train, 5), (found.test, 2):
+        np.testing.assert_array_equal(x, X[:count])
+        np.testing.assert_array_equal(y, Y[:count])
+        assert (x.dtype, y.dtype) == (np.uint8, np.int64)
+
+
+def test_load_a_folder_that_is_not_whole(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte: found no such file"):
+        data.load(tmp_path)
+    put(tmp_path, "train")
+    put(tmp_path, "t10k")
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte: found no such file"):
+        data.load(tmp_path)
+    put(tmp_path, "t10k", X, Y[:4])
+    assert "found 5 examples but 4 labels in " in failure(data.load, tmp_path)
+    put(tmp_path, "t10k", X[:0], Y[:0])
+    assert "found no examples" in failure(data.load, tmp_path)
+    put(tmp_path, "t10k", Y, X)
+    assert "found shape (5,), expected images" in failure(data.load, tmp_path)
+    put(tmp_path, "t10k", X, X)
+    assert "found shape (5, 4, 3) of uint8, expected integer labels" in failure(data.load, tmp_path)
+    put(tmp_path, "t10k", X, Y.astype("f4"))
+    assert "found shape (5,) of float32, expected integer" in failure(data.load, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("my-images.idx", "my-labels.idx"),
+        ("my-images.idx.gz", "my-labels.idx"),
+        ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"),
+        ("images.idx3", "labels.idx1"),
+    ],
+)
+def test_load_one_idx_file(tmp_path, images, labels):
+    write(tmp_path / images, idx(X), images.endswith(".gz"))
+    with pytest.raises(FileNotFoundError, match=r"labels.*found no such file"):
+        data.load(tmp_path / images)
+    write(tmp_path / labels, idx(Y), labels.endswith(".gz"))
+    found = data.load(tmp_path / images)
+    np.testing.assert_array_equal(found.train[0], X)
+    np.testing.assert_array_equal(found.train[1], Y)
+    assert found.test is None
+
+
+def test_load_csv_and_npz(tmp_path):
+    found = data.load(csv(tmp_path / "a.CSV", "label,a\n1,2\n"))
+    assert (found.train[0].tolist(), found.train[1].tolist(), found.test) == ([[2]], [1], None)
+    found = data.load(npz(tmp_path / "a.npz", x=X, y=Y))
+    assert (found.train[0].shape, found.test) == (X.shape, None)
+    path = npz(tmp_path / "b.npz", x_train=X, y_train=Y, x_test=X[:1], y_test=Y[:1])
+    found = data.load(path.rename(tmp_path / "without a suffix"))
+    assert (len(found.train[1]), len(found.test[1])) == (5, 1)
+
+
+def test_load_what_is_not_known(tmp_path):
+    path = csv(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n")
+    assert r"a.png: found a file that starts with b'\x89PNG'" in failure(data.load, path)
+    path = csv(tmp_path / "a.txt", b"")
+    assert "a.txt: found a file that starts with b''" in failure(data.load, path)
+    path = write(tmp_path / "digits.idx", idx(X))
+    assert "without 'images' in its name" in failure(data.load, path)
+    with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a folder"):
+        data.load(tmp_path / "nowhere")
+
+
+def test_a_dataset_is_frozen():
+    found = data.Dataset((X, Y))
+    with pytest.raises(AttributeError):
+        found.test = (X, Y)

@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pynn import files
+
+in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX file systems")
+
+DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def raw(header: object, data: bytes = b"") -> bytes:
+    """The bytes of a safetensors file, by the format's description."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+# atomic_write
+
+
+def test_atomic_write_makes_and_replaces_a_file(tmp_path):
+    path = tmp_path / "a.bin"
+    for content in b"first", b"2":
+        with files.atomic_write(path) as file:
+            file.write(content)
+            assert not path.exists() or path.read_bytes() == b"first"
+        assert path.read_bytes() == content
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_atomic_write_leaves_no_trace_of_a_failure(tmp_path, error, old):
+    path = tmp_path / "a.bin"
+    if old:
+        path.write_bytes(old)
+
+    def fail():
+        with files.atomic_write(path) as file:
+            file.write(b"new" * 10_000)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == (["a.bin"] if old else [])
+    assert not old or path.read_bytes() == old
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+def test_atomic_write_cleans_up_when_the_system_fails(tmp_path, monkeypatch, function):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(OSError, match="No space"), files.atomic_write(path) as file:
+        file.write(b"new")
+    assert names(tmp_path) == ["a.bin"]
+    assert path.read_bytes() == b"old"
+
+
+def test_atomic_write_reaches_the_disk_before_it_replaces(tmp_path, monkeypatch):
+    calls = []
+    path = tmp_path / "a.bin"
+    replace = os.replace
+
+    def fsync(number):
+        calls.append(("fsync", os.fstat(number).st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    with files.atomic_write(path) as file:
+        file.write(b"12345")
+    assert calls == [("fsync", 5), "replace"]
+    with files.atomic_write(path, sync=False) as file:
+        file.write(b"1")
+    assert calls == [("fsync", 5), "replace", "replace"]
+
+
+def test_a_program_killed_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    program = (
+        "import os, sys\n"
+        "from pynn.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write(b'new' * 100_000)\n"
+        "    os._exit(3)\n"
+    )
+    root = Path(files.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", program, path], env=environment, check=False)
+    assert done.returncode == 3
+    assert path.read_bytes() == b"old"
+
+
+@posix
+def test_atomic_write_honours_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        with files.atomic_write(tmp_path / "a.bin"):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
+
+
+@posix
+def test_atomic_write_follows_links_and_spares_devices(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "a.bin")
+    with files.atomic_write(tmp_path / "link") as file:
+        file.write(b"1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "a.bin").read_bytes() == b"1"
+
+    os.mkfifo(tmp_path / "pipe")
+    found = pytest.raises(ValueError, match="pipe: found a device or a pipe, expected a file")
+    with found, files.atomic_write(tmp_path / "pipe"):
+        pass
+
+
+def test_atomic_write_names_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="found a folder"), files.atomic_write(tmp_path):
+        pass
+    path = tmp_path / "missing" / "a.bin"
+    with pytest.raises(FileNotFoundError, match=r"a\.bin: found no folder"):  # noqa: SIM117
+        with files.atomic_write(path):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypatch):
+    # Folders cannot be closed to the superuser, whom tests may run as.
+    def refuse(name, mode):
+        raise PermissionError(13, "Permission denied", str(name))
+
+    monkeypatch.setattr(files, "open", refuse, raising=False)
+    found = pytest.raises(PermissionError, match=r"Permission denied: .*a\.bin")
+    with found, files.atomic_write(tmp_path / "a.bin"):
+        pass
+
+
+# save and load
+
+
+@settings(in_any_folder, max_examples=40)
+@given(
+    st.dictionaries(
+        st.text(max_size=5).filter(lambda name: name != "__metadata__"),
+        st.sampled_from(DTYPES).flatmap(
+            lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4))
+        ),
+        max_size=4,
+    ),
+    st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=8,
+        ),
+    ),
+)
+def test_what_is_saved_comes_back_bit_by_bit(tmp_path, tensors, metadata):
+    files.save(tmp_path / "m", tensors, metadata)
+    arrays, document = files.load(tmp_path / "m")
+    assert document == metadata
+    assert arrays.keys() == tensors.keys()
+    for name, array in arrays.items():
+        assert array.dtype == tensors[name].dtype
+        assert array.shape == tensors[name].shape
+        assert array.tobytes() == tensors[name].tobytes()
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">i8", "<u2", "?"])
+def test_memory_layout_does_not_matter(tmp_path, dtype):
+    array = np.arange(24).reshape(4, 6).astype(dtype)
+    locked = array.copy()
+    locked.setflags(write=False)
+    tensors = {"t": array.T, "fortran": np.asfortranarray(array), "strided": array[::2, ::-3]}
+    tensors |= {"locked": locked, "zero_d": array[1, 1]}
+    files.save(tmp_path / "m", tensors, {})
+    for name, found in files.load(tmp_path / "m")[0].items():
+        np.testing.assert_array_equal(found, tensors[name])
+        assert found.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+def test_loaded_arrays_do_not_hang_on_the_file(tmp_path):
+    path = tmp_path / "m"
+    files.save(path, {"w": np.ones(5)}, {})
+    before = path.read_bytes()
+    array = files.load(path)[0]["w"]
+    array[:] = 2
+    assert path.read_bytes() == before
+    path.unlink()
+    assert array.sum() == 10
+
+
+def test_any_reader_of_safetensors_reads_a_model(tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    files.save(tmp_path / "m", {"w": np.eye(3, dtype="f4")}, {"layers": (np.int64(7), 1)})
+    with safetensors.safe_open(tmp_path / "m", framework="numpy") as file:
+        assert json.loads(file.metadata()["pynn"]) == {
+            "version": files.FORMAT_VERSION,
+            "metadata": {"layers": [7, 1]},
+        }
+        np.testing.assert_array_equal(file.get_tensor("w"), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "message"),
+    [
+        ({"w": np.array([{}])}, {}, r"tensors\['w'\]: found dtype object"),
+        ({"w": np.array(["a"])}, {}, "found dtype <U1, expected one of bool, int8"),
+        ({"w": np.zeros(1, "c16")}, {}, "found dtype complex128"),
+        ({"w": np.zeros(1, "i4,f4")}, {}, "tensors.*found dtype"),
+        ({"w": [[1], [1, 2]]}, {}, "inhomogeneous"),
+        ({"__metadata__": np.zeros(1)}, {}, "found the name '__metadata__'"),
+        ({3: np.zeros(1)}, {}, "found the name 3"),
+        ({}, {"loss": float("nan")}, "metadata: found what JSON cannot hold"),
+        ({}, {"loss": np.float32("inf")}, "metadata: found what JSON cannot hold"),
+        ({}, {"x": {"y": np.zeros(3)}}, "metadata: found what JSON cannot hold .a ndarray"),
+        ({}, {(1, 2): 3}, "metadata: found what JSON cannot hold"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, metadata, message):
+    path = tmp_path / "m"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=message):
+        files.save(path, tensors, metadata)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["m"]
+
+
+def test_metadata_that_holds_itself_is_refused(tmp_path):
+    loop: dict[str, object] = {}
+    loop["loop"] = loop
+    with pytest.raises(ValueError, match="metadata: found what JSON cannot hold"):
+        files.save(tmp_path / "m", {}, loop)
+
+
+def test_a_model_cut_off_anywhere_is_refused(tmp_path):
+    path = tmp_path / "m"
+    files.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"m: found .*, expected a whole model file"):
+            files.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match="expected a whole model file"):
+        files.load(path)
+
+
+@in_any_folder
+@given(st.data())
+def test_a_damaged_model_never_crashes(tmp_path, data):
+    path = tmp_path / "m"
+    files.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    message = ""
+    try:
+        tensors, metadata = files.load(path)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert isinstance(metadata, dict)
+        assert all(isinstance(tensor, np.ndarray) for tensor in tensors.values())
+    assert not message or message.startswith(f"{path}: found ")
+
+
+@in_any_folder
+@given(st.binary(max_size=200))
+def test_bytes_of_any_kind_are_no_model(tmp_path, content):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"m: found .*expected"):
+        files.load(path)
+
+
+GOOD = json.dumps({"version": 1, "metadata": {}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "found an empty file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "cut off, damaged or no model"),
+        (b"hello, I am a text file\n", "cut off, damaged or no model"),
+        (raw({}), "without metadata under the key 'pynn'"),
+        (raw({"__metadata__": {"format": "pt"}}), "without metadata under the key 'pynn'"),
+        (raw({"__metadata__": {"pynn": 3}}), "cut off, damaged or no model"),
+        (raw({"__metadata__": {"pynn": "{"}}), "metadata that is no JSON"),
+        (raw({"__metadata__": {"pynn": "[" * 100_000}}), "metadata that is no JSON"),
+        (raw({"__metadata__": {"pynn": "[]"}}), "metadata without a format version"),
+        (raw({"__metadata__": {"pynn": "{}"}}), "metadata without a format version"),
+        (
+            raw({"__metadata__": {"pynn": '{"version": 2, "metadata": {}}'}}),
+            "found format version 2, expected 1; a newer pynn",
+        ),
+        (
+            raw({"__metadata__": {"pynn": '{"version": 1, "metadata": []}'}}),
+            "metadata of type list, expected a JSON object",
+        ),
+        (
+            raw(
+                {
+                    "__metadata__": {"pynn": GOOD},
+                    "w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+                },
+                bytes(4),
+            ),
+            "found tensor 'w', which NumPy cannot hold",
+        ),
+        (
+            raw(
+                {
+                    "__metadata__": {"pynn": GOOD},
+                    "w": {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]},
+                },
+                bytes(4),
+            ),
+            "found tensor 'w', which NumPy cannot hold",
+        ),
+        (
+            raw(
+                {
+                    "__metadata__": {"pynn": GOOD},
+                    "w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+                },
+                bytes(8),
+            ),
+            "cut off, damaged or no model",
+        ),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path, content, message):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        files.load(path)
+    assert str(caught.value).startswith(f"{path}: found ")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a whole"):
+        files.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="found a folder, expected a whole model"):
+        files.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="found no folder"):
+        files.save(tmp_path / "no" / "m", {}, {})
