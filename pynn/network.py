@@ -28,9 +28,6 @@ from .training import Loop, Rates
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
-_SPLIT = 0xFFFFFFFF
-"""Random stream that says which rows are held out for validation."""
-
 
 class Network:
     """A dense neural network.
@@ -381,9 +378,7 @@ class Network:
                 f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
                 "at least one row to train on and one to hold out"
             )
-        out = np.zeros(n, dtype=bool)
-        word = philox.words(self.seed, n, 0, _SPLIT)
-        out[np.argsort(word, kind="stable")[:count]] = True
+        out = philox.held_out(self.seed, n, count)
         return x[~out], y[~out], (x[out], y[out])
 
     # --- What it has learnt ---------------------------------------------------------------------

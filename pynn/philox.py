@@ -18,6 +18,9 @@ DROPOUT = 1
 INITIAL = 1 << 16
 """Stream of the first layer's initial weights; layer k uses INITIAL + 2k, its biases one more."""
 
+HELD_OUT = 0xFFFFFFFF
+"""Stream that says which rows are held out for validation."""
+
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = np.uint64(0xFFFFFFFF)
@@ -80,6 +83,13 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
         j = partner[i]
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.int64)
+
+
+def held_out(seed: int, n: int, count: int) -> np.ndarray:
+    """Return booleans (n,) that say which ``count`` rows are held out: those of smallest words."""
+    out = np.zeros(n, dtype=bool)
+    out[np.argsort(words(seed, n, 0, HELD_OUT), kind="stable")[:count]] = True
+    return out
 
 
 def dropout_threshold(rate: float) -> int:

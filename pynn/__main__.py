@@ -1,0 +1,23 @@
+"""The command ``pynn``; also ``python -m pynn``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process, and exit."""
+    try:
+        from .cli import app
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
+            raise
+        sys.exit(
+            f"pynn: the command line needs typer and rich, which are not there ({error}): "
+            "pip install 'pynn-mlp[cli]'"
+        )
+    app(prog_name="pynn")
+
+
+if __name__ == "__main__":
+    main()

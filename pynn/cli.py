@@ -1,0 +1,607 @@
+"""The command line: from options to the words of the library, from its errors to one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+import typer
+
+from . import run as runs
+from .spec import (
+    ACTIVATIONS,
+    DTYPES,
+    INITIALISERS,
+    LOSSES,
+    OPTIMIZERS,
+    OUTPUTS,
+    SCHEDULES,
+    Optimizer,
+    Schedule,
+    choose,
+)
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Pair = tuple[np.ndarray, np.ndarray]
+Command = TypeVar("Command", bound=Callable[..., None])
+
+app = typer.Typer(
+    help="Train dense neural networks on the CPU.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+# --- Errors ---------------------------------------------------------------------------------------
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(f"pynn: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+def _reported(command: Command) -> Command:
+    """Make a command say what a user can do something about in one line instead of a traceback."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except BrokenPipeError:
+            raise
+        except KeyboardInterrupt:
+            _fail("stopped", 130)
+        except OSError as error:
+            if error.strerror is None:
+                _fail(str(error))
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(f"{place}{error.strerror}")
+        except (ValueError, TypeError, ImportError, MemoryError) as error:
+            text = str(error) or type(error).__name__
+            # The library names its argument; here that is an option.
+            name = re.match(r"\w+", text)
+            if name and name.group() in options and re.match(r"\w+(\[\d+\])?: ", text):
+                text = "--" + name.group().replace("_", "-") + text[name.end() :]
+            _fail(text)
+
+    return run  # type: ignore[return-value]
+
+
+# --- From text to settings ------------------------------------------------------------------------
+
+Spec = TypeVar("Spec", Optimizer, Schedule)
+
+
+def _spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
+    """Read ``name`` or ``name:parameter=value,parameter=value``."""
+    name, _, rest = text.partition(":")
+    kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
+    known = [field.name for field in dataclasses.fields(kind)]
+    values: dict[str, Any] = {}
+    while rest.strip():
+        key, _, rest = rest.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in known:
+            expected = f"one of {', '.join(known)}" if known else "none"
+            raise ValueError(f"{option}: found parameter {key!r} of {name}, expected {expected}")
+        if key == "after":
+            # The rest belongs to the schedule inside: warm_up:after=step:every=5,factor=0.5
+            values[key], rest = _spec(option, rest, kinds), ""
+        else:
+            value, _, rest = rest.partition(",")
+            values[key] = _number(f"{option}: {name}.{key}", value)
+    return kind(**values)
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{what}: found {text.strip()!r}, expected a number") from None
+
+
+def _whole(what: str, text: str, expected: str = "a whole number") -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{what}: found {text.strip()!r}, expected {expected}") from None
+
+
+def _one_or_each(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _hidden(text: str) -> list[int]:
+    widths = [_whole("hidden", part, "widths such as 256,128") for part in _parts(text)]
+    if any(width < 1 for width in widths):
+        raise ValueError(f"hidden: found {text!r}, expected widths of 1 or more, such as 256,128")
+    return widths
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
+
+
+# --- Data -----------------------------------------------------------------------------------------
+
+
+class _Data(NamedTuple):
+    source: str
+    train: Pair
+    test: Pair | None
+
+
+def _load(path: Path | None) -> _Data:
+    if path is None:
+        from .datasets import mnist
+
+        return _Data("MNIST", *mnist())
+    from .data import load
+
+    found = load(path)
+    return _Data(str(path), found.train, found.test)
+
+
+def _outputs(data: _Data, loss: str) -> tuple[int, np.ndarray | None]:
+    """How many outputs the targets need, and the classes if they are labels."""
+    y = data.train[1]
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.shape[1], None
+    if loss == "mse" and y.dtype.kind == "f":
+        return 1, None
+    labels = [y.ravel()] if data.test is None else [y.ravel(), data.test[1].ravel()]
+    classes = np.unique(np.concatenate(labels))
+    if len(classes) < 2:
+        raise ValueError(
+            f"data: found labels of one class only ({classes[0]}), expected at least two classes"
+        )
+    return 1 if loss == "binary_cross_entropy" and len(classes) == 2 else len(classes), classes
+
+
+def _hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
+    """Set aside the rows that ``fit`` would hold out for the same share and seed."""
+    from . import philox
+
+    x, y = pair
+    count = round(share * len(x))
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"validation: found the share {share:g}, which is {count} of {len(x)} rows; this data "
+            "has no test set, so the result is measured on the rows held out: expected at least "
+            "one row to train on and one to hold out"
+        )
+    out = philox.held_out(seed, len(x), count)
+    return (x[~out], y[~out]), (x[out], y[out])
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"pynn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+DATA = "Folder of IDX files, .csv (labels in the first column) or .npz."
+BACKEND = "auto, cython, numba or numpy."
+THREADS = "How many threads compute."
+LAST_RUN = "that of the last run in runs/"
+
+
+def _option(panel: str, help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names)
+
+
+@app.command()
+@_reported
+def train(
+    data: Annotated[Path | None, _option("Data", DATA, show_default="MNIST")] = None,
+    validation: Annotated[
+        float,
+        _option("Data", "Share of the training rows held out to validate on; 0 for none."),
+    ] = 0.1,
+    hidden: Annotated[
+        str, _option("Network", "Widths of the hidden layers, or none.", metavar="WIDTHS")
+    ] = "256,128",
+    activation: Annotated[
+        str, _option("Network", f"One for all hidden layers, or one each: {_names(ACTIVATIONS)}.")
+    ] = "relu",
+    output: Annotated[
+        str | None,
+        _option(
+            "Network",
+            f"{_names(OUTPUTS)}.",
+            show_default="what the loss needs",
+        ),
+    ] = None,
+    loss: Annotated[str, _option("Network", f"{_names(LOSSES)}.")] = "cross_entropy",
+    dropout: Annotated[
+        str,
+        _option("Network", "Share of units left out, for all hidden layers or one each."),
+    ] = "0.1",
+    init: Annotated[
+        str | None,
+        _option(
+            "Network",
+            f"Initial weights, of all layers or one each: {_names(INITIALISERS)}.",
+            show_default="what the activations need",
+        ),
+    ] = None,
+    dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32",
+    epochs: Annotated[int, _option("Training", "Times to go through the data.")] = 8,
+    batch_size: Annotated[
+        str, _option("Training", "Rows for each update, or full.", metavar="ROWS")
+    ] = "64",
+    optimizer: Annotated[
+        str,
+        _option(
+            "Training", f"{_names(OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7."
+        ),
+    ] = "adam",
+    learning_rate: Annotated[float, _option("Training", "Step size, before the schedule.")] = 0.002,
+    schedule: Annotated[
+        str,
+        _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2."),
+    ] = "one_cycle",
+    l2: Annotated[float, _option("Training", "Weight of the penalty on large weights.")] = 0.0,
+    shuffle: Annotated[
+        bool,
+        _option(
+            "Training", "Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle"
+        ),
+    ] = True,
+    early_stopping: Annotated[
+        int | None,
+        _option(
+            "Training",
+            "Stop after so many epochs without a lower validation loss, and keep the best weights.",
+            metavar="PATIENCE",
+        ),
+    ] = None,
+    stop_at_loss: Annotated[
+        float | None,
+        _option("Training", "Stop when the training loss is at most this.", metavar="LOSS"),
+    ] = None,
+    seed: Annotated[
+        str, _option("Training", "Key of all random numbers; random draws one.", metavar="NUMBER")
+    ] = "0",
+    backend: Annotated[str, _option("Machine", BACKEND)] = "auto",
+    threads: Annotated[int | None, _option("Machine", THREADS, show_default="pynn chooses")] = None,
+    run: Annotated[
+        Path | None,
+        _option(
+            "Results",
+            "Folder for the model, settings, history and pictures.",
+            metavar="FOLDER",
+            show_default="runs/<date-time>",
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool, _option("Results", "Draw pictures.", "--pictures/--no-pictures")
+    ] = True,
+    plain: Annotated[
+        bool, _option("Results", "A line for every epoch instead of a bar.", "--plain")
+    ] = False,
+    quiet: Annotated[bool, _option("Results", "Print the result alone.", "--quiet", "-q")] = False,
+) -> None:
+    """Train a network, on MNIST if no data is given, and write what came of it into a folder."""
+    options = {key: str(v) if isinstance(v, Path) else v for key, v in locals().items()}
+    if pictures:
+        _check_matplotlib()
+    from .callbacks import EarlyStopping
+    from .network import Network
+
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation: found {validation:g}, expected a share in [0, 1)")
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": "full" if batch_size == "full" else _whole("batch_size", batch_size),
+        "optimizer": _spec("optimizer", optimizer, OPTIMIZERS),
+        "learning_rate": learning_rate,
+        "schedule": _spec("schedule", schedule, SCHEDULES),
+        "l2": l2,
+        "shuffle": shuffle,
+    }
+    callbacks: list[Any] = []
+    if early_stopping is not None:
+        if not validation:
+            raise ValueError("early_stopping: found no validation, expected --validation above 0")
+        callbacks.append(EarlyStopping("validation_loss", patience=early_stopping))
+    if stop_at_loss is not None:
+        callbacks.append(
+            EarlyStopping("loss", patience=None, threshold=stop_at_loss, restore_best=False)
+        )
+    widths = _hidden(hidden)
+    network = {
+        "activation": _one_or_each(_parts(activation)),
+        "output": output,
+        "loss": loss,
+        "dropout": _one_or_each([_number("dropout", part) for part in _parts(dropout)] or [0.0]),
+        "init": None if init is None else _one_or_each(_parts(init)),
+        "dtype": dtype,
+        "backend": backend,
+        "threads": threads,
+        "seed": None if seed == "random" else _whole("seed", seed, "a whole number or random"),
+    }
+    if not widths:
+        network |= {"activation": [], "dropout": []}
+
+    found = _load(data)
+    n_out, classes = _outputs(found, loss)
+    n_in = int(np.prod(found.train[0].shape[1:]))
+    net = Network([n_in, *widths, n_out], **network)
+    if classes is not None:
+        net.classes = classes
+
+    (x, y), test, tested = found.train, found.test, "test"
+    if test is None:
+        (x, y), test = _hold_out(found.train, validation, net.seed)
+        settings["validation"], tested = test, "validation"
+    else:
+        settings["validation"] = validation or None
+        try:
+            net.evaluate(*test)
+        except (ValueError, TypeError) as error:
+            # Better now than after hours of training.
+            raise ValueError(f"data: the test set does not fit: {error}") from error
+
+    folder = runs.new_folder(run)
+    try:
+        if not quiet:
+            _describe(net, found, settings, len(x), options)
+        if plain and not quiet:
+            callbacks.append(_print_epoch)
+        began = time.perf_counter()
+        interrupted = False
+        try:
+            net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
+        except KeyboardInterrupt:
+            interrupted = True
+        seconds = time.perf_counter() - began
+
+        net.save(folder / runs.MODEL)
+    except BaseException:
+        # An empty folder would look like a run.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    runs.write_json(folder / "history.json", net.history.to_dict())
+    record: dict[str, Any] = {
+        "options": options,
+        "sizes": net.sizes,
+        "parameters": len(net.parameters),
+        "seed": net.seed,
+        "backend": net.backend,
+        "threads": net.threads,
+        "data": {
+            "source": found.source,
+            "train_rows": len(found.train[0]),
+            "test_rows": None if found.test is None else len(found.test[0]),
+            "sha256": runs.fingerprint(found.train + (found.test or ())),
+        },
+        "environment": runs.environment(),
+        "result": {"epochs": net.epochs, "seconds": seconds, "interrupted": interrupted},
+    }
+    if interrupted:
+        runs.write_json(folder / "settings.json", record)
+        _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}", 130)
+
+    result = net.evaluate(*test)
+    record["result"] |= {f"{tested}_{name}": value for name, value in result.items()}
+    runs.write_json(folder / "settings.json", record)
+    if pictures:
+        _draw(net, test, folder)
+    if not quiet:
+        speed = sum(net.history.seconds)
+        typer.echo(f"trained   {net.epochs} epochs in {seconds:.2f} s ({speed:.2f} s of training)")
+        typer.echo(f"run       {folder}")
+    if not np.isfinite(net.history.loss).all():
+        typer.echo("pynn: the loss grew past all bounds; try a lower --learning-rate", err=True)
+    typer.echo(_result(tested, result))
+
+
+def _check_matplotlib() -> None:
+    """Fail before training, not after it, if there is nothing to draw with."""
+    from . import plots
+
+    try:
+        plots.require()
+    except ImportError as error:
+        raise ImportError(f"{error}, or train with --no-pictures") from error
+
+
+def _print_epoch(net: Network, record: Any) -> None:
+    from .progress import describe
+
+    typer.echo(f"epoch {record.epoch}  {describe(record)}", err=True)
+
+
+def _once(names: Sequence[str]) -> str:
+    return "/".join(names[:1] if len(set(names)) == 1 else names)
+
+
+def _describe(
+    net: Network, data: _Data, settings: dict[str, Any], rows: int, options: dict[str, Any]
+) -> None:
+    a = net.architecture
+    shares = _once([f"{p:g}" for p in a.dropout]) or "0"
+    hidden = _once(a.activations[:-1]) or "no hidden layer"
+    typer.echo(
+        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss}, "
+        f"dropout {shares}: {a.n_parameters:,} parameters"
+    )
+    held = settings["validation"]
+    if isinstance(held, tuple):
+        split = f"{rows:,} rows to train, {len(held[0]):,} to validate"
+    else:
+        count = round((held or 0) * rows)
+        split = f"{rows - count:,} rows to train" + (f", {count:,} to validate" if count else "")
+    if data.test is not None:
+        split += f", {len(data.test[0]):,} to test"
+    typer.echo(f"data      {data.source}: {split}")
+    typer.echo(
+        f"training  {settings['epochs']} epochs, batch {settings['batch_size']}, "
+        f"{options['optimizer']}, learning rate {settings['learning_rate']:g}, "
+        f"{options['schedule']}, l2 {settings['l2']:g}, seed {net.seed}"
+    )
+    many = "s" if net.threads > 1 else ""
+    typer.echo(f"machine   {net.backend}, {net.threads} thread{many}, {a.dtype}")
+
+
+def _draw(net: Network, test: Pair, folder: Path) -> None:
+    from . import plots
+
+    x, y = test
+    n_in = net.sizes[0]
+    square = plots.side_of(n_in)
+    # A picture of fewer pixels says nothing: square numbers of columns occur in tables too.
+    images = x if x.ndim == 3 else x.reshape(-1, square, square) if square and n_in >= 64 else None
+    if len(net.history):
+        runs.write_picture(folder / "learning_curve.png", plots.learning_curves(net.history)[0])
+    if net.classes is not None and y.ndim == 1:
+        probabilities = net.predict_proba(x)
+        predicted = net.classes[probabilities.argmax(axis=1)]
+        ax = plots.confusion_matrix(y, predicted, net.classes)
+        runs.write_picture(folder / "confusion_matrix.png", ax)
+        if images is not None:
+            for name, draw in ("predictions", plots.predictions), ("mistakes", plots.mistakes):
+                ax = draw(probabilities, images, y, classes=net.classes)
+                runs.write_picture(folder / f"{name}.png", ax)
+    if images is not None and square:
+        runs.write_picture(folder / "first_layer.png", plots.first_layer_weights(net))
+
+
+def _result(name: str, result: Mapping[str, float | None]) -> str:
+    accuracy = result.get("accuracy")
+    if accuracy is None or np.isnan(accuracy):
+        return f"{name} loss {result['loss']:.6g}".strip()
+    return f"{name} accuracy {100 * accuracy:.2f} %".strip()
+
+
+Model = Annotated[
+    Path | None,
+    typer.Argument(help="File of a model.", show_default=LAST_RUN),
+]
+
+
+@app.command()
+@_reported
+def evaluate(
+    model: Model = None,
+    data: Annotated[Path | None, typer.Option(help=DATA, show_default="MNIST")] = None,
+    backend: Annotated[str, typer.Option(help=BACKEND)] = "auto",
+    threads: Annotated[int | None, typer.Option(help=THREADS, show_default="pynn chooses")] = None,
+) -> None:
+    """Measure loss and accuracy of a model on the test set, or on all rows if there is none."""
+    net = _open(model, backend, threads)
+    found = _load(data)
+    x, y = found.train if found.test is None else found.test
+    result = net.evaluate(x, y)
+    name = "" if found.test is None else "test "
+    typer.echo(f"data      {found.source}: {len(x):,} rows")
+    typer.echo(f"{name}loss {result['loss']:.6g}")
+    if "accuracy" in result:
+        typer.echo(_result(name.strip(), result))
+
+
+def _open(model: Path | None, backend: str, threads: int | None) -> Network:
+    from .network import load
+
+    path = runs.newest_model() if model is None else model
+    net = load(path / runs.MODEL if path.is_dir() else path, backend=backend, threads=threads)
+    typer.echo(f"model     {path}: {net}")
+    return net
+
+
+@app.command()
+@_reported
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures of one digit each.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="File of a model.", show_default=LAST_RUN),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only scale the pictures: no cropping, no inverting.")
+    ] = False,
+    top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
+    backend: Annotated[str, typer.Option(help=BACKEND)] = "auto",
+    threads: Annotated[int | None, typer.Option(help=THREADS, show_default="pynn chooses")] = None,
+) -> None:
+    """Tell what digits pictures show.
+
+    A picture is prepared as the images of MNIST were: light on dark, the digit fitted into 20 x 20
+    pixels and centred by its mass in 28 x 28.
+    """
+    from . import images as pictures
+    from .plots import percent, side_of
+
+    net = _open(model, backend, threads)
+    side = side_of(net.sizes[0])
+    if side is None:
+        raise ValueError(
+            f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels"
+        )
+    rows = []
+    for path in images:
+        grey = pictures.read_grey(path)
+        try:
+            image = pictures.resized(grey, side) if raw or side != 28 else pictures.like_mnist(grey)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        rows.append(image.ravel())
+    x = np.array(rows)
+    if net.classes is None:
+        for path, value in zip(images, net.predict(x), strict=True):
+            typer.echo(f"{path}: {value}")
+        return
+    for path, row in zip(images, net.predict_proba(x), strict=True):
+        best = np.argsort(-row, kind="stable")[:top]
+        shares = ", ".join(f"{net.classes[k]} {percent(row[k])}" for k in best)
+        typer.echo(f"{path}: {net.classes[best[0]]}  ({shares})")
+
+
+@app.command()
+@_reported
+def info() -> None:
+    """Print version, instruction set, threads and backends."""
+    found = runs.environment()
+    reasons = found.pop("backends")
+    chosen = found.pop("backend")
+    typer.echo(f"{'pynn':<12}{found.pop('version')}")
+    for name, reason in reasons.items():
+        state = reason or "there" + (", used by default" if name == chosen else "")
+        typer.echo(f"{name:<12}{state}")
+    for name, value in found.items():
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        typer.echo(f"{name:<12}{text}")

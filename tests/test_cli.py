@@ -1,0 +1,597 @@
+"""The command line, on small data that the tests write."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer")
+pytest.importorskip("PIL")
+
+from PIL import Image
+from typer.testing import CliRunner
+
+import pynn
+from pynn import cli, spec
+from pynn.data import idx_header
+
+SMALL = ["--backend", "numpy", "--hidden", "8", "--dropout", "0", "--no-pictures", "--plain"]
+
+
+def pynn_command(*arguments: object, code: int = 0) -> str:
+    """Run the command in this process and return all it printed."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bars, crosses and rings, 28 x 28, as MNIST has its digits: x uint8, y int64."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[-14:14, -14:14]
+    shapes = np.stack(
+        [
+            (abs(columns) < 2) & (abs(rows) < 10),
+            ((abs(columns) < 2) | (abs(rows) < 2)) & (np.maximum(abs(rows), abs(columns)) < 10),
+            abs(np.hypot(rows, columns) - 8) < 2,
+        ]
+    )
+    y = rng.integers(0, 3, n)
+    ink = rng.integers(150, 256, (n, 1, 1))
+    return (shapes[y] * ink).astype(np.uint8), y.astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder of IDX files: 300 rows to train, 60 to test."""
+    path = tmp_path_factory.mktemp("idx")
+    for part, n in ("train", 300), ("t10k", 60):
+        x, y = digits(n, n)
+        (path / f"{part}-images-idx3-ubyte").write_bytes(idx_header(x) + x.tobytes())
+        labels = y.astype(np.uint8)
+        (path / f"{part}-labels-idx1-ubyte").write_bytes(idx_header(labels) + labels.tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "first"
+    options = [*SMALL, "--epochs", 4, "--batch-size", 8, "--learning-rate", 0.01]
+    pynn_command("train", *options, "--data", folder, "--run", run)
+    return run
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_train_writes_all_of_a_run(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    options = [o for o in SMALL if o != "--no-pictures"]
+    out = pynn_command("train", *options, "--data", folder, "--epochs", 3, "--run", run)
+
+    pictures = ["learning_curve", "confusion_matrix", "predictions", "mistakes", "first_layer"]
+    names = {f"{name}.png" for name in pictures}
+    names |= {"model.safetensors", "history.json", "settings.json"}
+    assert {path.name for path in run.iterdir()} == names
+    for name in pictures:
+        with Image.open(run / f"{name}.png") as image:
+            assert min(image.size) > 200
+
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    (x, y), (x_test, y_test) = digits(300, 300), digits(60, 60)
+    accuracy = net.evaluate(x_test, y_test)["accuracy"]
+    assert out.splitlines()[-1] == f"test accuracy {100 * accuracy:.2f} %"
+    assert "784-8-3, relu, softmax, cross_entropy" in out
+    assert "270 rows to train, 30 to validate, 60 to test" in out
+    assert str(run) in out
+    assert len(re.findall(r"epoch \d  loss .* validation", out)) == 3
+
+    # The very bits that the library gives.
+    same = pynn.Network([784, 8, 3], backend="numpy")
+    history = same.fit(
+        x, y, epochs=3, learning_rate=LEARNING_RATE, schedule="one_cycle", validation=0.1
+    )
+    np.testing.assert_array_equal(net.parameters, same.parameters)
+    written = json.loads((run / "history.json").read_text())
+    assert written["validation_loss"] == history.validation_loss
+
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["options"]["epochs"] == 3
+    assert settings["seed"] == 0
+    assert settings["sizes"] == [784, 8, 3]
+    assert settings["environment"]["numpy"] == np.__version__
+    assert settings["environment"]["cpu"]
+    assert settings["result"]["test_accuracy"] == accuracy
+    assert settings["result"]["interrupted"] is False
+    assert len(settings["data"]["sha256"]) == 64
+
+
+LEARNING_RATE = inspect.signature(cli.train).parameters["learning_rate"].default
+
+
+def test_every_option_of_the_library_is_reachable():
+    known = set(inspect.signature(cli.train).parameters)
+    elsewhere = {
+        "sizes": "hidden",
+        "callbacks": "early_stopping",
+        "progress": "plain",
+    }
+    for function in pynn.Network, pynn.Network.fit:
+        for name in inspect.signature(function).parameters:
+            if name not in ("self", "x", "y"):
+                assert elsewhere.get(name, name) in known, name
+
+
+def test_options_reach_the_library(folder, tmp_path):
+    run = tmp_path / "run"
+    options = (
+        "--hidden 6,5 --activation tanh,gelu --dropout 0.1,0.3 --init lecun_normal --loss mse "
+        "--output sigmoid --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
+        "--schedule step:every=2,factor=0.5 --learning-rate 0.01 --l2 0.001 --batch-size full "
+        "--epochs 5 --no-shuffle --validation 0"
+    )
+    out = pynn_command("train", *SMALL, "--data", folder, "--run", run, *options.split())
+    (x, y) = digits(300, 300)
+    net = pynn.Network(
+        [784, 6, 5, 3],
+        activation=["tanh", "gelu"],
+        dropout=[0.1, 0.3],
+        init="lecun_normal",
+        loss="mse",
+        output="sigmoid",
+        dtype="float64",
+        seed=7,
+        backend="numpy",
+    )
+    net.fit(
+        x,
+        y,
+        optimizer=pynn.Adam(beta2=0.9, epsilon=1e-6),
+        schedule=pynn.StepDecay(every=2, factor=0.5),
+        learning_rate=0.01,
+        l2=0.001,
+        batch_size="full",
+        epochs=5,
+        shuffle=False,
+    )
+    found = pynn.load(run / "model.safetensors", backend="numpy")
+    assert found.architecture == net.architecture
+    np.testing.assert_array_equal(found.parameters, net.parameters)
+    assert "300 rows to train, 60 to test" in out
+
+
+def test_no_hidden_layer(folder, tmp_path):
+    run = tmp_path / "run"
+    pynn_command("train", *SMALL, "--data", folder, "--run", run, "--hidden", "none", "--epochs", 1)
+    assert pynn.load(run / "model.safetensors", backend="numpy").sizes == (784, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "expected"),
+    [
+        ("adam", spec.OPTIMIZERS, pynn.Adam()),
+        ("momentum:momentum=0.5", spec.OPTIMIZERS, pynn.Momentum(0.5)),
+        ("adamw: beta1=0.8, weight-decay=0.1", spec.OPTIMIZERS, pynn.AdamW(0.8, weight_decay=0.1)),
+        ("one-cycle:warmup=0.2", spec.SCHEDULES, pynn.OneCycle(warmup=0.2)),
+        (
+            "warm_up:epochs=2,after=step:every=5,factor=0.5",
+            spec.SCHEDULES,
+            pynn.WarmUp(2, pynn.StepDecay(5, 0.5)),
+        ),
+    ],
+)
+def test_names_with_parameters(text, kinds, expected):
+    assert cli._spec("option", text, kinds) == expected
+
+
+def test_without_a_test_set_the_result_is_that_of_the_rows_held_out(tmp_path):
+    x, y = digits(200, 1)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    run = tmp_path / "run"
+    out = pynn_command(
+        "train", *SMALL, "--data", tmp_path / "data.npz", "--run", run, "--epochs", 2,
+        "--validation", 0.25, "--seed", 5,
+    )  # fmt: skip
+    net = pynn.Network([784, 8, 3], backend="numpy", seed=5)
+    history = net.fit(
+        x, y, epochs=2, learning_rate=LEARNING_RATE, schedule="one_cycle", validation=0.25
+    )
+    found = pynn.load(run / "model.safetensors", backend="numpy")
+    np.testing.assert_array_equal(found.parameters, net.parameters)
+    last = f"validation accuracy {100 * history[-1].validation_accuracy:.2f} %"
+    assert out.splitlines()[-1] == last
+    assert "150 rows to train, 50 to validate" in out
+
+
+def test_csv_with_labels_of_any_kind(tmp_path):
+    x, y = digits(60, 2)
+    names = np.array(["bar", "cross", "ring"])[y]
+    rows = [",".join([name, *map(str, row.ravel())]) for name, row in zip(names, x, strict=True)]
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+    run = tmp_path / "run"
+    pynn_command("train", *SMALL, "--data", tmp_path / "data.csv", "--run", run, "--epochs", 1)
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.classes.tolist() == ["bar", "cross", "ring"]
+    out = pynn_command("evaluate", run, "--data", tmp_path / "data.csv", "--backend", "numpy")
+    accuracy = net.evaluate(x, names)["accuracy"]
+    assert out.splitlines()[-1] == f"accuracy {100 * accuracy:.2f} %"
+
+
+def test_regression_reports_its_loss(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 3)).astype(np.float32)
+    y = (x @ [0.5, -1.0, 0.25]).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    run = tmp_path / "run"
+    out = pynn_command(
+        "train", *SMALL, "--data", tmp_path / "d.npz", "--run", run, "--loss", "mse", "--epochs", 2
+    )
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.sizes == (3, 8, 1)
+    assert out.splitlines()[-1] == f"test loss {net.evaluate(x[60:], y[60:])['loss']:.6g}"
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [("binary_cross_entropy", 1), ("cross_entropy", 2)])
+def test_two_classes(tmp_path, loss, outputs):
+    x, y = digits(80, 3)
+    np.savez(tmp_path / "d.npz", x=x, y=np.where(y == 0, 4, 9))
+    run = tmp_path / "run"
+    pynn_command(
+        "train", *SMALL, "--data", tmp_path / "d.npz", "--run", run, "--loss", loss, "--epochs", 1
+    )
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.sizes[-1] == outputs
+    assert net.classes.tolist() == [4, 9]
+
+
+def test_a_class_that_only_the_test_set_has_gets_an_output(tmp_path):
+    x, y = digits(90, 4)
+    known = y < 2
+    np.savez(tmp_path / "d.npz", x_train=x[known], y_train=y[known] + 5, x_test=x, y_test=y + 5)
+    run = tmp_path / "run"
+    pynn_command("train", *SMALL, "--data", tmp_path / "d.npz", "--run", run, "--epochs", 1)
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.classes.tolist() == [5, 6, 7]
+
+
+def epochs_of(run: Path) -> int:
+    return len(json.loads((run / "history.json").read_text())["loss"])
+
+
+def test_stopping_early(folder, tmp_path):
+    common = ["train", *SMALL, "--data", folder, "--epochs", 9]
+    pynn_command(*common, "--stop-at-loss", 1000, "--run", tmp_path / "a")
+    assert epochs_of(tmp_path / "a") == 1
+    # Steps too small to change a float32: the loss never gets better than in the first epoch.
+    pynn_command(*common, "--early-stopping", 2, "--learning-rate", 1e-30, "--run", tmp_path / "b")
+    assert epochs_of(tmp_path / "b") == 3
+
+
+def test_quiet_prints_the_result_alone(folder, tmp_path):
+    options = [*SMALL, "--quiet", "--data", folder, "--epochs", 1, "--run", tmp_path / "run"]
+    out = pynn_command("train", *options)
+    assert re.fullmatch(r"test accuracy \d+\.\d\d %\n", out)
+
+
+def test_random_seeds_differ_and_are_kept(folder, tmp_path):
+    seeds = set()
+    for name in "ab":
+        run = tmp_path / name
+        pynn_command(
+            "train", *SMALL, "--data", folder, "--run", run, "--epochs", 0, "--seed", "random"
+        )
+        seeds.add(json.loads((run / "settings.json").read_text())["seed"])
+    assert len(seeds) == 2
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_past_all_bounds_is_said(folder, tmp_path):
+    out = pynn_command(
+        "train", *SMALL, "--data", folder, "--run", tmp_path / "run", "--epochs", 2, "--loss",
+        "mse", "--output", "identity", "--optimizer", "sgd", "--learning-rate", 1e20,
+    )  # fmt: skip
+    assert "the loss grew past all bounds" in out
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["result"]["test_loss"] is None
+
+
+def test_runs_get_folders_of_their_own(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        pynn_command("train", *SMALL, "--data", folder, "--epochs", 0)
+    assert len(list(Path("runs").iterdir())) == 3
+
+
+def test_ctrl_c_keeps_what_was_trained(folder, tmp_path, monkeypatch):
+    def stop(net, record):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_print_epoch", stop)
+    run = tmp_path / "run"
+    options = [*SMALL, "--data", folder, "--epochs", 9, "--run", run]
+    out = pynn_command("train", *options, code=130)
+    assert "pynn: stopped after 2 whole epochs" in out
+    assert str(run) in out
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.epochs == 2
+    assert net.parameters.any()
+    assert json.loads((run / "settings.json").read_text())["result"]["interrupted"] is True
+
+
+# --- Errors ---------------------------------------------------------------------------------------
+
+BAD = {
+    "--optimizer adm": "--optimizer: found 'adm'.*did you mean 'adam'",
+    "--optimizer adam:beta3=1": "--optimizer: found parameter 'beta3' of adam, expected one of",
+    "--optimizer sgd:momentum=0.9": "parameter 'momentum' of sgd, expected none",
+    "--optimizer adam:beta2=x": "--optimizer: adam.beta2: found 'x', expected a number",
+    "--optimizer adam:beta2=2": "beta2: found 2",
+    "--schedule cosin": "did you mean 'cosine'",
+    "--hidden 0": "--hidden: found '0'",
+    "--hidden 8,x": "--hidden: found 'x'",
+    "--activation rely": "--activation: found 'rely'.*did you mean 'relu'",
+    "--activation relu,tanh": "--activation: found 2 names",
+    "--loss mae": "--loss: found 'mae'",
+    "--output softmax --loss binary_cross_entropy": "--output: found 'softmax'",
+    "--dropout 1": "--dropout: found 1",
+    "--dropout a": "--dropout: found 'a'",
+    "--init she": "--init: found 'she'",
+    "--dtype float16": "--dtype: found 'float16'",
+    "--backend gpu": "--backend: found 'gpu'",
+    "--threads 0": "--threads: found 0",
+    "--seed -1": "--seed: found -1",
+    "--seed x": "--seed: found 'x', expected a whole number or random",
+    "--epochs -1": "--epochs: found -1",
+    "--batch-size 0": "--batch-size: found 0",
+    "--batch-size half": "--batch-size: found 'half'",
+    "--learning-rate 0": "--learning-rate: found 0",
+    "--l2 -1": "--l2: found -1",
+    "--validation 1": "--validation: found 1",
+    "--validation 0.0001": "--validation: found the share 0.0001, which is 0 of 300 rows",
+    "--early-stopping 2 --validation 0": "--early-stopping: found no validation",
+    "--early-stopping 0": "patience: found 0",
+    "--data nothing.csv": "nothing.csv: found no such file",
+}
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_options_get_one_line_and_leave_nothing(folder, tmp_path, options):
+    run = tmp_path / "run"
+    arguments = ["train", *SMALL, "--data", folder, "--run", run, *options.split()]
+    out = pynn_command(*arguments, code=1)
+    (line,) = (line for line in out.splitlines() if line.startswith("pynn: "))
+    assert re.search(BAD[options], line), line
+    assert out.splitlines()[-1] == line
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("options", ["--nope", "--epochs many", "--learning-rate fast"])
+def test_wrong_usage_exits_with_2(options):
+    assert "Usage" in pynn_command("train", *options.split(), code=2)
+
+
+def test_data_that_cannot_be_learnt(tmp_path):
+    x, y = digits(20, 5)
+    np.savez(tmp_path / "one.npz", x=x, y=np.zeros_like(y))
+    arguments = ["train", *SMALL, "--data", tmp_path / "one.npz", "--run", tmp_path / "run"]
+    assert "--data: found labels of one class only" in pynn_command(*arguments, code=1)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    arguments[-3] = tmp_path / "x.npz"
+    out = pynn_command(*arguments, "--validation", 0, code=1)
+    assert "this data has no test set" in out
+
+
+def test_a_test_set_that_does_not_fit_is_noticed_before_training(tmp_path):
+    x, y = digits(20, 5)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:, 1:], y_test=y)
+    run = tmp_path / "run"
+    out = pynn_command("train", *SMALL, "--data", tmp_path / "d.npz", "--run", run, code=1)
+    assert re.match("pynn: --data: the test set does not fit: x: found 756 values", out)
+    assert not run.exists()
+
+
+def test_a_run_is_never_overwritten(folder, trained):
+    before = (trained / "model.safetensors").read_bytes()
+    out = pynn_command("train", *SMALL, "--data", folder, "--run", trained, code=1)
+    assert "--run: found a run in" in out
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_a_file_where_the_folder_should_be(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    options = [*SMALL, "--data", folder, "--run", tmp_path / "file" / "run"]
+    assert pynn_command("train", *options, code=1).startswith("pynn: ")
+
+
+# --- evaluate -------------------------------------------------------------------------------------
+
+
+def test_evaluate(folder, trained):
+    out = pynn_command(
+        "evaluate", trained / "model.safetensors", "--data", folder, "--backend", "numpy"
+    )
+    net = pynn.load(trained / "model.safetensors", backend="numpy")
+    result = net.evaluate(*digits(60, 60))
+    assert out.splitlines()[-2:] == [
+        f"test loss {result['loss']:.6g}",
+        f"test accuracy {100 * result['accuracy']:.2f} %",
+    ]
+
+
+def test_the_last_run_is_taken(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = pynn_command("evaluate", "--data", folder, "--backend", "numpy", code=1)
+    assert "model: found none in" in out
+    for seed in 1, 2:
+        run = f"runs/{9 - seed}"
+        options = ["--data", folder, "--epochs", 0, "--seed", seed, "--run", run]
+        pynn_command("train", *SMALL, *options)
+    out = pynn_command("evaluate", "--data", folder, "--backend", "numpy")
+    assert "seed 2" in out
+
+
+def test_evaluate_refuses_data_of_another_width(trained, tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 5), np.uint8), y=np.arange(4) % 2)
+    arguments = ["evaluate", trained, "--data", tmp_path / "d.npz", "--backend", "numpy"]
+    assert "expected 784" in pynn_command(*arguments, code=1)
+
+
+def test_evaluate_refuses_what_is_no_model(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"no model")
+    arguments = ["evaluate", tmp_path / "m.safetensors", "--backend", "numpy"]
+    out = pynn_command(*arguments, code=1)
+    assert re.fullmatch(r"pynn: .*m\.safetensors: found .*\n", out)
+
+
+# --- predict --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    """The three shapes, large, in black ink on white, off the centre."""
+    x, y = digits(30, 6)
+    paths = []
+    for k in range(3):
+        big = np.kron(x[np.flatnonzero(y == k)[0]] > 0, np.ones((9, 9)))
+        grey = 255 - 255 * np.pad(big, ((10, 200), (150, 20))).astype(np.uint8)
+        paths.append(tmp_path / f"{k}.png")
+        Image.fromarray(grey).convert("RGB").save(paths[-1])
+    return paths
+
+
+def test_predict(trained, pictures):
+    out = pynn_command("predict", *pictures, "--model", trained, "--backend", "numpy")
+    lines = out.splitlines()[1:]
+    assert len(lines) == 3
+    for k, (line, path) in enumerate(zip(lines, pictures, strict=True)):
+        found = re.fullmatch(rf"{re.escape(str(path))}: (\d)  \((\d) .*%, \d .*%, \d .*%\)", line)
+        assert found, line
+        assert found.groups() == (str(k), str(k))
+
+
+def test_predict_raw_takes_the_picture_as_it_is(trained, tmp_path):
+    x, y = digits(30, 6)
+    Image.fromarray(x[0]).save(tmp_path / "x.png")
+    net = pynn.load(trained / "model.safetensors", backend="numpy")
+    best = net.predict_proba(x[:1]).max()
+    out = pynn_command(
+        "predict", tmp_path / "x.png", "--raw", "--top", 1, "-m", trained, "--backend", "numpy"
+    )
+    from pynn.plots import percent
+
+    assert out.splitlines()[-1] == f"{tmp_path / 'x.png'}: {y[0]}  ({y[0]} {percent(best)})"
+
+
+def test_predict_for_other_sizes(tmp_path):
+    net = pynn.Network([16, 2], backend="numpy")
+    net.weights[0][:, 0], net.weights[0][:, 1] = 1, -1
+    net.biases[0][:] = -8, 8
+    net.classes = ["dark", "light"]
+    net.save(tmp_path / "m.safetensors")
+    Image.new("L", (40, 30), 255).save(tmp_path / "x.png")
+    arguments = ["predict", tmp_path / "x.png", "-m", tmp_path / "m.safetensors"]
+    assert ": dark  (dark" in pynn_command(*arguments, "--backend", "numpy")
+    pynn.Network([15, 2], backend="numpy").save(tmp_path / "m.safetensors")
+    out = pynn_command(*arguments, "--backend", "numpy", code=1)
+    assert "--model: found one with 15 inputs, expected a square number" in out
+
+
+def test_predict_names_the_picture_at_fault(trained, pictures, tmp_path):
+    Image.new("L", (40, 30), 255).save(tmp_path / "blank.png")
+    arguments = ["predict", "-m", trained, "--backend", "numpy", pictures[0]]
+    out = pynn_command(*arguments, tmp_path / "blank.png", code=1)
+    assert f"{tmp_path / 'blank.png'}: image: found shades" in out
+    out = pynn_command(*arguments, tmp_path / "none.png", code=1)
+    assert "none.png: found no such file" in out
+    # All or nothing: no answer stands before the error.
+    assert str(pictures[0]) not in out
+
+
+# --- info, help, extras ---------------------------------------------------------------------------
+
+
+def test_info():
+    lines = dict(line.split(maxsplit=1) for line in pynn_command("info").splitlines())
+    assert lines["pynn"] == pynn.__version__
+    assert {"cython", "numba", "numpy", "python", "cpu", "cores"} <= set(lines)
+    assert sum("used by default" in line for line in lines.values()) == 1
+    if not pynn.backends.available()["cython"]:
+        from pynn import _core
+
+        assert {"isa", "threads"} <= set(lines)
+        assert lines["isa"] == _core.info()["isa"]
+
+
+def test_version():
+    assert pynn_command("--version") == f"pynn {pynn.__version__}\n"
+
+
+def test_help_names_every_command():
+    out = pynn_command("--help")
+    for command in "train", "evaluate", "predict", "info":
+        assert command in out
+    assert "--learning-rate" in pynn_command("train", "--help")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_is_quick_to_come():
+    result = python(
+        "import sys; from typer.testing import CliRunner; from pynn.cli import app\n"
+        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
+        "print({'matplotlib', 'numba', 'PIL', 'safetensors', 'pandas', 'polars'} & {*sys.modules})"
+    )
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_missing_command_line_extra():
+    result = python(
+        "import sys; sys.modules['typer'] = None; sys.argv = ['pynn', 'info']\n"
+        "from pynn.__main__ import main; main()"
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(r"pynn: .*pip install 'pynn-mlp\[cli\]'\n", result.stderr)
+
+
+def test_missing_matplotlib_is_noticed_before_training(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    options = [o for o in SMALL if o != "--no-pictures"]
+    run = tmp_path / "run"
+    out = pynn_command("train", *options, "--data", folder, "--run", run, code=1)
+    assert re.fullmatch(r"pynn: .*pip install 'pynn-mlp\[plots\]', or .*--no-pictures\n", out)
+    assert not run.exists()
+
+
+def test_missing_pillow(trained, pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    arguments = ["predict", pictures[0], "-m", trained, "--backend", "numpy"]
+    assert "pip install 'pynn-mlp[cli]'" in pynn_command(*arguments, code=1)
+
+
+def test_the_module_runs_and_errors_go_to_standard_error(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "pynn", "train", "--optimizer", "adm"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("pynn: --optimizer: found 'adm'")
+    assert result.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
