@@ -94,7 +94,7 @@ cdef extern from "team.h" namespace "pynn" nogil:
         void release(Team*)
         int size()
         void run(void (*)(void*, int) noexcept nogil, void*)
-        void barrier()
+        void barrier(int)
     int usable_processors()
     double seconds()
 
@@ -155,6 +155,8 @@ cdef enum:
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
+cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
+cdef int TRIAL_EVERY = 16            # slices between two trials of the other number of threads
 
 cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, block
@@ -209,6 +211,10 @@ cdef struct Plan:
     double loss_sum, right_sum, until
     Py_ssize_t check_every, chunks_done
     bint stop
+    # The choice between one thread and all, made by measuring: chunks a second with each.
+    bint choosing
+    double pace[2]
+    int slices, team_size
     char* out              # forward: (n, n_out), not padded
     char* flat             # pack and unpack
 
@@ -391,6 +397,7 @@ cdef void move_flat(Plan* p, int slot, char* flat, bint pack) noexcept nogil:
 cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
     cdef Layer* l
     cdef int i
+    p.threads = 1
     for i in range(p.n_layers):
         l = &p.layer[i]
         move_layer(p, l, l.dw, l.db, flat, False, 0)
@@ -595,7 +602,7 @@ cdef void train(void* context, int thread) noexcept nogil:
             backward(p, start, stop - start)
         if thread == 0 and last:
             prepare_step(p, p.rates[step])
-        p.team.barrier()
+        p.team.barrier(thread)
 
         for i in range(p.n_layers - 1, -1, -1):
             update_layer(p, &p.layer[i], m, first, last, thread)
@@ -606,7 +613,7 @@ cdef void train(void* context, int thread) noexcept nogil:
             p.chunks_done += 1
             p.stop = p.step == p.steps or (
                 p.chunks_done % p.check_every == 0 and seconds() > p.until)
-        p.team.barrier()
+        p.team.barrier(thread)
         if p.stop:
             return
 
@@ -633,7 +640,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
                 if p.gradients:
                     backward(p, start, stop - start)
         # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
-        p.team.barrier()
+        p.team.barrier(thread)
         if p.out == NULL:
             if p.gradients:
                 for k in range(p.n_layers - 1, -1, -1):
@@ -645,23 +652,45 @@ cdef void sweep(void* context, int thread) noexcept nogil:
             p.chunks_done += 1
             p.row = row
             p.stop = p.chunks_done % p.check_every == 0 and seconds() > p.until
-        p.team.barrier()
+        p.team.barrier(thread)
         if p.stop:
             return
+
+
+cdef double choose_threads(Plan* p) noexcept nogil:
+    """Set the threads of the next slice; return how long it may last.
+
+    Where another process holds a core, a team waits for that core at every barrier and one thread
+    alone may be faster. The bits do not depend on the choice, so it is free: both are timed, and
+    the other one again now and then.
+    """
+    cdef int trial = p.slices % TRIAL_EVERY
+    if not p.choosing:
+        return SLICE_SECONDS
+    if trial < 2:
+        p.threads = 1 if trial else p.team_size
+        return TRIAL_SECONDS
+    p.threads = 1 if p.pace[1] > p.pace[0] else p.team_size
+    return SLICE_SECONDS
 
 
 cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
                        bint training) except -1:
     """Run a loop on a team, and let Python see to signals now and then."""
+    cdef double began
+    cdef Py_ssize_t chunks
     while (p.step < p.steps) if training else (p.row < p.n):
         with nogil:
-            p.until = seconds() + SLICE_SECONDS
+            began = seconds()
+            chunks = p.chunks_done
+            p.until = began + choose_threads(p)
             p.stop = False
             p.team = Team.acquire(p.threads)
-            if p.team.size() < p.threads:
-                p.threads = p.team.size()
+            p.threads = p.team.size()
             p.team.run(task, p)
             Team.release(p.team)
+            p.pace[p.threads == 1] = (p.chunks_done - chunks) / (seconds() - began)
+            p.slices += 1
         PyErr_CheckSignals()
     return 0
 
@@ -764,6 +793,8 @@ cdef class _Plan:
             p.threads = <int>max(1.0, min(<double>usable_processors(), flops / FLOPS_A_THREAD))
         else:
             p.threads = threads
+        p.team_size = p.threads
+        p.choosing = threads is None and p.threads > 1
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / flops)
         size = lay_out(p, NULL)
@@ -824,6 +855,9 @@ cdef class Engine:
     cdef readonly str name
     cdef readonly object net
     cdef object _threads
+    # What the last trainer found out about threads, for the next one to start from.
+    cdef double pace[2]
+    cdef int slices
 
     def __init__(self, net, threads=None):
         self.name = "cython"
@@ -854,7 +888,6 @@ cdef class Engine:
         run_in_slices(&plan.p, sweep, False)
         gradient = np.empty(self.net.n_parameters, self.net.dtype)
         cdef Held held = Held(gradient, PyBUF_WRITABLE | PyBUF_SIMPLE)
-        plan.p.threads = 1
         unpack_gradient(&plan.p, <char*>held.view.buf)
         loss = plan.p.loss_sum / plan.p.n
         if l2:
@@ -865,29 +898,29 @@ cdef class Engine:
         return loss, gradient
 
     def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle):
-        return Trainer(self.net, self._threads, parameters, state, x, y, optimizer, batch_size, l2,
-                       seed, shuffle)
+        return Trainer(self, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle)
 
 
 cdef class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
     cdef _Plan plan
-    cdef object parameters, state, net, threads
+    cdef Engine engine
+    cdef object parameters, state
     cdef bint shuffle, ordered
-    cdef Py_ssize_t at_step
 
-    def __init__(self, net, threads, parameters, state, x, y, optimizer, batch_size, l2, seed,
+    def __init__(self, Engine engine, parameters, state, x, y, optimizer, batch_size, l2, seed,
                  shuffle):
         cdef Plan* p
         cdef Held flat
         cdef int s
-        self.net, self.threads = net, threads
+        self.engine = engine
         self.parameters, self.state = parameters, list(state)
         self.shuffle = shuffle
         self.ordered = False
         self.plan = _Plan.__new__(_Plan)
         p = &self.plan.p
-        self.plan.set_up(net, threads, x, y, batch_size, True, True, len(self.state))
+        self.plan.set_up(engine.net, engine._threads, x, y, batch_size, True, True,
+                         len(self.state))
         p.rule = _RULE[optimizer.name]
         p.batch_size = min(<Py_ssize_t>batch_size, p.n)
         p.l2 = l2
@@ -925,7 +958,11 @@ cdef class Trainer:
         p.row = first * p.batch_size
         if first == 0:
             p.loss_sum = p.right_sum = 0
-        run_in_slices(p, train, True)
+        p.pace, p.slices = self.engine.pace, self.engine.slices
+        try:
+            run_in_slices(p, train, True)
+        finally:
+            self.engine.pace, self.engine.slices = p.pace, p.slices
         return p.loss_sum, p.right_sum
 
     @property
@@ -934,10 +971,11 @@ cdef class Trainer:
 
     def evaluate(self, x, y):
         # Through the flat vector: one text for evaluation, and a copy that costs less than a batch.
-        parameters = np.empty(self.net.n_parameters, self.net.dtype)
+        net = self.engine.net
+        parameters = np.empty(net.n_parameters, net.dtype)
         cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         move_flat(&self.plan.p, -1, <char*>flat.view.buf, False)
-        return Engine(self.net, self.threads).evaluate(parameters, x, y)
+        return self.engine.evaluate(parameters, x, y)
 
     def store(self):
         cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)

@@ -26,20 +26,17 @@ void relax() {
 }
 
 // Between two phases of a step threads wait for each other for microseconds: worth spinning for.
-// Past that, one of them has probably lost its core.
-constexpr int spins = 2000;
-constexpr int yields = 200;
+// Past that, one of them may have lost its core: yielding costs half a microsecond and gives it
+// back. A sleeping thread takes tens of microseconds to wake in a virtual machine, so sleep is last.
+constexpr int spins = 200;
+constexpr int yields = 1000;
 
-void wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen) {
-  for (int i = 0; i < spins; ++i) {
-    if (counter.load(std::memory_order_acquire) != seen) return;
-    relax();
-  }
-  for (int i = 0; i < yields; ++i) {
-    if (counter.load(std::memory_order_acquire) != seen) return;
-    std::this_thread::yield();
-  }
-  counter.wait(seen, std::memory_order_acquire);
+int current_core() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
 }
 
 struct Idle {
@@ -57,7 +54,7 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { idle_teams = new Id
 
 }  // namespace
 
-Team::Team(int size) {
+Team::Team(int size) : core_(size_t(size)), spread_(size <= usable_processors()) {
   for (int thread = 1; thread < size; ++thread) {
     try {
       workers_.emplace_back([this, thread] { work(thread); });
@@ -99,28 +96,67 @@ void Team::release(Team* team) {
   delete team;
 }
 
+void Team::wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int thread) {
+  for (int i = 0; i < spins; ++i) {
+    if (counter.load(std::memory_order_acquire) != seen) return;
+    relax();
+  }
+  part_from_others(thread);
+  for (int i = 0; i < yields; ++i) {
+    if (counter.load(std::memory_order_acquire) != seen) return;
+    std::this_thread::yield();
+  }
+  counter.wait(seen, std::memory_order_acquire);
+}
+
+// The system may wake a worker on the core of the thread that woke it and leave both there for
+// milliseconds. Leaving that core out of the worker's set for a moment moves it at once.
+void Team::part_from_others(int thread) {
+  const int core = current_core();
+  core_[size_t(thread)].store(core, std::memory_order_relaxed);
+#if defined(__linux__)
+  if (thread == 0 || !spread_ || core < 0) return;
+  bool shared = false;
+  for (int other = 0; other < size(); ++other)
+    shared |= other != thread && core_[size_t(other)].load(std::memory_order_relaxed) == core;
+  cpu_set_t allowed;
+  if (!shared || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t free = allowed;
+  for (int other = 0; other < size(); ++other) {
+    const int taken = core_[size_t(other)].load(std::memory_order_relaxed);
+    if (other != thread && taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(size_t(taken), &free);
+  }
+  if (CPU_COUNT(&free) == 0) return;
+  sched_setaffinity(0, sizeof free, &free);
+  core_[size_t(thread)].store(current_core(), std::memory_order_relaxed);
+  sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+}
+
 void Team::run(void (*task)(void*, int), void* context) {
   if (workers_.empty()) return task(context, 0);
   task_ = task;
   context_ = context;
+  core_[0].store(current_core(), std::memory_order_relaxed);
   run_.fetch_add(1, std::memory_order_release);
   run_.notify_all();
   task(context, 0);
-  barrier();
+  barrier(0);
 }
 
 void Team::work(int thread) {
   uint32_t seen = 0;
   for (;;) {
-    wait_for_change(run_, seen);
+    wait_for_change(run_, seen, thread);
     seen = run_.load(std::memory_order_acquire);
     if (stop_) return;
+    part_from_others(thread);
     task_(context_, thread);
-    barrier();
+    barrier(thread);
   }
 }
 
-void Team::barrier() {
+void Team::barrier(int thread) {
   const uint32_t all = uint32_t(size());
   if (all == 1) return;
   const uint32_t seen = passed_.load(std::memory_order_relaxed);
@@ -129,7 +165,7 @@ void Team::barrier() {
     passed_.fetch_add(1, std::memory_order_release);
     passed_.notify_all();
   } else {
-    wait_for_change(passed_, seen);
+    wait_for_change(passed_, seen, thread);
   }
 }
 

@@ -2,7 +2,8 @@
 //
 // Teams are kept when a run ends and taken up by the next, so that a short run does not pay for
 // starting threads. A waiting thread spins for a few microseconds, then yields, then sleeps: short
-// waits cost little, and a core that another process wants is given up.
+// waits cost little, and a core that another process wants is given up. A worker that finds itself
+// on the core of another member moves to one that is free of them.
 #pragma once
 
 #include <atomic>
@@ -26,14 +27,18 @@ class Team {
   void run(void (*task)(void* context, int thread), void* context);
 
   // Wait for all threads of the run.
-  void barrier();
+  void barrier(int thread);
 
  private:
   explicit Team(int size);
   ~Team();
   void work(int thread);
+  void wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int thread);
+  void part_from_others(int thread);
 
   std::vector<std::thread> workers_;
+  std::vector<std::atomic<int>> core_;  // where each thread was last seen
+  bool spread_ = false;                 // whether there is a core for each
   void (*task_)(void*, int) = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint32_t> run_{0};      // counts runs; a change starts the workers

@@ -25,9 +25,7 @@ class Trainer(Protocol):
     done: int
     """Updates that the last call of ``steps`` made, whether it returned or was interrupted."""
 
-    def steps(
-        self, epoch: int, first: int, rates: np.ndarray, updates: int
-    ) -> tuple[float, float]:
+    def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
 
         ``epoch`` keys the permutation and dropout; ``rates`` is float64; ``updates`` is how many
@@ -58,9 +56,7 @@ class Engine(Protocol):
         """Outputs (n, n_out), after the output activation."""
         ...
 
-    def evaluate(
-        self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray
-    ) -> tuple[float, float]:
+    def evaluate(self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         """Sum of the rows' losses and number of rows classified rightly (NaN for regression)."""
         ...
 

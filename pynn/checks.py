@@ -284,7 +284,7 @@ def _labels(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
             classes, codes = np.arange(count), a
         else:
             classes, codes = _new_classes(a, count, net, name)
-    elif a.dtype.kind in "iu" and _is_plain(classes) and 0 <= a.min() and a.max() < count:
+    elif a.dtype.kind in "iu" and _is_plain(classes) and a.min() >= 0 and a.max() < count:
         codes = a
     else:
         codes = _codes(a, classes, name)

@@ -1,4 +1,4 @@
-"""What is shown while a network trains: a bar with rich, lines without it, or a function's own way."""
+"""What is shown while a network trains: a bar with rich, plain lines without, or a function."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def reporter(progress: object, first: int, last: int) -> Reporter | None:
     if progress is not True:
         if not isinstance(progress, str):
             raise ValueError(
-                f"progress: found {progress!r}, expected 'auto', True, False or a function f(record)"
+                f"progress: found {progress!r}, expected 'auto', True, False or a function"
             )
         choose("progress", progress, ("auto",))
     terminal = sys.stderr is not None and sys.stderr.isatty()

@@ -173,7 +173,13 @@ def backward(
 
 
 def update(
-    optimizer: Optimizer, w: Array, g: Array, state: list[Array], step: int, rate: float, decay: bool
+    optimizer: Optimizer,
+    w: Array,
+    g: Array,
+    state: list[Array],
+    step: int,
+    rate: float,
+    decay: bool,
 ) -> None:
     """Apply one step of an optimizer in place to parameters w with gradient g.
 
@@ -242,7 +248,9 @@ class Engine:
             correct += count_correct(self.net, zs[-1], y[rows])
         return loss, correct
 
-    def loss_and_gradient(self, parameters: Array, x: Array, y: Array, l2: float) -> tuple[float, Array]:
+    def loss_and_gradient(
+        self, parameters: Array, x: Array, y: Array, l2: float
+    ) -> tuple[float, Array]:
         net, n = self.net, len(x)
         weights, biases = net.views(parameters)
         gradient = np.empty_like(parameters)

@@ -1,4 +1,4 @@
-"""What a network, a loss, an optimizer and a schedule are: plain data, imported by all, importing none.
+"""What a network, a loss, an optimizer and a schedule are: plain data that imports none.
 
 Everything here is a frozen dataclass of numbers and names. The maths that gives them meaning is in
 :mod:`pynn.reference`; the compiled backends follow that text.
@@ -47,7 +47,7 @@ LEAKY_SLOPE = 0.01
 
 
 def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
-    """Return ``found`` if it is one of ``allowed``; raise a ValueError with the nearest name if not."""
+    """Return ``found`` if it is one of ``allowed``; if not, raise a ValueError with a hint."""
     allowed = list(allowed)
     if isinstance(found, str) and found in allowed:
         return found
@@ -134,7 +134,9 @@ class Architecture:
                 "yes-or-no output use loss='binary_cross_entropy'"
             )
         if output == "softmax" and widths[-1] == 1:
-            raise ValueError("output: found 'softmax' of 1 output, which is 1 always; expected more")
+            raise ValueError(
+                "output: found 'softmax' of 1 output, which is 1 always; expected more"
+            )
         if not isinstance(activation, (str, list, tuple)):
             raise TypeError(
                 f"activation: found {activation!r}, expected a name or a list of names, "
@@ -246,7 +248,7 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(Optimizer):
-    """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4, at the look-ahead point)."""
+    """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4, looking ahead)."""
 
     name: ClassVar[str] = "nesterov"
     slots: ClassVar[int] = 1
@@ -403,7 +405,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Linear from ``initial`` up to 1 over the share ``warmup`` of the call, then linear to ``final``.
+    """Linear from ``initial`` to 1 over the share ``warmup`` of the call, then linear to ``final``.
 
     After Smith and Topin 2018, section 3, without the change of momentum.
     """
@@ -425,7 +427,7 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Linear from 0 to 1 over the first ``epochs`` epochs, then ``after`` (Goyal et al. 2017, 2.2)."""
+    """Linear from 0 to 1 over the first ``epochs`` epochs, then ``after`` (Goyal et al. 2017)."""
 
     name: ClassVar[str] = "warm_up"
     epochs: float = 1.0

@@ -63,17 +63,20 @@ def test_later_calls_give_fresh_arrays_with_the_same_content(cache):
 
 
 def test_the_first_call_and_later_ones_are_fast(tmp_path, monkeypatch):
-    """In processor time and the best of three, since other programs may hold the machine."""
-    first, later = [], []
-    for attempt in range(3):
+    """In processor time and the best of up to eight, since other programs may hold the machine."""
+    first = later = np.inf
+    for attempt in range(8):
         monkeypatch.setenv("PYNN_CACHE", str(tmp_path / str(attempt)))
-        for times in first, later:
-            start = time.process_time()
-            datasets.mnist()
-            times.append(time.process_time() - start)
+        start = time.process_time()
+        datasets.mnist()
+        middle = time.process_time()
+        datasets.mnist()
+        first, later = min(first, middle - start), min(later, time.process_time() - middle)
         shutil.rmtree(tmp_path / str(attempt))
-    assert min(first) < 0.3
-    assert min(later) < 0.1
+        if first < 0.3 and later < 0.1:
+            break
+    assert first < 0.3
+    assert later < 0.1
 
 
 def test_the_cache_holds_the_unpacked_files(cache, package):

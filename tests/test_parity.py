@@ -1,4 +1,4 @@
-"""Every compiled backend, on every instruction set and dtype, against the reference step by step."""
+"""Every compiled backend, instruction set and dtype against the reference, step by step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def make(net: Architecture, rows: int, kind: str = "labels", seed: int = 0):
         y = rng.random((rows, net.n_out))
         y = (y / y.sum(axis=1, keepdims=True)).astype(net.dtype)
     else:
-        y = rng.random((rows, net.n_out)).round(kind == "yes-no" and 0 or 6).astype(net.dtype)
+        y = rng.random((rows, net.n_out)).round((kind == "yes-no" and 0) or 6).astype(net.dtype)
     return parameters, x, y
 
 

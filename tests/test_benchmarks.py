@@ -1,0 +1,170 @@
+"""The benchmark's entrants train the same network, and its command line does what it says."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks.cases import CASES, Case, Data, synthetic  # noqa: E402
+from benchmarks.runner import Worker, WorkerFailed  # noqa: E402
+
+ROWS = 150
+RECIPES = {
+    "sigmoid-mse-sgd": Case("1", (20, 8, 6, 3), "sigmoid", "mse", "sgd", 5.0, ROWS, ROWS),
+    "sigmoid-ce-sgd": Case("2", (20, 8, 6, 3), "sigmoid", "cross_entropy", "sgd", 0.5, ROWS, ROWS),
+    "relu-ce-adam": Case("3", (20, 8, 6, 3), "relu", "cross_entropy", "adam", 0.01, ROWS, ROWS),
+    "two-classes": Case("4", (20, 8, 2), "relu", "cross_entropy", "adam", 0.01, ROWS, ROWS),
+    "one-layer": Case("5", (20, 3), "relu", "cross_entropy", "sgd", 0.5, ROWS, ROWS),
+}
+
+
+def batched(case: Case, batch_size: int) -> Case:
+    return Case(**{**vars(case), "batch_size": batch_size})
+
+
+def losses(worker: Worker, case: Case, folder: Path, epochs: int = 5) -> list[float]:
+    if worker.name == "scikit-learn" and case.sizes[-1] == 2:
+        pytest.skip("scikit-learn has one output for two classes, which Adam moves half as fast")
+    reason = worker.setup(case, folder)
+    if reason is not None:
+        pytest.skip(reason)
+    return [worker.epoch()[1] for _ in range(epochs)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pixels and labels: random ones, sorted by label, and one row many times."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for classes in (2, 3):
+        y = np.sort(np.arange(ROWS) % classes)
+        bright = np.arange(20) % classes == y[:, None]
+        x = (rng.integers(0, 160, (ROWS, 20)) + 90 * bright).astype(np.uint8)
+        found[f"random {classes}"] = Data(x, y)
+        found[f"equal {classes}"] = Data(x[[0] * ROWS], y[[0] * ROWS])
+    folders = {}
+    for name, data in found.items():
+        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "_"))
+        data.save(folders[name])
+    return folders
+
+
+def start(name: str, dtype: str) -> Iterator[Worker]:
+    worker = Worker(name, threads=1, dtype=dtype, as_float=False)
+    try:
+        if worker.missing is not None:
+            pytest.skip(f"{name}: {worker.missing}")
+        yield worker
+    finally:
+        worker.close()
+
+
+@pytest.fixture(scope="module", params=["numpy", "scikit-learn", "torch", "jax", "pynn"])
+def entrant(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    yield from start(request.param, "float64")
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Callable[..., list[float]]]:
+    """The losses of pynn's NumPy backend, which is the specification."""
+    for worker in start("pynn-numpy", "float64"):
+        yield functools.cache(functools.partial(losses, worker))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_full_batches_give_the_losses_of_the_reference(entrant, reference, folders, recipe):
+    case = RECIPES[recipe]
+    folder = folders[f"random {case.sizes[-1]}"]
+    expected = reference(case, folder)
+    assert expected[-1] < expected[0]
+    # scikit-learn adds Adam's epsilon before it corrects the moments.
+    np.testing.assert_allclose(losses(entrant, case, folder), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_short_last_batch_is_a_step_of_its_own_size(entrant, reference, folders, recipe):
+    # All rows are the same, so the order in which they come is without effect.
+    case = batched(RECIPES[recipe], 64)
+    assert case.rows % case.batch_size == 22
+    folder = folders[f"equal {case.sizes[-1]}"]
+    expected = reference(case, folder)
+    np.testing.assert_allclose(losses(entrant, case, folder), expected, rtol=1e-4)
+
+
+def test_shuffled_batches_train_about_the_same(entrant, reference, folders):
+    # The rows are sorted by label: whoever took them as they come would forget the first labels.
+    case = Case("6", (20, 8, 6, 3), "relu", "cross_entropy", "sgd", 0.1, 10, ROWS)
+    expected = reference(case, folders["random 3"], 10)
+    assert expected[-1] < 0.3 * expected[0]
+    found = losses(entrant, case, folders["random 3"], 10)
+    np.testing.assert_allclose(np.mean(found), np.mean(expected), rtol=0.1)
+
+
+def test_a_failure_is_told_with_its_traceback(folders):
+    for worker in start("numpy", "float32"):
+        case = Case("7", (20, 3), "relu", "hinge", "sgd", 0.1, 10, ROWS)
+        worker.setup(case, folders["random 3"])
+        with pytest.raises(WorkerFailed, match="KeyError: 'hinge'"):
+            worker.epoch()
+        assert worker.setup(RECIPES["one-layer"], folders["random 3"]) is None
+        assert worker.epoch()[1] > 0
+
+
+def test_the_synthetic_classes_can_be_learnt_and_are_even():
+    data = synthetic()
+    assert data.x.shape == (CASES["F"].rows, CASES["F"].sizes[0])
+    assert data.x.dtype == np.float32
+    assert data.y.mean() == 0.5
+    np.testing.assert_array_equal(data.x, synthetic().x)
+
+
+def test_command_line(tmp_path):
+    page, numbers = tmp_path / "page.md", tmp_path / "numbers.json"
+    command_line = "-m benchmarks --quick --cases F --peers numpy,pynn-numpy --threads 1 --rounds 2"
+    done = subprocess.run(
+        [sys.executable, *command_line.split(), "--markdown", page, "--json", numbers],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert "best peer / pynn-numpy" in done.stdout
+    assert "| F 20-64-64-2 relu cross-entropy, Adam, batch 32, 2,000 rows |" in page.read_text()
+    found = json.loads(numbers.read_text())
+    assert found["machine"]["CPU"]
+    assert [r["entrant"] for r in found["results"]] == ["numpy", "pynn-numpy"]
+    for result in found["results"]:
+        assert len(result["seconds"]) == 2
+        assert min(result["seconds"]) > 0
+        assert len(result["losses"]) == 3
+        assert result["losses"][-1] < result["losses"][0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--cases", "A,Z", "--cases: found 'Z', expected some of A, B, C"),
+        ("--peers", "caffe", "--peers: found 'caffe', expected some of numpy"),
+        ("--threads", "0", "--threads: found '0', expected a whole number of 1 or more"),
+        ("--threads", "4096", "--threads: found 4096, expected at most the"),
+        ("--rounds", "two", "--rounds: found 'two', expected a whole number"),
+        ("--json", "no/such/folder/file", "--json: found no folder"),
+    ],
+)
+def test_wrong_options_are_named(capsys, option, value, message):
+    with pytest.raises(SystemExit):
+        command.arguments().parse_args([option, value])
+    assert message in capsys.readouterr().err
