@@ -177,6 +177,115 @@ void matmul_narrow(const void* x_, Size ldx, const void* wt_, Size ldw, void* z_
   }
 }
 
+// --- Products with a matrix of many zeros ----------------------------------------------------------
+
+#if defined(__AVX512F__)
+// Columns of the lanes that are not zero, packed to the front; writes a whole vector.
+inline int pack_lanes(V<float> v, int column, uint16_t* to) {
+  const __mmask16 lit = _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i packed =
+      _mm512_maskz_compress_epi32(lit, _mm512_add_epi32(lanes, _mm512_set1_epi32(column)));
+  _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(packed));
+  return __builtin_popcount(lit);
+}
+inline int pack_lanes(V<double> v, int column, uint16_t* to) {
+  const __mmask8 lit = _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+  const __m512i lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i packed =
+      _mm512_maskz_compress_epi64(lit, _mm512_add_epi64(lanes, _mm512_set1_epi64(column)));
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi64_epi16(packed));
+  return __builtin_popcount(lit);
+}
+#else
+template <class A> inline int pack_lanes(A v, int column, uint16_t* to) {
+  int count = 0;
+  for (int i = 0; i < int(sizeof(A) / sizeof(lane_of(v, 0))); ++i) {
+    to[count] = uint16_t(column + i);
+    count += lane_of(v, i) != 0;
+  }
+  return count;
+}
+#endif
+
+template <class T>
+void find_nonzero(const void* x_, Size ldx, Size m, Size n, Size part, uint16_t* list,
+                  Size list_ld, uint32_t* starts, Size starts_ld) {
+  const T* x = (const T*)x_;
+  for (Size i = 0; i < m; ++i) {
+    uint16_t* to = list + i * list_ld;
+    uint32_t count = 0;
+    Size q = 0;
+    for (Size j = 0; j < n; j += width<T>) {
+      if (j % part == 0) starts[q++ * starts_ld + i] = count;
+      count += uint32_t(pack_lanes(load(x + i * ldx + j), int(j), to + count));
+    }
+    starts[q * starts_ld + i] = count;
+  }
+}
+
+// Eight vectors of a row of C at a time: enough for the additions not to wait for each other, and
+// few enough for a block of 64 rows of B to stay in the nearest cache.
+constexpr int sparse_cols = 8;
+
+template <class T> struct SparseProduct {
+  const T* a;
+  Size a_row, a_step;
+  const uint16_t* list;
+  Size list_ld;
+  const uint32_t *from, *to;
+  const T* b;
+  Size ldb;
+  T* c;
+  Size ldc, m;
+  int finish;
+  const T* bias;
+  const Step* step;
+};
+
+template <class T, int COLS> void sparse_panel(const SparseProduct<T>& p, Size j) {
+  for (Size i = 0; i < p.m; ++i) {
+    T* c = p.c + i * p.ldc + j;
+    const T* a = p.a + i * p.a_row;
+    const uint16_t* list = p.list + i * p.list_ld;
+    V<T> acc[COLS];
+    for (int v = 0; v < COLS; ++v)
+      acc[v] = p.finish == pynn::FINISH_BIAS  ? load(p.bias + j + v * width<T>)
+               : p.finish == pynn::FINISH_ADD ? load(c + v * width<T>)
+                                              : set1(T(0));
+    for (uint32_t q = p.from[i], end = p.to[i]; q < end; ++q) {
+      const Size k = list[q];
+      const V<T> x = set1(a[k * p.a_step]);
+      const T* b = p.b + k * p.ldb + j;
+      for (int v = 0; v < COLS; ++v) acc[v] = fma(x, load(b + v * width<T>), acc[v]);
+    }
+    if (p.finish == pynn::FINISH_SGD) {
+      const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+      for (int v = 0; v < COLS; ++v) {
+        const V<T> w = load(c + v * width<T>);
+        acc[v] = fma(rate, fma(l2, w, acc[v]), w);
+      }
+    }
+    for (int v = 0; v < COLS; ++v) store(c + v * width<T>, acc[v]);
+  }
+}
+
+template <class T, int COLS> void sparse_panels(const SparseProduct<T>& p, Size j, Size vectors) {
+  if constexpr (COLS > 0) {
+    for (; vectors >= COLS; vectors -= COLS, j += COLS * width<T>) sparse_panel<T, COLS>(p, j);
+    if (vectors) sparse_panels<T, COLS - 1>(p, j, vectors);
+  }
+}
+
+template <class T>
+void matmul_sparse(const void* a, Size a_row, Size a_step, const uint16_t* list, Size list_ld,
+                   const uint32_t* from, const uint32_t* to, const void* b, Size ldb, void* c,
+                   Size ldc, Size m, Size n, int finish, const void* bias, const Step* step) {
+  const SparseProduct<T> p = {(const T*)a, a_row, a_step, list, list_ld, from,           to,  (const T*)b,
+                              ldb,         (T*)c, ldc,    m,    finish,  (const T*)bias, step};
+  sparse_panels<T, sparse_cols>(p, 0, (n + width<T> - 1) / width<T>);
+}
+
 template <class T>
 void transpose(const void* src_, Size lds, void* dst_, Size ldd, Size m, Size n) {
   const T* src = (const T*)src_;
@@ -630,6 +739,7 @@ void update(int rule, const Step* step, void* w, const void* g, void* s1, void* 
 
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
+          find_nonzero<T>, matmul_sparse<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      update<T>,      philox};
 }

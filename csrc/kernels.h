@@ -62,6 +62,20 @@ struct Kernels {
   void (*matmul_narrow)(const void* x, std::ptrdiff_t ldx, const void* wt, std::ptrdiff_t ldw,
                         void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                         std::ptrdiff_t k, const void* bias);
+  // Which of the n values in each of m rows of x are not zero: their columns, in order, at
+  // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
+  // A list needs room for n columns and a vector more.
+  void (*find_nonzero)(const void* x, std::ptrdiff_t ldx, std::ptrdiff_t m, std::ptrdiff_t n,
+                       std::ptrdiff_t part, uint16_t* list, std::ptrdiff_t list_ld,
+                       uint32_t* starts, std::ptrdiff_t starts_ld);
+  // matmul where row i of A counts only at p = list[i·list_ld + from[i]] … up to to[i], in that
+  // order, and reads A as a[i·a_row + p·a_step]. Skipping zeros leaves the sums as they are, so the
+  // result is that of matmul but for the sign of a zero.
+  void (*matmul_sparse)(const void* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
+                        const uint16_t* list, std::ptrdiff_t list_ld, const uint32_t* from,
+                        const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
+                        std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
+                        const void* bias, const Step* step);
   // dst (n, m) = src (m, n)ᵀ; m is rounded up to whole vectors of dst, which get zeros.
   void (*transpose)(const void* src, std::ptrdiff_t lds, void* dst, std::ptrdiff_t ldd,
                     std::ptrdiff_t m, std::ptrdiff_t n);

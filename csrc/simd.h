@@ -218,6 +218,14 @@ template <class T> inline V<T> load(const T* p) {
 }
 template <class T> inline void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
+template <class A> inline auto lane_of(A v, int i) {
+#ifdef PYNN_PLAIN
+  return v.lane[i];
+#else
+  return v[i];
+#endif
+}
+
 // From here on one text serves both kinds of vector. T is given: it cannot be deduced from V<T>.
 
 template <class T> inline V<T> maximum(V<T> a, V<T> b) { return select(greater(a, b), a, b); }

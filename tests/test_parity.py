@@ -204,6 +204,51 @@ def test_same_bits_however_an_epoch_is_sliced(backend, dtype):
     assert whole[2][-1].tobytes() == sliced[2][-1].tobytes()
 
 
+def mostly_zeros(net, rows, share=0.85):
+    """Data of which so many values are zero, with one column all zeros and one all ones."""
+    parameters, x, y = make(net, rows)
+    x[np.random.default_rng(5).random(x.shape) < share] = 0
+    x[:, 3], x[:, 5] = 0, 1
+    return parameters, x, y
+
+
+@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("batch_size", [7, 64, 200, 1100])
+def test_zeros_of_x_are_skipped(backend, dtype, optimizer, batch_size):
+    net = Architecture.build([150, 270, 5], "relu", dtype=dtype)
+    data = mostly_zeros(net, 1150)
+    if backend == "cython":
+        trainer = _core.Engine(net, 2).trainer(
+            data[0].copy(),
+            [],
+            *data[1:],
+            optimizer=spec.SGD(),
+            batch_size=9,
+            l2=0.0,
+            seed=0,
+            shuffle=True,
+        )
+        assert trainer.sparse
+    run = {"batch_size": batch_size, "steps": 7, "optimizer": optimizer, "rate": 0.01, "l2": 0.01}
+    got = train(backend, net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    for threads in (1, 5):
+        assert got[0].tobytes() == train(backend, net, data, **run, threads=threads)[0].tobytes()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_skipping_zeros_changes_no_bits(isa, dtype):
+    before = _core.use_isa(isa)
+    # Where rows are few, nothing is skipped: the same row, once among many and once alone.
+    net = Architecture.build([150, 270, 5], "tanh", dtype=dtype)
+    parameters, x, _ = mostly_zeros(net, 40)
+    engine = _core.Engine(net, 1)
+    many = engine.forward(parameters, x)
+    alone = np.concatenate([engine.forward(parameters, row[None]) for row in x])
+    _core.use_isa(before)
+    assert many.tobytes() == alone.tobytes()
+
+
 def read_only(x):
     x = x.copy()
     x.setflags(write=False)
