@@ -34,7 +34,7 @@ def batched(case: Case, batch_size: int) -> Case:
     return Case(**{**vars(case), "batch_size": batch_size})
 
 
-def losses(worker: Worker, case: Case, folder: Path, epochs: int = 5) -> list[float]:
+def losses(worker: Worker, case: Case, folder: Path, epochs: int = 3) -> list[float]:
     if worker.name == "scikit-learn" and case.sizes[-1] == 2:
         pytest.skip("scikit-learn has one output for two classes, which Adam moves half as fast")
     reason = worker.setup(case, folder)

@@ -1,0 +1,135 @@
+"""The command line of the benchmark; see ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from pynn.files import atomic_write
+from pynn.run import write_json
+
+from . import report
+from .cases import CASES, Case
+from .entrants import ENTRANTS
+from .runner import run
+
+QUICK_ROWS, QUICK_ROUNDS = 10, 3
+
+
+def quick(case: Case) -> Case:
+    """Return a case with a tenth of its rows; a full batch stays full."""
+    rows = case.rows // QUICK_ROWS
+    return replace(case, rows=rows, batch_size=rows if case.full_batch else case.batch_size)
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _names(known: Collection[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(",")]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"found {name!r}, expected some of {', '.join(known)}"
+                )
+        return list(dict.fromkeys(names))
+
+    return parse
+
+
+def _whole(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of 1 or more")
+    return int(text)
+
+
+def _threads(text: str) -> list[int]:
+    counts = [_whole(part) for part in text.split(",")]
+    if max(counts) > processors():
+        raise argparse.ArgumentTypeError(
+            f"found {max(counts)}, expected at most the {processors()} processors there are"
+        )
+    return list(dict.fromkeys(counts))
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"found no folder {path.absolute().parent}, expected one")
+    return path
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time one epoch of each case on pynn and on the peers that are installed.",
+        epilog="Cases: " + "; ".join(f"{case.name} {case.title}" for case in CASES.values()) + ".",
+    )
+    default = [name for name in ENTRANTS if name not in ("pynn-numba", "pynn-numpy")]
+    parser.add_argument("--cases", type=_names(CASES), default=list(CASES), help="such as A,B")
+    parser.add_argument(
+        "--peers",
+        type=_names(ENTRANTS),
+        default=default,
+        help=f"some of {','.join(ENTRANTS)} (default: all but the last two)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        default=[1, 2][: processors()],
+        help="how many, such as 1,2 (the default)",
+    )
+    parser.add_argument(
+        "--rounds", type=_whole, help=f"epochs that count (default: 5, {QUICK_ROUNDS} if quick)"
+    )
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--input",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="what pynn is given of MNIST; its peers always have floats of the dtype",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"a {QUICK_ROWS}th of the rows and {QUICK_ROUNDS} rounds: under two minutes",
+    )
+    parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page there too")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
+    return parser
+
+
+def main() -> int:
+    """Run the benchmark; return 1 if an entrant failed."""
+    args = arguments().parse_args()
+    cases = [quick(CASES[name]) if args.quick else CASES[name] for name in args.cases]
+    rounds = args.rounds or (QUICK_ROUNDS if args.quick else 5)
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
+
+    done = run(cases, args.peers, args.threads, rounds, args.dtype, args.input, say)
+    say("")
+    say("")
+    print(report.as_text(done))
+    if args.markdown:
+        with atomic_write(args.markdown) as file:
+            file.write(report.as_markdown(done).encode())
+    if args.json:
+        write_json(args.json, report.as_json(done))
+    return int(any(result.error is not None for result in done.results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Turns a run into a page: what it ran on, the table of medians and ratios, the losses, notes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pynn.run import cpu_name
+
+from .cases import Case
+from .runner import Result, Run
+
+Table = list[list[str]]
+"""Rows of cells, the first of them the heads."""
+
+
+def machine() -> dict[str, str]:
+    """Return what the numbers depend on, besides the libraries."""
+    count = f"{os.cpu_count()} processors"
+    return {
+        "date": date.today().isoformat(),
+        "CPU": f"{cpu_name()}, {count}, {_instruction_sets()}",
+        "OS": platform.platform(),
+        "Python": platform.python_version(),
+    }
+
+
+def _instruction_sets() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    flags = {
+        flag
+        for line in lines
+        if line.startswith(("flags", "Features"))
+        for flag in line.partition(":")[2].split()
+    }
+    known = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve", "bf16")
+    return " ".join([platform.machine(), *(flag for flag in known if flag in flags)])
+
+
+def head(run: Run) -> dict[str, str]:
+    """Return everything that stands above the tables."""
+    return {
+        **machine(),
+        "threads": ", ".join(map(str, run.threads)),
+        "versions": ", ".join(
+            f"{name} {v}" for name, v in run.versions.items() if name != "BLAS of NumPy"
+        ),
+        **{name: v for name, v in run.versions.items() if name == "BLAS of NumPy"},
+        "settings": f"{run.dtype}, medians of {run.rounds} rounds, MNIST to pynn as {run.input}",
+    }
+
+
+def ours(name: str) -> bool:
+    """Whether an entrant is a backend of pynn and not a peer."""
+    return name.startswith("pynn")
+
+
+def _shown(run: Run) -> list[str]:
+    return [name for name in run.entrants if name not in run.missing]
+
+
+def times(run: Run, threads: int, titles: bool = False) -> Table:
+    """Return the medians in milliseconds and, for each backend of pynn, the best peer's ratio."""
+    names = _shown(run)
+    backends = [name for name in names if ours(name)]
+    table = [["case", *(f"{name} [ms]" for name in names), *(f"best peer / {b}" for b in backends)]]
+    for case in run.cases:
+        found = run.of(case, threads)
+        cells = [_milliseconds(found[name]) for name in names]
+        cells += [_ratio(found, backend) for backend in backends]
+        table.append([_label(case, titles), *cells])
+    return table
+
+
+def losses(run: Run, threads: int, titles: bool = False) -> Table:
+    """Return the mean training loss of each entrant's first epoch and of its last."""
+    names = _shown(run)
+    table = [["case", *names]]
+    for case in run.cases:
+        found = [run.of(case, threads)[name].losses for name in names]
+        cells = [f"{x[0]:.4f} to {x[-1]:.4f}" if x else "–" for x in found]
+        table.append([_label(case, titles), *cells])
+    return table
+
+
+def _label(case: Case, titles: bool) -> str:
+    return f"{case.name} {case.title}" if titles else case.name
+
+
+def _milliseconds(result: Result) -> str:
+    if result.error is not None:
+        return "failed"
+    if result.unsupported is not None:
+        return "–"
+    ms = result.median * 1e3
+    return f"{ms:,.{2 if ms < 10 else 1 if ms < 100 else 0}f}"
+
+
+def _ratio(found: dict[str, Result], backend: str) -> str:
+    peers = [r for name, r in found.items() if not ours(name) and r.error is None and r.seconds]
+    mine = found[backend]
+    if not peers or mine.error is not None or not mine.seconds:
+        return "–"
+    best = min(peers, key=lambda r: r.median)
+    return f"{best.median / mine.median:.2f} ({best.entrant})"
+
+
+def notes(run: Run) -> list[str]:
+    """Return what a reader must know to believe the tables."""
+    found = [
+        "Times are of one epoch in milliseconds. The entrants take turns, one epoch each; their "
+        "first is not counted. All start from the same weights, shuffle for every epoch (but for "
+        "a full batch) and train the short last batch as well.",
+        "pynn is timed as the whole call of fit. Its peers have their floats in memory before the "
+        "clock starts.",
+        "A step of MSE is the same for all: the mean over rows and outputs.",
+        f"Every entrant has a process of its own, pinned to as many processors as it has threads. "
+        f"While the others took their turns, none used more than {run.idle * 1e3:.1f} ms of "
+        f"processor time.",
+    ]
+    if "torch" in run.versions and "AMD" in cpu_name():
+        found.append(
+            "This is an AMD processor: the MKL inside PyTorch multiplies float32 matrices at "
+            "about half the speed there that it has on Intel's."
+        )
+    if "scikit-learn" in run.versions and any(case.sizes[-1] == 2 for case in run.cases):
+        found.append("scikit-learn has one logistic output where the others have two.")
+    found += dict.fromkeys(
+        f"{r.entrant} cannot do {r.case}: {r.unsupported}." for r in run.results if r.unsupported
+    )
+    found += [f"Not installed: {name} ({reason})." for name, reason in run.missing.items()]
+    found += [
+        f"{r.entrant} failed in {r.case}, {_count(r.threads)}: {r.error.strip().splitlines()[-1]}"
+        for r in run.results
+        if r.error is not None
+    ]
+    return found
+
+
+def as_text(run: Run) -> str:
+    """Return the page for a terminal."""
+    lines = [f"{name}: {value}" for name, value in head(run).items()]
+    lines += ["", *(f"{case.name}: {case.title}" for case in run.cases)]
+    for threads in run.threads:
+        lines += ["", _count(threads), *_columns(times(run, threads))]
+        lines += ["", "training loss, first epoch to last", *_columns(losses(run, threads))]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(run))])
+
+
+def as_markdown(run: Run) -> str:
+    """Return the page as Markdown."""
+    lines = [f"- {name}: {value}" for name, value in head(run).items()]
+    for threads in run.threads:
+        lines += ["", f"**{_count(threads).capitalize()}**", ""]
+        lines += _pipes(times(run, threads, titles=True))
+    for threads in run.threads:
+        lines += ["", f"Training loss, first epoch to last, {_count(threads)}", ""]
+        lines += _pipes(losses(run, threads, titles=True))
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(run)), ""])
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """Return all that was measured, and the whole traceback of what failed."""
+    return {"machine": machine(), **asdict(run)}
+
+
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in table]
+
+
+def _pipes(table: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---", *["---:"] * (len(table[0]) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (table[0], rule, *table[1:])]

@@ -1,0 +1,214 @@
+"""Starts the workers and lets them train in turns, one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .cases import Case, training_data
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NPROC",  # XLA's pool, where processes cannot be pinned to processors
+)
+
+# Such variables, left over from the set-up of a machine, would handicap NumPy: OpenBLAS would run
+# the kernels of another processor, at half the speed, or block for another cache.
+_LEFT_OVERS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+class WorkerFailed(Exception):
+    """A worker has ended, or answered with a traceback."""
+
+
+class Worker:
+    """The parent's end of a worker process; see worker.py."""
+
+    def __init__(self, name: str, threads: int, dtype: str, as_float: bool) -> None:
+        env = {k: v for k, v in os.environ.items() if k not in _LEFT_OVERS}
+        env.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        env["JAX_PLATFORMS"] = "cpu"
+        self.name = name
+        self.idle = 0.0
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("worker.py")),
+                name,
+                str(threads),
+                dtype,
+                "1" if as_float else "0",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=env,
+            encoding="utf-8",
+        )
+        hello = self._read()
+        self.missing: str | None = hello.get("missing")
+        self.versions: dict[str, str] = hello.get("versions", {})
+
+    def setup(self, case: Case, data: Path) -> str | None:
+        """Prepare a case; return the reason if the library has no such network."""
+        reason: str | None = self._ask(case=asdict(case), data=str(data)).get("unsupported")
+        return reason
+
+    def epoch(self) -> tuple[float, float]:
+        """Train for an epoch and return its seconds and its loss."""
+        found = self._ask()
+        self.idle = max(self.idle, found["idle"])
+        return found["seconds"], found["loss"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+        self._log.close()
+
+    def _ask(self, **fields: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        try:
+            print(json.dumps(fields), file=self._process.stdin, flush=True)
+        except OSError as error:
+            raise WorkerFailed(f"the worker has ended: {error}\n{self._log_text()}") from error
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise WorkerFailed(f"the worker has ended\n{self._log_text()}")
+        found: dict[str, Any] = json.loads(line)
+        if "error" in found:
+            raise WorkerFailed(found["error"])
+        return found
+
+    def _log_text(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+
+@dataclass
+class Result:
+    """What one entrant did in one case: its epochs, or why there are none."""
+
+    case: str
+    threads: int
+    entrant: str
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    unsupported: str | None = None
+    error: str | None = None
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+@dataclass
+class Run:
+    """All results, and what was seen beside them."""
+
+    cases: list[Case]
+    entrants: list[str]
+    threads: list[int]
+    rounds: int
+    dtype: str
+    input: str
+    results: list[Result] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    idle: float = 0.0
+
+    def of(self, case: Case, threads: int) -> dict[str, Result]:
+        """The results of one row of a table, by entrant."""
+        return {r.entrant: r for r in self.results if (r.case, r.threads) == (case.name, threads)}
+
+
+def run(
+    cases: Sequence[Case],
+    entrants: Sequence[str],
+    threads: Sequence[int],
+    rounds: int,
+    dtype: str,
+    source: str,
+    say: Callable[[str], object],
+) -> Run:
+    """Time every case on every entrant that is installed.
+
+    The entrants take turns, an epoch each, so that all meet the same machine. Their first epoch is
+    not counted.
+    """
+    done = Run(list(cases), list(entrants), list(threads), rounds, dtype, source)
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {kind: Path(temporary, kind) for kind in {case.data for case in cases}}
+        for kind, folder in folders.items():
+            folder.mkdir()
+            training_data(kind).save(folder)
+        for n in threads:
+            workers: list[Worker] = []
+            try:
+                for name in entrants:
+                    say(f"starting {name}")
+                    worker = Worker(name, n, dtype, as_float=source == "float32")
+                    workers.append(worker)
+                    done.versions.update(worker.versions)
+                    if worker.missing is not None:
+                        done.missing[name] = worker.missing
+                present = [w for w in workers if w.missing is None]
+                for case in cases:
+                    done.results += _turns(case, n, present, rounds, folders[case.data], say)
+                done.idle = max([done.idle, *(w.idle for w in present)])
+            finally:
+                for worker in workers:
+                    worker.close()
+    return done
+
+
+def _turns(
+    case: Case,
+    threads: int,
+    workers: Sequence[Worker],
+    rounds: int,
+    data: Path,
+    say: Callable[[str], object],
+) -> list[Result]:
+    results = {w.name: Result(case.name, threads, w.name) for w in workers}
+    at_work = []
+    for worker in workers:
+        say(f"case {case.name}, {threads} threads: setting up {worker.name}")
+        result = results[worker.name]
+        try:
+            result.unsupported = worker.setup(case, data)
+        except WorkerFailed as error:
+            result.error = str(error)
+        if result.unsupported is None and result.error is None:
+            at_work.append(worker)
+    for turn in range(rounds + 1):
+        for worker in list(at_work):
+            say(f"case {case.name}, {threads} threads: round {turn} of {rounds}, {worker.name}")
+            result = results[worker.name]
+            try:
+                seconds, loss = worker.epoch()
+            except WorkerFailed as error:
+                result.error = str(error)
+                at_work.remove(worker)
+                continue
+            if turn:
+                result.seconds.append(seconds)
+            result.losses.append(loss)
+    return list(results.values())
