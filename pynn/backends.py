@@ -145,7 +145,7 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     if name == "cython":
         from . import _core
 
-        return _core.Engine(net, threads)  # type: ignore[no-any-return]
+        return _core.Engine(net, threads)  # type: ignore[attr-defined]
     if name == "numba":
         from . import numba_kernels
 

@@ -20,7 +20,18 @@ from collections.abc import Callable
 import numpy as np
 
 from . import philox
-from .spec import LEAKY_SLOPE, Architecture, Optimizer
+from .spec import (
+    LEAKY_SLOPE,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Architecture,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSProp,
+)
 
 Array = np.ndarray
 
@@ -40,7 +51,7 @@ def softplus(z: Array) -> Array:
 def normal_cdf(z: Array) -> Array:
     """Φ(z), by erfc, which keeps its relative precision in the lower tail."""
     erfc = np.frompyfunc(math.erfc, 1, 1)
-    return (0.5 * erfc(z * -math.sqrt(0.5)).astype(np.float64)).astype(z.dtype)
+    return 0.5 * np.asarray(erfc(z * -math.sqrt(0.5)), dtype=z.dtype)
 
 
 def normal_density(z: Array) -> Array:
@@ -187,29 +198,29 @@ def update(
     weight decay leaves biases alone).
     """
     o = optimizer
-    if o.name == "sgd":
+    if isinstance(o, SGD):
         w -= rate * g
-    elif o.name == "momentum":
+    elif isinstance(o, Momentum):
         (v,) = state
         v[...] = o.momentum * v - rate * g
         w += v
-    elif o.name == "nesterov":
+    elif isinstance(o, Nesterov):
         (v,) = state
         v[...] = o.momentum * v - rate * g
         w += o.momentum * v - rate * g
-    elif o.name == "rmsprop":
+    elif isinstance(o, RMSProp):
         (s,) = state
         s[...] = o.rho * s + (1 - o.rho) * g * g
         w -= rate * g / (np.sqrt(s) + o.epsilon)
-    elif o.name == "adagrad":
+    elif isinstance(o, Adagrad):
         (s,) = state
         s += g * g
         w -= rate * g / (np.sqrt(s) + o.epsilon)
-    elif o.name in ("adam", "adamw"):
+    elif isinstance(o, (Adam, AdamW)):
         m, v = state
         m[...] = o.beta1 * m + (1 - o.beta1) * g
         v[...] = o.beta2 * v + (1 - o.beta2) * g * g
-        if o.name == "adamw" and decay:
+        if isinstance(o, AdamW) and decay:
             w -= rate * o.weight_decay * w
         # The two bias corrections of algorithm 1, moved into the step size and epsilon:
         # m̂ / (√v̂ + ε) = (c / (1 − β₁ᵗ))·m / (√v + c·ε) with c = √(1 − β₂ᵗ).
