@@ -8,6 +8,7 @@ A library is imported when its entrant is made, in the worker that has set the t
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -400,6 +401,8 @@ class Pynn:
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
         self.x, self.y = data.x, data.y
+        # Its own choice of threads, as its users have it, from the processors it is kept on.
+        kept = hasattr(os, "sched_setaffinity")
         self.net = self.pynn.Network(
             case.sizes,
             activation=case.activation,
@@ -407,7 +410,7 @@ class Pynn:
             loss=case.loss,
             dtype=dtype,
             backend=self.backend,
-            threads=threads,
+            threads=None if kept else threads,
         )
         for mine, first in zip(self.net.weights, first_weights(case, dtype), strict=True):
             mine[...] = first
