@@ -38,13 +38,14 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[cli,plots]"
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
+# In one go, so that pynn is built once; the extra "test" holds what "cli" and "plots" do.
+$(VENV)/installed-test: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[test,lint]"
-	touch $@
+	touch $(VENV)/installed $@
 
-$(VENV)/installed-bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet ".[bench,numba]"
-	touch $@
+$(VENV)/installed-bench: $(VENV)/created $(SOURCES)
+	$(BIN)/python -m pip install --quiet ".[bench,cli,plots,numba]"
+	touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build
