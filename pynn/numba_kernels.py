@@ -54,7 +54,8 @@ INNER: Any = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_
 kernel = njit(**INNER)
 # Here a·b + c is one fused operation. Only where there is one way to fuse may this be allowed: the
 # bits must not depend on whether a number fell to a vector or to what is left over.
-fused_kernel = njit(fastmath={"contract"}, **INNER)
+FUSED: Any = INNER | {"fastmath": {"contract"}}
+fused_kernel = njit(**FUSED)
 
 # --- Names for the numbers in the tables ----------------------------------------------------------
 
@@ -292,74 +293,152 @@ def matmul(c, c0, c_row, a, a0, a_row, a_step, b, b0, b_row, m, n, depth, add):
 
 # --- Activations: f(z), and f'(z) -----------------------------------------------------------------
 
-# For x <= 0, e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series.
-# Adding 1.5·2^23 (or 2^52) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, from
-# where it is shifted into the exponent of 2^n. ln 2 is cut in two, the first part so short that n
-# times it is exact. Below the limits 2^n would not be a normal number any more, and e^x is taken
-# for zero.
-LIMIT32, LIMIT64 = np.float32(-87.5), -708.5
-ONE32 = np.float32(1)
-ROUND32, ROUND64 = np.float32(1.5 * 2**23), 1.5 * 2**52
-PER_LN2_32, PER_LN2_64 = np.float32(1 / math.log(2)), 1 / math.log(2)
-LN2_FIRST32, LN2_REST32 = np.float32(0.693115234375), np.float32(3.194618494530942e-05)
-LN2_FIRST64, LN2_REST64 = 0.6931471803691238, 1.908214929270588e-10
-SERIES32 = tuple(np.float32(1 / math.factorial(i)) for i in range(7, 1, -1))
-SERIES64 = tuple(1 / math.factorial(i) for i in range(13, 1, -1))
+# They are sums and products of e^x for x <= 0, ln(1 + u) for u in (0, 1] and the normal density and
+# distribution, all in plain arithmetic without calls, so that loops over them become vector code.
+
+
+def by_dtype(single: Any, double: Any) -> Callable[[Any], Any]:
+    """Return a function for kernels that is one of two constants, by the type of its argument."""
+
+    def constant(x: Any) -> Any:
+        raise NotImplementedError("for kernels alone")
+
+    @overload(constant, jit_options=INNER)
+    def _constant(x):
+        return (lambda x: single) if x == types.float32 else (lambda x: double)
+
+    return constant
+
+
+def polynomial(single: list[float], double: list[float]) -> Callable[[Any], Any]:
+    """Return a function for kernels that is a polynomial with these coefficients, lowest first."""
+    of = {types.float32: np.array(single[::-1], np.float32), types.float64: np.array(double[::-1])}
+
+    def value(x: Any) -> Any:
+        raise NotImplementedError("for kernels alone")
+
+    @overload(value, jit_options=FUSED)
+    def _value(x):
+        series = of[x]
+
+        def horner(x):
+            y = series[0]
+            for i in range(1, len(series)):
+                y = y * x + series[i]
+            return y
+
+        return horner
+
+    return value
+
+
+# e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series. Adding 1.5·2^23
+# (or 2^52) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, from where it is
+# shifted into the exponent of 2^n. ln 2 is cut in two, the first part so short that n times it is
+# exact. Below the limits 2^n would not be a normal number any more, and e^x is taken for zero.
+EXP_LIMIT = by_dtype(np.float32(-87.5), -708.5)
+EXP_ROUND = by_dtype(np.float32(1.5 * 2**23), 1.5 * 2**52)
+PER_LN2 = by_dtype(np.float32(1 / math.log(2)), 1 / math.log(2))
+LN2_FIRST = by_dtype(np.float32(0.693115234375), 0.6931471803691238)
+LN2_REST = by_dtype(np.float32(3.194618494530942e-05), 1.908214929270588e-10)
+exp_series = polynomial(*([1 / math.factorial(i) for i in range(2, n)] for n in (8, 14)))
+
+
+def power_of_two(shifted: Any) -> Any:
+    """2^n for the n in the low bits of a sum with EXP_ROUND."""
+    raise NotImplementedError("for kernels alone")
+
+
+@overload(power_of_two, jit_options=INNER)
+def _power_of_two(shifted):
+    def single(shifted):
+        bits = (np.float32(shifted).view(np.int32) << 23) + (127 << 23)
+        return np.int32(bits).view(np.float32)
+
+    def double(shifted):
+        bits = (np.float64(shifted).view(np.int64) << 52) + (1023 << 52)
+        return np.int64(bits).view(np.float64)
+
+    return single if shifted == types.float32 else double
 
 
 @fused_kernel
-def exp_parts32(x):
-    vanishes = x < LIMIT32
-    x = LIMIT32 if vanishes else x
-    shifted = x * PER_LN2_32 + ROUND32
-    n = shifted - ROUND32
-    r = x - n * LN2_FIRST32 - n * LN2_REST32
-    series = SERIES32[0]
-    for i in range(1, len(SERIES32)):
-        series = series * r + SERIES32[i]
-    bits = (np.float32(shifted).view(np.int32) << 23) + (127 << 23)
-    power = np.float32(0) if vanishes else np.int32(bits).view(np.float32)
-    return power, power - ONE32, power * (series * r * r + r)
-
-
-@fused_kernel
-def exp_parts64(x):
-    vanishes = x < LIMIT64
-    x = LIMIT64 if vanishes else x
-    shifted = x * PER_LN2_64 + ROUND64
-    n = shifted - ROUND64
-    r = x - n * LN2_FIRST64 - n * LN2_REST64
-    series = SERIES64[0]
-    for i in range(1, len(SERIES64)):
-        series = series * r + SERIES64[i]
-    bits = (np.float64(shifted).view(np.int64) << 52) + (1023 << 52)
-    power = 0.0 if vanishes else np.int64(bits).view(np.float64)
-    return power, power - 1.0, power * (series * r * r + r)
-
-
-def exp_parts(x: Any) -> Any:
-    """2^n, 2^n − 1 and 2^n·(e^r − 1), of which e^x and e^x − 1 are sums; x <= 0."""
-
-
-@overload(exp_parts, jit_options=INNER)
-def _exp_parts(x):
-    if x == types.float32:
-        return lambda x: exp_parts32(x)
-    return lambda x: exp_parts64(x)
+def exp_parts(x):
+    """2^n, and 2^n·(e^r − 1)."""
+    vanishes = x < EXP_LIMIT(x)
+    x = EXP_LIMIT(x) if vanishes else x
+    shifted = x * PER_LN2(x) + EXP_ROUND(x)
+    n = shifted - EXP_ROUND(x)
+    r = x - n * LN2_FIRST(x) - n * LN2_REST(x)
+    power = x - x if vanishes else power_of_two(shifted)
+    return power, power * (exp_series(r) * r * r + r)
 
 
 @kernel
 def exp(x):
-    """e^x for x <= 0, without a call, so that loops over it become vector code."""
-    power, _, rest = exp_parts(x)
+    """e^x for x <= 0."""
+    power, rest = exp_parts(x)
     return power + rest
 
 
 @kernel
 def expm1(x):
     """e^x − 1 for x <= 0, with its relative precision kept near 0."""
-    _, power_less_one, rest = exp_parts(x)
-    return power_less_one + rest
+    power, rest = exp_parts(x)
+    return (power - ONE(x)) + rest
+
+
+ONE = by_dtype(np.float32(1), 1.0)
+# artanh(s) / s in s², for s up to a third.
+artanh_series = polynomial(*([1 / (2 * i + 1) for i in range(n)] for n in (8, 17)))
+
+
+@kernel
+def log1p(u):
+    """ln(1 + u) for u from 0 to 1, as 2·artanh(u / (2 + u))."""
+    s = u / (u + ONE(u) + ONE(u))
+    return (s + s) * artanh_series(s * s)
+
+
+# (1 + q)·e^(q²)·erfc(q) for q >= 0 in t = (q − 2.5) / (q + 2.5): the Chebyshev series, computed to
+# 60 digits and summed to the first term below a unit in the last place.
+# fmt: off
+erfc_series = polynomial(
+    [
+        0.73782227414665513063, -0.24704676461094653944, 0.076344333347199865337,
+        0.016298893470634176426, -0.031522361095252886342, 0.014379805004904116611,
+        -0.00085463819895897350943, -0.0017394926125912139406, 0.00035850175550056198724,
+        0.00022722900711908590065, -0.000059222550199797224596, -0.000024879592717953064292,
+        5.9044393793545584579e-6,
+    ],
+    [
+        0.73782227421400253146, -0.24704674851568876743, 0.076344326821923804392,
+        0.016298433322187700181, -0.031522258481489064337, 0.01438359605163137689,
+        -0.0008552365738881081966, -0.0017530814484562350989, 0.00036012310737665312614,
+        0.00025162360948518848727, -0.000061330908718875068337, -0.000047454049218017923041,
+        6.9108312444187622561e-6, 0.000010201084189014654192, 3.9525304291351868906e-7,
+        -2.0721378477754495967e-6, -5.9585219998689977829e-7, 3.0837712773309654091e-7,
+        2.3444738846058213611e-7, -2.7259048434171245565e-9, -6.0320305221148396068e-8,
+        -1.6266518891570182297e-8, 1.0073852159744780416e-8, 5.087196820270810473e-9,
+        -8.3835154264997100915e-10, -6.1430515153705860037e-10,
+    ],
+)
+# fmt: on
+
+
+@kernel
+def normal(x):
+    """The normal distribution Φ(x), and its density."""
+    to = ONE(x)
+    half, middle = to / (to + to), (to + to) + to / (to + to)
+    q = abs(x) * ROOT_HALF(x)
+    e = exp(-half * x * x)
+    tail = half * e * erfc_series((q - middle) / (q + middle)) / (to + q)
+    return (to - tail if x > 0 else tail), e * DENSITY_PEAK(x)
+
+
+ROOT_HALF = by_dtype(np.float32(math.sqrt(0.5)), math.sqrt(0.5))
+DENSITY_PEAK = by_dtype(np.float32(1 / math.sqrt(2 * math.pi)), 1 / math.sqrt(2 * math.pi))
 
 
 @kernel
@@ -394,17 +473,14 @@ def activation(name, z, h, slope):
             h[i] = z[i] if z[i] > zero else e
             z[i] = e + one
     elif name == GELU:
-        per_root2, half = h.dtype.type(math.sqrt(0.5)), h.dtype.type(0.5)
-        peak = h.dtype.type(1 / math.sqrt(2 * math.pi))
         for i in range(len(z)):
-            below = half * math.erfc(z[i] * -per_root2)
-            density = exp(-half * z[i] * z[i]) * peak
+            below, density = normal(z[i])
             h[i] = z[i] * below
             z[i] = below + z[i] * density
     elif name == SOFTPLUS:
         for i in range(len(z)):
             e = exp(-abs(z[i]))
-            h[i] = (zero if z[i] < zero else z[i]) + math.log1p(e)
+            h[i] = (zero if z[i] < zero else z[i]) + log1p(e)
             z[i] = (one if z[i] >= zero else e) / (one + e)
     else:
         for i in range(len(z)):
@@ -442,7 +518,7 @@ def softmax(z, a, n):
 
 M0, M1 = philox._M0, philox._M1
 W0, W1 = np.uint64(philox._W0), np.uint64(philox._W1)
-LOW, HALF, FOUR = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(4)
+LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @kernel
@@ -650,7 +726,7 @@ def loss_and_output_gradient(p, first, lo, hi, m):
             for j in range(n):
                 goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
                 e = exp(-abs(z[j]))
-                loss += (zero if z[j] < zero else z[j]) - goal * z[j] + math.log1p(e)
+                loss += (zero if z[j] < zero else z[j]) - goal * z[j] + log1p(e)
                 sigmoid = (one if z[j] >= zero else e) / (one + e)
                 a[j] = (sigmoid - goal) / outputs / rows
             loss /= n
@@ -889,6 +965,7 @@ def _call(
     function: Callable[..., int], plan: Plan, position: int, stop: int, chunks: int, threads: int
 ) -> int:
     """Call ``run`` on so many threads, or on one where a parallel region would end the process."""
+    plan.settings[HALT] = 0
     if threads == 1 or _after_fork:
         return function(plan, position, stop, chunks, 1)
     mask = _numba.get_num_threads()
@@ -899,7 +976,6 @@ def _call(
         return function(plan, position, stop, chunks, 1)
     # A region lasts a thousand times longer when another process takes a core that OpenMP waits
     # for, and Ctrl-C must not wait as long.
-    plan.settings[HALT] = 0
     watch = threading.Timer(2 * LONGEST_SLICE, plan.settings.__setitem__, (HALT, 1))
     watch.daemon = True
     try:
@@ -945,18 +1021,19 @@ class _Pace:
     def __init__(self, threads: int, seconds: float) -> None:
         choices = [2**i for i in range(threads.bit_length()) if 2**i < threads] + [threads]
         self.cost = {t: seconds / t + (2 * LAUNCH if t > 1 else 0.0) for t in choices}
-        self.others = choices
+        self.others = choices  # those tried longest ago come first
         self.threads, self.slice, self.saved = 0, FIRST_SLICE / 2, 0.0
 
     def choose(self) -> tuple[int, int]:
         """Return threads and chunks of the next slice."""
-        self.threads = min(self.cost, key=self.cost.__getitem__)
-        next_other = next((t for t in self.others if t != self.threads), self.threads)
-        if self.saved > max(FIRST_SLICE, self.cost[next_other]):
-            self.saved, self.threads = 0.0, next_other
-            return next_other, max(1, int(FIRST_SLICE / self.cost[next_other]))
+        best = min(self.cost, key=self.cost.__getitem__)
+        other = next((t for t in self.others if t != best), None)
+        if other and self.saved > max(FIRST_SLICE, self.cost[other]):
+            self.threads, self.saved = other, 0.0
+            return other, max(1, int(FIRST_SLICE / self.cost[other]))
+        self.threads = best
         self.slice = min(2 * self.slice, LONGEST_SLICE)
-        return self.threads, max(1, int(self.slice / self.cost[self.threads]))
+        return best, max(1, int(self.slice / self.cost[best]))
 
     def note(self, seconds: float, chunks: float) -> None:
         """Learn what the chunks of the last slice took each on the threads chosen for it."""
