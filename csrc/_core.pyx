@@ -892,10 +892,6 @@ cdef class _Plan:
         cdef double flops = 0
         cdef int i
         self.net = net
-        if net.n_layers > MAX_LAYERS:
-            raise ValueError(
-                f"sizes: found {net.n_layers} layers, expected at most {MAX_LAYERS} "
-                "with the compiled backend")
         p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
         p.n_layers = net.n_layers
         p.loss = _LOSS[net.loss]
@@ -994,6 +990,10 @@ cdef class Engine:
     cdef int slices
 
     def __init__(self, net, threads=None):
+        if net.n_layers > MAX_LAYERS:
+            raise ValueError(
+                f"sizes: found {net.n_layers} layers, expected at most {MAX_LAYERS} "
+                "with the compiled backend; the backend 'numpy' takes any number")
         self.name = "cython"
         self.net = net
         self._threads = threads

@@ -228,8 +228,9 @@ template <class A> inline auto lane_of(A v, int i) {
 
 // From here on one text serves both kinds of vector. T is given: it cannot be deduced from V<T>.
 
-template <class T> inline V<T> maximum(V<T> a, V<T> b) { return select(greater(a, b), a, b); }
-template <class T> inline V<T> minimum(V<T> a, V<T> b) { return select(greater(b, a), a, b); }
+// A NaN in a comes through: the bound b is only taken where a is found beyond it.
+template <class T> inline V<T> maximum(V<T> a, V<T> b) { return select(greater(b, a), b, a); }
+template <class T> inline V<T> minimum(V<T> a, V<T> b) { return select(greater(a, b), b, a); }
 
 template <class T, int N> inline V<T> horner(const T (&c)[N], V<T> x) {
   V<T> p = set1(c[N - 1]);

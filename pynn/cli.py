@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -161,7 +162,14 @@ def _outputs(data: _Data, loss: str) -> tuple[int, np.ndarray | None]:
     if loss == "mse" and y.dtype.kind == "f":
         return 1, None
     labels = [y.ravel()] if data.test is None else [y.ravel(), data.test[1].ravel()]
-    classes = np.unique(np.concatenate(labels))
+    labels_in_all = np.concatenate(labels)
+    classes = np.unique(labels_in_all)
+    if classes.dtype.kind == "f" and (classes % 1).any() and 2 * len(classes) > len(labels_in_all):
+        raise ValueError(
+            f"data: found {len(classes)} different labels in {len(labels_in_all)} rows, many of "
+            f"them fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; to "
+            "learn values, use --loss mse"
+        )
     if len(classes) < 2:
         raise ValueError(
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
@@ -384,7 +392,10 @@ def train(
         began = time.perf_counter()
         interrupted = False
         try:
-            net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
+            with warnings.catch_warnings():
+                # Said below, in the words of the command line.
+                warnings.filterwarnings("ignore", "fit: the loss is", RuntimeWarning)
+                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
         except KeyboardInterrupt:
             interrupted = True
         seconds = time.perf_counter() - began
@@ -568,27 +579,32 @@ def predict(
 
     net = _open(model, backend, threads)
     side = side_of(net.sizes[0])
-    if side is None:
+    if side is None or side < 8:
         raise ValueError(
-            f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels"
+            f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels, "
+            "8 x 8 or more"
         )
-    rows = []
+    failed = False
     for path in images:
-        grey = pictures.read_grey(path)
         try:
+            grey = pictures.read_grey(path)
             image = pictures.resized(grey, side) if raw or side != 28 else pictures.like_mnist(grey)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        rows.append(image.ravel())
-    x = np.array(rows)
-    if net.classes is None:
-        for path, value in zip(images, net.predict(x), strict=True):
-            typer.echo(f"{path}: {value}")
-        return
-    for path, row in zip(images, net.predict_proba(x), strict=True):
+        except (ValueError, OSError) as error:
+            # The other pictures still get their answer.
+            text = str(error)
+            typer.echo(f"pynn: {text if str(path) in text else f'{path}: {text}'}", err=True)
+            failed = True
+            continue
+        x = image.reshape(1, -1)
+        if net.classes is None:
+            typer.echo(f"{path}: {net.predict(x)[0]}")
+            continue
+        row = net.predict_proba(x)[0]
         best = np.argsort(-row, kind="stable")[:top]
         shares = ", ".join(f"{net.classes[k]} {percent(row[k])}" for k in best)
         typer.echo(f"{path}: {net.classes[best[0]]}  ({shares})")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

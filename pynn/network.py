@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
@@ -544,6 +545,10 @@ class Network:
             # JSON has no NaN and no infinity.
             "history": {name: [_as_json(v) for v in column] for name, column in history.items()},
         }
+
+    def __copy__(self) -> Network:
+        # A shallow copy would train on the same optimizer state and history.
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         left_out = ("_engine", "_training", "_parameters", "weights", "biases")

@@ -332,6 +332,8 @@ def polynomial(single: list[float], double: list[float]) -> Callable[[Any], Any]
     return value
 
 
+ONE, HALF = by_dtype(np.float32(1), 1.0), by_dtype(np.float32(0.5), 0.5)
+
 # e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series. Adding 1.5·2^23
 # (or 2^52) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, from where it is
 # shifted into the exponent of 2^n. ln 2 is cut in two, the first part so short that n times it is
@@ -388,7 +390,6 @@ def expm1(x):
     return (power - ONE(x)) + rest
 
 
-ONE = by_dtype(np.float32(1), 1.0)
 # artanh(s) / s in s², for s up to a third.
 artanh_series = polynomial(*([1 / (2 * i + 1) for i in range(n)] for n in (8, 17)))
 
@@ -426,19 +427,19 @@ erfc_series = polynomial(
 # fmt: on
 
 
+ERFC_MIDDLE = by_dtype(np.float32(2.5), 2.5)
+ROOT_HALF = by_dtype(np.float32(math.sqrt(0.5)), math.sqrt(0.5))
+DENSITY_PEAK = by_dtype(np.float32(1 / math.sqrt(2 * math.pi)), 1 / math.sqrt(2 * math.pi))
+
+
 @kernel
 def normal(x):
     """The normal distribution Φ(x), and its density."""
-    to = ONE(x)
-    half, middle = to / (to + to), (to + to) + to / (to + to)
     q = abs(x) * ROOT_HALF(x)
-    e = exp(-half * x * x)
-    tail = half * e * erfc_series((q - middle) / (q + middle)) / (to + q)
-    return (to - tail if x > 0 else tail), e * DENSITY_PEAK(x)
-
-
-ROOT_HALF = by_dtype(np.float32(math.sqrt(0.5)), math.sqrt(0.5))
-DENSITY_PEAK = by_dtype(np.float32(1 / math.sqrt(2 * math.pi)), 1 / math.sqrt(2 * math.pi))
+    e = exp(-HALF(x) * x * x)
+    t = (q - ERFC_MIDDLE(x)) / (q + ERFC_MIDDLE(x))
+    tail = HALF(x) * e * erfc_series(t) / (ONE(x) + q)
+    return (ONE(x) - tail if x > 0 else tail), e * DENSITY_PEAK(x)
 
 
 @kernel
@@ -518,17 +519,17 @@ def softmax(z, a, n):
 
 M0, M1 = philox._M0, philox._M1
 W0, W1 = np.uint64(philox._W0), np.uint64(philox._W1)
-LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+LOW, WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @kernel
 def philox_words(seed, block, row, epoch, stream):
     """The four words of a counter, as ``philox.philox``; everything is uint64."""
     c0, c1, c2, c3 = block, row, epoch & LOW, stream & LOW
-    k0, k1 = seed & LOW, seed >> HALF
+    k0, k1 = seed & LOW, seed >> WORD
     for _ in range(10):
         p0, p1 = c0 * M0, c2 * M1
-        c0, c2 = (p1 >> HALF) ^ c1 ^ k0, (p0 >> HALF) ^ c3 ^ k1
+        c0, c2 = (p1 >> WORD) ^ c1 ^ k0, (p0 >> WORD) ^ c3 ^ k1
         c1, c3 = p1 & LOW, p0 & LOW
         k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
     return c0, c1, c2, c3
@@ -541,10 +542,10 @@ def permutation(seed, epoch, n):
     for block in range((n + 3) // 4):
         i = np.uint64(4 * block + 1)
         words = philox_words(seed, np.uint64(block), zero, epoch, stream)
-        partner[4 * block] = (words[0] * i) >> HALF
-        partner[4 * block + 1] = (words[1] * (i + np.uint64(1))) >> HALF
-        partner[4 * block + 2] = (words[2] * (i + np.uint64(2))) >> HALF
-        partner[4 * block + 3] = (words[3] * (i + np.uint64(3))) >> HALF
+        partner[4 * block] = (words[0] * i) >> WORD
+        partner[4 * block + 1] = (words[1] * (i + np.uint64(1))) >> WORD
+        partner[4 * block + 2] = (words[2] * (i + np.uint64(2))) >> WORD
+        partner[4 * block + 3] = (words[3] * (i + np.uint64(3))) >> WORD
     order = np.arange(n)
     for i in range(n - 1, 0, -1):
         j = partner[i]

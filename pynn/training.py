@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class Loop:
         self.stop = False
 
     def run(self, epochs: int, progress: Any) -> None:
-        net, first = self.net, self.net.epochs
+        net, first, warned = self.net, self.net.epochs, False
         self.report = reporter(progress, first, first + epochs)
         net._set_writeable(False)
         try:
@@ -85,6 +86,14 @@ class Loop:
                     break
                 net.history.append(record)
                 net.epochs += 1
+                if not (math.isfinite(record.loss) or warned):
+                    warned = True
+                    warnings.warn(
+                        f"fit: the loss is {record.loss} after epoch {record.epoch}: training has "
+                        "diverged; try a lower learning_rate",
+                        RuntimeWarning,
+                        stacklevel=4,
+                    )
                 if self.report is not None:
                     self.report.show(record)
                 if self.calls:

@@ -976,3 +976,27 @@ def test_import_needs_numpy_alone() -> None:
         for c in (code, bare)
     ]
     assert set(run[0].split()) <= set(run[1].split())
+
+
+def test_divergence_is_said(blobs):
+    net = pynn.Network([4, 8, 3], seed=1)
+    with pytest.warns(RuntimeWarning, match=r"fit: the loss is .* learning_rate"):
+        net.fit(*blobs, epochs=3, optimizer="sgd", learning_rate=1e30)
+
+
+def test_copy_is_independent(blobs):
+    net, twin = (pynn.Network([4, 8, 3], seed=1) for _ in range(2))
+    for each in (net, twin):
+        each.fit(*blobs, epochs=2)
+    copy.copy(net).fit(*blobs, epochs=5)
+    for each in (net, twin):
+        each.fit(*blobs, epochs=2)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    assert len(net.history) == 4
+
+
+def test_too_many_layers_for_the_compiled_backend():
+    pytest.importorskip("pynn._core")
+    with pytest.raises(ValueError, match="sizes: found 71 layers, expected at most 64"):
+        pynn.Network([10] + [12] * 70 + [2], backend="cython")
+    assert pynn.Network([10] + [12] * 70 + [2], backend="numpy").epochs == 0

@@ -334,6 +334,17 @@ def test_extreme_logits_stay_finite(backend, dtype):
         assert got[0] == pytest.approx(want[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("activation", spec.ACTIVATIONS)
+def test_nan_is_never_swallowed(backend, dtype, activation):
+    for loss, kind in (("cross_entropy", "labels"), ("binary_cross_entropy", "yes-no")):
+        net = Architecture.build([20, 9, 4], activation, loss=loss, dtype=dtype)
+        parameters, x, y = make(net, 3, kind)
+        net.views(parameters)[0][0][2, 5] = np.nan
+        engine = backends.create(backend, net, 1)
+        assert np.isnan(engine.forward(parameters, x)).all()
+        assert np.isnan(engine.evaluate(parameters, x, y)[0])
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("count", [1, 4, 63, 1000])
 def test_compiled_random_words(isa, count):
