@@ -828,11 +828,13 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
     return 0
 
 
-cdef void shuffle_rows(Plan* p) noexcept nogil:
-    """The permutation of reference ``philox.permutation`` into p.order."""
+cdef bint shuffle_rows(Plan* p) noexcept nogil:
+    """The permutation of ``philox.permutation`` into p.order; False if there is no memory for it."""
     cdef uint32_t* word = <uint32_t*>malloc((round_up(p.n, 4) + 4) * sizeof(uint32_t))
     cdef Py_ssize_t i
     cdef uint32_t j, held
+    if word == NULL:
+        return False
     p.k.philox(p.seed, 0, p.epoch, 0, (p.n + 3) // 4, word)
     for i in range(p.n):
         p.order[i] = <uint32_t>i
@@ -842,6 +844,7 @@ cdef void shuffle_rows(Plan* p) noexcept nogil:
         p.order[i] = p.order[j]
         p.order[j] = held
     free(word)
+    return True
 
 
 # --- What Python sees -----------------------------------------------------------------------------
@@ -879,7 +882,6 @@ cdef class _Plan:
     """Owner of a Plan, its arena, and the arrays that it points into."""
     cdef Plan p
     cdef Held x, y
-    cdef object net
 
     def __dealloc__(self):
         free(self.p.allocation)
@@ -891,7 +893,6 @@ cdef class _Plan:
         cdef size_t size
         cdef double flops = 0
         cdef int i
-        self.net = net
         p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
         p.n_layers = net.n_layers
         p.loss = _LOSS[net.loss]
@@ -1079,11 +1080,13 @@ cdef class Trainer:
             p.epoch = epoch
             with nogil:
                 if self.shuffle:
-                    shuffle_rows(p)
+                    self.ordered = shuffle_rows(p)
                 else:
                     for i in range(p.n):
                         p.order[i] = <uint32_t>i
-            self.ordered = True
+                    self.ordered = True
+            if not self.ordered:
+                raise MemoryError(f"could not get memory to shuffle {p.n} rows")
         p.rates = <const double*>held.view.buf
         p.first = first
         p.steps = len(rates)

@@ -69,8 +69,9 @@ struct Kernels {
                        std::ptrdiff_t part, uint16_t* list, std::ptrdiff_t list_ld,
                        uint32_t* starts, std::ptrdiff_t starts_ld);
   // matmul where row i of A counts only at p = list[i·list_ld + from[i]] … up to to[i], in that
-  // order, and reads A as a[i·a_row + p·a_step]. Skipping zeros leaves the sums as they are, so the
-  // result is that of matmul but for the sign of a zero.
+  // order, and reads A as a[i·a_row + p·a_step]. Skipping zeros leaves sums of finite numbers as they
+  // are, so the result is that of matmul but for the sign of a zero; a NaN that would only have been
+  // multiplied by zeros is not seen.
   void (*matmul_sparse)(const void* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
                         const uint16_t* list, std::ptrdiff_t list_ld, const uint32_t* from,
                         const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
