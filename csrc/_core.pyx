@@ -22,8 +22,8 @@ from cpython.buffer cimport (
     PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport pow, sqrt
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.math cimport HUGE_VAL, log, log1p, pow, sqrt
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -31,13 +31,15 @@ import os
 
 import numpy as np
 
+from .backends import Sparse
+
 
 cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef enum:
         F32, F64
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
-        IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX
-        CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR
+        IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
+        CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD
 
@@ -48,6 +50,8 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         const int32_t* labels
         const void* values
         Py_ssize_t ld
+        const double* weights
+        double low, high
 
     cdef struct Dropout:
         uint64_t seed
@@ -79,8 +83,9 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*multiply)(void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*dropout)(void*, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Dropout*,
                         Py_ssize_t) noexcept nogil
-        void (*loss)(int, int, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Targets*,
-                     Py_ssize_t, int, double, double*, double*) noexcept nogil
+        void (*loss)(int, int, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Targets*, int,
+                     double, double*, double*) noexcept nogil
+        void (*square_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*) noexcept nogil
         void (*update)(int, const Step*, void*, const void*, void*, void*,
                        Py_ssize_t) noexcept nogil
         void (*philox)(uint64_t, uint32_t, uint32_t, uint32_t, Py_ssize_t,
@@ -161,6 +166,13 @@ cdef enum:
     # Inputs, or rows of a batch, that a sparse product goes through at a time: so many rows of a
     # panel of eight vectors fit the nearest cache.
     SPARSE_PART = 64
+    # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
+    GATHER_BYTES = 64 * 1024 * 1024
+    MIN_ROWS = 16
+    # So few rows are not worth a copy of the weights into whole vectors.
+    DIRECT_ROWS = 16
+    # Where the rows of x are compressed: beside the sources of kernels.h.
+    SOURCE_SPARSE = 100
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
@@ -168,7 +180,7 @@ cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it 
 cdef int TRIAL_EVERY = 16            # slices between two trials of the other number of threads
 
 cdef struct Layer:
-    Py_ssize_t n_in, n_out, ld_in, ld, block
+    Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
     int activation
     bint narrow, keep_slope
     double dropout
@@ -183,12 +195,15 @@ cdef struct Layer:
     char *z
     char *slope
     char *dz
+    double *squares        # of weights: for each row or, of narrow layers, each vector of columns
+    Py_ssize_t n_squares
 
 cdef struct Plan:
     const Kernels* k
     Team* team
     int n_layers, loss, output, threads, slots, rule
     bint gradients, training
+    bint direct            # wide layers' weights stay where they are, in rows of n_out
     Py_ssize_t rows        # of a chunk, at most
     Layer layer[MAX_LAYERS]
     # The arena, and what is carved from it beside the layers.
@@ -199,6 +214,8 @@ cdef struct Plan:
     Py_ssize_t ld_targets
     double* row_loss
     double* row_right
+    double* row_weight     # null: all count the same
+    double* batch_weight   # their sums, for each batch of an epoch
     char* blocks           # a gradient block for each thread
     size_t block_bytes
     # Where most of x is zero: the columns that are not, for each row of the chunk, and turned
@@ -213,6 +230,9 @@ cdef struct Plan:
     const char* x
     Py_ssize_t n, x_row, x_col
     int source
+    const int64_t* x_starts   # compressed rows, and their columns
+    const int32_t* x_columns
+    const double* sample_weight
     const int32_t* y_labels
     const char* y_values
     uint32_t* order        # null: rows as they stand
@@ -221,11 +241,16 @@ cdef struct Plan:
     Step step_w
     Step step_b
     double weight_decay, l2
+    # The convention of scikit-learn: the factors on dz and on loss that make sums of means, between
+    # what a cross entropy counts, whether the loss has the L2 term, and that of this batch.
+    bint sums
+    double gain, loss_gain, low, high, penalty
+    bint unscaled_epsilon
     uint64_t seed
     uint32_t epoch
     const double* rates
     Py_ssize_t batch_size, first, steps, step, row, updates
-    double loss_sum, right_sum, until
+    double loss_sum, right_sum, batch_loss, until
     Py_ssize_t check_every, chunks_done
     bint stop
     # The choice between one thread and all, made by measuring: chunks a second with each.
@@ -265,7 +290,8 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     for i in range(p.n_layers):
         l = &p.layer[i]
         w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
-        l.w = carve(base, &used, w_size)
+        if not p.direct or l.narrow:
+            l.w = carve(base, &used, w_size)
         l.b = carve(base, &used, l.ld * item)
         l.wt = NULL
         if i > 0 and p.gradients and not l.narrow:
@@ -292,12 +318,22 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dz = l.z
             if l.keep_slope:
                 l.slope = carve(base, &used, p.rows * l.ld * item)
+        l.squares = NULL
+        if p.training and p.sums and p.l2 > 0:
+            l.n_squares = l.ld_in // p.k.width if l.narrow else l.n_in
+            l.squares = <double*>carve(base, &used, l.n_squares * sizeof(double))
     p.labels = <int32_t*>carve(base, &used, p.rows * sizeof(int32_t))
     p.targets = NULL
     if p.y_values != NULL:
         p.targets = carve(base, &used, p.rows * p.ld_targets * item)
     p.row_loss = <double*>carve(base, &used, p.rows * sizeof(double))
     p.row_right = <double*>carve(base, &used, p.rows * sizeof(double))
+    p.row_weight = NULL
+    p.batch_weight = NULL
+    if p.sample_weight != NULL:
+        p.row_weight = <double*>carve(base, &used, p.rows * sizeof(double))
+        p.batch_weight = <double*>carve(
+            base, &used, (p.n + p.batch_size - 1) // p.batch_size * sizeof(double))
     p.block_bytes = round_up(largest, ALIGNMENT)
     p.blocks = carve(base, &used, p.threads * p.block_bytes)
     p.lit = NULL
@@ -339,6 +375,8 @@ cdef double density(Plan* p) noexcept nogil:
     """Share of x that is not zero, from rows spread over the data set."""
     cdef Py_ssize_t samples = min(p.n, 64), i, j, count = 0, n_in = p.layer[0].n_in
     cdef const char* value
+    if p.source == SOURCE_SPARSE:
+        return (p.x_starts[p.n] - p.x_starts[0]) / (<double>p.n * n_in)
     for i in range(samples):
         for j in range(n_in):
             value = p.x + i * (p.n // samples) * p.x_row + j * p.x_col
@@ -417,6 +455,15 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
             memcpy(flat_b, b, l.n_out * item)
 
 
+cdef void point_at_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
+    """Use a wide layer's weights where they are. Reading whole vectors past the end of a row gives
+    values of the next or, after the last, of the biases, for columns that nobody looks at."""
+    cdef Py_ssize_t item = p.k.itemsize
+    l.w = flat
+    memcpy(l.b, flat + l.n_in * l.n_out * item, l.n_out * item)
+    memset(l.b + l.n_out * item, 0, (l.ld - l.n_out) * item)
+
+
 cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t item = p.k.itemsize
     if l.wt != NULL:
@@ -432,7 +479,11 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
     cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
-        move_layer(p, l, l.w, l.b, flat, True, thread)
+        if p.direct and not l.narrow:
+            if thread == 0:
+                point_at_layer(p, l, flat)
+        else:
+            move_layer(p, l, l.w, l.b, flat, True, thread)
         share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
         if start < stop:
             refresh_transpose(p, l, start, stop)
@@ -466,6 +517,22 @@ cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
 
 # --- The passes -----------------------------------------------------------------------------------
 
+cdef void spread_row(Plan* p, Py_ssize_t row, char* h) noexcept nogil:
+    """A compressed row of x in full."""
+    cdef Py_ssize_t i
+    cdef double value
+    memset(h, 0, p.layer[0].ld_in * p.k.itemsize)
+    for i in range(p.x_starts[row], p.x_starts[row + 1]):
+        if p.x_col == sizeof(float):
+            value = (<const float*>p.x)[i]
+        else:
+            value = (<const double*>p.x)[i]
+        if p.k.itemsize == sizeof(float):
+            (<float*>h)[p.x_columns[i]] += <float>value
+        else:
+            (<double*>h)[p.x_columns[i]] += value
+
+
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
     """Gather rows start … start + m of the chunk that begins at ``row`` of the order."""
     cdef Layer* l = &p.layer[0]
@@ -474,10 +541,19 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
     cdef const uint32_t* order = NULL
     if p.order != NULL:
         order = p.order + at
-    else:
+    elif p.source != SOURCE_SPARSE:
         x += at * p.x_row
-    p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
-               l.ld_in)
+    if p.source == SOURCE_SPARSE:
+        for i in range(m):
+            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i,
+                       l.h + (start + i) * l.ld_in * item)
+    else:
+        p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
+                   l.ld_in)
+    if p.row_weight != NULL:
+        for i in range(m):
+            p.row_weight[start + i] = p.sample_weight[
+                <Py_ssize_t>order[i] if order != NULL else at + i]
     if p.y_labels != NULL:
         for i in range(m):
             p.labels[start + i] = p.y_labels[<Py_ssize_t>order[i] if order != NULL else at + i]
@@ -505,7 +581,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row) noexc
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
         else:
-            k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld, z, l.ld, m, l.n_out,
+            k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld_w, z, l.ld, m, l.n_out,
                      l.n_in, FINISH_BIAS, l.b, NULL)
         if i < p.n_layers - 1:
             slope = NULL
@@ -536,7 +612,7 @@ cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil
     while j < l.n_out:
         for q in range(p.n_parts):
             k.matmul_sparse(h, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
-                            starts + (q + 1) * p.rows, l.w + j * item, l.ld,
+                            starts + (q + 1) * p.rows, l.w + j * item, l.ld_w,
                             l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
                             FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
         j += columns
@@ -621,8 +697,14 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.labels = p.labels if p.y_labels != NULL else NULL
     t.values = p.targets
     t.ld = p.ld_targets
-    p.k.loss(p.loss, p.output, l.z + start * l.ld * p.k.itemsize, l.ld, m, l.n_out, &t, start,
-             p.gradients, scale, p.row_loss + start, p.row_right + start)
+    t.weights = p.row_weight + start if p.row_weight != NULL else NULL
+    t.low, t.high = p.low, p.high
+    if t.labels != NULL:
+        t.labels += start
+    if t.values != NULL:
+        t.values = <const char*>t.values + start * t.ld * p.k.itemsize
+    p.k.loss(p.loss, p.output, l.z + start * l.ld * p.k.itemsize, l.ld, m, l.n_out, &t,
+             p.gradients, scale * p.gain, p.row_loss + start, p.row_right + start)
 
 
 # --- Gradient and update of this thread's share of a layer ----------------------------------------
@@ -654,6 +736,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
                                  NULL if p.slots < 1 else l.sw[0] + at,
                                  NULL if p.slots < 2 else l.sw[1] + at,
                                  round_up(stop - start, k.width))
+            if last and l.squares != NULL:
+                square_weights(p, l, start, stop)
     else:
         share(l.n_in, k.width, thread, p.threads, &start, &stop)
         i = start
@@ -675,6 +759,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
                              NULL if p.slots < 2 else l.sw[1] + at, rows * l.ld)
             if last and p.training:
                 refresh_transpose(p, l, i, i + rows)
+                if l.squares != NULL:
+                    square_weights(p, l, i, i + rows)
             i += rows
     share(l.n_out, k.width, thread, p.threads, &start, &stop)
     if start < stop:
@@ -686,19 +772,54 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
                      NULL if p.slots < 2 else l.sb[1] + at, round_up(stop - start, k.width))
 
 
-cdef void prepare_step(Plan* p, double rate) noexcept nogil:
+cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Squares of the weights that inputs start … stop have, to be summed for the L2 term."""
+    cdef Py_ssize_t i, j, item = p.k.itemsize
+    cdef double row[64]
+    if not l.narrow:
+        p.k.square_sum(l.w + start * l.ld * item, l.ld, stop - start, l.n_out, l.squares + start)
+        return
+    for i in range(start // p.k.width, (stop + p.k.width - 1) // p.k.width):
+        p.k.square_sum(l.w + i * p.k.width * item, l.ld_in, l.n_out, p.k.width, row)
+        l.squares[i] = 0
+        for j in range(l.n_out):
+            l.squares[i] += row[j]
+
+
+cdef void square_all_weights(Plan* p) noexcept nogil:
+    cdef int i
+    for i in range(p.n_layers):
+        if p.layer[i].squares != NULL:
+            square_weights(p, &p.layer[i], 0, p.layer[i].n_in)
+
+
+cdef double sum_squares(Plan* p) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int i
+    cdef double total = 0
+    for i in range(p.n_layers):
+        for j in range(p.layer[i].n_squares):
+            total += p.layer[i].squares[j]
+    return total
+
+
+cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil:
     """Coefficients of one update, those of reference.update; the step counts from 1."""
-    cdef double t = <double>(p.updates + p.step + 1), c
+    cdef double t = <double>(p.updates + p.step + 1), c, l2 = p.l2
+    if p.sums:
+        l2 /= batch_weight
+        if l2 > 0:
+            p.penalty = 0.5 * l2 * sum_squares(p)
     p.step_w = p.settings
     p.step_w.rate = rate
     if p.rule == RULE_ADAM:
         c = sqrt(1.0 - pow(p.settings.beta2, t))
         p.step_w.rate = rate * c / (1.0 - pow(p.settings.beta1, t))
-        p.step_w.epsilon = c * p.settings.epsilon
+        p.step_w.epsilon = p.settings.epsilon if p.unscaled_epsilon else c * p.settings.epsilon
     p.step_b = p.step_w
     p.step_b.l2 = 0
     p.step_b.decay = 0
-    p.step_w.l2 = p.l2
+    p.step_w.l2 = l2
     p.step_w.decay = rate * p.weight_decay
 
 
@@ -707,8 +828,26 @@ cdef void prepare_step(Plan* p, double rate) noexcept nogil:
 cdef void sum_rows(Plan* p, Py_ssize_t m) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(m):
-        p.loss_sum += p.row_loss[i]
+        p.batch_loss += p.row_loss[i]
         p.right_sum += p.row_right[i]
+
+
+cdef double weight_of_batch(Plan* p, Py_ssize_t batch) noexcept nogil:
+    """The sum of the sample weights of the batch that begins at the row ``batch``."""
+    if p.batch_weight != NULL:
+        return p.batch_weight[batch // p.batch_size]
+    return <double>(min(batch + p.batch_size, p.n) - batch)
+
+
+cdef void weigh_batches(Plan* p) noexcept nogil:
+    cdef Py_ssize_t i, at
+    if p.batch_weight == NULL:
+        return
+    for i in range(p.n):
+        at = i // p.batch_size
+        if i % p.batch_size == 0:
+            p.batch_weight[at] = 0
+        p.batch_weight[at] += p.sample_weight[<Py_ssize_t>p.order[i] if p.order != NULL else i]
 
 
 cdef void train(void* context, int thread) noexcept nogil:
@@ -716,6 +855,7 @@ cdef void train(void* context, int thread) noexcept nogil:
     cdef Plan* p = <Plan*>context
     cdef Py_ssize_t row, batch, batch_end, m, start, stop, step
     cdef bint first, last
+    cdef double weight
     cdef int i
     while True:
         # Only thread 0 moves these on, between the two barriers; all read them after the second.
@@ -726,21 +866,26 @@ cdef void train(void* context, int thread) noexcept nogil:
         m = min(p.rows, batch_end - row)
         first = row == batch
         last = row + m == batch_end
+        weight = weight_of_batch(p, batch)
 
         share(m, 1, thread, p.threads, &start, &stop)
         if start < stop:
             read_rows(p, row, start, stop - start)
             forward(p, start, stop - start, row)
-            loss_and_output_gradient(p, start, stop - start, 1.0 / <double>(batch_end - batch))
+            loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
             backward(p, start, stop - start)
         if thread == 0 and last:
-            prepare_step(p, p.rates[step])
+            prepare_step(p, p.rates[step], weight)
         p.team.barrier(thread)
 
         for i in range(p.n_layers - 1, -1, -1):
             update_layer(p, &p.layer[i], m, first, last, thread)
         if thread == 0:
             sum_rows(p, m)
+            if last:
+                p.loss_sum += (p.batch_loss / weight * p.loss_gain + p.penalty) * <double>(
+                    batch_end - batch)
+                p.batch_loss = 0
             p.row = row + m
             p.step = step + last
             p.chunks_done += 1
@@ -769,7 +914,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
                     memcpy(p.out + (row + i) * l.n_out * item, l.z + i * l.ld * item,
                            l.n_out * item)
             else:
-                loss_and_output_gradient(p, start, stop - start, 1.0 / <double>p.n)
+                loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
                 if p.gradients:
                     backward(p, start, stop - start)
         # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
@@ -852,14 +997,15 @@ cdef bint shuffle_rows(Plan* p) noexcept nogil:
 _ACTIVATION = {
     "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU,
     "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "softplus": SOFTPLUS, "softmax": SOFTMAX,
+    "exp": EXP,
 }
 _LOSS = {
     "cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-    "mse": MEAN_SQUARED_ERROR,
+    "mse": MEAN_SQUARED_ERROR, "poisson": POISSON,
 }
 _RULE = {
     "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
-    "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adamw": RULE_ADAM,
+    "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adam_hat": RULE_ADAM, "adamw": RULE_ADAM,
 }
 
 
@@ -881,13 +1027,14 @@ cdef class Held:
 cdef class _Plan:
     """Owner of a Plan, its arena, and the arrays that it points into."""
     cdef Plan p
-    cdef Held x, y
+    cdef Held x, y, x_starts, x_columns, sample_weight, parameters
 
     def __dealloc__(self):
         free(self.p.allocation)
 
     cdef int set_up(self, object net, object threads, object x, object y, Py_ssize_t batch_size,
-                    bint gradients, bint training, int slots) except -1:
+                    bint gradients, bint training, int slots, double l2=0, object sample_weight=None,
+                    bint sums=False) except -1:
         cdef Plan* p = &self.p
         cdef Layer* l
         cdef size_t size
@@ -901,13 +1048,15 @@ cdef class _Plan:
         p.training = training
         p.slots = slots
         p.batch_size = batch_size
-        self.point_at(x, y)
+        p.l2 = l2
+        self.point_at(x, y, sample_weight)
         for i in range(p.n_layers):
             l = &p.layer[i]
             l.n_in = net.sizes[i]
             l.n_out = net.sizes[i + 1]
             l.ld_in = padded(p.k, l.n_in)
             l.ld = padded(p.k, l.n_out)
+            l.ld_w = l.n_out if p.direct else l.ld
             l.block = block_rows(p.k, l.ld)
             l.narrow = l.n_out < p.k.width
             l.activation = _ACTIVATION[net.activations[i]]
@@ -916,9 +1065,12 @@ cdef class _Plan:
                 l.activation == GELU or (training and l.dropout > 0))
             flops += 2.0 * l.n_in * l.n_out * (3 if gradients else 1)
         p.sparse = sparse_pays(p)
+        self.use_convention(net, sums)
         p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
         cdef Py_ssize_t batch = max(1, min(batch_size, p.n))
-        p.rows = (batch + (batch + MAX_ROWS - 1) // MAX_ROWS - 1) // ((batch + MAX_ROWS - 1) // MAX_ROWS)
+        cdef Py_ssize_t most = GATHER_BYTES // (p.layer[0].ld_in * p.k.itemsize)
+        most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
+        p.rows = (batch + (batch + most - 1) // most - 1) // ((batch + most - 1) // most)
         flops *= p.rows
         if threads is None:
             p.threads = <int>max(1.0, min(<double>usable_processors(), flops / FLOPS_A_THREAD))
@@ -937,18 +1089,49 @@ cdef class _Plan:
         lay_out(p, p.arena)
         return 0
 
-    cdef int point_at(self, object x, object y) except -1:
-        """Take the data set: x (n, n_in) of any strides, y labels (n,), targets (n, n_out), None."""
+    cdef int use_convention(self, object net, bint sums) except -1:
         cdef Plan* p = &self.p
-        self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+        cdef double n_out = net.n_out, epsilon
+        p.sums = sums
+        p.gain = p.loss_gain = 1
+        p.low, p.high = -HUGE_VAL, HUGE_VAL
+        if not sums:
+            return 0
+        if p.loss == MEAN_SQUARED_ERROR:
+            p.gain, p.loss_gain = n_out / 2, 0.5
+        elif p.loss != CROSS_ENTROPY:
+            p.gain = p.loss_gain = n_out
+        if p.loss == CROSS_ENTROPY or p.loss == BINARY_CROSS_ENTROPY:
+            epsilon = np.finfo(net.dtype).eps
+            p.low, p.high = -log1p(-epsilon), -log(epsilon)
+        return 0
+
+    cdef int point_at(self, object x, object y, object sample_weight) except -1:
+        """Take the data set: x (n, n_in) of any strides or Sparse, y labels (n,), targets
+        (n, n_out) or None, and weights (n,) or None."""
+        cdef Plan* p = &self.p
+        if isinstance(x, Sparse):
+            self.x = Held(x.data, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            self.x_starts = Held(x.indptr, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            self.x_columns = Held(x.indices, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            p.source = SOURCE_SPARSE
+            p.n, p.x_col = len(x), self.x.view.itemsize
+            p.x_starts = <const int64_t*>self.x_starts.view.buf
+            p.x_columns = <const int32_t*>self.x_columns.view.buf
+        else:
+            self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+            p.n = self.x.view.shape[0]
+            p.x_row = self.x.view.strides[0]
+            p.x_col = self.x.view.strides[1]
+            p.source = {b"B": SOURCE_UINT8, b"f": SOURCE_FLOAT32, b"d": SOURCE_FLOAT64}[
+                <bytes>self.x.view.format]
         p.x = <const char*>self.x.view.buf
-        p.n = self.x.view.shape[0]
         if p.n > 0xFFFFFFFF:
             raise ValueError(f"x: found {p.n} rows, expected at most {0xFFFFFFFF}")
-        p.x_row = self.x.view.strides[0]
-        p.x_col = self.x.view.strides[1]
-        p.source = {b"B": SOURCE_UINT8, b"f": SOURCE_FLOAT32, b"d": SOURCE_FLOAT64}[
-            <bytes>self.x.view.format]
+        p.sample_weight = NULL
+        if sample_weight is not None:
+            self.sample_weight = Held(sample_weight, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            p.sample_weight = <const double*>self.sample_weight.view.buf
         p.y_labels = NULL
         p.y_values = NULL
         self.y = None
@@ -961,9 +1144,9 @@ cdef class _Plan:
         return 0
 
     cdef int pack(self, object parameters) except -1:
-        cdef Held flat = Held(parameters, PyBUF_SIMPLE)
         cdef Plan* p = &self.p
-        p.flat = <char*>flat.view.buf
+        self.parameters = Held(parameters, PyBUF_SIMPLE)
+        p.flat = <char*>self.parameters.view.buf
         with nogil:
             p.team = Team.acquire(p.threads)
             p.threads = p.team.size()
@@ -972,13 +1155,47 @@ cdef class _Plan:
         return 0
 
 
-cdef _Plan planned(object net, object threads, object parameters, object x, object y,
-                   bint gradients):
+cdef _Plan planned(object net, object threads, object parameters, object x, object y):
     cdef _Plan plan = _Plan.__new__(_Plan)
-    plan.set_up(net, threads, x, y, len(x), gradients, False, 0)
+    plan.p.direct = len(x) <= DIRECT_ROWS
+    plan.set_up(net, threads, x, y, len(x), False, False, 0)
     plan.p.rule = -1
     plan.pack(parameters)
     return plan
+
+
+cdef class Objective:
+    """The function that ``Engine.objective`` returns: planned once, called many times."""
+    cdef _Plan plan
+    cdef object net
+    cdef double l2
+
+    def __init__(self, net, threads, x, y, double l2, sample_weight, convention):
+        self.net = net
+        self.plan = _Plan.__new__(_Plan)
+        self.plan.set_up(net, threads, x, y, len(x), True, False, 0, l2, sample_weight,
+                         convention == "sklearn")
+        self.plan.p.rule = -1
+        weigh_batches(&self.plan.p)
+
+    def __call__(self, parameters):
+        cdef Plan* p = &self.plan.p
+        cdef double weight = weight_of_batch(p, 0), l2 = p.l2 / weight if p.sums else p.l2
+        p.threads = p.team_size
+        self.plan.pack(parameters)
+        p.row = 0
+        p.batch_loss = p.right_sum = 0
+        run_in_slices(p, sweep, False)
+        gradient = np.empty(self.net.n_parameters, self.net.dtype)
+        cdef Held held = Held(gradient, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        unpack_gradient(p, <char*>held.view.buf)
+        loss = p.batch_loss / weight * p.loss_gain
+        if l2:
+            weights, _ = self.net.views(parameters)
+            for w, dw in zip(weights, self.net.views(gradient)[0]):
+                dw += l2 * w
+                loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
+        return loss, gradient
 
 
 cdef class Engine:
@@ -1007,33 +1224,24 @@ cdef class Engine:
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         if len(x) == 0:
             return out
-        cdef _Plan plan = planned(self.net, self._threads, parameters, x, None, False)
+        cdef _Plan plan = planned(self.net, self._threads, parameters, x, None)
         cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
         plan.p.out = <char*>held.view.buf
         run_in_slices(&plan.p, sweep, False)
         return out
 
     def evaluate(self, parameters, x, y):
-        cdef _Plan plan = planned(self.net, self._threads, parameters, x, y, False)
+        cdef _Plan plan = planned(self.net, self._threads, parameters, x, y)
         run_in_slices(&plan.p, sweep, False)
-        return plan.p.loss_sum, plan.p.right_sum
+        return plan.p.batch_loss, plan.p.right_sum
 
-    def loss_and_gradient(self, parameters, x, y, double l2):
-        cdef _Plan plan = planned(self.net, self._threads, parameters, x, y, True)
-        run_in_slices(&plan.p, sweep, False)
-        gradient = np.empty(self.net.n_parameters, self.net.dtype)
-        cdef Held held = Held(gradient, PyBUF_WRITABLE | PyBUF_SIMPLE)
-        unpack_gradient(&plan.p, <char*>held.view.buf)
-        loss = plan.p.loss_sum / plan.p.n
-        if l2:
-            weights, _ = self.net.views(parameters)
-            for w, dw in zip(weights, self.net.views(gradient)[0]):
-                dw += l2 * w
-                loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
-        return loss, gradient
+    def objective(self, x, y, *, l2, sample_weight=None, convention="pynn"):
+        return Objective(self.net, self._threads, x, y, l2, sample_weight, convention)
 
-    def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle):
-        return Trainer(self, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle)
+    def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle,
+                sample_weight=None, convention="pynn"):
+        return Trainer(self, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle,
+                       sample_weight, convention)
 
 
 cdef class Trainer:
@@ -1041,24 +1249,23 @@ cdef class Trainer:
     cdef _Plan plan
     cdef Engine engine
     cdef object parameters, state
-    cdef bint shuffle, ordered
+    cdef bint shuffle, ordered, given
 
     def __init__(self, Engine engine, parameters, state, x, y, optimizer, batch_size, l2, seed,
-                 shuffle):
+                 shuffle, sample_weight, convention):
         cdef Plan* p
         cdef Held flat
         cdef int s
         self.engine = engine
         self.parameters, self.state = parameters, list(state)
         self.shuffle = shuffle
-        self.ordered = False
+        self.ordered = self.given = False
         self.plan = _Plan.__new__(_Plan)
         p = &self.plan.p
-        self.plan.set_up(engine.net, engine._threads, x, y, batch_size, True, True,
-                         len(self.state))
+        self.plan.set_up(engine.net, engine._threads, x, y, min(<Py_ssize_t>batch_size, len(x)),
+                         True, True, len(self.state), l2, sample_weight, convention == "sklearn")
         p.rule = _RULE[optimizer.name]
-        p.batch_size = min(<Py_ssize_t>batch_size, p.n)
-        p.l2 = l2
+        p.unscaled_epsilon = optimizer.name == "adam_hat"
         p.seed = seed
         p.settings.beta1 = getattr(optimizer, "beta1", None) or getattr(
             optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
@@ -1069,6 +1276,21 @@ cdef class Trainer:
         for s in range(p.slots):
             flat = Held(self.state[s], PyBUF_SIMPLE)
             move_flat(p, s, <char*>flat.view.buf, True)
+        square_all_weights(p)
+
+    def order(self, rows):
+        cdef Held held = Held(np.ascontiguousarray(rows, dtype=np.int64), PyBUF_SIMPLE)
+        cdef const int64_t* row = <const int64_t*>held.view.buf
+        cdef Plan* p = &self.plan.p
+        cdef Py_ssize_t i
+        if held.view.len != p.n * <Py_ssize_t>sizeof(int64_t):
+            raise ValueError(f"rows: found {len(rows)}, expected {p.n}")
+        for i in range(p.n):
+            if not 0 <= row[i] < p.n:
+                raise ValueError(f"rows: found {row[i]}, expected numbers from 0 to {p.n - 1}")
+            p.order[i] = <uint32_t>row[i]
+        self.given = True
+        self.ordered = False
 
     def steps(self, epoch, Py_ssize_t first, rates, Py_ssize_t updates):
         cdef Plan* p = &self.plan.p
@@ -1079,12 +1301,15 @@ cdef class Trainer:
         if not self.ordered or p.epoch != <uint32_t>epoch:
             p.epoch = epoch
             with nogil:
-                if self.shuffle:
+                if self.given:
+                    self.ordered = True
+                elif self.shuffle:
                     self.ordered = shuffle_rows(p)
                 else:
                     for i in range(p.n):
                         p.order[i] = <uint32_t>i
                     self.ordered = True
+                weigh_batches(p)
             if not self.ordered:
                 raise MemoryError(f"could not get memory to shuffle {p.n} rows")
         p.rates = <const double*>held.view.buf
@@ -1093,6 +1318,7 @@ cdef class Trainer:
         p.step = 0
         p.updates = updates
         p.row = first * p.batch_size
+        p.batch_loss = 0
         if first == 0:
             p.loss_sum = p.right_sum = 0
         p.pace, p.slices = self.engine.pace, self.engine.slices

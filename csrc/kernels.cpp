@@ -380,6 +380,9 @@ template <class T, int F> inline V<T> activation(V<T> z, V<T>& slope) {
   } else if constexpr (F == pynn::SOFTPLUS) {
     slope = sigmoid<T>(z);
     return softplus<T>(z);
+  } else if constexpr (F == pynn::EXP) {
+    slope = exponential<T>(z);
+    return slope;
   } else {
     slope = one;
     return z;
@@ -455,6 +458,7 @@ void activate(int f, void* z_, void* slope_, Size ld, Size m, Size n) {
     case pynn::GELU: return activate_rows<T, pynn::GELU>(z, slope, ld, m, n);
     case pynn::SOFTPLUS: return activate_rows<T, pynn::SOFTPLUS>(z, slope, ld, m, n);
     case pynn::SOFTMAX: return softmax_rows<T>(z, ld, m, n);
+    case pynn::EXP: return activate_rows<T, pynn::EXP>(z, slope, ld, m, n);
     default: return activate_rows<T, pynn::IDENTITY>(z, slope, ld, m, n);
   }
 }
@@ -573,6 +577,9 @@ template <class T> struct Row {
   int32_t label;
   T scale;
   bool gradient;
+  double low, high;
+  // A NaN stays one.
+  double clipped(double loss) const { return loss < low ? low : loss > high ? high : loss; }
   T at(Size j) const { return target ? target[j] : T(j == label); }
 };
 
@@ -615,7 +622,7 @@ template <class T> double cross_entropy(const Row<T>& r) {
       r.z[r.label] = (p - T(1)) * r.scale;
     }
   }
-  return weight * std::log(double(total)) - picked;
+  return r.clipped(weight * std::log(double(total)) - picked);
 }
 
 template <class T> double binary_cross_entropy(const Row<T>& r) {
@@ -630,8 +637,23 @@ template <class T> double binary_cross_entropy(const Row<T>& r) {
     store(ps, p);
     for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
       const T t = r.at(j + u);
-      total += double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]);
+      total += r.clipped(double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]));
       if (r.gradient) r.z[j + u] = (ps[u] - t) * r.scale;
+    }
+  }
+  return total / double(r.n);
+}
+
+template <class T> double poisson(const Row<T>& r) {
+  double total = 0;
+  for (Size j = 0; j < r.n; j += width<T>) {
+    T e[width<T>];
+    store(e, exponential<T>(load(r.z + j)));
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
+      const T t = r.at(j + u);
+      total += double(e[u]) - double(t) * double(r.z[j + u]) - double(t);
+      if (t > 0) total += double(t) * std::log(double(t));
+      if (r.gradient) r.z[j + u] = (e[u] - t) * r.scale;
     }
   }
   return total / double(r.n);
@@ -661,30 +683,33 @@ template <class T> double mean_squared_error(const Row<T>& r, int output) {
 // Whether a row is classified rightly: see reference.count_correct. Must see z, not dz.
 template <class T> double right(int loss, const Row<T>& r) {
   if (r.n == 1 || (loss == pynn::BINARY_CROSS_ENTROPY && r.target)) {
-    if (loss == pynn::MEAN_SQUARED_ERROR) return NAN;
+    if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
     Size count = 0;
     for (Size j = 0; j < r.n; ++j) count += (r.z[j] > 0) == (r.at(j) > T(0.5));
     return double(count) / double(r.n);
   }
   if (!r.target) return label_wins(r.z, r.n, r.label);
-  if (loss == pynn::MEAN_SQUARED_ERROR) return NAN;
+  if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
   return first_largest(r.z, r.n) == first_largest(r.target, r.n);
 }
 
 template <class T>
-void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t, Size row,
+void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t,
           int gradient, double scale, double* row_loss, double* row_right) {
   for (Size i = 0; i < m; ++i) {
-    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale), gradient != 0};
-    if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale / double(n));
+    const double weight = t->weights ? t->weights[i] : 1;
+    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, t->low, t->high};
+    if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale * weight / double(n));
     if (t->labels)
-      r.label = t->labels[row + i];
+      r.label = t->labels[i];
     else
-      r.target = (const T*)t->values + (row + i) * t->ld;
+      r.target = (const T*)t->values + i * t->ld;
     row_right[i] = right(loss, r);
     row_loss[i] = loss == pynn::CROSS_ENTROPY          ? cross_entropy(r)
                   : loss == pynn::BINARY_CROSS_ENTROPY ? binary_cross_entropy(r)
+                  : loss == pynn::POISSON              ? poisson(r)
                                                        : mean_squared_error(r, output);
+    row_loss[i] *= weight;
     if (gradient) zero_pads(r.z, n, ld);
   }
 }
@@ -727,6 +752,25 @@ void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count)
 }
 
 template <class T>
+void square_sum(const void* w_, Size ld, Size m, Size n, double* out) {
+  const T* w = (const T*)w_;
+  for (Size i = 0; i < m; ++i) {
+    V<T> a = set1(T(0)), b = a;
+    Size j = 0;
+    for (; j + width<T> < n; j += 2 * width<T>) {
+      const V<T> u = load(w + i * ld + j), v = load(w + i * ld + j + width<T>);
+      a = fma(u, u, a);
+      b = fma(v, v, b);
+    }
+    if (j < n) {
+      const V<T> u = load(w + i * ld + j);
+      a = fma(u, u, a);
+    }
+    out[i] = double(sum(a)) + double(sum(b));
+  }
+}
+
+template <class T>
 void update(int rule, const Step* step, void* w, const void* g, void* s1, void* s2, Size count) {
   auto* f = rule == pynn::RULE_SGD        ? update_rule<T, pynn::RULE_SGD>
             : rule == pynn::RULE_MOMENTUM ? update_rule<T, pynn::RULE_MOMENTUM>
@@ -741,7 +785,8 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           find_nonzero<T>, matmul_sparse<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
-          multiply<T>,  dropout<T>,       loss<T>,      update<T>,      philox};
+          multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
+          update<T>,    philox};
 }
 
 }  // namespace

@@ -18,9 +18,9 @@ namespace pynn {
 enum Dtype : int { F32, F64, N_DTYPES };
 enum Source : int { SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64 };
 enum Activation : int {
-  IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX
+  IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
 };
-enum Loss : int { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR };
+enum Loss : int { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON };
 enum Rule : int { RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM };
 
 // How matmul ends: C = A·B, C = bias + A·B, C += A·B, or C -= rate·(A·B + l2·C).
@@ -31,11 +31,14 @@ struct Step {
   double rate, l2, decay, beta1, beta2, epsilon;
 };
 
-// Targets of a batch: labels, or rows of n_out values; the other pointer is null.
+// Targets of a batch: labels, or rows of n_out values; the other pointer is null. Rows may have
+// weights (or null). The cross entropy of an output counts as no less than low and no more than high.
 struct Targets {
   const int32_t* labels;
   const void* values;
   std::ptrdiff_t ld;
+  const double* weights;
+  double low, high;
 };
 
 struct Dropout {
@@ -97,10 +100,14 @@ struct Kernels {
   // a and slope are multiplied by scale where a unit stays and by 0 where it is dropped.
   void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
                   const Dropout* how, std::ptrdiff_t row);
-  // z (m, n) becomes dz·scale where gradient is set; each row's loss and whether it is right.
+  // z (m, n) becomes dz·scale, times the row's weight, where gradient is set; each row's loss, times
+  // its weight, and whether it is right.
   void (*loss)(int loss, int output, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
-               std::ptrdiff_t n, const Targets* t, std::ptrdiff_t row, int gradient, double scale,
-               double* row_loss, double* row_right);
+               std::ptrdiff_t n, const Targets* t, int gradient, double scale, double* row_loss,
+               double* row_right);
+  // out (m,) = Σ over the n values of each row of their squares.
+  void (*square_sum)(const void* w, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
+                     double* out);
   // One optimizer step on count elements, a whole number of vectors.
   void (*update)(int rule, const Step* step, void* w, const void* g, void* s1, void* s2,
                  std::ptrdiff_t count);

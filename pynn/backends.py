@@ -2,21 +2,79 @@
 
 An ``Engine`` computes for one architecture; its ``Trainer`` holds one run of ``fit``. Arrays come
 in checked: ``x`` is a two-dimensional uint8, float32 or float64 array in native byte order with
-any strides; ``y`` is either int32 labels (n,), contiguous, or targets (n, n_out), C-contiguous, in
-the network's dtype. ``parameters`` and ``state`` are flat vectors of that dtype.
+any strides, or :class:`Sparse`; ``y`` is either int32 labels (n,), contiguous, or targets
+(n, n_out), C-contiguous, in the network's dtype; ``sample_weight`` is float64 (n,), of 0 or more
+and contiguous. ``parameters`` and ``state`` are flat vectors of the network's dtype.
+
+What ``convention="sklearn"`` changes stands in ``reference.loss_and_output_gradient`` and
+``reference.weigh``. Sparse rows, sample weights and that convention are not for the backend numba,
+which says so.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from .spec import Architecture, Optimizer, choose
 
 BACKENDS = ("cython", "numba", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """Compressed rows of a sparse matrix; a column named twice in a row counts twice.
+
+    Parameters
+    ----------
+    data
+        The values that are stored, (nnz,), float32 or float64, contiguous.
+    indices
+        Their columns, (nnz,), int32, each in 0 … shape[1] − 1, contiguous.
+    indptr
+        Where each row starts in them, (rows + 1,), int64, rising, contiguous.
+    shape
+        (rows, columns).
+    """
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    shape: tuple[int, int]
+
+    @staticmethod
+    def of(matrix: Any) -> Sparse:
+        """Take a matrix or array of SciPy in CSR format, without a copy where it fits."""
+        data, rows = matrix.data, matrix.shape[0]
+        if data.dtype not in (np.float32, np.float64):
+            data = data.astype(np.float64)
+        indptr = np.ascontiguousarray(matrix.indptr, dtype=np.int64)
+        indices = np.ascontiguousarray(matrix.indices, dtype=np.int32)
+        stored = len(data)
+        if len(indptr) != rows + 1 or not 0 <= indptr[0] <= indptr[-1] <= len(indices) == stored:
+            raise ValueError("x: found a sparse matrix whose indptr does not fit its indices")
+        if (np.diff(indptr) < 0).any():
+            raise ValueError("x: found a sparse matrix whose indptr falls, expected it to rise")
+        if stored and not 0 <= indices.min() <= indices.max() < matrix.shape[1]:
+            raise ValueError("x: found a sparse matrix with indices outside its columns")
+        return Sparse(np.ascontiguousarray(data), indices, indptr, matrix.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def dense(self, rows: np.ndarray | slice, dtype: str) -> np.ndarray:
+        """Return some rows as an ordinary array."""
+        chosen = np.arange(len(self))[rows]
+        out = np.zeros((len(chosen), self.shape[1]), dtype)
+        for row, i in zip(out, chosen, strict=True):
+            part = slice(self.indptr[i], self.indptr[i + 1])
+            np.add.at(row, self.indices[part], self.data[part].astype(dtype))
+        return out
 
 
 class Trainer(Protocol):
@@ -33,11 +91,16 @@ class Trainer(Protocol):
         the L2 term, and the number of rows classified rightly (NaN for regression), both as the
         network stood at each batch and both since batch 0 of the epoch, so that they do not depend
         on how an epoch is cut into calls. Answers KeyboardInterrupt within a second, between two
-        updates; ``store`` then gives the parameters of the last whole one.
+        updates; ``store`` then gives the parameters of the last whole one. A batch of weighed rows
+        adds their weighed mean, times their number, to the sum.
         """
         ...
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    def order(self, rows: np.ndarray) -> None:
+        """Take the rows in this order (n,), int64, from the next epoch on, instead of shuffling."""
+        ...
+
+    def evaluate(self, x: np.ndarray | Sparse, y: np.ndarray) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
         ...
 
@@ -52,25 +115,34 @@ class Engine(Protocol):
     name: str
     threads: int
 
-    def forward(self, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def forward(self, parameters: np.ndarray, x: np.ndarray | Sparse) -> np.ndarray:
         """Outputs (n, n_out), after the output activation."""
         ...
 
-    def evaluate(self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    def evaluate(
+        self, parameters: np.ndarray, x: np.ndarray | Sparse, y: np.ndarray
+    ) -> tuple[float, float]:
         """Sum of the rows' losses and number of rows classified rightly (NaN for regression)."""
         ...
 
-    def loss_and_gradient(
-        self, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, l2: float
-    ) -> tuple[float, np.ndarray]:
-        """Mean loss over the rows plus ½·l2·Σw², and its gradient, flat, without dropout."""
+    def objective(
+        self,
+        x: np.ndarray | Sparse,
+        y: np.ndarray,
+        *,
+        l2: float,
+        sample_weight: np.ndarray | None = None,
+        convention: str = "pynn",
+    ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """Return a function of the parameters: mean loss over the rows plus ½·l2·Σw², and its
+        gradient, flat, without dropout."""
         ...
 
     def trainer(
         self,
         parameters: np.ndarray,
         state: list[np.ndarray],
-        x: np.ndarray,
+        x: np.ndarray | Sparse,
         y: np.ndarray,
         *,
         optimizer: Optimizer,
@@ -78,6 +150,8 @@ class Engine(Protocol):
         l2: float,
         seed: int,
         shuffle: bool,
+        sample_weight: np.ndarray | None = None,
+        convention: str = "pynn",
     ) -> Trainer:
         """Set up a run of ``fit``."""
         ...

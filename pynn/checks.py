@@ -206,14 +206,21 @@ def targets(
     if a.ndim == 2 and a.shape[1] != 1:
         return _matrix(a, net, task, name)
     column = a.reshape(-1)
-    if net.n_out == 1 and net.loss == "mse":
-        return _values(column.reshape(-1, 1), net, name), Task("values", None, a.ndim == 1)
+    if net.n_out == 1 and net.regression:
+        values = _values(column.reshape(-1, 1), net, name)
+        return values, Task("values", None, a.ndim == 1)
+    if net.loss == "poisson":
+        raise ValueError(f"{name}: found shape {a.shape}, expected (rows, {net.n_out})")
     return _labels(column, net, task, name)
 
 
 def _values(a: Array, net: Architecture, name: str) -> Array:
     _must_be_numbers(a, name)
     check_finite(a, name, np.dtype(net.dtype))
+    if net.loss == "poisson" and a.min() < 0:
+        raise ValueError(
+            f"{name}: found {a.min():g}, expected values of 0 or more for loss 'poisson'"
+        )
     return np.ascontiguousarray(a, dtype=net.dtype)
 
 
@@ -227,9 +234,9 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
     # Targets that were independent of each other in training stay so when a batch of them
     # happens to be one-hot.
     independent = task is not None and task.kind != "labels"
-    if not independent and _is_one_hot(values):
+    if net.loss != "poisson" and not independent and _is_one_hot(values):
         return values.argmax(axis=1).astype(np.int32), _with_classes(task, net)
-    if net.loss == "mse":
+    if net.regression:
         return values, Task("values")
     low, high = float(values.min()), float(values.max())
     if net.loss == "binary_cross_entropy":
@@ -402,7 +409,7 @@ def as_classes(classes: Any, net: Architecture) -> Array:
 
 def default_task(net: Architecture) -> Task:
     """What the outputs stand for before a y has been seen."""
-    if net.loss == "mse":
+    if net.regression:
         return Task("values", None, net.n_out == 1)
     return Task("labels", np.arange(_n_classes(net)))
 

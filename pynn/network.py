@@ -42,10 +42,10 @@ class Network:
         ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``.
     output : str, optional
         Activation of the last layer. None takes what the loss needs: ``softmax`` for
-        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse. Only ``mse``
-        goes with others.
-    loss : {"cross_entropy", "binary_cross_entropy", "mse"}
-        What training makes small.
+        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse, ``exp`` for poisson.
+        Only ``mse`` goes with others.
+    loss : {"cross_entropy", "binary_cross_entropy", "mse", "poisson"}
+        What training makes small. ``poisson`` is half the Poisson deviance, for counts.
     dropout : float or sequence of float
         Probability in [0, 1) of leaving out a unit in training, for all hidden layers or one each.
     init : str or sequence of str, optional
@@ -491,7 +491,7 @@ class Network:
         l2 = checks.number(l2, "l2", least=0)
         x = checks.features(x, self.architecture)
         y, _ = checks.targets(y, len(x), self.architecture, self._task)
-        return self._engine.loss_and_gradient(self._flat, x, y, l2)
+        return self._engine.objective(x, y, l2=l2)(self._flat)
 
     # --- To disk and back -----------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
 from . import philox
+from .backends import Sparse
 from .spec import LEAKY_SLOPE, LOSSES, OPTIMIZERS, OUTPUTS, Architecture, Optimizer
 
 Array = np.ndarray
@@ -59,7 +60,7 @@ fused_kernel = njit(**FUSED)
 
 # --- Names for the numbers in the tables ----------------------------------------------------------
 
-(IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX) = range(len(OUTPUTS))
+(IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP) = range(len(OUTPUTS))
 ACTIVATION = {
     "identity": IDENTITY,
     "sigmoid": SIGMOID,
@@ -70,14 +71,16 @@ ACTIVATION = {
     "gelu": GELU,
     "softplus": SOFTPLUS,
     "softmax": SOFTMAX,
+    "exp": EXP,
 }
-(CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MSE) = range(len(LOSSES))
+(CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MSE, POISSON) = range(len(LOSSES))
 LOSS = {
     "cross_entropy": CROSS_ENTROPY,
     "binary_cross_entropy": BINARY_CROSS_ENTROPY,
     "mse": MSE,
+    "poisson": POISSON,
 }
-(SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAMW) = range(len(OPTIMIZERS))
+(SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW) = range(len(OPTIMIZERS))
 OPTIMIZER = {
     "sgd": SGD,
     "momentum": MOMENTUM,
@@ -85,6 +88,7 @@ OPTIMIZER = {
     "rmsprop": RMSPROP,
     "adagrad": ADAGRAD,
     "adam": ADAM,
+    "adam_hat": ADAM_HAT,
     "adamw": ADAMW,
 }
 # What to do with the rows; each task includes the ones before it, save that only FORWARD keeps the
@@ -483,6 +487,11 @@ def activation(name, z, h, slope):
             e = exp(-abs(z[i]))
             h[i] = (zero if z[i] < zero else z[i]) + log1p(e)
             z[i] = (one if z[i] >= zero else e) / (one + e)
+    elif name == EXP:
+        for i in range(len(z)):
+            e = exp(z[i])
+            h[i] = e
+            z[i] = e
     else:
         for i in range(len(z)):
             h[i] = z[i]
@@ -723,6 +732,15 @@ def loss_and_output_gradient(p, first, lo, hi, m):
                     a[j] -= t[j]
             for j in range(width):
                 a[j] /= rows
+        elif s[OUTPUT_LOSS] == POISSON:
+            for j in range(n):
+                goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
+                e = exp(z[j])
+                loss += e - goal * z[j] - goal
+                if goal > zero:
+                    loss += goal * math.log(goal)
+                a[j] = (e - goal) / outputs / rows
+            loss /= n
         else:
             for j in range(n):
                 goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
@@ -865,7 +883,8 @@ def set_step(p, batch):
     p.coefficients[RATE] = rate
     p.coefficients[DECAY] = rate * weight_decay
     p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
-    p.coefficients[STEP_EPSILON] = c * epsilon
+    hat = p.settings[UPDATE_RULE] == ADAM_HAT
+    p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon
 
 
 @kernel
@@ -1262,7 +1281,7 @@ def _coefficients(net: Architecture, optimizer: Optimizer | None, l2: float) -> 
         c[C1], c[C1_REST], c[EPSILON] = o.rho, 1 - o.rho, o.epsilon
     elif name == "adagrad":
         c[C1], c[C1_REST], c[EPSILON] = 1, 1, o.epsilon
-    elif name in ("adam", "adamw"):
+    elif name in ("adam", "adam_hat", "adamw"):
         c[C1], c[C1_REST], c[C2], c[C2_REST] = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
         constants[:] = o.beta1, o.beta2, o.epsilon, getattr(o, "weight_decay", 0.0)
     return constants, c
@@ -1272,10 +1291,20 @@ def _what_to_count(net: Architecture, y: Array | None) -> int:
     if y is None:
         return NOT_COUNTED
     if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
-        return NOT_COUNTED if net.loss == "mse" else BY_HALF
+        return NOT_COUNTED if net.regression else BY_HALF
     if y.ndim == 1:
         return BY_LABEL
-    return NOT_COUNTED if net.loss == "mse" else BY_LARGEST
+    return NOT_COUNTED if net.regression else BY_LARGEST
+
+
+def _refuse(x: Array | Sparse, sample_weight: Array | None, convention: str) -> Array:
+    """Return x, or say what this backend cannot do."""
+    if isinstance(x, Sparse) or sample_weight is not None or convention != "pynn":
+        raise ValueError(
+            "backend: found 'numba', which takes no sparse rows, sample weights or conventions of "
+            "other libraries; expected 'cython' or 'numpy'"
+        )
+    return x
 
 
 class Engine:
@@ -1296,34 +1325,47 @@ class Engine:
         self.net = net
         self.threads = _default_threads() if threads is None else threads
 
-    def forward(self, parameters: Array, x: Array) -> Array:
+    def forward(self, parameters: Array, x: Array | Sparse) -> Array:
+        x = _refuse(x, None, "pynn")
         weights = _Weights(self.net, parameters, [], learning=False)
         job = _Job(weights, self.threads, FORWARD, x, None, len(x))
         job.run(0, len(x))
         return job.plan.out.reshape(len(x), self.net.n_out)
 
-    def evaluate(self, parameters: Array, x: Array, y: Array) -> tuple[float, float]:
+    def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
+        x = _refuse(x, None, "pynn")
         weights = _Weights(self.net, parameters, [], learning=False)
         return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
-    def loss_and_gradient(
-        self, parameters: Array, x: Array, y: Array, l2: float
-    ) -> tuple[float, Array]:
+    def objective(
+        self,
+        x: Array | Sparse,
+        y: Array,
+        *,
+        l2: float,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
+    ) -> Callable[[Array], tuple[float, Array]]:
+        x = _refuse(x, sample_weight, convention)
         net, n = self.net, len(x)
-        weights = _Weights(net, parameters, [], learning=True)
-        loss = _Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
-        gradient = np.empty_like(parameters)
-        weights.copy(weights.gradient, gradient)
-        for w, dw in zip(net.views(parameters)[0], net.views(gradient)[0], strict=True):
-            dw += l2 * w
-            loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
-        return loss, gradient
+
+        def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
+            weights = _Weights(net, parameters, [], learning=True)
+            loss = _Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
+            gradient = np.empty_like(parameters)
+            weights.copy(weights.gradient, gradient)
+            for w, dw in zip(net.views(parameters)[0], net.views(gradient)[0], strict=True):
+                dw += l2 * w
+                loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
+            return loss, gradient
+
+        return loss_and_gradient
 
     def trainer(
         self,
         parameters: Array,
         state: list[Array],
-        x: Array,
+        x: Array | Sparse,
         y: Array,
         *,
         optimizer: Optimizer,
@@ -1331,7 +1373,10 @@ class Engine:
         l2: float,
         seed: int,
         shuffle: bool,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
     ) -> Trainer:
+        x = _refuse(x, sample_weight, convention)
         if optimizer.name not in OPTIMIZER:
             raise ValueError(
                 f"optimizer: found {optimizer.name!r}, which this backend does not know"
@@ -1352,7 +1397,18 @@ class Trainer:
         job.plan.settings[SHUFFLED] = shuffle
         job.plan.settings[SEED] = self._seed.astype(np.int64)
         self._epoch: int | None = None
+        self._given = False
         self.done = 0
+
+    def order(self, rows: Array) -> None:
+        """Take the rows in this order from the next epoch on."""
+        job = self._job
+        n = int(job.plan.settings[ROWS])
+        if len(rows) != n or rows.min() < 0 or rows.max() >= n:
+            raise ValueError(f"rows: found {rows!r}, expected {n} numbers from 0 to {n - 1}")
+        order = np.array(rows, dtype=job.plan.order.dtype)
+        job.plan, self._given = job.plan._replace(order=order), True
+        job.plan.settings[SHUFFLED] = True
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
@@ -1360,7 +1416,7 @@ class Trainer:
         settings = job.plan.settings
         n, batch = int(settings[ROWS]), int(settings[BATCH])
         self.done = settings[DONE] = 0
-        if self._shuffle and self._epoch != epoch:
+        if self._shuffle and not self._given and self._epoch != epoch:
             order = _permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
             job.plan, self._epoch = job.plan._replace(order=order), epoch
         job.plan = job.plan._replace(rates=np.array(rates, np.float64))
@@ -1370,8 +1426,9 @@ class Trainer:
         finally:
             self.done = int(settings[DONE])
 
-    def evaluate(self, x: Array, y: Array) -> tuple[float, float]:
+    def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
+        x = _refuse(x, None, "pynn")
         return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def store(self) -> None:

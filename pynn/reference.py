@@ -20,11 +20,13 @@ from collections.abc import Callable
 import numpy as np
 
 from . import philox
+from .backends import Sparse
 from .spec import (
     LEAKY_SLOPE,
     SGD,
     Adagrad,
     Adam,
+    AdamHat,
     AdamW,
     Architecture,
     Momentum,
@@ -88,14 +90,18 @@ def softmax(z: Array) -> Array:
 
 def output_of(name: str, z: Array) -> Array:
     """The network's output for the last layer's logits z."""
-    return softmax(z) if name == "softmax" else ACTIVATION[name](z)
+    if name == "softmax":
+        return softmax(z)
+    return np.exp(z) if name == "exp" else ACTIVATION[name](z)
 
 
 # --- The passes -----------------------------------------------------------------------------------
 
 
-def read_rows(x: Array, rows: Array | slice, dtype: str) -> Array:
+def read_rows(x: Array | Sparse, rows: Array | slice, dtype: str) -> Array:
     """Gather rows of the data set as floats; bytes are pixels and become value / 255."""
+    if isinstance(x, Sparse):
+        return x.dense(rows, dtype)
     block = x[rows].astype(dtype)
     return block * block.dtype.type(1 / 255) if x.dtype == np.uint8 else block
 
@@ -118,33 +124,77 @@ def forward(
     return hs, zs
 
 
-def loss_and_output_gradient(net: Architecture, z: Array, y: Array) -> tuple[Array, Array]:
+def loss_and_output_gradient(
+    net: Architecture, z: Array, y: Array, convention: str = "pynn"
+) -> tuple[Array, Array]:
     """Return the loss of each row (m,), float64, and its gradient dz (m, n_out).
 
     ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_out).
 
-    cross_entropy          L = Σ y·(log Σ exp z − z)        dz = softmax(z) − y
-    binary_cross_entropy   L = mean(softplus(z) − y·z)      dz = (sigmoid(z) − y) / n_out
-    mse                    L = mean((f(z) − y)²)            dz = f'(z)·2·(f(z) − y) / n_out
+    cross_entropy          L = Σ y·(log Σ exp z − z)              dz = softmax(z) − y
+    binary_cross_entropy   L = mean(softplus(z) − y·z)            dz = (sigmoid(z) − y) / n_out
+    mse                    L = mean((f(z) − y)²)                  dz = f'(z)·2·(f(z) − y) / n_out
+    poisson                L = mean(exp z − y·z + y·log y − y)    dz = (exp z − y) / n_out
 
-    Sums and means are over the outputs of a row. Targets of cross_entropy sum to one.
+    Sums and means are over the outputs of a row. Targets of cross_entropy sum to one; that of
+    poisson is half the deviance.
+
+    The convention ``"sklearn"`` is that of scikit-learn's multilayer perceptrons: means are sums
+    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and no probability
+    counts as less than the machine epsilon or more than one less it.
     """
-    t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
+    n, sums = net.n_out, convention == "sklearn"
+    t = np.eye(n, dtype=z.dtype)[y] if y.ndim == 1 else y
     if net.loss == "cross_entropy":
         shifted = z - z.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return (t * (log_sum - shifted)).sum(axis=1, dtype=np.float64), softmax(z) - t
+        terms, dz = t * (log_sum - shifted), softmax(z) - t
+        if sums:
+            terms = np.where(t > 0, _clipped(terms), 0)
+        return terms.sum(axis=1, dtype=np.float64), dz
     if net.loss == "binary_cross_entropy":
-        terms = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z)))
-        return terms.mean(axis=1, dtype=np.float64), (sigmoid(z) - t) / net.n_out
-    output = net.activations[-1]
-    a = output_of(output, z)
-    da = 2 * (a - t) / net.n_out
-    if output == "softmax":
-        dz = a * (da - (a * da).sum(axis=1, keepdims=True))
+        terms, dz = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z))), sigmoid(z) - t
+        if sums:
+            terms = _clipped(terms)
+    elif net.loss == "poisson":
+        log_t = np.log(np.where(t > 0, t, 1))
+        terms, dz = np.exp(z) - t * z + (t * log_t - t), np.exp(z) - t
     else:
-        dz = da * DERIVATIVE[output](z)
-    return ((a - t) ** 2).mean(axis=1, dtype=np.float64), dz
+        output = net.activations[-1]
+        a = output_of(output, z)
+        terms, da = (a - t) ** 2, a - t
+        if output == "softmax":
+            dz = a * (da - (a * da).sum(axis=1, keepdims=True))
+        else:
+            dz = da * (a if output == "exp" else DERIVATIVE[output](z))
+        if sums:
+            return 0.5 * terms.mean(axis=1, dtype=np.float64), dz
+        dz = 2 * dz
+    if sums:
+        return terms.sum(axis=1, dtype=np.float64), dz
+    return terms.mean(axis=1, dtype=np.float64), dz / n
+
+
+def _clipped(loss: Array) -> Array:
+    """−log p for p between the machine epsilon and one less it."""
+    epsilon = np.finfo(loss.dtype).eps
+    return np.clip(loss, -math.log1p(-epsilon), -math.log(epsilon))
+
+
+def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
+    """Weigh the rows of a batch: their losses, dz as part of their mean, and the sum of weights.
+
+    In the convention of scikit-learn the sum divides l2 too, and a batch's loss has the L2 term.
+    """
+    if sample_weight is None:
+        return losses, dz / len(dz), float(len(dz))
+    total = float(sample_weight.sum())
+    return losses * sample_weight, dz * (sample_weight / total)[:, None].astype(dz.dtype), total
+
+
+def penalty(l2: float, weights: list[Array]) -> float:
+    """½·l2·Σw² over the weights, not the biases."""
+    return 0.5 * l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in weights)
 
 
 def count_correct(net: Architecture, z: Array, y: Array) -> float:
@@ -154,13 +204,13 @@ def count_correct(net: Architecture, z: Array, y: Array) -> float:
     no right or wrong: NaN.
     """
     if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
-        if net.loss == "mse":
+        if net.regression:
             return math.nan
         t = y.reshape(len(y), -1)
         return float(((z > 0) == (t > 0.5)).mean(axis=1).sum())
     if y.ndim == 1:
         return float((z.argmax(axis=1) == y).sum())
-    return math.nan if net.loss == "mse" else float((z.argmax(axis=1) == y.argmax(axis=1)).sum())
+    return math.nan if net.regression else float((z.argmax(axis=1) == y.argmax(axis=1)).sum())
 
 
 def backward(
@@ -216,7 +266,7 @@ def update(
         (s,) = state
         s += g * g
         w -= rate * g / (np.sqrt(s) + o.epsilon)
-    elif isinstance(o, (Adam, AdamW)):
+    elif isinstance(o, (Adam, AdamHat, AdamW)):
         m, v = state
         m[...] = o.beta1 * m + (1 - o.beta1) * g
         v[...] = o.beta2 * v + (1 - o.beta2) * g * g
@@ -225,7 +275,8 @@ def update(
         # The two bias corrections of algorithm 1, moved into the step size and epsilon:
         # m̂ / (√v̂ + ε) = (c / (1 − β₁ᵗ))·m / (√v + c·ε) with c = √(1 − β₂ᵗ).
         c = math.sqrt(1 - o.beta2**step)
-        w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(v) + c * o.epsilon)
+        epsilon = o.epsilon if isinstance(o, AdamHat) else c * o.epsilon
+        w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(v) + epsilon)
     else:
         raise ValueError(f"optimizer: found {o.name!r}, which this backend does not know")
 
@@ -242,7 +293,7 @@ class Engine:
     def __init__(self, net: Architecture, threads: int | None = None) -> None:
         self.net = net
 
-    def forward(self, parameters: Array, x: Array) -> Array:
+    def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         weights, biases = self.net.views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
@@ -250,7 +301,7 @@ class Engine:
             out[rows] = output_of(self.net.activations[-1], zs[-1])
         return out
 
-    def evaluate(self, parameters: Array, x: Array, y: Array) -> tuple[float, float]:
+    def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
         weights, biases = self.net.views(parameters)
         loss = correct = 0.0
         for rows in _blocks(len(x)):
@@ -259,26 +310,37 @@ class Engine:
             correct += count_correct(self.net, zs[-1], y[rows])
         return loss, correct
 
-    def loss_and_gradient(
-        self, parameters: Array, x: Array, y: Array, l2: float
-    ) -> tuple[float, Array]:
-        net, n = self.net, len(x)
-        weights, biases = net.views(parameters)
-        gradient = np.empty_like(parameters)
-        hs, zs = forward(net, weights, biases, read_rows(x, slice(None), net.dtype), [])
-        losses, dz = loss_and_output_gradient(net, zs[-1], y)
-        backward(net, weights, hs, zs, dz / n, [], *net.views(gradient))
-        loss = float(losses.sum()) / n
-        for w, dw in zip(weights, net.views(gradient)[0], strict=True):
-            dw += l2 * w
-            loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
-        return loss, gradient
+    def objective(
+        self,
+        x: Array | Sparse,
+        y: Array,
+        *,
+        l2: float,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
+    ) -> Callable[[Array], tuple[float, Array]]:
+        net = self.net
+
+        def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
+            weights, biases = net.views(parameters)
+            gradient = np.empty_like(parameters)
+            dweights, dbiases = net.views(gradient)
+            hs, zs = forward(net, weights, biases, read_rows(x, slice(None), net.dtype), [])
+            losses, dz = loss_and_output_gradient(net, zs[-1], y, convention)
+            losses, dz, total = weigh(losses, dz, sample_weight)
+            backward(net, weights, hs, zs, dz, [], dweights, dbiases)
+            decay = l2 / total if convention == "sklearn" else l2
+            for w, dw in zip(weights, dweights, strict=True):
+                dw += decay * w
+            return float(losses.sum()) / total + penalty(decay, weights), gradient
+
+        return loss_and_gradient
 
     def trainer(
         self,
         parameters: Array,
         state: list[Array],
-        x: Array,
+        x: Array | Sparse,
         y: Array,
         *,
         optimizer: Optimizer,
@@ -286,8 +348,23 @@ class Engine:
         l2: float,
         seed: int,
         shuffle: bool,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
     ) -> Trainer:
-        return Trainer(self.net, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle)
+        return Trainer(
+            self.net,
+            parameters,
+            state,
+            x,
+            y,
+            optimizer,
+            batch_size,
+            l2,
+            seed,
+            shuffle,
+            sample_weight,
+            convention,
+        )
 
 
 class Trainer:
@@ -298,13 +375,15 @@ class Trainer:
         net: Architecture,
         parameters: Array,
         state: list[Array],
-        x: Array,
+        x: Array | Sparse,
         y: Array,
         optimizer: Optimizer,
         batch_size: int,
         l2: float,
         seed: int,
         shuffle: bool,
+        sample_weight: Array | None,
+        convention: str,
     ) -> None:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
@@ -313,14 +392,22 @@ class Trainer:
         self.x, self.y = x, y
         self.optimizer, self.batch_size, self.l2 = optimizer, batch_size, l2
         self.seed, self.shuffle = seed, shuffle
+        self.sample_weight, self.convention = sample_weight, convention
         self.done, self.sums = 0, (0.0, 0.0)
         self._order: tuple[int, Array] | None = None
+        self._given: Array | None = None
+
+    def order(self, rows: Array) -> None:
+        """Take the rows in this order from the next epoch on."""
+        self._order, self._given = None, rows.astype(np.intp)
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
         net, n = self.net, len(self.x)
         if self._order is None or self._order[0] != epoch:
-            order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
+            order = self._given
+            if order is None:
+                order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
             self._order = epoch, order
         dweights, dbiases = self.gradients
         self.done = 0
@@ -332,15 +419,21 @@ class Trainer:
             masks = self._masks(epoch, start, len(rows))
 
             hs, zs = forward(net, self.weights, self.biases, x, masks)
-            losses, dz = loss_and_output_gradient(net, zs[-1], y)
-            backward(net, self.weights, hs, zs, dz / len(rows), masks, dweights, dbiases)
+            losses, dz = loss_and_output_gradient(net, zs[-1], y, self.convention)
+            sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
+            losses, dz, total = weigh(losses, dz, sample_weight)
+            backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases)
 
-            loss += float(losses.sum())
+            l2, batch_loss = self.l2, float(losses.sum()) / total
+            if self.convention == "sklearn":
+                l2 /= total
+                batch_loss += penalty(l2, self.weights)
+            loss += batch_loss * len(rows)
             correct += count_correct(net, zs[-1], y)
             step = updates + i + 1
             for k in range(net.n_layers):
-                if self.l2:
-                    dweights[k] += self.l2 * self.weights[k]
+                if l2:
+                    dweights[k] += l2 * self.weights[k]
                 slots_w = [w[k] for w, _ in self.states]
                 slots_b = [b[k] for _, b in self.states]
                 update(self.optimizer, self.weights[k], dweights[k], slots_w, step, rate, True)
@@ -359,7 +452,7 @@ class Trainer:
             masks.append(keep.astype(net.dtype) * np.dtype(net.dtype).type(1 / (1 - rate)))
         return masks
 
-    def evaluate(self, x: Array, y: Array) -> tuple[float, float]:
+    def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         return Engine(self.net).evaluate(self.parameters, x, y)
 
     def store(self) -> None:

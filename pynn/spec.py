@@ -23,13 +23,17 @@ ACTIVATIONS = (
     "gelu",
     "softplus",
 )
-OUTPUTS = (*ACTIVATIONS, "softmax")
-LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
+OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mse", "poisson")
 OUTPUT_OF_LOSS = {
     "cross_entropy": "softmax",
     "binary_cross_entropy": "sigmoid",
     "mse": "identity",
+    "poisson": "exp",
 }
+CONVENTIONS = ("pynn", "sklearn")
+"""How the losses of rows make up what a batch makes small: see ``reference.Convention``."""
+
 INITIALISERS = (
     "he_normal",
     "he_uniform",
@@ -186,6 +190,11 @@ class Architecture:
         return len(self.sizes) - 1
 
     @property
+    def regression(self) -> bool:
+        """Whether the outputs are values rather than classes, whatever y looks like."""
+        return self.loss in ("mse", "poisson")
+
+    @property
     def n_parameters(self) -> int:
         return sum(m * n + n for m, n in pairwise(self.sizes))
 
@@ -224,8 +233,10 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if f.name in ("momentum", "rho", "beta1", "beta2"):
+            if f.name in ("rho", "beta1", "beta2"):
                 _number(self, f.name, 0.0, 1.0, open_high=True)
+            elif f.name == "momentum":
+                _number(self, f.name, 0.0, 1.0)
             else:
                 _number(self, f.name, 0.0, float("inf"), open_high=True)
 
@@ -286,6 +297,20 @@ class Adam(Optimizer):
 
 
 @dataclass(frozen=True)
+class AdamHat(Optimizer):
+    """Adam in the other order of the paper (section 2, at its end): ε̂ stands beside √v as it is.
+
+    That is how scikit-learn and TensorFlow have it; ``Adam`` adds ε after the bias correction.
+    """
+
+    name: ClassVar[str] = "adam_hat"
+    slots: ClassVar[int] = 2
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
 class AdamW(Optimizer):
     """Adam, with w ← w − η·λ·w apart from the gradient (Loshchilov and Hutter 2019, algorithm 2).
 
@@ -301,7 +326,7 @@ class AdamW(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind for kind in (SGD, Momentum, Nesterov, RMSProp, Adagrad, Adam, AdamW)
+    kind.name: kind for kind in (SGD, Momentum, Nesterov, RMSProp, Adagrad, Adam, AdamHat, AdamW)
 }
 
 

@@ -28,6 +28,7 @@ OPTIMIZERS = [
     (spec.RMSProp(), 0.003),
     (spec.Adagrad(), 0.03),
     (spec.Adam(), 0.003),
+    (spec.AdamHat(epsilon=1e-4), 0.003),
     (spec.AdamW(weight_decay=0.1), 0.003),
 ]
 
@@ -61,6 +62,8 @@ def make(net: Architecture, rows: int, kind: str = "labels", seed: int = 0):
     elif kind == "soft":
         y = rng.random((rows, net.n_out))
         y = (y / y.sum(axis=1, keepdims=True)).astype(net.dtype)
+    elif kind == "counts":
+        y = rng.poisson(1.5, (rows, net.n_out)).astype(net.dtype)
     else:
         y = rng.random((rows, net.n_out)).round((kind == "yes-no" and 0) or 6).astype(net.dtype)
     return parameters, x, y
@@ -78,6 +81,8 @@ def train(
     threads=2,
     shuffle=True,
     slices=None,
+    orders=None,
+    **more,
 ):
     """Parameters, state, and sums after so many steps, with the epochs cut into slices of steps."""
     optimizer = optimizer or spec.SGD()
@@ -94,11 +99,14 @@ def train(
         l2=l2,
         seed=2**40 + 7,
         shuffle=shuffle,
+        **more,
     )
     in_epoch = -(-len(x) // batch_size)
     done, sums = 0, []
     while done < steps:
         epoch, first = divmod(done, in_epoch)
+        if orders is not None and first == 0:
+            trainer.order(orders[epoch])
         count = min(in_epoch - first, steps - done, slices or in_epoch)
         # A rate that changes at every step shows an update that took its neighbour's.
         rates = rate / (1.0 + 0.05 * np.arange(done, done + count))
@@ -143,7 +151,9 @@ def test_trajectory_of_every_activation(backend, dtype, activation):
         ("binary_cross_entropy", None, "yes-no", 19),
         ("binary_cross_entropy", None, "labels", 4),
         *[("mse", output, "values", 18) for output in spec.OUTPUTS],
-        *[("mse", output, "values", 1) for output in spec.ACTIVATIONS],
+        *[("mse", output, "values", 1) for output in (*spec.ACTIVATIONS, "exp")],
+        ("poisson", None, "counts", 1),
+        ("poisson", None, "counts", 19),
         ("mse", "sigmoid", "labels", 10),
         ("mse", "softmax", "labels", 18),
     ],
@@ -202,6 +212,209 @@ def test_same_bits_however_an_epoch_is_sliced(backend, dtype):
     whole, sliced = (train(backend, net, data, spec.Adam(), 0.01, slices=s) for s in (None, 3))
     assert whole[0].tobytes() == sliced[0].tobytes()
     assert whole[2][-1].tobytes() == sliced[2][-1].tobytes()
+
+
+# --- What the drop-in for scikit-learn needs of a backend -----------------------------------------
+
+SKLEARN_LOSSES = [
+    ("cross_entropy", "labels", 5),
+    ("cross_entropy", "labels", 21),
+    ("binary_cross_entropy", "yes-no", 1),
+    ("binary_cross_entropy", "yes-no", 18),
+    ("mse", "values", 1),
+    ("mse", "values", 18),
+    ("poisson", "counts", 1),
+    ("poisson", "counts", 18),
+]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    before, poisoned = _core.use_isa(request.param), _core.poison(True)
+    yield request.param
+    _core.poison(poisoned)
+    _core.use_isa(before)
+
+
+def some_weights(rows):
+    """Sample weights of which some are zero, one is large, and none has a short binary form."""
+    weights = np.random.default_rng(9).gamma(1.0, size=rows)
+    weights[::7], weights[4] = 0.0, 30.0
+    return weights
+
+
+@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("weighed", [False, True], ids=["even", "weighed"])
+@pytest.mark.parametrize("loss, kind, n_out", SKLEARN_LOSSES)
+def test_conventions_and_sample_weights(
+    isa, dtype, loss, kind, n_out, weighed, convention, optimizer
+):
+    net = Architecture.build([7, 19, 12, n_out], "tanh", None, loss, 0.1, dtype)
+    data = make(net, 45, kind)
+    run = {"steps": 30, "rate": 0.02, "l2": 0.3, "convention": convention, "optimizer": optimizer}
+    if weighed:
+        run["sample_weight"] = some_weights(45)
+    got, want = (train(b, net, data, **run) for b in ("cython", "numpy"))
+    if np.isnan(want[2][:, 1]).all():
+        assert np.isnan(got[2][:, 1]).all()
+        got[2][:, 1] = want[2][:, 1] = 0
+    assert_same_run(got, want, dtype)
+    for threads, slices in ((1, None), (5, 2)):
+        again = train("cython", net, data, **run, threads=threads, slices=slices)
+        assert again[0].tobytes() == got[0].tobytes()
+        assert again[2][-1, 0].tobytes() == got[2][-1, 0].tobytes()
+
+
+@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+def test_weights_of_a_batch_in_chunks(isa, dtype, convention):
+    net = Architecture.build([20, 40, 3], "relu", dtype=dtype)
+    data = make(net, 1499)
+    run = {"batch_size": 1300, "steps": 6, "rate": 0.02, "l2": 0.1, "convention": convention}
+    run["sample_weight"] = some_weights(1499)
+    assert_same_run(train("cython", net, data, **run), train("numpy", net, data, **run), dtype)
+
+
+@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("weighed", [False, True], ids=["even", "weighed"])
+@pytest.mark.parametrize("loss, kind, n_out", SKLEARN_LOSSES)
+def test_objective_of_conventions(isa, dtype, loss, kind, n_out, weighed, convention):
+    net = Architecture.build([7, 19, n_out], "relu", None, loss, dtype=dtype)
+    parameters, x, y = make(net, 1100, kind)
+    given = {"l2": 0.3, "convention": convention}
+    if weighed:
+        given["sample_weight"] = some_weights(1100)
+    got, want = (e.Engine(net, 2).objective(x, y, **given) for e in (_core, reference))
+    tolerance = 1e-12 if dtype == "float64" else 3e-5
+    for scale in (1.0, 0.5, -0.1):  # planned once, called again
+        loss_got, gradient = got(parameters * net_scale(net, scale))
+        loss_want, expected = want(parameters * net_scale(net, scale))
+        assert loss_got == pytest.approx(loss_want, rel=tolerance)
+        assert np.abs(gradient - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def net_scale(net, scale):
+    return np.dtype(net.dtype).type(scale)
+
+
+@pytest.mark.parametrize(
+    "loss, kind", [("cross_entropy", "labels"), ("binary_cross_entropy", "yes-no")]
+)
+def test_probabilities_are_clipped_in_the_convention_of_scikit_learn(isa, dtype, loss, kind):
+    net = Architecture.build([3, 4], loss=loss, dtype=dtype)
+    parameters, x, y = make(net, 30, kind)
+    parameters *= 1e4
+    engine, ref = _core.Engine(net, 1), reference.Engine(net)
+    got, want = (e.objective(x, y, l2=0.0, convention="sklearn")(parameters) for e in (engine, ref))
+    assert got[0] == pytest.approx(want[0], rel=1e-6)
+    assert want[0] < -4 * np.log(np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("weighed", [False, True], ids=["even", "weighed"])
+def test_rows_in_a_given_order(backend, dtype, weighed):
+    if weighed and backend == "numba":
+        pytest.skip("not for numba")
+    net = Architecture.build([9, 12, 3], dropout=0.2, dtype=dtype)
+    data = make(net, 43)
+    orders = [np.random.default_rng(e).permutation(43) for e in range(12)]
+    run = {"orders": orders, "optimizer": spec.Nesterov(), "rate": 0.01}
+    if weighed:
+        run["sample_weight"] = some_weights(43)
+    got = train(backend, net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    assert got[0].tobytes() != train(backend, net, data, **(run | {"orders": None}))[0].tobytes()
+
+
+@pytest.mark.parametrize("rows", [np.arange(42), np.arange(44), np.arange(43) + 1, -np.arange(43)])
+def test_a_wrong_order_is_refused(backend, rows):
+    net = Architecture.build([9, 3])
+    parameters, x, y = make(net, 43)
+    trainer = backends.create(backend, net, 1).trainer(
+        parameters, [], x, y, optimizer=spec.SGD(), batch_size=9, l2=0.0, seed=0, shuffle=False
+    )
+    with pytest.raises(ValueError, match="rows: found"):
+        trainer.order(rows)
+
+
+def compressed(x, rng, dtype):
+    """x in compressed rows: columns in any order, some entries in two halves, some stored zeros."""
+    data, indices, indptr = [], [], [0]
+    for row in x:
+        columns = np.flatnonzero(row != 0)
+        columns = rng.permutation(np.concatenate([columns, columns[:2], [0]]))
+        for j in columns:
+            data.append(row[j] / (columns == j).sum())
+            indices.append(j)
+        indptr.append(len(indices))
+    return backends.Sparse(
+        np.array(data, dtype), np.array(indices, np.int32), np.array(indptr, np.int64), x.shape
+    )
+
+
+@pytest.mark.parametrize("stored", ["float32", "float64"])
+@pytest.mark.parametrize("units", [5, 130])
+def test_compressed_rows(isa, dtype, stored, units):
+    net = Architecture.build([150, units, 5], "relu", dtype=dtype)
+    parameters, x, y = make(net, 120)
+    rng = np.random.default_rng(2)
+    x[rng.random(x.shape) < 0.9] = 0
+    x[7] = 0
+    sparse = compressed(x, rng, stored)
+    np.testing.assert_allclose(sparse.dense(slice(None), dtype), x, rtol=0, atol=1e-6)
+    run = {"batch_size": 17, "steps": 20, "l2": 0.01, "rate": 0.03}
+    got = train("cython", net, (parameters, sparse, y), **run)
+    assert_same_run(got, train("numpy", net, (parameters, sparse, y), **run), dtype)
+    engine, ref = _core.Engine(net, 2), reference.Engine(net)
+    for rows in (slice(0, 120), slice(3, 5)):
+        part = compressed(x[rows], rng, stored)
+        np.testing.assert_allclose(
+            engine.forward(parameters, part), ref.forward(parameters, x[rows]), rtol=0, atol=1e-5
+        )
+    assert engine.evaluate(parameters, sparse, y)[0] == pytest.approx(
+        ref.evaluate(parameters, x, y)[0], rel=1e-5
+    )
+
+
+def test_sparse_of_scipy():
+    sparse = pytest.importorskip("scipy.sparse")
+    x = np.random.default_rng(0).random((20, 30)) * (
+        np.random.default_rng(1).random((20, 30)) < 0.2
+    )
+    for dtype in (np.float32, np.float64):
+        matrix = sparse.csr_matrix(x.astype(dtype))
+        taken = backends.Sparse.of(matrix)
+        assert taken.data is matrix.data or np.shares_memory(taken.data, matrix.data)
+        assert (taken.dense(slice(None), dtype) == x.astype(dtype)).all()
+    counts = backends.Sparse.of(sparse.csr_matrix((x > 0).astype(np.int32)))
+    assert (counts.dense(slice(2, 9), "float32") == (x > 0)[2:9]).all()
+    for damage in ("indices", "indptr"):
+        matrix = sparse.csr_matrix(x)
+        getattr(matrix, damage)[2] = 10**6
+        with pytest.raises(ValueError, match="x: found a sparse matrix"):
+            backends.Sparse.of(matrix)
+
+
+@pytest.mark.parametrize(
+    "more", [{"sample_weight": np.ones(43)}, {"convention": "sklearn"}], ids=lambda m: next(iter(m))
+)
+def test_numba_says_what_it_cannot_do(more):
+    if backends.available()["numba"]:
+        pytest.skip("needs numba")
+    net = Architecture.build([9, 3])
+    with pytest.raises(ValueError, match="backend: found 'numba'"):
+        train("numba", net, make(net, 43), **more)
+
+
+@pytest.mark.parametrize("sizes", [[40, 16, 17, 4], [300, 64, 32], [5, 100, 3], [7, 33, 1], [3, 2]])
+def test_a_few_rows_have_the_bits_of_many(isa, dtype, sizes):
+    """A few rows go through weights that lie where they are; many through a padded copy."""
+    loss = "binary_cross_entropy" if sizes[-1] == 1 else "cross_entropy"
+    net = Architecture.build(sizes, "gelu", loss=loss, dtype=dtype)
+    parameters, x, _ = make(net, 600, "values")
+    engine = _core.Engine(net, 2)
+    many = engine.forward(parameters, x)
+    for count in (1, 3, 16, 17):
+        assert engine.forward(parameters, x[:count]).tobytes() == many[:count].tobytes()
 
 
 def mostly_zeros(net, rows, share=0.85):
@@ -302,8 +515,8 @@ def test_forward_evaluate_and_gradient(backend, dtype, rows, threads):
         np.testing.assert_allclose(
             engine.evaluate(parameters, x, y), ref.evaluate(parameters, x, y), rtol=tolerance
         )
-        loss_got, gradient = engine.loss_and_gradient(parameters, x, y, 0.1)
-        loss_want, want = ref.loss_and_gradient(parameters, x, y, 0.1)
+        loss_got, gradient = engine.objective(x, y, l2=0.1)(parameters)
+        loss_want, want = ref.objective(x, y, l2=0.1)(parameters)
         assert loss_got == pytest.approx(loss_want, rel=tolerance)
         assert np.abs(gradient - want).max() <= tolerance * np.abs(want).max()
 
@@ -312,14 +525,14 @@ def test_gradient_agrees_with_finite_differences(backend):
     net = Architecture.build([4, 6, 3, 5], ["gelu", "softplus"], dtype="float64")
     parameters, x, y = make(net, 9)
     engine = backends.create(backend, net, 2)
-    _, gradient = engine.loss_and_gradient(parameters, x, y, 0.1)
+    _, gradient = engine.objective(x, y, l2=0.1)(parameters)
     h = 1e-6
     for i in range(len(parameters)):
         up, down = parameters.copy(), parameters.copy()
         up[i] += h
         down[i] -= h
-        slope = engine.loss_and_gradient(up, x, y, 0.1)[0]
-        slope -= engine.loss_and_gradient(down, x, y, 0.1)[0]
+        slope = engine.objective(x, y, l2=0.1)(up)[0]
+        slope -= engine.objective(x, y, l2=0.1)(down)[0]
         assert gradient[i] == pytest.approx(slope / (2 * h), abs=1e-7 * np.abs(gradient).max())
 
 
@@ -329,7 +542,7 @@ def test_extreme_logits_stay_finite(backend, dtype):
         parameters, x, y = make(net, 30, kind)
         parameters *= 1e4
         engine, ref = backends.create(backend, net, 1), reference.Engine(net)
-        got, want = (e.loss_and_gradient(parameters, x, y, 0.0) for e in (engine, ref))
+        got, want = (e.objective(x, y, l2=0.0)(parameters) for e in (engine, ref))
         assert np.isfinite(got[1]).all()
         assert got[0] == pytest.approx(want[0], rel=1e-6)
 

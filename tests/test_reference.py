@@ -11,7 +11,15 @@ import pytest
 
 import pynn
 from pynn import philox, reference
-from pynn.spec import ACTIVATIONS, OPTIMIZERS, OUTPUTS, Architecture, Optimizer, as_optimizer
+from pynn.spec import (
+    ACTIVATIONS,
+    OPTIMIZERS,
+    OUTPUTS,
+    AdamHat,
+    Architecture,
+    Optimizer,
+    as_optimizer,
+)
 
 Array = np.ndarray
 
@@ -31,6 +39,7 @@ HEADS = [  # loss, output, kind of y
     ("binary_cross_entropy", "sigmoid", "labels"),
     ("binary_cross_entropy", "sigmoid", "multilabel"),
     *(("mse", output, kind) for output in OUTPUTS for kind in ("labels", "values")),
+    ("poisson", "exp", "counts"),
 ]
 
 
@@ -39,20 +48,22 @@ def targets(rng: np.random.Generator, kind: str, n: int, n_out: int) -> Array:
         return rng.integers(0, n_out, n).astype(np.int32)
     if kind == "soft":
         return rng.dirichlet(np.ones(n_out), n)
+    if kind == "counts":
+        return rng.poisson(2.0, (n, n_out)).astype(float)
     return rng.random((n, n_out)) if kind == "multilabel" else rng.normal(size=(n, n_out))
 
 
 def assert_gradient(net: Architecture, parameters: Array, x: Array, y: Array, l2: float) -> None:
     engine = reference.Engine(net)
-    _, gradient = engine.loss_and_gradient(parameters, x, y, l2)
+    _, gradient = engine.objective(x, y, l2=l2)(parameters)
     found = np.empty_like(gradient)
     h = 1e-6
     for i in range(len(parameters)):
         moved = parameters.copy()
         moved[i] += h
-        up = engine.loss_and_gradient(moved, x, y, l2)[0]
+        up = engine.objective(x, y, l2=l2)(moved)[0]
         moved[i] -= 2 * h
-        found[i] = (up - engine.loss_and_gradient(moved, x, y, l2)[0]) / (2 * h)
+        found[i] = (up - engine.objective(x, y, l2=l2)(moved)[0]) / (2 * h)
     assert np.abs(gradient).max() > 1e-3  # so that agreement means something
     np.testing.assert_allclose(gradient, found, rtol=2e-6, atol=2e-8)
 
@@ -83,8 +94,8 @@ def test_gradient_without_hidden_layers_on_pixels(rng: np.random.Generator) -> N
 def test_l2_spares_the_biases(rng: np.random.Generator) -> None:
     net, engine, parameters = make(rng, [3, 4, 2])
     x, y = rng.normal(size=(5, 3)), targets(rng, "labels", 5, 2)
-    loss0, g0 = engine.loss_and_gradient(parameters, x, y, 0.0)
-    loss1, g1 = engine.loss_and_gradient(parameters, x, y, 0.5)
+    loss0, g0 = engine.objective(x, y, l2=0.0)(parameters)
+    loss1, g1 = engine.objective(x, y, l2=0.5)(parameters)
     weights, _ = net.views(parameters)
     dw, db = net.views(g1 - g0)
     for w, d, b in zip(weights, dw, db, strict=True):
@@ -174,6 +185,9 @@ def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bo
             m = o.beta1 * m + (1 - o.beta1) * g
             v = o.beta2 * v + (1 - o.beta2) * g**2
             corrected = (m / (1 - o.beta1**t)) / (math.sqrt(v / (1 - o.beta2**t)) + o.epsilon)
+            if o.name == "adam_hat":
+                step = math.sqrt(1 - o.beta2**t) / (1 - o.beta1**t)
+                corrected = step * m / (math.sqrt(v) + o.epsilon)
             shrink = rate * o.weight_decay * w if o.name == "adamw" and decay else 0.0
             w = w - shrink - rate * corrected
     return w
@@ -189,6 +203,7 @@ def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bo
         pynn.RMSProp(0.5, 1e-2),
         pynn.Adagrad(0.1),
         pynn.Adam(0.5, 0.9, 1e-1),
+        AdamHat(0.5, 0.9, 1e-1),
         pynn.AdamW(0.0, 0.5, 1e-3, 0.3),
     ],
     ids=repr,
@@ -237,7 +252,7 @@ def test_epoch_is_batches_of_gradients(rng: np.random.Generator, shuffle: bool, 
         rows = order[4 * i : 4 * i + 4]
         batch_loss, batch_right = engine.evaluate(q, x[rows], y[rows])
         summed, correct = summed + batch_loss, correct + batch_right
-        q -= rate * engine.loss_and_gradient(q, x[rows], y[rows], 0.1)[1]
+        q -= rate * engine.objective(x[rows], y[rows], l2=0.1)(q)[1]
     np.testing.assert_allclose(p, q, rtol=1e-12)
     assert math.isclose(loss, summed)
     assert right == correct
