@@ -398,7 +398,12 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width
-    if l.narrow or l.n_in > 0xFFFF or p.n < 16:
+    if l.narrow or l.n_in > 0xFFFF:
+        return False
+    # A tile of one or two rows waits for its few accumulators; a sparse product has eight.
+    if p.direct and p.n <= 2:
+        return True
+    if p.n < 16:
         return False
     return density(p) * (vectors + 2) * 1.25 + 1 < vectors
 

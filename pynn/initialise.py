@@ -50,6 +50,18 @@ def names(net: Architecture, init: str | Sequence[str | None] | None) -> list[st
     return chosen
 
 
+def draw(
+    name: str, n_in: int, n_out: int, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (n_in, n_out) and biases (n_out,) drawn from NumPy's generator, float64."""
+    scale = _SCALE[name](n_in, n_out) if name != "zeros" else 0.0
+    size = n_in, n_out
+    uniform = name.endswith("uniform")
+    w = random.uniform(-1, 1, size) if uniform else random.standard_normal(size)
+    b = random.standard_normal(n_out) if name == "normal" else np.zeros(n_out)
+    return scale * w, b
+
+
 def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarray) -> None:
     """Write the initial weights and biases into the flat vector ``parameters``.
 
