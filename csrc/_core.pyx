@@ -164,8 +164,12 @@ cdef enum:
     BLOCK_BYTES = 512 * 1024
     ALIGNMENT = 64
     # Inputs, or rows of a batch, that a sparse product goes through at a time: so many rows of a
-    # panel of eight vectors fit the nearest cache.
+    # panel of eight vectors fit the nearest cache. Where fewer than FEW_LIT of so many inputs are
+    # not zero, there is nothing to keep in it, and a part has more inputs.
     SPARSE_PART = 64
+    FEW_LIT = 8
+    # Lists hold columns as 16 bits, counted from the last multiple of this.
+    SPARSE_GROUP = 65536
     # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
     GATHER_BYTES = 64 * 1024 * 1024
     MIN_ROWS = 16
@@ -183,6 +187,7 @@ cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
     int activation
     bint narrow, keep_slope
+    bint direct            # weights stay where they are, in rows of n_out
     double dropout
     char *w
     char *wt
@@ -203,7 +208,7 @@ cdef struct Plan:
     Team* team
     int n_layers, loss, output, threads, slots, rule
     bint gradients, training
-    bint direct            # wide layers' weights stay where they are, in rows of n_out
+    bint direct            # whether wide layers may be direct
     Py_ssize_t rows        # of a chunk, at most
     Layer layer[MAX_LAYERS]
     # The arena, and what is carved from it beside the layers.
@@ -223,15 +228,17 @@ cdef struct Plan:
     bint sparse
     uint16_t* lit
     uint32_t* lit_starts   # (parts + 1, rows)
-    Py_ssize_t ld_lit, n_parts
+    Py_ssize_t ld_lit, part, n_parts
+    int64_t* spread        # compressed rows: which lies in each row of h, or -1
     char* turned
     size_t turned_bytes
     # The data set.
     const char* x
     Py_ssize_t n, x_row, x_col
     int source
-    const int64_t* x_starts   # compressed rows, and their columns
+    const int64_t* x_starts   # compressed rows, and their columns, rising
     const int32_t* x_columns
+    Py_ssize_t most_lit       # values that a row of x may have beside zeros
     const double* sample_weight
     const int32_t* y_labels
     const char* y_values
@@ -290,7 +297,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     for i in range(p.n_layers):
         l = &p.layer[i]
         w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
-        if not p.direct or l.narrow:
+        if not l.direct:
             l.w = carve(base, &used, w_size)
         l.b = carve(base, &used, l.ld * item)
         l.wt = NULL
@@ -339,10 +346,13 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     p.lit = NULL
     p.lit_starts = NULL
     p.turned = NULL
+    p.spread = NULL
+    if p.source == SOURCE_SPARSE:
+        p.spread = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
     if p.sparse:
         l = &p.layer[0]
-        p.ld_lit = round_up(l.n_in, 32) + 32
-        p.n_parts = (l.n_in + SPARSE_PART - 1) // SPARSE_PART
+        p.ld_lit = round_up(p.most_lit, 32) + 32
+        p.n_parts = (l.n_in + p.part - 1) // p.part
         p.lit = <uint16_t*>carve(base, &used, p.rows * p.ld_lit * sizeof(uint16_t))
         p.lit_starts = <uint32_t*>carve(base, &used, (p.n_parts + 1) * p.rows * sizeof(uint32_t))
         p.turned_bytes = round_up(
@@ -397,15 +407,20 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     leave, for each input that is not zero, and one to find out which are. Measured on a Zen 4.
     """
     cdef Layer* l = &p.layer[0]
-    cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width
-    if l.narrow or l.n_in > 0xFFFF:
+    cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p)
+    p.part = SPARSE_PART
+    if p.source == SOURCE_SPARSE:
+        while p.part < SPARSE_GROUP and p.part * share < <double>FEW_LIT:
+            p.part *= 2
+        return True
+    if l.narrow or l.n_in >= SPARSE_GROUP:
         return False
     # A tile of one or two rows waits for its few accumulators; a sparse product has eight.
     if p.direct and p.n <= 2:
         return True
     if p.n < 16:
         return False
-    return density(p) * (vectors + 2) * 1.25 + 1 < vectors
+    return share * (vectors + 2) * 1.25 + 1 < vectors
 
 
 # --- Sharing out work -----------------------------------------------------------------------------
@@ -484,7 +499,7 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
     cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
-        if p.direct and not l.narrow:
+        if l.direct:
             if thread == 0:
                 point_at_layer(p, l, flat)
         else:
@@ -522,20 +537,40 @@ cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
 
 # --- The passes -----------------------------------------------------------------------------------
 
-cdef void spread_row(Plan* p, Py_ssize_t row, char* h) noexcept nogil:
-    """A compressed row of x in full."""
-    cdef Py_ssize_t i
+cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
+    """Put a compressed row of x in place of the one that lies in row ``at`` of h."""
+    cdef Py_ssize_t i, item = p.k.itemsize
+    cdef int64_t before = p.spread[at]
+    cdef char* h = p.layer[0].h + at * p.layer[0].ld_in * item
     cdef double value
-    memset(h, 0, p.layer[0].ld_in * p.k.itemsize)
+    if before < 0:
+        memset(h, 0, p.layer[0].ld_in * item)
+    else:
+        for i in range(p.x_starts[before], p.x_starts[before + 1]):
+            memset(h + p.x_columns[i] * item, 0, item)
+    p.spread[at] = row
     for i in range(p.x_starts[row], p.x_starts[row + 1]):
         if p.x_col == sizeof(float):
             value = (<const float*>p.x)[i]
         else:
             value = (<const double*>p.x)[i]
-        if p.k.itemsize == sizeof(float):
-            (<float*>h)[p.x_columns[i]] += <float>value
+        if item == sizeof(float):
+            (<float*>h)[p.x_columns[i]] = <float>value
         else:
-            (<double*>h)[p.x_columns[i]] += value
+            (<double*>h)[p.x_columns[i]] = value
+
+
+cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
+    """The columns of the compressed row in row ``at`` of h, as ``find_nonzero`` lists them."""
+    cdef Py_ssize_t i = p.x_starts[p.spread[at]], end = p.x_starts[p.spread[at] + 1], q, count = 0
+    cdef uint16_t* lit = p.lit + at * p.ld_lit
+    for q in range(p.n_parts):
+        p.lit_starts[q * p.rows + at] = <uint32_t>count
+        while i < end and p.x_columns[i] < (q + 1) * p.part:
+            lit[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
+            count += 1
+            i += 1
+    p.lit_starts[p.n_parts * p.rows + at] = <uint32_t>count
 
 
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
@@ -550,8 +585,7 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
         x += at * p.x_row
     if p.source == SOURCE_SPARSE:
         for i in range(m):
-            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i,
-                       l.h + (start + i) * l.ld_in * item)
+            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i, start + i)
     else:
         p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
                    l.ld_in)
@@ -608,16 +642,21 @@ cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil
     """The first layer's z from the inputs that are not zero, a part of the inputs at a time."""
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, q, j, columns = 8 * k.width
+    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = 8 * k.width
     cdef char* h = l.h + start * l.ld_in * item
     cdef uint16_t* lit = p.lit + start * p.ld_lit
     cdef uint32_t* starts = p.lit_starts + start
-    k.find_nonzero(h, l.ld_in, m, l.n_in, SPARSE_PART, lit, p.ld_lit, starts, p.rows)
+    if p.source == SOURCE_SPARSE:
+        for i in range(m):
+            list_row(p, start + i)
+    else:
+        k.find_nonzero(h, l.ld_in, m, l.n_in, p.part, lit, p.ld_lit, starts, p.rows)
     j = 0
     while j < l.n_out:
         for q in range(p.n_parts):
-            k.matmul_sparse(h, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
-                            starts + (q + 1) * p.rows, l.w + j * item, l.ld_w,
+            base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+            k.matmul_sparse(h + base * item, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
+                            starts + (q + 1) * p.rows, l.w + (base * l.ld_w + j) * item, l.ld_w,
                             l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
                             FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
         j += columns
@@ -626,23 +665,29 @@ cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil
 cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t count,
                      uint16_t* lists, uint32_t* counts) noexcept nogil:
     """For each of ``count`` inputs from ``start`` on, which of ``rows`` rows from ``row`` on have it."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, base, low, high, first, after
     cdef uint16_t* lit
     cdef uint16_t* end
     cdef uint32_t column
-    cdef Py_ssize_t part = start // SPARSE_PART
     memset(counts, 0, count * sizeof(uint32_t))
-    for i in range(rows):
-        lit = p.lit + (row + i) * p.ld_lit
-        end = lit + p.lit_starts[p.n_parts * p.rows + row + i]
-        lit += p.lit_starts[part * p.rows + row + i]
-        while lit < end and lit[0] < start:
-            lit += 1
-        while lit < end and lit[0] < start + count:
-            column = <uint32_t>(lit[0] - start)
-            lists[column * SPARSE_PART + counts[column]] = <uint16_t>i
-            counts[column] += 1
-            lit += 1
+    base = start & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+    while base < start + count:
+        low = max(start - base, <Py_ssize_t>0)
+        high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
+        first = (base + low) // p.part
+        after = min((base + SPARSE_GROUP) // p.part, p.n_parts)
+        for i in range(rows):
+            lit = p.lit + (row + i) * p.ld_lit
+            end = lit + p.lit_starts[after * p.rows + row + i]
+            lit += p.lit_starts[first * p.rows + row + i]
+            while lit < end and lit[0] < low:
+                lit += 1
+            while lit < end and lit[0] < high:
+                column = <uint32_t>(base + lit[0] - start)
+                lists[column * SPARSE_PART + counts[column]] = <uint16_t>i
+                counts[column] += 1
+                lit += 1
+        base += SPARSE_GROUP
 
 
 cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
@@ -1061,9 +1106,12 @@ cdef class _Plan:
             l.n_out = net.sizes[i + 1]
             l.ld_in = padded(p.k, l.n_in)
             l.ld = padded(p.k, l.n_out)
-            l.ld_w = l.n_out if p.direct else l.ld
+            # Vectors past the end of such weights end in the biases.
+            l.direct = p.direct and l.n_out >= p.k.width
+            l.ld_w = l.n_out if l.direct else l.ld
             l.block = block_rows(p.k, l.ld)
-            l.narrow = l.n_out < p.k.width
+            # The first layer of sparse rows goes by lists of columns, which narrow ones cannot.
+            l.narrow = l.n_out < p.k.width and (i > 0 or p.source != SOURCE_SPARSE)
             l.activation = _ACTIVATION[net.activations[i]]
             l.dropout = net.dropout[i] if i < p.n_layers - 1 else 0.0
             l.keep_slope = i < p.n_layers - 1 and (
@@ -1092,6 +1140,8 @@ cdef class _Plan:
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>p.allocation, ALIGNMENT))
         memset(p.arena, 0xFF if _poison else 0, size)
         lay_out(p, p.arena)
+        if p.spread != NULL:
+            memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
         return 0
 
     cdef int use_convention(self, object net, bint sums) except -1:
@@ -1123,11 +1173,13 @@ cdef class _Plan:
             p.n, p.x_col = len(x), self.x.view.itemsize
             p.x_starts = <const int64_t*>self.x_starts.view.buf
             p.x_columns = <const int32_t*>self.x_columns.view.buf
+            p.most_lit = np.diff(x.indptr).max(initial=0)
         else:
             self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
             p.n = self.x.view.shape[0]
             p.x_row = self.x.view.strides[0]
             p.x_col = self.x.view.strides[1]
+            p.most_lit = self.x.view.shape[1]
             p.source = {b"B": SOURCE_UINT8, b"f": SOURCE_FLOAT32, b"d": SOURCE_FLOAT64}[
                 <bytes>self.x.view.format]
         p.x = <const char*>self.x.view.buf

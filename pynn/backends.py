@@ -28,14 +28,14 @@ BACKENDS = ("cython", "numba", "numpy")
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """Compressed rows of a sparse matrix; a column named twice in a row counts twice.
+    """Compressed rows of a sparse matrix.
 
     Parameters
     ----------
     data
         The values that are stored, (nnz,), float32 or float64, contiguous.
     indices
-        Their columns, (nnz,), int32, each in 0 … shape[1] − 1, contiguous.
+        Their columns, (nnz,), int32, each in 0 … shape[1] − 1, rising within a row, contiguous.
     indptr
         Where each row starts in them, (rows + 1,), int64, rising, contiguous.
     shape
@@ -49,20 +49,32 @@ class Sparse:
 
     @staticmethod
     def of(matrix: Any) -> Sparse:
-        """Take a matrix or array of SciPy in CSR format, without a copy where it fits."""
-        data, rows = matrix.data, matrix.shape[0]
+        """Take a matrix or array of SciPy in CSR format, without a copy where it fits.
+
+        Raises
+        ------
+        ValueError
+            If its parts do not fit each other.
+        """
+        parts = matrix.data, matrix.indices, matrix.indptr
+        # Made anew, so that nothing is taken on trust that was known of it before.
+        fresh = type(matrix)(parts, shape=matrix.shape, copy=False)
+        try:
+            fresh.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"x: found a broken sparse matrix: {error}") from error
+        if not fresh.has_canonical_format:
+            fresh = fresh.copy()
+            fresh.sum_duplicates()
+        data = fresh.data
         if data.dtype not in (np.float32, np.float64):
             data = data.astype(np.float64)
-        indptr = np.ascontiguousarray(matrix.indptr, dtype=np.int64)
-        indices = np.ascontiguousarray(matrix.indices, dtype=np.int32)
-        stored = len(data)
-        if len(indptr) != rows + 1 or not 0 <= indptr[0] <= indptr[-1] <= len(indices) == stored:
-            raise ValueError("x: found a sparse matrix whose indptr does not fit its indices")
-        if (np.diff(indptr) < 0).any():
-            raise ValueError("x: found a sparse matrix whose indptr falls, expected it to rise")
-        if stored and not 0 <= indices.min() <= indices.max() < matrix.shape[1]:
-            raise ValueError("x: found a sparse matrix with indices outside its columns")
-        return Sparse(np.ascontiguousarray(data), indices, indptr, matrix.shape)
+        return Sparse(
+            np.ascontiguousarray(data),
+            np.ascontiguousarray(fresh.indices, dtype=np.int32),
+            np.ascontiguousarray(fresh.indptr, dtype=np.int64),
+            fresh.shape,
+        )
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -73,7 +85,7 @@ class Sparse:
         out = np.zeros((len(chosen), self.shape[1]), dtype)
         for row, i in zip(out, chosen, strict=True):
             part = slice(self.indptr[i], self.indptr[i + 1])
-            np.add.at(row, self.indices[part], self.data[part].astype(dtype))
+            row[self.indices[part]] = self.data[part]
         return out
 
 
