@@ -172,6 +172,8 @@ cdef enum:
     SPARSE_GROUP = 65536
     # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
     GATHER_BYTES = 64 * 1024 * 1024
+    # The same of compressed rows that need no gradient: what stays in cache.
+    SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
@@ -1121,7 +1123,10 @@ cdef class _Plan:
         self.use_convention(net, sums)
         p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
         cdef Py_ssize_t batch = max(1, min(batch_size, p.n))
-        cdef Py_ssize_t most = GATHER_BYTES // (p.layer[0].ld_in * p.k.itemsize)
+        cdef Py_ssize_t most = GATHER_BYTES
+        if p.source == SOURCE_SPARSE and not gradients:
+            most = SPREAD_BYTES
+        most //= p.layer[0].ld_in * p.k.itemsize
         most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
         p.rows = (batch + (batch + most - 1) // most - 1) // ((batch + most - 1) // most)
         flops *= p.rows

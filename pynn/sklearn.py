@@ -64,7 +64,7 @@ _MORE_CONSTRAINTS: dict[str, Any] = {
     "init": [StrOptions(set(INITIALISERS)), "array-like", None],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "schedule": [StrOptions(set(SCHEDULES)), Schedule, callable, None],
-    "dtype": [StrOptions({"float32", "float64"}), type, None],
+    "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
     "threads": [Interval(Integral, 1, None, closed="left"), None],
     "callbacks": [callable, list, tuple, Callback, None],
     "progress": ["boolean", StrOptions({"auto"}), callable],
@@ -78,6 +78,8 @@ class _Core(NamedTuple):
     engine: backends.Engine
     flat: Array
     views: tuple[Array, ...]
+    threads: int | None
+    activation: Any  # the parameter as it was, which may be set to another
 
 
 @functools.lru_cache(maxsize=64)
@@ -160,13 +162,14 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         weights, biases = net.views(flat)
         self.coefs_, self.intercepts_ = weights, biases
         threads = _threads(self.threads)
-        self._core = _Core(net, _engine(net, threads), flat, (*weights, *biases))
+        views = (*weights, *biases)
+        self._core = _Core(net, _engine(net, threads), flat, views, threads, self.activation)
         return self._core
 
     def _current(self) -> _Core | None:
         """The core, if coefs_ and intercepts_ are still what it works on."""
         core: _Core | None = self.__dict__.get("_core")
-        if core is None:
+        if core is None or core.activation is not self.activation:
             return None
         mine = (*self.coefs_, *self.intercepts_)
         same = len(mine) == len(core.views) and all(map(_is, mine, core.views))
@@ -348,7 +351,11 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         core = self._current()
-        if core is None or core.net != self._architecture(self.coefs_, core.net.dtype):
+        if (
+            core is None
+            or core.net != self._architecture(self.coefs_, core.net.dtype)
+            or core.threads != _threads(self.threads)
+        ):
             core = self._adopt()
         rule = self._rule()
         slots: list[Array] = self.__dict__.get("_slots", [])
