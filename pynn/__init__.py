@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import callbacks
-from .callbacks import Callback, EarlyStopping, Every
+from .callbacks import Callback, EarlyStopping, Every, Norms
 from .history import History, Record
 from .network import Network, load
 from .spec import (
@@ -55,6 +55,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Network",
+    "Norms",
     "OneCycle",
     "RMSProp",
     "Record",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -159,6 +159,84 @@ class EarlyStopping(Callback):
         if self._parameters is not None:
             net.parameters = self._parameters
             self._parameters = None
+
+
+class Norms(Callback):
+    """Keep how large weights and gradients are, layer by layer, while a network trains.
+
+    Gradients are those of the mean loss of a fixed batch, so that they can be compared from one
+    moment to another: without dropout and L2. Recorded are the weights as training found them,
+    and after every epoch or every so many updates. Recording changes no bit of the training.
+
+    Parameters
+    ----------
+    x, y
+        The rows to measure the gradient on, as in ``fit``; some hundred are enough, and each
+        record costs a step on them.
+    steps
+        Number of updates from one record to the next; None for one after each epoch.
+
+    Attributes
+    ----------
+    updates : list of int
+        How many updates the network had seen at each record.
+    weights, gradients : list of list of float
+        For each layer, the L2 norm of its weights, and of the gradient with respect to them, at
+        each record. Biases are not counted.
+    sizes : tuple of int
+        Units of every layer of the network; empty before training.
+
+    Raises
+    ------
+    ValueError
+        When training begins, if the network is not the one recorded so far, going on.
+
+    Examples
+    --------
+    >>> norms = Norms(x[:200], y[:200], steps=50)  # doctest: +SKIP
+    >>> net.fit(x, y, callbacks=norms)  # doctest: +SKIP
+    >>> pynn.plots.norms(norms)  # doctest: +SKIP
+    """
+
+    def __init__(self, x: Any, y: Any, steps: int | None = None) -> None:
+        self.x, self.y = x, y
+        self.steps = None if steps is None else checks.whole(steps, "steps", 1)
+        self.updates: list[int] = []
+        self.weights: list[list[float]] = []
+        self.gradients: list[list[float]] = []
+        self.sizes: tuple[int, ...] = ()
+
+    def on_fit_begin(self, net: Network) -> None:
+        if self.updates and (net.sizes != self.sizes or net.updates < self.updates[-1]):
+            raise ValueError(
+                f"callbacks: found Norms of a network {'-'.join(map(str, self.sizes))} with "
+                f"{self.updates[-1]} updates, for one of {'-'.join(map(str, net.sizes))} with "
+                f"{net.updates}; expected a new Norms(x, y) for each network"
+            )
+        if not self.updates:
+            self.sizes = net.sizes
+            self.weights = [[] for _ in net.weights]
+            self.gradients = [[] for _ in net.weights]
+        self._record(net)
+
+    def on_steps(self, net: Network, record: Record) -> None:
+        self._record(net)
+
+    def on_epoch_end(self, net: Network, record: Record) -> None:
+        if self.steps is None:
+            self._record(net)
+
+    def _record(self, net: Network) -> None:
+        # A second call of fit begins where the first one ended.
+        if self.updates and self.updates[-1] == net.updates:
+            return
+        _, flat = net.loss_and_gradient(self.x, self.y)
+        gradients, _ = net.architecture.views(flat)
+        for columns, arrays in (self.weights, net.weights), (self.gradients, gradients):
+            for column, array in zip(columns, arrays, strict=True):
+                # Squares of float32 would overflow long before the numbers themselves.
+                column.append(float(np.linalg.norm(array.astype(np.float64))))
+        self.updates.append(net.updates)
 
 
 def as_callbacks(callbacks: object) -> list[Callback]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import numpy as np
 import typer
@@ -32,7 +32,6 @@ from .spec import (
 if TYPE_CHECKING:
     from .network import Network
 
-Pair = tuple[np.ndarray, np.ndarray]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(
@@ -137,24 +136,7 @@ def _parts(text: str) -> list[str]:
 # --- Data -----------------------------------------------------------------------------------------
 
 
-class _Data(NamedTuple):
-    source: str
-    train: Pair
-    test: Pair | None
-
-
-def _load(path: Path | None) -> _Data:
-    if path is None:
-        from .datasets import mnist
-
-        return _Data("MNIST", *mnist())
-    from .data import load
-
-    found = load(path)
-    return _Data(str(path), found.train, found.test)
-
-
-def _outputs(data: _Data, loss: str) -> tuple[int, np.ndarray | None]:
+def _outputs(data: runs.Data, loss: str) -> tuple[int, np.ndarray | None]:
     """How many outputs the targets need, and the classes if they are labels."""
     y = data.train[1]
     if y.ndim == 2 and y.shape[1] > 1:
@@ -175,22 +157,6 @@ def _outputs(data: _Data, loss: str) -> tuple[int, np.ndarray | None]:
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
         )
     return 1 if loss == "binary_cross_entropy" and len(classes) == 2 else len(classes), classes
-
-
-def _hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
-    """Set aside the rows that ``fit`` would hold out for the same share and seed."""
-    from . import philox
-
-    x, y = pair
-    count = round(share * len(x))
-    if not 0 < count < len(x):
-        raise ValueError(
-            f"validation: found the share {share:g}, which is {count} of {len(x)} rows; this data "
-            "has no test set, so the result is measured on the rows held out: expected at least "
-            "one row to train on and one to hold out"
-        )
-    out = philox.held_out(seed, len(x), count)
-    return (x[~out], y[~out]), (x[out], y[out])
 
 
 # --- Commands -------------------------------------------------------------------------------------
@@ -364,7 +330,7 @@ def train(
     if not widths:
         network |= {"activation": [], "dropout": []}
 
-    found = _load(data)
+    found = runs.read_data(data)
     n_out, classes = _outputs(found, loss)
     n_in = int(np.prod(found.train[0].shape[1:]))
     net = Network([n_in, *widths, n_out], **network)
@@ -373,7 +339,7 @@ def train(
 
     (x, y), test, tested = found.train, found.test, "test"
     if test is None:
-        (x, y), test = _hold_out(found.train, validation, net.seed)
+        (x, y), test = runs.hold_out(found.train, validation, net.seed)
         settings["validation"], tested = test, "validation"
     else:
         settings["validation"] = validation or None
@@ -416,20 +382,24 @@ def train(
         "threads": net.threads,
         "data": {
             "source": found.source,
+            "path": None if data is None else str(data.resolve()),
             "train_rows": len(found.train[0]),
             "test_rows": None if found.test is None else len(found.test[0]),
             "sha256": runs.fingerprint(found.train + (found.test or ())),
         },
         "environment": runs.environment(),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "result": {"epochs": net.epochs, "seconds": seconds, "interrupted": interrupted},
     }
     if interrupted:
-        runs.write_json(folder / "settings.json", record)
+        runs.write_json(folder / runs.SETTINGS, record)
+        if pictures:
+            _draw_curves(net, folder)
         _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}", 130)
 
     result = net.evaluate(*test)
     record["result"] |= {f"{tested}_{name}": value for name, value in result.items()}
-    runs.write_json(folder / "settings.json", record)
+    runs.write_json(folder / runs.SETTINGS, record)
     if pictures:
         _draw(net, test, folder)
     if not quiet:
@@ -462,7 +432,7 @@ def _once(names: Sequence[str]) -> str:
 
 
 def _describe(
-    net: Network, data: _Data, settings: dict[str, Any], rows: int, options: dict[str, Any]
+    net: Network, data: runs.Data, settings: dict[str, Any], rows: int, options: dict[str, Any]
 ) -> None:
     a = net.architecture
     shares = _once([f"{p:g}" for p in a.dropout]) or "0"
@@ -489,27 +459,33 @@ def _describe(
     typer.echo(f"machine   {net.backend}, {net.threads} thread{many}, {a.dtype}")
 
 
-def _draw(net: Network, test: Pair, folder: Path) -> None:
+def _draw_curves(net: Network, folder: Path) -> None:
     from . import plots
 
-    x, y = test
-    n_in = net.sizes[0]
-    square = plots.side_of(n_in)
-    # A picture of fewer pixels says nothing: square numbers of columns occur in tables too.
-    images = x if x.ndim == 3 else x.reshape(-1, square, square) if square and n_in >= 64 else None
     if len(net.history):
-        runs.write_picture(folder / "learning_curve.png", plots.learning_curves(net.history)[0])
-    if net.classes is not None and y.ndim == 1:
-        probabilities = net.predict_proba(x)
-        predicted = net.classes[probabilities.argmax(axis=1)]
-        ax = plots.confusion_matrix(y, predicted, net.classes)
-        runs.write_picture(folder / "confusion_matrix.png", ax)
+        with plots.for_files():
+            curves = plots.learning_curves(net.history)
+            runs.write_picture(folder / "learning_curve.png", curves[0])
+
+
+def _draw(net: Network, test: runs.Pair, folder: Path) -> None:
+    from . import plots
+
+    _draw_curves(net, folder)
+    images, labels = runs.images_of(test[0]), runs.labels_of(net, test[1])
+    with plots.for_files():
+        if labels is not None and net.classes is not None:
+            probabilities = net.predict_proba(test[0])
+            predicted = net.classes[probabilities.argmax(axis=1)]
+            ax = plots.confusion_matrix(labels, predicted, net.classes)
+            runs.write_picture(folder / "confusion_matrix.png", ax)
+            if images is not None:
+                for name, draw in ("predictions", plots.predictions), ("mistakes", plots.mistakes):
+                    ax = draw(probabilities, images, labels, classes=net.classes)
+                    runs.write_picture(folder / f"{name}.png", ax)
         if images is not None:
-            for name, draw in ("predictions", plots.predictions), ("mistakes", plots.mistakes):
-                ax = draw(probabilities, images, y, classes=net.classes)
-                runs.write_picture(folder / f"{name}.png", ax)
-    if images is not None and square:
-        runs.write_picture(folder / "first_layer.png", plots.first_layer_weights(net))
+            ax = plots.first_layer_weights(net, shape=images.shape[1:])
+            runs.write_picture(folder / "first_layer.png", ax)
 
 
 def _result(name: str, result: Mapping[str, float | None]) -> str:
@@ -535,7 +511,7 @@ def evaluate(
 ) -> None:
     """Measure loss and accuracy of a model on the test set, or on all rows if there is none."""
     net = _open(model, backend, threads)
-    found = _load(data)
+    found = runs.read_data(data)
     x, y = found.train if found.test is None else found.test
     result = net.evaluate(x, y)
     name = "" if found.test is None else "test "
@@ -543,6 +519,30 @@ def evaluate(
     typer.echo(f"{name}loss {result['loss']:.6g}")
     if "accuracy" in result:
         typer.echo(_result(name.strip(), result))
+
+
+@app.command()
+@_reported
+def report(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run.", show_default="the last run in runs/"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write it.", show_default="RUN/report.html"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the data of the run are now.", show_default="where they were in training"
+        ),
+    ] = None,
+) -> None:
+    """Make one page of a run: settings, curves, mistakes, timings. It needs no other file."""
+    from .report import write
+
+    typer.echo(f"report    {write(run, output, data)}")
 
 
 def _open(model: Path | None, backend: str, threads: int | None) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -11,14 +12,73 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .files import atomic_write
 
+if TYPE_CHECKING:
+    from .network import Network
+
+Pair = tuple[np.ndarray, np.ndarray]
+
 RUNS = Path("runs")
 MODEL = "model.safetensors"
+SETTINGS = "settings.json"
+
+
+class Data(NamedTuple):
+    """What a run trains and tests on: ``(x, y)`` each; no test set is None."""
+
+    source: str
+    train: Pair
+    test: Pair | None
+
+
+def read_data(path: str | os.PathLike[str] | None) -> Data:
+    """Read a data set, MNIST if `path` is None.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or holds no data set.
+    """
+    if path is None:
+        from .datasets import mnist
+
+        return Data("MNIST", *mnist())
+    from .data import load
+
+    found = load(path)
+    return Data(str(path), found.train, found.test)
+
+
+def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
+    """Set aside the rows that ``fit`` would hold out for the same share and seed.
+
+    Returns
+    -------
+    (x, y), (x, y)
+        The rows to train on and those held out.
+
+    Raises
+    ------
+    ValueError
+        If the share leaves no row on one side.
+    """
+    from . import philox
+
+    x, y = pair
+    count = round(share * len(x))
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"validation: found the share {share:g}, which is {count} of {len(x)} rows; this data "
+            "has no test set, so the result is measured on the rows held out: expected at least "
+            "one row to train on and one to hold out"
+        )
+    out = philox.held_out(seed, len(x), count)
+    return (x[~out], y[~out]), (x[out], y[out])
 
 
 def new_folder(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -78,11 +138,89 @@ def newest_model() -> Path:
     return models[-1]
 
 
+class Run(NamedTuple):
+    """A run as it was written: its folder, settings, network, and the rows it is measured on."""
+
+    folder: Path
+    settings: dict[str, Any]
+    net: Network
+    tested: str
+    """``"test"``, or ``"validation"`` where the data have no test set."""
+    test: Pair
+
+
+def read(
+    folder: str | os.PathLike[str] | None = None, data: str | os.PathLike[str] | None = None
+) -> Run:
+    """Read a run that ``pynn train`` wrote, and its data again from where they were.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+        That of the run; by default the newest in ``runs`` of the working directory.
+    data : path-like, optional
+        Where the data are now, if they have moved.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no longer such data.
+    ValueError
+        If the folder holds no run, or the data are not those it was trained on.
+    """
+    from .network import load
+
+    path = newest_model().parent if folder is None else Path(folder)
+    if not path.is_dir():
+        what = "a file" if path.exists() else "no such folder"
+        raise FileNotFoundError(f"folder: {path}: found {what}, expected the folder of a run")
+    for name in (MODEL, SETTINGS):
+        if not (path / name).is_file():
+            raise ValueError(
+                f"folder: {path}: found no {name}, expected the folder of a run, as pynn train "
+                "makes it"
+            )
+    try:
+        settings = json.loads((path / SETTINGS).read_bytes())
+        options, about = settings["options"], settings["data"]
+        place, digest = about["path"], str(about["sha256"])
+        share, seed = float(options["validation"]), int(settings["seed"])
+        result, environment = settings["result"], settings["environment"]
+        if not all(isinstance(part, dict) for part in (options, about, result, environment)):
+            raise TypeError("a section is no object")
+    except (ValueError, LookupError, TypeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"folder: {path / SETTINGS}: found {what}, expected the settings that pynn train writes"
+        ) from error
+    net = load(path / MODEL)
+
+    place = place if data is None else data
+    try:
+        found = read_data(place)
+    except FileNotFoundError as error:
+        moved = "; if it has moved, say where with --data" if data is None else ""
+        raise FileNotFoundError(f"data: {error}{moved}") from error
+    if fingerprint(found.train + (found.test or ())) != digest:
+        raise ValueError(
+            f"data: {found.source}: found other data than those the run was trained on, expected "
+            f"the same bytes (SHA-256 {digest[:12]}…); say with --data where they are"
+        )
+    if found.test is not None:
+        return Run(path, settings, net, "test", found.test)
+    return Run(path, settings, net, "validation", hold_out(found.train, share, seed)[1])
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a document as JSON, whole or not at all; NaN and infinity become null."""
     text = json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
+        # A path may hold bytes that are no text; as \udc80 and the like they are good JSON.
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def _plain(value: Any) -> Any:
@@ -101,6 +239,28 @@ def write_picture(path: Path, ax: Any) -> None:
     """Write the figure of an Axes as PNG, whole or not at all."""
     with atomic_write(path) as file:
         ax.figure.savefig(file, format="png", dpi=150)
+
+
+def images_of(x: np.ndarray) -> np.ndarray | None:
+    """Return rows as images (n, height, width), or None if they are none.
+
+    A square number of columns is taken for pixels from 8 x 8 on: in tables it occurs by chance too.
+    """
+    if x.ndim == 3:
+        return x
+    pixels = math.prod(x.shape[1:])
+    side = math.isqrt(pixels)
+    return x.reshape(-1, side, side) if side * side == pixels and side >= 8 else None
+
+
+def labels_of(net: Network, y: np.ndarray) -> np.ndarray | None:
+    """Return the labels (n,) that targets stand for, or None if they stand for no single class."""
+    if net.classes is None:
+        return None
+    if y.ndim == 1 or y.shape[1] == 1:
+        return y.reshape(-1)
+    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+    return net.classes[y.argmax(axis=1)] if one_hot else None
 
 
 def fingerprint(arrays: Iterable[np.ndarray]) -> str:

@@ -313,20 +313,54 @@ def test_runs_get_folders_of_their_own(folder, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_was_trained(folder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+
     def stop(net, record):
         if record.epoch == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_print_epoch", stop)
     run = tmp_path / "run"
-    options = [*SMALL, "--data", folder, "--epochs", 9, "--run", run]
-    out = pynn_command("train", *options, code=130)
+    drawn = [o for o in SMALL if o != "--no-pictures"]
+    options = ["--data", folder, "--epochs", 9]
+    out = pynn_command("train", *drawn, *options, "--run", run, code=130)
     assert "pynn: stopped after 2 whole epochs" in out
     assert str(run) in out
     net = pynn.load(run / "model.safetensors", backend="numpy")
     assert net.epochs == 2
     assert net.parameters.any()
     assert json.loads((run / "settings.json").read_text())["result"]["interrupted"] is True
+    assert {path.name for path in run.glob("*.png")} == {"learning_curve.png"}
+    pynn_command("train", *SMALL, *options, "--run", tmp_path / "without", code=130)
+    assert not list((tmp_path / "without").glob("*.png"))
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pynn.Network, "fit", press)
+    run = tmp_path / "run"
+    drawn = [o for o in SMALL if o != "--no-pictures"]
+    out = pynn_command("train", *drawn, "--data", folder, "--run", run, code=130)
+    assert "stopped after 0 whole epochs" in out
+    assert not list(run.glob("*.png"))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_pictures_of_other_shapes_and_of_a_training_that_diverged(tmp_path):
+    pytest.importorskip("matplotlib")
+    x, y = digits(60, 7)
+    np.savez(tmp_path / "d.npz", x=x[:, :20], y=np.array(["a", "b", "$c$"])[y])
+    drawn = [o for o in SMALL if o != "--no-pictures"]
+    out = pynn_command(
+        "train", *drawn, "--data", tmp_path / "d.npz", "--run", tmp_path / "run", "--epochs", 2,
+        "--loss", "mse", "--output", "identity", "--optimizer", "sgd", "--learning-rate", 1e20,
+    )  # fmt: skip
+    assert "the loss grew past all bounds" in out
+    assert len(list((tmp_path / "run").glob("*.png"))) == 5
 
 
 # --- Errors ---------------------------------------------------------------------------------------
@@ -454,6 +488,39 @@ def test_evaluate_refuses_what_is_no_model(tmp_path):
     assert re.fullmatch(r"pynn: .*m\.safetensors: found .*\n", out)
 
 
+# --- report ---------------------------------------------------------------------------------------
+
+
+def test_report(trained, folder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    out = pynn_command("report", trained, "--output", tmp_path / "page.html", "--data", folder)
+    assert out == f"report    {tmp_path / 'page.html'}\n"
+    assert "784-8-3" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    monkeypatch.chdir(tmp_path)
+    pynn_command("train", *SMALL, "--data", folder, "--epochs", 0, "--run", "runs/one")
+    out = pynn_command("report")
+    assert out == f"report    {Path('runs/one/report.html')}\n"
+    assert Path("runs/one/report.html").stat().st_size > 1000
+
+
+def test_report_says_in_one_line_what_is_wrong(trained, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        ([], "pynn: model: found none in"),
+        ([tmp_path], f"pynn: folder: {tmp_path}: found no model.safetensors, expected"),
+        (["nowhere"], "pynn: folder: nowhere: found no such folder"),
+        ([trained, "--data", "gone.csv"], "pynn: data: gone.csv: found no such file"),
+        ([trained, "--output", tmp_path], f"pynn: {tmp_path}: found a folder"),
+    ):
+        out = pynn_command("report", *arguments, code=1)
+        assert out.startswith(message)
+        assert out.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'pynn-mlp[plots]'" in pynn_command("report", trained, code=1)
+
+
 # --- predict --------------------------------------------------------------------------------------
 
 
@@ -558,7 +625,7 @@ def test_version():
 
 def test_help_names_every_command():
     out = pynn_command("--help")
-    for command in "train", "evaluate", "predict", "info":
+    for command in "train", "evaluate", "report", "predict", "info":
         assert command in out
     assert "--learning-rate" in pynn_command("train", "--help")
 
