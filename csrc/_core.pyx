@@ -22,7 +22,7 @@ from cpython.buffer cimport (
     PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport HUGE_VAL, log, log1p, pow, sqrt
+from libc.math cimport HUGE_VAL, isfinite, log, log1p, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -262,6 +262,7 @@ cdef struct Plan:
     double loss_sum, right_sum, batch_loss, until
     Py_ssize_t check_every, chunks_done
     bint stop
+    bint watch, diverged   # stop before an update whose batch has a loss that is not finite
     # The choice between one thread and all, made by measuring: chunks a second with each.
     bint choosing
     double pace[2]
@@ -884,6 +885,15 @@ cdef void sum_rows(Plan* p, Py_ssize_t m) noexcept nogil:
         p.right_sum += p.row_right[i]
 
 
+cdef bint all_finite(Plan* p, Py_ssize_t m) noexcept nogil:
+    """Whether the losses of the m rows of a chunk are: each thread finds out for itself."""
+    cdef Py_ssize_t i
+    cdef double total = 0
+    for i in range(m):
+        total += p.row_loss[i] * 0   # NaN if and only if one is NaN or infinite
+    return isfinite(total)
+
+
 cdef double weight_of_batch(Plan* p, Py_ssize_t batch) noexcept nogil:
     """The sum of the sample weights of the batch that begins at the row ``batch``."""
     if p.batch_weight != NULL:
@@ -929,6 +939,10 @@ cdef void train(void* context, int thread) noexcept nogil:
         if thread == 0 and last:
             prepare_step(p, p.rates[step], weight)
         p.team.barrier(thread)
+        if p.watch and not all_finite(p, m):
+            if thread == 0:
+                p.diverged = True
+            return
 
         for i in range(p.n_layers - 1, -1, -1):
             update_layer(p, &p.layer[i], m, first, last, thread)
@@ -1009,7 +1023,7 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
     """Run a loop on a team, and let Python see to signals now and then."""
     cdef double began
     cdef Py_ssize_t chunks
-    while (p.step < p.steps) if training else (p.row < p.n):
+    while (p.step < p.steps and not p.diverged) if training else (p.row < p.n):
         with nogil:
             began = seconds()
             chunks = p.chunks_done
@@ -1301,9 +1315,9 @@ cdef class Engine:
         return Objective(self.net, self._threads, x, y, l2, sample_weight, convention)
 
     def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle,
-                sample_weight=None, convention="pynn"):
+                sample_weight=None, convention="pynn", watch=False):
         return Trainer(self, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle,
-                       sample_weight, convention)
+                       sample_weight, convention, watch)
 
 
 cdef class Trainer:
@@ -1314,7 +1328,7 @@ cdef class Trainer:
     cdef bint shuffle, ordered, given
 
     def __init__(self, Engine engine, parameters, state, x, y, optimizer, batch_size, l2, seed,
-                 shuffle, sample_weight, convention):
+                 shuffle, sample_weight, convention, watch):
         cdef Plan* p
         cdef Held flat
         cdef int s
@@ -1328,6 +1342,7 @@ cdef class Trainer:
                          True, True, len(self.state), l2, sample_weight, convention == "sklearn")
         p.rule = _RULE[optimizer.name]
         p.unscaled_epsilon = optimizer.name == "adam_hat"
+        p.watch = watch
         p.seed = seed
         p.settings.beta1 = getattr(optimizer, "beta1", None) or getattr(
             optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
@@ -1381,6 +1396,7 @@ cdef class Trainer:
         p.updates = updates
         p.row = first * p.batch_size
         p.batch_loss = 0
+        p.diverged = False
         if first == 0:
             p.loss_sum = p.right_sum = 0
         p.pace, p.slices = self.engine.pace, self.engine.slices
@@ -1393,6 +1409,10 @@ cdef class Trainer:
     @property
     def done(self):
         return self.plan.p.step
+
+    @property
+    def diverged(self):
+        return bool(self.plan.p.diverged)
 
     @property
     def sparse(self):

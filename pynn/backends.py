@@ -94,6 +94,8 @@ class Trainer(Protocol):
 
     done: int
     """Updates that the last call of ``steps`` made, whether it returned or was interrupted."""
+    diverged: bool
+    """Whether it ended before an update, for a loss that was not finite (with ``watch``)."""
 
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
@@ -164,6 +166,7 @@ class Engine(Protocol):
         shuffle: bool,
         sample_weight: np.ndarray | None = None,
         convention: str = "pynn",
+        watch: bool = False,
     ) -> Trainer:
         """Set up a run of ``fit``."""
         ...

@@ -105,6 +105,7 @@ NOT_COUNTED, BY_LABEL, BY_LARGEST, BY_HALF = range(4)
     range(11)
 )
 (SHUFFLED, SEED, EPOCH, STREAM, UPDATE_RULE, FIRST_BATCH, UPDATES, DONE, HALT) = range(11, 20)
+(WATCH, DIVERGED) = range(20, 22)
 # Places in ``coefficients``: the slope of leaky_relu, L2, the optimizer's constants as its formula
 # needs them, what of them changes from step to step, and dropout's factor for each layer.
 (SLOPE, L2, C1, C1_REST, C2, C2_REST, EPSILON) = range(7)
@@ -888,6 +889,14 @@ def set_step(p, batch):
 
 
 @kernel
+def all_finite(p, m):
+    for r in range(m):
+        if not math.isfinite(p.losses[r]):
+            return False
+    return True
+
+
+@kernel
 def add_up(p, m, first, last):
     """Add the m rows of a chunk to the sums of its batch, and a whole batch to those before it."""
     if first:
@@ -917,6 +926,9 @@ def run(p, position, stop, chunks, threads):
         else:
             for part in prange(threads):
                 rows_pass(p, np.int64(part), threads, position, m, end - start)
+        if s[WATCH] and not all_finite(p, m):
+            s[DIVERGED] = 1
+            break
         if s[TASK] != FORWARD:
             add_up(p, m, position == start, position + m == end)
         if s[TASK] >= GRADIENT:
@@ -1214,7 +1226,7 @@ class _Job:
             labels = np.asarray(y).view()
         for array in (*sources, labels, targets):
             array.flags.writeable = False
-        settings = np.zeros(HALT + 1, np.int64)
+        settings = np.zeros(DIVERGED + 1, np.int64)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
         settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
         settings[[OUTPUT_LOSS, COUNTED]] = LOSS[net.loss], _what_to_count(net, y)
@@ -1255,7 +1267,7 @@ class _Job:
             self.plan.sums[:2] = 0
         function = _run(self.plan.weights.dtype.name)
         position = start
-        while position < stop:
+        while position < stop and not self.plan.settings[DIVERGED]:
             threads, chunks = self.pace.choose()
             began, before = time.perf_counter(), position
             position = _call(function, self.plan, position, stop, chunks, threads)
@@ -1375,6 +1387,7 @@ class Engine:
         shuffle: bool,
         sample_weight: Array | None = None,
         convention: str = "pynn",
+        watch: bool = False,
     ) -> Trainer:
         x = _refuse(x, sample_weight, convention)
         if optimizer.name not in OPTIMIZER:
@@ -1383,6 +1396,7 @@ class Engine:
             )
         weights = _Weights(self.net, parameters, state, learning=True)
         job = _Job(weights, self.threads, TRAIN, x, y, batch_size, optimizer, l2)
+        job.plan.settings[WATCH] = watch
         return Trainer(weights, job, self.threads, seed, shuffle)
 
 
@@ -1398,7 +1412,7 @@ class Trainer:
         job.plan.settings[SEED] = self._seed.astype(np.int64)
         self._epoch: int | None = None
         self._given = False
-        self.done = 0
+        self.done, self.diverged = 0, False
 
     def order(self, rows: Array) -> None:
         """Take the rows in this order from the next epoch on."""
@@ -1415,7 +1429,7 @@ class Trainer:
         job = self._job
         settings = job.plan.settings
         n, batch = int(settings[ROWS]), int(settings[BATCH])
-        self.done = settings[DONE] = 0
+        self.done = settings[DONE] = settings[DIVERGED] = 0
         if self._shuffle and not self._given and self._epoch != epoch:
             order = _permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
             job.plan, self._epoch = job.plan._replace(order=order), epoch
@@ -1424,7 +1438,7 @@ class Trainer:
         try:
             return job.run(first * batch, min(n, (first + len(rates)) * batch))
         finally:
-            self.done = int(settings[DONE])
+            self.done, self.diverged = int(settings[DONE]), bool(settings[DIVERGED])
 
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""

@@ -350,6 +350,7 @@ class Engine:
         shuffle: bool,
         sample_weight: Array | None = None,
         convention: str = "pynn",
+        watch: bool = False,
     ) -> Trainer:
         return Trainer(
             self.net,
@@ -364,6 +365,7 @@ class Engine:
             shuffle,
             sample_weight,
             convention,
+            watch,
         )
 
 
@@ -384,6 +386,7 @@ class Trainer:
         shuffle: bool,
         sample_weight: Array | None,
         convention: str,
+        watch: bool,
     ) -> None:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
@@ -393,6 +396,7 @@ class Trainer:
         self.optimizer, self.batch_size, self.l2 = optimizer, batch_size, l2
         self.seed, self.shuffle = seed, shuffle
         self.sample_weight, self.convention = sample_weight, convention
+        self.watch, self.diverged = watch, False
         self.done, self.sums = 0, (0.0, 0.0)
         self._order: tuple[int, Array] | None = None
         self._given: Array | None = None
@@ -410,7 +414,7 @@ class Trainer:
                 order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
             self._order = epoch, order
         dweights, dbiases = self.gradients
-        self.done = 0
+        self.done, self.diverged = 0, False
         loss, correct = self.sums if first else (0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
             start = (first + i) * self.batch_size
@@ -422,6 +426,9 @@ class Trainer:
             losses, dz = loss_and_output_gradient(net, zs[-1], y, self.convention)
             sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
             losses, dz, total = weigh(losses, dz, sample_weight)
+            if self.watch and not np.isfinite(losses).all():
+                self.diverged = True
+                break
             backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases)
 
             l2, batch_loss = self.l2, float(losses.sum()) / total

@@ -428,6 +428,44 @@ def test_a_few_rows_have_the_bits_of_many(isa, dtype, sizes):
         assert engine.forward(parameters, x[:count]).tobytes() == many[:count].tobytes()
 
 
+@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+def test_training_stops_before_a_loss_that_is_not_finite(backend, dtype, optimizer):
+    """The weights are those of the last update before it, bit for bit."""
+    net = Architecture.build([6, 9, 3], loss="mse", dtype=dtype)
+    parameters, x, y = make(net, 700, "values")
+    parameters *= 3
+    x[123] = np.finfo(dtype).max / 4
+    steps = {}
+    for name, threads in ((backend, 1), (backend, 3), ("numpy", 1)):
+        for batch_size in (7, 600):
+            trained, again = parameters.copy(), parameters.copy()
+            rates = np.full(-(-700 // batch_size), 0.01)
+            for vector, watch in ((trained, True), (again, False)):
+                trainer = backends.create(name, net, threads).trainer(
+                    vector,
+                    [np.zeros_like(vector) for _ in range(optimizer.slots)],
+                    x,
+                    y,
+                    optimizer=optimizer,
+                    batch_size=batch_size,
+                    l2=0.0,
+                    seed=1,
+                    shuffle=True,
+                    watch=watch,
+                )
+                trainer.steps(0, 0, rates, 0)
+                trainer.store()
+                assert trainer.diverged == watch
+                if watch:
+                    steps[name, batch_size] = trainer.done
+                    assert trainer.done < len(rates)
+                    rates = rates[: trainer.done]
+            assert np.isfinite(trained).all()
+            assert again.tobytes() == trained.tobytes()
+    for batch_size in (7, 600):
+        assert steps[backend, batch_size] == steps["numpy", batch_size]
+
+
 def mostly_zeros(net, rows, share=0.85):
     """Data of which so many values are zero, with one column all zeros and one all ones."""
     parameters, x, y = make(net, rows)
