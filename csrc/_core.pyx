@@ -22,7 +22,7 @@ from cpython.buffer cimport (
     PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport HUGE_VAL, isfinite, log, log1p, pow, sqrt
+from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -51,7 +51,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         const void* values
         Py_ssize_t ld
         const double* weights
-        double low, high
+        double least
 
     cdef struct Dropout:
         uint64_t seed
@@ -175,6 +175,7 @@ cdef enum:
     # The same of compressed rows that need no gradient: what stays in cache.
     SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
+    PACK_BYTES = 4 * 1024 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
     # Where the rows of x are compressed: beside the sources of kernels.h.
@@ -250,16 +251,17 @@ cdef struct Plan:
     Step step_w
     Step step_b
     double weight_decay, l2
-    # The convention of scikit-learn: the factors on dz and on loss that make sums of means, between
-    # what a cross entropy counts, whether the loss has the L2 term, and that of this batch.
+    # The convention of scikit-learn: the factors on dz and on loss that make sums of means, the least
+    # probability that counts, and the L2 term of this batch, which is part of its loss.
     bint sums
-    double gain, loss_gain, low, high, penalty
+    double gain, loss_gain, least, penalty
     bint unscaled_epsilon
     uint64_t seed
     uint32_t epoch
     const double* rates
     Py_ssize_t batch_size, first, steps, step, row, updates
     double loss_sum, right_sum, batch_loss, until
+    double right_before   # right_sum without the chunks of a batch that is not whole yet
     Py_ssize_t check_every, chunks_done
     bint stop
     bint watch, diverged   # stop before an update whose batch has a loss that is not finite
@@ -751,7 +753,7 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.values = p.targets
     t.ld = p.ld_targets
     t.weights = p.row_weight + start if p.row_weight != NULL else NULL
-    t.low, t.high = p.low, p.high
+    t.least = p.least
     if t.labels != NULL:
         t.labels += start
     if t.values != NULL:
@@ -952,6 +954,7 @@ cdef void train(void* context, int thread) noexcept nogil:
                 p.loss_sum += (p.batch_loss / weight * p.loss_gain + p.penalty) * <double>(
                     batch_end - batch)
                 p.batch_loss = 0
+                p.right_before = p.right_sum
             p.row = row + m
             p.step = step + last
             p.chunks_done += 1
@@ -1165,19 +1168,17 @@ cdef class _Plan:
 
     cdef int use_convention(self, object net, bint sums) except -1:
         cdef Plan* p = &self.p
-        cdef double n_out = net.n_out, epsilon
+        cdef double n_out = net.n_out
         p.sums = sums
         p.gain = p.loss_gain = 1
-        p.low, p.high = -HUGE_VAL, HUGE_VAL
+        p.least = 0
         if not sums:
             return 0
         if p.loss == MEAN_SQUARED_ERROR:
             p.gain, p.loss_gain = n_out / 2, 0.5
         elif p.loss != CROSS_ENTROPY:
             p.gain = p.loss_gain = n_out
-        if p.loss == CROSS_ENTROPY or p.loss == BINARY_CROSS_ENTROPY:
-            epsilon = np.finfo(net.dtype).eps
-            p.low, p.high = -log1p(-epsilon), -log(epsilon)
+        p.least = np.finfo(net.dtype).eps
         return 0
 
     cdef int point_at(self, object x, object y, object sample_weight) except -1:
@@ -1221,13 +1222,20 @@ cdef class _Plan:
 
     cdef int pack(self, object parameters) except -1:
         cdef Plan* p = &self.p
+        cdef int threads
         self.parameters = Held(parameters, PyBUF_SIMPLE)
         p.flat = <char*>self.parameters.view.buf
+        threads = p.threads
+        # Copying less than this is over before a second thread is awake.
+        if self.parameters.view.len < PACK_BYTES:
+            p.threads = 1
         with nogil:
             p.team = Team.acquire(p.threads)
             p.threads = p.team.size()
             p.team.run(pack_parameters, p)
             Team.release(p.team)
+        if p.threads == 1:
+            p.threads = threads
         return 0
 
 
@@ -1398,7 +1406,7 @@ cdef class Trainer:
         p.batch_loss = 0
         p.diverged = False
         if first == 0:
-            p.loss_sum = p.right_sum = 0
+            p.loss_sum = p.right_sum = p.right_before = 0
         p.pace, p.slices = self.engine.pace, self.engine.slices
         try:
             run_in_slices(p, train, True)
@@ -1413,6 +1421,15 @@ cdef class Trainer:
     @property
     def diverged(self):
         return bool(self.plan.p.diverged)
+
+    @property
+    def sums(self):
+        return self.plan.p.loss_sum, self.plan.p.right_before
+
+    @sums.setter
+    def sums(self, found):
+        self.plan.p.loss_sum, self.plan.p.right_sum = found
+        self.plan.p.right_before = self.plan.p.right_sum
 
     @property
     def sparse(self):

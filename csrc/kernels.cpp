@@ -577,9 +577,9 @@ template <class T> struct Row {
   int32_t label;
   T scale;
   bool gradient;
-  double low, high;
+  T least;
   // A NaN stays one.
-  double clipped(double loss) const { return loss < low ? low : loss > high ? high : loss; }
+  T clipped(T p) const { return p < least ? least : p > T(1) - least ? T(1) - least : p; }
   T at(Size j) const { return target ? target[j] : T(j == label); }
 };
 
@@ -611,6 +611,10 @@ template <class T> double cross_entropy(const Row<T>& r) {
     weight = 1;
   }
   const T total = exponentials(r.z, r.n, most);
+  double rounded = 0;
+  if (r.least > 0)
+    for (Size j = 0; j < r.n; ++j)
+      if (r.at(j) > 0) rounded -= double(r.at(j)) * std::log(double(r.clipped(r.z[j] / total)));
   if (r.gradient) {
     const V<T> divisor = set1(total), scale = set1(r.scale);
     if (r.target) {
@@ -622,7 +626,7 @@ template <class T> double cross_entropy(const Row<T>& r) {
       r.z[r.label] = (p - T(1)) * r.scale;
     }
   }
-  return r.clipped(weight * std::log(double(total)) - picked);
+  return r.least > 0 ? rounded : weight * std::log(double(total)) - picked;
 }
 
 template <class T> double binary_cross_entropy(const Row<T>& r) {
@@ -637,7 +641,13 @@ template <class T> double binary_cross_entropy(const Row<T>& r) {
     store(ps, p);
     for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
       const T t = r.at(j + u);
-      total += r.clipped(double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]));
+      if (r.least > 0) {
+        const T q = r.clipped(ps[u]);
+        if (t > 0) total -= double(t) * std::log(double(q));
+        if (t < 1) total -= double(T(1) - t) * std::log(double(T(1) - q));
+      } else {
+        total += double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]);
+      }
       if (r.gradient) r.z[j + u] = (ps[u] - t) * r.scale;
     }
   }
@@ -698,7 +708,7 @@ void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets*
           int gradient, double scale, double* row_loss, double* row_right) {
   for (Size i = 0; i < m; ++i) {
     const double weight = t->weights ? t->weights[i] : 1;
-    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, t->low, t->high};
+    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, T(t->least)};
     if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale * weight / double(n));
     if (t->labels)
       r.label = t->labels[i];

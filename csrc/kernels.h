@@ -32,13 +32,14 @@ struct Step {
 };
 
 // Targets of a batch: labels, or rows of n_out values; the other pointer is null. Rows may have
-// weights (or null). The cross entropy of an output counts as no less than low and no more than high.
+// weights (or null). With least above 0, cross entropies are logarithms of rounded probabilities
+// between least and 1 - least; else they are exact.
 struct Targets {
   const int32_t* labels;
   const void* values;
   std::ptrdiff_t ld;
   const double* weights;
-  double low, high;
+  double least;
 };
 
 struct Dropout {

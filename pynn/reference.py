@@ -140,8 +140,9 @@ def loss_and_output_gradient(
     poisson is half the deviance.
 
     The convention ``"sklearn"`` is that of scikit-learn's multilayer perceptrons: means are sums
-    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and no probability
-    counts as less than the machine epsilon or more than one less it.
+    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and cross entropies are
+    logarithms of the probabilities as they are rounded, none less than the machine epsilon or more
+    than one less it.
     """
     n, sums = net.n_out, convention == "sklearn"
     t = np.eye(n, dtype=z.dtype)[y] if y.ndim == 1 else y
@@ -150,12 +151,13 @@ def loss_and_output_gradient(
         log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         terms, dz = t * (log_sum - shifted), softmax(z) - t
         if sums:
-            terms = np.where(t > 0, _clipped(terms), 0)
+            terms = -t * np.log(_clipped(softmax(z)))
         return terms.sum(axis=1, dtype=np.float64), dz
     if net.loss == "binary_cross_entropy":
         terms, dz = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z))), sigmoid(z) - t
         if sums:
-            terms = _clipped(terms)
+            p = _clipped(sigmoid(z))
+            terms = -t * np.log(p) - (1 - t) * np.log(1 - p)
     elif net.loss == "poisson":
         log_t = np.log(np.where(t > 0, t, 1))
         terms, dz = np.exp(z) - t * z + (t * log_t - t), np.exp(z) - t
@@ -175,10 +177,9 @@ def loss_and_output_gradient(
     return terms.mean(axis=1, dtype=np.float64), dz / n
 
 
-def _clipped(loss: Array) -> Array:
-    """−log p for p between the machine epsilon and one less it."""
-    epsilon = np.finfo(loss.dtype).eps
-    return np.clip(loss, -math.log1p(-epsilon), -math.log(epsilon))
+def _clipped(p: Array) -> Array:
+    epsilon = np.finfo(p.dtype).eps
+    return np.clip(p, epsilon, 1 - epsilon)
 
 
 def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
