@@ -8,8 +8,11 @@ A library is imported when its entrant is made, in the worker that has set the t
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -455,3 +458,29 @@ ENTRANTS: dict[str, type[Any]] = {
     "pynn-numba": PynnNumba,
     "pynn-numpy": PynnNumPy,
 }
+
+
+class Served:
+    """One entrant, as the worker asks it; see worker.py."""
+
+    def __init__(self, threads: int, name: str, dtype: str, as_float: str) -> None:
+        self.threads, self.name, self.dtype, self.as_float = threads, name, dtype, as_float == "1"
+        self.entrant: Any = None
+
+    def versions(self) -> dict[str, str]:
+        return ENTRANTS[self.name]().versions()
+
+    def setup(self, asked: dict[str, Any]) -> None:
+        self.entrant = None  # The arrays of the case before go first.
+        gc.collect()
+        case = Case(**{**asked["case"], "sizes": tuple(asked["case"]["sizes"])})
+        data = Data.load(Path(asked["data"]), case.rows)
+        if self.as_float:
+            data = Data(data.features("float32"), data.y)
+        self.entrant = ENTRANTS[self.name]()
+        self.entrant.setup(case, data, self.threads, self.dtype)
+
+    def turn(self) -> dict[str, Any]:
+        start = time.perf_counter()
+        loss = self.entrant.epoch()
+        return {"seconds": time.perf_counter() - start, "loss": loss}

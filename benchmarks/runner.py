@@ -34,25 +34,22 @@ class WorkerFailed(Exception):
     """A worker has ended, or answered with a traceback."""
 
 
-class Worker:
-    """The parent's end of a worker process; see worker.py."""
+class Process:
+    """The parent's end of a worker process, which holds the ``Served`` of a module; see worker.py.
 
-    def __init__(self, name: str, threads: int, dtype: str, as_float: bool) -> None:
+    ``arguments`` are what it is made of, after the number of threads.
+    """
+
+    def __init__(self, module: str, name: str, threads: int, *arguments: str) -> None:
         env = {k: v for k, v in os.environ.items() if k not in _LEFT_OVERS}
         env.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
         env["JAX_PLATFORMS"] = "cpu"
         self.name = name
         self.idle = 0.0
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        script = str(Path(__file__).with_name("worker.py"))
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("worker.py")),
-                name,
-                str(threads),
-                dtype,
-                "1" if as_float else "0",
-            ],
+            [sys.executable, script, module, str(threads), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -63,16 +60,16 @@ class Worker:
         self.missing: str | None = hello.get("missing")
         self.versions: dict[str, str] = hello.get("versions", {})
 
-    def setup(self, case: Case, data: Path) -> str | None:
-        """Prepare a case; return the reason if the library has no such network."""
-        reason: str | None = self._ask(case=asdict(case), data=str(data)).get("unsupported")
+    def prepare(self, **asked: Any) -> str | None:
+        """Have it set up what is asked for; return the reason if the library cannot do it."""
+        reason: str | None = self._ask(**asked).get("unsupported")
         return reason
 
-    def epoch(self) -> tuple[float, float]:
-        """Train for an epoch and return its seconds and its loss."""
+    def turn(self) -> dict[str, Any]:
+        """Let it work once; return what it found, its seconds among it."""
         found = self._ask()
-        self.idle = max(self.idle, found["idle"])
-        return found["seconds"], found["loss"]
+        self.idle = max(self.idle, found.pop("idle"))
+        return found
 
     def close(self) -> None:
         """End the process."""
@@ -100,6 +97,22 @@ class Worker:
     def _log_text(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+
+class Worker(Process):
+    """A process with one of the entrants."""
+
+    def __init__(self, name: str, threads: int, dtype: str, as_float: bool) -> None:
+        super().__init__("benchmarks.entrants", name, threads, dtype, "1" if as_float else "0")
+
+    def setup(self, case: Case, data: Path) -> str | None:
+        """Prepare a case; return the reason if the library has no such network."""
+        return self.prepare(case=asdict(case), data=str(data))
+
+    def epoch(self) -> tuple[float, float]:
+        """Train for an epoch and return its seconds and its loss."""
+        found = self.turn()
+        return found["seconds"], found["loss"]
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """One library with one number of threads in its own process, which works only when it is told to.
 
 The parent writes one JSON object a line and gets one back. The first line that comes says which
-versions are at work, or that the library is missing. This file is run as a script, by the parent.
+versions are at work, or that the library is missing. This file is run as a script, by the parent,
+with the name of a module, the number of threads and what the ``Served`` of that module is made of.
 """
 
 from __future__ import annotations
 
-import gc
+import importlib
 import json
 import os
 import sys
@@ -57,7 +58,7 @@ def fall_asleep(limit: float = 1.0) -> float:
 
 
 def main() -> None:
-    name, threads, dtype, as_float = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
+    module, threads, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     pin(threads)
     # What a library prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -69,37 +70,27 @@ def main() -> None:
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
 
-    from benchmarks.cases import Case, Data
-    from benchmarks.entrants import ENTRANTS, Unsupported
+    from benchmarks.entrants import Unsupported
 
     try:
-        answer(versions=ENTRANTS[name]().versions())
+        served = importlib.import_module(module).Served(threads, *arguments)
+        answer(versions=served.versions())
     except ImportError as error:
         answer(missing=str(error))
         return
-    entrant: Any = None
     at_rest = 0.0
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            if "case" in asked:
-                entrant = None  # The arrays of the case before go first.
-                gc.collect()
-                case = Case(**{**asked["case"], "sizes": tuple(asked["case"]["sizes"])})
-                data = Data.load(Path(asked["data"]), case.rows)
-                if as_float:
-                    data = Data(data.features("float32"), data.y)
-                entrant = ENTRANTS[name]()
-                entrant.setup(case, data, threads, dtype)
+            if asked:
+                served.setup(asked)
                 at_rest = fall_asleep()
                 answer()
             else:
                 idle = time.process_time() - at_rest
-                start = time.perf_counter()
-                loss = entrant.epoch()
-                seconds = time.perf_counter() - start
+                found = served.turn()
                 at_rest = fall_asleep()
-                answer(seconds=seconds, loss=loss, idle=idle)
+                answer(**found, idle=idle)
         except Unsupported as reason:
             answer(unsupported=str(reason))
         except Exception:
