@@ -1,0 +1,47 @@
+"""Makes a notebook of each example: python examples/make_notebooks.py (needs jupytext).
+
+The notebooks lie in examples/notebooks, without outputs; run them to see those. Change the scripts
+and make the notebooks anew, not the other way round.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jupytext
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+EXAMPLES = Path(__file__).resolve().parent
+SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))
+
+
+def notebook(script: Path) -> NotebookNode:
+    """Return the notebook of a script."""
+    made = jupytext.read(script, fmt="py:percent")
+    # A notebook starts in its own folder, from where it does not see the modules of the scripts.
+    made.cells.insert(1, new_code_cell('import sys\n\nsys.path.append("..")'))
+    made.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    for k, cell in enumerate(made.cells):  # names that are the same every time
+        cell["id"] = f"cell-{k}"
+    return made
+
+
+def path_of(script: Path) -> Path:
+    """Return where the notebook of a script lies."""
+    return script.parent / "notebooks" / f"{script.stem}.ipynb"
+
+
+def text_of(script: Path) -> str:
+    """Return the notebook of a script as it is written."""
+    return jupytext.writes(notebook(script), fmt="ipynb") + "\n"
+
+
+if __name__ == "__main__":
+    for script in SCRIPTS:
+        path_of(script).parent.mkdir(exist_ok=True)
+        path_of(script).write_text(text_of(script), encoding="utf-8")
+        print(path_of(script).relative_to(EXAMPLES.parent))
