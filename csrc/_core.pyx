@@ -184,7 +184,7 @@ cdef enum:
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
-cdef int TRIAL_EVERY = 16            # slices between two trials of the other number of threads
+cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
 
 cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
@@ -205,6 +205,11 @@ cdef struct Layer:
     char *dz
     double *squares        # of weights: for each row or, of narrow layers, each vector of columns
     Py_ssize_t n_squares
+
+cdef struct Trials:
+    double pace[2]         # chunks a second, by all and by one
+    int made               # of the two that a choice takes
+    double due             # when to try both again
 
 cdef struct Plan:
     const Kernels* k
@@ -267,8 +272,8 @@ cdef struct Plan:
     bint watch, diverged   # stop before an update whose batch has a loss that is not finite
     # The choice between one thread and all, made by measuring: chunks a second with each.
     bint choosing
-    double pace[2]
-    int slices, team_size
+    Trials trials
+    int team_size
     char* out              # forward: (n, n_out), not padded
     char* flat             # pack and unpack
 
@@ -1011,13 +1016,16 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     alone may be faster. The bits do not depend on the choice, so it is free: both are timed, and
     the other one again now and then.
     """
-    cdef int trial = p.slices % TRIAL_EVERY
     if not p.choosing:
         return SLICE_SECONDS
-    if trial < 2:
-        p.threads = 1 if trial else p.team_size
+    if p.trials.made >= 2 and seconds() > p.trials.due:
+        p.trials.made = 0
+    if p.trials.made < 2:
+        p.threads = 1 if p.trials.made else p.team_size
+        p.trials.made += 1
+        p.trials.due = seconds() + TRIAL_EVERY
         return TRIAL_SECONDS
-    p.threads = 1 if p.pace[1] > p.pace[0] else p.team_size
+    p.threads = 1 if p.trials.pace[1] > p.trials.pace[0] else p.team_size
     return SLICE_SECONDS
 
 
@@ -1036,8 +1044,7 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
             p.threads = p.team.size()
             p.team.run(task, p)
             Team.release(p.team)
-            p.pace[p.threads == 1] = (p.chunks_done - chunks) / (seconds() - began)
-            p.slices += 1
+            p.trials.pace[p.threads == 1] = (p.chunks_done - chunks) / (seconds() - began)
         PyErr_CheckSignals()
     return 0
 
@@ -1097,6 +1104,7 @@ cdef class _Plan:
     """Owner of a Plan, its arena, and the arrays that it points into."""
     cdef Plan p
     cdef Held x, y, x_starts, x_columns, sample_weight, parameters
+    cdef Py_ssize_t n_parameters
 
     def __dealloc__(self):
         free(self.p.allocation)
@@ -1111,6 +1119,7 @@ cdef class _Plan:
         cdef int i
         p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
         p.n_layers = net.n_layers
+        self.n_parameters = net.n_parameters
         p.loss = _LOSS[net.loss]
         p.output = _ACTIVATION[net.activations[net.n_layers - 1]]
         p.gradients = gradients
@@ -1225,6 +1234,10 @@ cdef class _Plan:
         cdef int threads
         self.parameters = Held(parameters, PyBUF_SIMPLE)
         p.flat = <char*>self.parameters.view.buf
+        if self.parameters.view.len != self.n_parameters * p.k.itemsize:
+            raise ValueError(
+                f"parameters: found {self.parameters.view.len} bytes, expected "
+                f"{self.n_parameters * p.k.itemsize}")
         threads = p.threads
         # Copying less than this is over before a second thread is awake.
         if self.parameters.view.len < PACK_BYTES:
@@ -1288,8 +1301,7 @@ cdef class Engine:
     cdef readonly object net
     cdef object _threads
     # What the last trainer found out about threads, for the next one to start from.
-    cdef double pace[2]
-    cdef int slices
+    cdef Trials trials
 
     def __init__(self, net, threads=None):
         if net.n_layers > MAX_LAYERS:
@@ -1358,8 +1370,13 @@ cdef class Trainer:
         p.settings.epsilon = getattr(optimizer, "epsilon", 0.0)
         p.weight_decay = getattr(optimizer, "weight_decay", 0.0)
         self.plan.pack(parameters)
+        if p.slots != optimizer.slots:
+            raise ValueError(f"state: found {p.slots} vectors, expected {optimizer.slots}")
         for s in range(p.slots):
             flat = Held(self.state[s], PyBUF_SIMPLE)
+            if flat.view.len != self.plan.parameters.view.len:
+                raise ValueError(
+                    f"state: found {flat.view.len} bytes, expected {self.plan.parameters.view.len}")
             move_flat(p, s, <char*>flat.view.buf, True)
         square_all_weights(p)
 
@@ -1407,11 +1424,11 @@ cdef class Trainer:
         p.diverged = False
         if first == 0:
             p.loss_sum = p.right_sum = p.right_before = 0
-        p.pace, p.slices = self.engine.pace, self.engine.slices
+        p.trials = self.engine.trials
         try:
             run_in_slices(p, train, True)
         finally:
-            self.engine.pace, self.engine.slices = p.pace, p.slices
+            self.engine.trials = p.trials
         return p.loss_sum, p.right_sum
 
     @property

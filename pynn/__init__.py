@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import callbacks
 from .callbacks import Callback, EarlyStopping, Every, Norms
+from .checkpoint import Checkpoint
 from .history import History, Record
 from .network import Network, load
 from .spec import (
@@ -45,6 +46,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Callback",
+    "Checkpoint",
     "Constant",
     "Cosine",
     "EarlyStopping",

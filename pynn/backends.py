@@ -96,6 +96,9 @@ class Trainer(Protocol):
     """Updates that the last call of ``steps`` made, whether it returned or was interrupted."""
     diverged: bool
     """Whether it ended before an update, for a loss that was not finite (with ``watch``)."""
+    sums: tuple[float, float]
+    """What ``steps`` returns, for the whole batches of an epoch that was broken off; or, set in a
+    new trainer, what a later ``steps`` with ``first`` above 0 goes on from."""
 
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
@@ -226,6 +229,15 @@ def _warn_without_core(found: str, reason: str) -> None:
         f"pynn uses the backend {found!r}: {reason}. Training will be several times slower.",
         stacklevel=4,
     )
+
+
+def capable(net: Architecture, threads: int | None) -> Engine:
+    """Return an engine that can do all that the contract has: the compiled one, or NumPy's."""
+    reason = available()["cython"]
+    if reason:
+        _warn_without_core("numpy", reason)
+    # The compiled core has room for 64 layers.
+    return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
 
 
 def create(name: str, net: Architecture, threads: int | None) -> Engine:

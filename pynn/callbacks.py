@@ -9,7 +9,7 @@ returns True.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,20 @@ class Callback:
         """Called after the last epoch, unless an exception ended training.
 
         Parameters may be changed here.
+        """
+
+    def state(self) -> Mapping[str, Any] | None:
+        """Return what a checkpoint is to keep of this callback: what JSON can hold, and arrays.
+
+        Whoever overrides it overrides ``restore`` too. Called whenever a checkpoint is written.
+        """
+        return None
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Called in place of ``on_fit_begin`` when ``fit`` takes up a checkpoint.
+
+        ``state`` is what ``state`` returned, with lists for tuples. Raise ValueError if it does not
+        fit; the network is still as it was, then and now.
         """
 
 
@@ -160,6 +174,34 @@ class EarlyStopping(Callback):
             net.parameters = self._parameters
             self._parameters = None
 
+    def _settings(self) -> str:
+        return (
+            f"EarlyStopping({self.monitor!r}, patience={self.patience}, "
+            f"min_delta={self.min_delta!r}, threshold={self.threshold!r}, "
+            f"restore_best={bool(self.restore_best)})"
+        )
+
+    def state(self) -> dict[str, Any]:
+        kept: dict[str, Any] = {
+            "settings": self._settings(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+        }
+        if self._parameters is not None:
+            kept["parameters"] = self._parameters
+        return kept
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if state["settings"] != self._settings():
+            raise ValueError(
+                f"callbacks: found {self._settings()}, expected {state['settings']} as in the "
+                "checkpoint"
+            )
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self._parameters = state.get("parameters")
+
 
 class Norms(Callback):
     """Keep how large weights and gradients are, layer by layer, while a network trains.
@@ -237,6 +279,19 @@ class Norms(Callback):
                 # Squares of float32 would overflow long before the numbers themselves.
                 column.append(float(np.linalg.norm(array.astype(np.float64))))
         self.updates.append(net.updates)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "sizes": list(self.sizes),
+            "updates": np.array(self.updates, np.int64),
+            "weights": np.array(self.weights, np.float64),
+            "gradients": np.array(self.gradients, np.float64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.sizes = tuple(state["sizes"])
+        self.updates = state["updates"].tolist()
+        self.weights, self.gradients = state["weights"].tolist(), state["gradients"].tolist()
 
 
 def as_callbacks(callbacks: object) -> list[Callback]:

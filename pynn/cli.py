@@ -280,6 +280,21 @@ def train(
             show_default="runs/<date-time>",
         ),
     ] = None,
+    checkpoint: Annotated[
+        float,
+        _option(
+            "Results",
+            "Seconds from one checkpoint to the next, kept in the folder until the run has ended; "
+            "0 for none.",
+            metavar="SECONDS",
+        ),
+    ] = 60.0,
+    resume: Annotated[
+        bool,
+        _option(
+            "Results", "Go on with the run in --run that was cut off, if there is one.", "--resume"
+        ),
+    ] = False,
     pictures: Annotated[
         bool, _option("Results", "Draw pictures.", "--pictures/--no-pictures")
     ] = True,
@@ -293,10 +308,18 @@ def train(
     if pictures:
         _check_matplotlib()
     from .callbacks import EarlyStopping
+    from .checkpoint import Checkpoint
     from .network import Network
 
     if not 0 <= validation < 1:
         raise ValueError(f"validation: found {validation:g}, expected a share in [0, 1)")
+    if not 0 <= checkpoint < np.inf:
+        raise ValueError(f"checkpoint: found {checkpoint:g}, expected seconds of 0 or more")
+    if resume and (run is None or not checkpoint):
+        what = "no --run" if run is None else "--checkpoint 0"
+        raise ValueError(
+            f"resume: found {what}, expected --run FOLDER, and checkpoints in it, to go on from"
+        )
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": "full" if batch_size == "full" else _whole("batch_size", batch_size),
@@ -349,7 +372,10 @@ def train(
             # Better now than after hours of training.
             raise ValueError(f"data: the test set does not fit: {error}") from error
 
-    folder = runs.new_folder(run)
+    folder = runs.new_folder(run, resume)
+    kept = folder / runs.CHECKPOINT
+    if checkpoint:
+        settings |= {"checkpoint": Checkpoint(kept, seconds=checkpoint), "resume": resume}
     try:
         if not quiet:
             _describe(net, found, settings, len(x), options)
@@ -395,11 +421,13 @@ def train(
         runs.write_json(folder / runs.SETTINGS, record)
         if pictures:
             _draw_curves(net, folder)
-        _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}", 130)
+        how = f"; --run {folder} --resume goes on" if kept.exists() else ""
+        _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}{how}", 130)
 
     result = net.evaluate(*test)
     record["result"] |= {f"{tested}_{name}": value for name, value in result.items()}
     runs.write_json(folder / runs.SETTINGS, record)
+    kept.unlink(missing_ok=True)
     if pictures:
         _draw(net, test, folder)
     if not quiet:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -96,7 +97,7 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     elif not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
     # Not tempfile: its files can be read by their owner alone, whatever the umask says.
-    temporary = target.with_name(f".pynn-{os.urandom(8).hex()}.tmp")
+    temporary = target.with_name(f"{_leftover(target)}{os.urandom(8).hex()}.tmp")
     try:
         file = open(temporary, "xb")  # noqa: SIM115
     except OSError as error:
@@ -112,6 +113,34 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    if sync:
+        _sync_folder(target.parent)
+
+
+def _leftover(target: Path) -> str:
+    """How the names of temporary files of this file begin: short, however long its own is."""
+    return f".pynn-{zlib.crc32(os.fsencode(target.name)):08x}-"
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new name is in the folder. Windows does not open folders; some systems do not sync them.
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of writers of `path` that were killed.
+
+    Only for a file that nobody else is writing.
+    """
+    target = Path(os.path.realpath(path))
+    for leftover in target.parent.glob(f"{_leftover(target)}*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def _to_json(value: object) -> object:
@@ -170,7 +199,9 @@ def save(
         file.write(data)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(
+    path: str | os.PathLike[str], *, tensors: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read back what `save` wrote.
 
     Whether the shapes of the tensors agree with the metadata is for the caller to check.
@@ -179,6 +210,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     ----------
     path : str or path-like
         A file written by `save`.
+    tensors : bool, default True
+        Whether to read the arrays too, rather than the metadata alone.
 
     Returns
     -------
@@ -207,13 +240,14 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = _read_metadata(path, (file.metadata() or {}).get("pynn"))
-            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            found = {name: _tensor(path, file, name) for name in names}
     except SafetensorError as error:
         raise ValueError(
             f"{path}: found a file that is cut off, damaged or no model ({error}), "
             f"expected {expected}"
         ) from error
-    return tensors, metadata
+    return found, metadata
 
 
 def _tensor(path: Path, file: Any, name: str) -> np.ndarray:

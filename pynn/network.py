@@ -14,6 +14,7 @@ import numpy as np
 
 from . import backends, checks, initialise, philox
 from .callbacks import as_callbacks, check_monitors
+from .checkpoint import TENSOR, Checkpoint, Saver, Taken
 from .checks import Task
 from .history import History, Record
 from .spec import (
@@ -42,8 +43,8 @@ class Network:
         ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``.
     output : str, optional
         Activation of the last layer. None takes what the loss needs: ``softmax`` for
-        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse, ``exp`` for poisson.
-        Only ``mse`` goes with others.
+        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse, ``exp`` for
+        poisson. Only ``mse`` goes with others.
     loss : {"cross_entropy", "binary_cross_entropy", "mse", "poisson"}
         What training makes small. ``poisson`` is half the Poisson deviance, for counts.
     dropout : float or sequence of float
@@ -235,6 +236,8 @@ class Network:
         shuffle: bool = True,
         callbacks: Any = (),
         progress: bool | str | Callable[[Record], object] = "auto",
+        checkpoint: Checkpoint | None = None,
+        resume: bool = False,
     ) -> History:
         """Train on a data set.
 
@@ -281,16 +284,25 @@ class Network:
         progress : {"auto", True, False} or function
             A bar, or lines where rich is not installed: ``"auto"`` only in a terminal or notebook.
             A function is called with the record so far, ten times a second and after each epoch.
+        checkpoint : Checkpoint, optional
+            Where and how often to write down how far training is.
+        resume : bool
+            Whether to go on from the checkpoint, if there is one: the same call in the same script,
+            run again after it was cut off, ends in the bits of an unbroken run. One that had ended
+            already trains nothing and returns what it had.
 
         Returns
         -------
         History
-            One record for every epoch of this call; ``net.history`` has those of earlier calls too.
+            One record for every epoch of this call, those before it was resumed too;
+            ``net.history`` has those of earlier calls as well.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network is unchanged then.
+            If an argument does not fit; the network is unchanged then. So if it differs from what
+            the checkpoint to resume from was given, or if a checkpoint of a run that has not ended
+            would be lost.
         RuntimeError
             If this network is being trained already.
 
@@ -301,7 +313,8 @@ class Network:
 
         After Ctrl-C, or an exception in a callback, the parameters are those of the last whole
         update, the history has every whole epoch, and the exception goes on to the caller. An epoch
-        that was broken off is not counted: ``fit`` again begins it anew.
+        that was broken off is not counted: ``fit`` again begins it anew, or goes on in its middle
+        with a checkpoint and ``resume=True``.
         """
         net = self.architecture
         epochs = checks.whole(epochs, "epochs", 0)
@@ -310,19 +323,56 @@ class Network:
         learning_rate = checks.number(learning_rate, "learning_rate", above=0)
         l2 = checks.number(l2, "l2", least=0)
         rates = Rates(schedule, learning_rate, self.epochs, self.epochs + epochs)
-        if not isinstance(shuffle, (bool, np.bool_)):
-            raise TypeError(f"shuffle: found {shuffle!r}, expected True or False")
+        for name, value in (("shuffle", shuffle), ("resume", resume)):
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"{name}: found {value!r}, expected True or False")
+        if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+            raise TypeError(
+                f"checkpoint: found {checkpoint!r}, expected pynn.Checkpoint(path, steps=…), or "
+                "with epochs or seconds"
+            )
+        if resume and checkpoint is None:
+            raise ValueError(
+                "resume: found True and no checkpoint, expected one to go on from: "
+                "checkpoint=pynn.Checkpoint(path, …)"
+            )
         calls = as_callbacks(callbacks)
         x = checks.features(x, net)
         y, task = checks.targets(y, len(x), net, self._task)
+        given: dict[str, Array] = {"x": x, "y": y}
         held: tuple[Array, Array] | None = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
         check_monitors(calls, held is not None, task.kind != "values")
         if not self._training.acquire(blocking=False):
             raise RuntimeError("fit: found this network training already, expected it at rest")
-        begin = len(self.history)
+        begin, start = len(self.history), self.epochs
+        batch = min(rows or len(x), len(x))
+        saver: Saver | None = None
+        taken: Taken | None = None
         try:
+            if checkpoint is not None:
+                share: float | str | None = None
+                if isinstance(validation, (tuple, list)) and held is not None:
+                    given |= {"validation[0]": held[0], "validation[1]": held[1]}
+                    share = "rows of their own"
+                elif isinstance(validation, (float, np.floating)):
+                    share = float(validation)
+                settings = {
+                    "classes": None if task.classes is None else task.classes.tolist(),
+                    "batch_size": batch,
+                    "optimizer": repr(optimizer),
+                    "learning_rate": learning_rate,
+                    "l2": l2,
+                    "validation": share,
+                    "shuffle": bool(shuffle),
+                }
+                saver = Saver(checkpoint, self, rates, settings, given, epochs, -(-len(x) // batch))
+                taken = saver.begin(bool(resume), calls, self)
+            if taken is not None:
+                begin, start = taken.history, taken.began
+                rates = Rates(schedule, learning_rate, start, start + epochs)
+                self._take_up(taken)
             self._task = task
             self._keep_or_clear_state(optimizer)
             trainer = self._engine.trainer(
@@ -331,16 +381,24 @@ class Network:
                 x,
                 y,
                 optimizer=optimizer,
-                batch_size=min(rows or len(x), len(x)),
+                batch_size=batch,
                 l2=l2,
                 seed=self.seed,
                 shuffle=bool(shuffle),
             )
-            loop = Loop(self, trainer, len(x), min(rows or len(x), len(x)), rates, calls, held)
-            loop.run(epochs, progress)
+            loop = Loop(self, trainer, len(x), batch, rates, calls, held, saver, taken)
+            loop.run(start, start + epochs, progress)
         finally:
             self._training.release()
         return self.history[begin:]
+
+    def _take_up(self, taken: Taken) -> None:
+        """Become the network of a checkpoint."""
+        net = taken.net
+        self._flat[...] = net._flat
+        self._optimizer, self._state = net._optimizer, net._state
+        self._state_began = net._state_began
+        self.history, self.epochs, self.updates = net.history, net.epochs, net.updates
 
     def _keep_or_clear_state(self, optimizer: Optimizer) -> None:
         if self._optimizer == optimizer:
@@ -513,14 +571,15 @@ class Network:
         """
         from . import files
 
+        files.save(path, *self._describe())
+
+    def _describe(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return the arrays and the JSON document that a file of the network holds."""
         tensors = {}
         for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
         for k, slot in enumerate(self._state):
             tensors[f"optimizer.{k}"] = slot
-        files.save(path, tensors, self._describe())
-
-    def _describe(self) -> dict[str, Any]:
         optimizer = None
         if self._optimizer is not None:
             settings = {k: float(v) for k, v in asdict(self._optimizer).items()}
@@ -534,7 +593,7 @@ class Network:
                 "classes": None if classes is None else classes.tolist(),
             }
         history = self.history.to_dict()
-        return {
+        return tensors, {
             "architecture": asdict(self.architecture),
             "seed": self.seed,
             "epochs": self.epochs,
@@ -567,7 +626,7 @@ def load(path: PathLike, *, backend: str = "auto", threads: int | None = None) -
     Parameters
     ----------
     path : str or path-like
-        A file written by ``Network.save``.
+        A file written by ``Network.save``, or a checkpoint.
     backend, threads
         As for ``Network``.
 
@@ -581,16 +640,19 @@ def load(path: PathLike, *, backend: str = "auto", threads: int | None = None) -
     from . import files
 
     tensors, about = files.load(path)
+    if "checkpoint" in about:
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
     try:
-        return _rebuild(tensors, about, backend, threads)
+        return rebuild(tensors, about, backend, threads)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"found no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path}: not a model that pynn can use: {what}") from error
 
 
-def _rebuild(
+def rebuild(
     tensors: dict[str, Array], about: dict[str, Any], backend: str, threads: int | None
 ) -> Network:
+    """Return the network of ``Network._describe``; raise if its parts do not fit each other."""
     a = about["architecture"]
     names = a["activations"]
     architecture = Architecture.build(
@@ -662,7 +724,10 @@ def _as_json(value: float | None) -> float | str | None:
 def _from_json(value: Any) -> Any:
     if value in ("nan", "inf", "-inf"):
         return float(value)
-    return value if value is None else checks.number(value, "history")
+    if value is None:
+        return None
+    found = checks.number(value, "history")
+    return value if isinstance(value, int) else found
 
 
 def _aligned(n: int, dtype: Any) -> Array:

@@ -890,10 +890,10 @@ def set_step(p, batch):
 
 @kernel
 def all_finite(p, m):
+    total = 0.0
     for r in range(m):
-        if not math.isfinite(p.losses[r]):
-            return False
-    return True
+        total += p.losses[r] * 0.0  # NaN if and only if one is NaN or infinite
+    return math.isfinite(total)
 
 
 @kernel
@@ -1413,6 +1413,15 @@ class Trainer:
         self._epoch: int | None = None
         self._given = False
         self.done, self.diverged = 0, False
+
+    @property
+    def sums(self) -> tuple[float, float]:
+        loss, correct = self._job.plan.sums[:2].tolist()
+        return loss, correct
+
+    @sums.setter
+    def sums(self, found: tuple[float, float]) -> None:
+        self._job.plan.sums[:2] = found
 
     def order(self, rows: Array) -> None:
         """Take the rows in this order from the next epoch on."""

@@ -140,9 +140,9 @@ def loss_and_output_gradient(
     poisson is half the deviance.
 
     The convention ``"sklearn"`` is that of scikit-learn's multilayer perceptrons: means are sums
-    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and cross entropies are
-    logarithms of the probabilities as they are rounded, none less than the machine epsilon or more
-    than one less it.
+    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and cross entropies
+    are logarithms of the probabilities as they are rounded, none less than the machine epsilon or
+    more than one less it.
     """
     n, sums = net.n_out, convention == "sklearn"
     t = np.eye(n, dtype=z.dtype)[y] if y.ndim == 1 else y

@@ -26,6 +26,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 RUNS = Path("runs")
 MODEL = "model.safetensors"
 SETTINGS = "settings.json"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Data(NamedTuple):
@@ -81,14 +82,16 @@ def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
     return (x[~out], y[~out]), (x[out], y[out])
 
 
-def new_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Make the folder of a new run.
+def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = False) -> Path:
+    """Make the folder of a new run, or find that of one to resume.
 
     Parameters
     ----------
     folder : path-like, optional
         Where; it may exist, but must not hold a model yet. By default the date and time, in
         ``runs`` of the working directory.
+    resume : bool
+        Whether a run in `folder` that was cut off is to go on.
 
     Returns
     -------
@@ -97,14 +100,23 @@ def new_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     Raises
     ------
     ValueError
-        If `folder` already holds a run, which would be lost.
+        If `folder` already holds a run, which would be lost, or has nothing left to resume.
     OSError
         If it cannot be made.
     """
     if folder is not None:
         path = Path(folder)
-        if (path / MODEL).exists():
-            raise ValueError(f"run: found a run in {path} already, expected a new or empty folder")
+        if (path / CHECKPOINT).exists():
+            if not resume:
+                raise ValueError(
+                    f"run: found a run in {path} that was cut off, expected --resume to go on with "
+                    "it, or a new or empty folder"
+                )
+        elif (path / MODEL).exists():
+            what = " and no checkpoint to resume from" if resume else ""
+            raise ValueError(
+                f"run: found a run in {path} already{what}, expected a new or empty folder"
+            )
         path.mkdir(parents=True, exist_ok=True)
         return path
     name = time.strftime("%Y-%m-%d_%H-%M-%S")

@@ -12,6 +12,7 @@ scikit-learn that is installed; the passes, the updates and predictions are pynn
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -35,7 +36,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from . import backends, initialise, training
 from .backends import Sparse
-from .callbacks import Callback, EarlyStopping, as_callbacks, stops
+from .callbacks import Callback, EarlyStopping, as_callbacks, check_monitors, stops
 from .history import History, Record
 from .progress import reporter
 from .spec import (
@@ -85,9 +86,7 @@ class _Core(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def _engine(net: Architecture, threads: int | None) -> backends.Engine:
     """The engine of one architecture, shared by all estimators that have it."""
-    name = backends.resolve("auto")
-    # The compiled core has room for 64 layers; numba cannot do what is needed here.
-    return backends.create("numpy" if name == "numba" or net.n_layers > 64 else name, net, threads)
+    return backends.capable(net, threads)
 
 
 def _threads(threads: int | None) -> int | None:
@@ -111,8 +110,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         names = [given] * hidden if isinstance(given, str) else list(given)
         if len(names) != hidden:
             raise ValueError(
-                f"activation: found {len(names)} names, expected one or {hidden}, one for each "
-                "hidden layer"
+                f"activation: found {len(names)} names, expected one, or a list of {hidden}, "
+                "one for each hidden layer"
             )
         return [
             "sigmoid" if choose("activation", name, _ACTIVATIONS) == "logistic" else name
@@ -157,9 +156,12 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _adopt(self) -> _Core:
         """Make coefs_ and intercepts_ views of one vector, the one that the core works on."""
         coefs, intercepts = self.coefs_, self.intercepts_
-        net = self._architecture(coefs, np.result_type(*coefs, *intercepts))
+        net = self._architecture(coefs, _promoted(*coefs, *intercepts))
         flat = _vector(net, coefs, intercepts)
         weights, biases = net.views(flat)
+        if self.__dict__.get("_best_coefs") is coefs:
+            # scikit-learn goes on training its best arrays in place: a warm start ends with them.
+            self._best_coefs, self._best_intercepts = weights, biases
         self.coefs_, self.intercepts_ = weights, biases
         threads = _threads(self.threads)
         views = (*weights, *biases)
@@ -182,15 +184,16 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "coefs_" in state:
-            self._adopt()
+            # Parameters that fit no longer are for the next call to complain about.
+            with contextlib.suppress(AttributeError, ValueError):
+                self._adopt()
 
     @property
     def parameters(self) -> Array:
         """All coefficients and intercepts in one vector, layer by layer; setting it copies."""
-        core = self._current()
-        if core is None:
+        if "coefs_" not in self.__dict__:
             raise AttributeError("parameters: found an estimator that is not fitted")
-        return core.flat
+        return (self._current() or self._adopt()).flat
 
     @parameters.setter
     def parameters(self, values: Array) -> None:
@@ -214,8 +217,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         if check_input:
             check_is_fitted(self)
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        # As NumPy promotes the product; whole numbers are values here, never pixels.
-        dtype = np.result_type(X.dtype, *self.coefs_, *self.intercepts_)
+        # Whole numbers are values here, never pixels.
+        dtype = _promoted(X.dtype, *self.coefs_, *self.intercepts_)
         net = self._architecture(self.coefs_, dtype)
         threads = _threads(self.threads)
         flat = _vector(net, self.coefs_, self.intercepts_)
@@ -270,6 +273,10 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         self.validation_loss_curve_: list[float] | None = None
         super()._initialize(y, layer_units, dtype)
 
+    def _has_no_loss(self, y: Array) -> bool:
+        """Whether scikit-learn's loss of these targets is NaN, while their gradient is not."""
+        return self.out_activation_ == "exp" and bool((y < 0).any())
+
     def _targets(self, y: Array, dtype: Any) -> Array:
         """y (n, n_outputs) as the core wants it: numbers of classes, or values."""
         if self.out_activation_ == "softmax":
@@ -288,7 +295,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         self, X: Any, y: Array, sample_weight: Array | None
     ) -> Callable[[Array], tuple[float, Array]]:
         """Loss and gradient of parameters in scikit-learn's order: all coefs_, all intercepts_."""
-        # SciPy's L-BFGS-B works in float64, whatever the data are.
+        # SciPy's L-BFGS-B keeps its vectors in float64, whatever the data are, and a line search
+        # wants exact losses.
         net = self._architecture(self.coefs_, np.float64)
         objective = _engine(net, _threads(self.threads)).objective(
             _rows(X, X.dtype),
@@ -297,13 +305,15 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             sample_weight=_weights(sample_weight),
             convention="sklearn",
         )
-        flat = np.zeros(net.n_parameters)
+        flat, no_loss = np.zeros(net.n_parameters), self._has_no_loss(y)
 
         def loss_and_gradient(packed: Array) -> tuple[float, Array]:
             self._unpack(packed)
             _fill(net, flat, self.coefs_, self.intercepts_)
             loss, gradient = objective(flat)
             dweights, dbiases = net.views(gradient)
+            if no_loss:
+                loss = np.nan
             return loss, np.concatenate([g.ravel() for g in (*dweights, *dbiases)])
 
         return loss_and_gradient
@@ -330,7 +340,7 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             return SGD()
         return (Nesterov if self.nesterovs_momentum else Momentum)(momentum)
 
-    def _set_up_optimizer(self, rule: Optimizer, n_parameters: int, dtype: Any) -> None:
+    def _set_up_optimizer(self, core: _Core) -> None:
         # Their objects, without parameters, for the learning rate and its rules.
         if self.solver == "sgd":
             self._optimizer: Any = SGDOptimizer(
@@ -343,7 +353,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             )
         else:
             self._optimizer = AdamOptimizer([], self.learning_rate_init)
-        self._slots = [_aligned(n_parameters, dtype) for _ in range(rule.slots)]
+        self._update_rule = self._rule()
+        self._slots = [_like(core.flat) for _ in range(self._update_rule.slots)]
         self._updates = 0
 
     def _fit_stochastic(self, X: Any, y: Array, sample_weight: Array | None, *rest: Any) -> None:
@@ -357,16 +368,18 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             or core.threads != _threads(self.threads)
         ):
             core = self._adopt()
-        rule = self._rule()
         slots: list[Array] = self.__dict__.get("_slots", [])
-        fits = len(slots) == rule.slots and all(s.shape == core.flat.shape for s in slots)
+        fits = all(s.shape == core.flat.shape for s in slots)
         if not (incremental and hasattr(self, "_optimizer") and fits):
-            self._set_up_optimizer(rule, len(core.flat), core.net.dtype)
+            self._set_up_optimizer(core)
+        elif any(s.dtype != core.flat.dtype or not s.flags.writeable for s in slots):
+            # coefs_ were set by hand, or the estimator read from a file that is mapped.
+            self._slots = [_like(core.flat, s) for s in slots]
         if "_epochs" not in self.__dict__:  # coefs_ were set by hand
             self._epochs, self.history_, self.validation_loss_curve_ = 0, History(), None
         held = self._hold_out(X, y, sample_weight)
         X, y, sample_weight = held.training
-        run = _Run(self, core, rule, X, y, _weights(sample_weight), held)
+        run = _Run(self, core, X, y, _weights(sample_weight), held)
         try:
             run.epochs(1 if incremental else self.max_iter, incremental)
         except KeyboardInterrupt:
@@ -452,7 +465,6 @@ class _Run:
         self,
         owner: Any,
         core: _Core,
-        rule: Optimizer,
         X: Any,
         y: Array,
         sample_weight: Array | None,
@@ -462,6 +474,7 @@ class _Run:
         self.rows = n = X.shape[0]
         self.order = np.arange(n)
         self.sample_weight = sample_weight
+        self.no_loss = owner._has_no_loss(y)
         self.has_zeros = sample_weight is not None and bool((sample_weight == 0).any())
         if owner.batch_size == "auto":
             self.batch_size = min(200, n)
@@ -482,7 +495,7 @@ class _Run:
             owner._slots,
             _rows(X, X.dtype),
             owner._targets(y, dtype),
-            optimizer=rule,
+            optimizer=owner._update_rule,
             batch_size=self.batch_size,
             l2=owner.alpha,
             seed=int(owner._random_state.randint(2**31 - 1)) if dropped else 0,
@@ -498,6 +511,7 @@ class _Run:
                     f"callbacks: found EarlyStopping on {monitor!r} but no validation data, "
                     "expected validation_data or early_stopping=True"
                 )
+        check_monitors(self.calls, True, isinstance(owner, MLPClassifier))
         self.report: Any = None
         self.stop = False
 
@@ -519,7 +533,7 @@ class _Run:
         for _ in range(count):
             self.shuffle()
             rates = np.full(self.steps, float(owner._optimizer.learning_rate_init))
-            if owner.solver == "sgd":
+            if isinstance(owner._optimizer, SGDOptimizer):
                 rates[:] = owner._optimizer.learning_rate
             if schedule is not None:
                 rates *= schedule.of(owner._epochs, self.steps)
@@ -573,7 +587,7 @@ class _Run:
             n = min(first * self.batch_size, self.rows)
             return Record(
                 epoch=owner._epochs + 1,
-                loss=loss / n,
+                loss=np.nan if self.no_loss else loss / n,
                 accuracy=None if np.isnan(right) else right / n,
                 learning_rate=float(rates[first - 1]),
                 seconds=seconds,
@@ -646,7 +660,7 @@ class _Run:
     def end(self) -> None:
         """Leave the estimator with the last whole update, whatever happened."""
         self.trainer.store()
-        if self.owner.solver == "adam":
+        if isinstance(self.owner._optimizer, AdamOptimizer):
             self.owner._optimizer.t = self.owner._updates
         if self.report is not None:
             self.report.close()
@@ -1092,11 +1106,20 @@ def _plain(estimator: Any, X: Array) -> bool:
     )
 
 
+def _promoted(*arrays: Any) -> np.dtype:
+    """What NumPy promotes a product of the arrays to, or what the core has in its place."""
+    dtype = np.result_type(*arrays)
+    if dtype in (np.float32, np.float64):
+        return dtype
+    return np.dtype(np.float32 if dtype == np.float16 else np.float64)
+
+
 def _rows(X: Any, dtype: Any) -> Array | Sparse:
     """X as the core takes it, its numbers in ``dtype`` or in what they are."""
     if hasattr(X, "tocsr"):
         return Sparse.of(X.tocsr())
-    return np.asarray(X, dtype=dtype)
+    # Rows that lie together are gathered several times as fast as columns that do.
+    return np.asarray(X, dtype=dtype, order="C")
 
 
 def _weights(sample_weight: Array | None) -> Array | None:
@@ -1108,6 +1131,13 @@ def _aligned(n: int, dtype: Any) -> Array:
     raw = np.zeros(n * np.dtype(dtype).itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + n * np.dtype(dtype).itemsize].view(dtype)
+
+
+def _like(flat: Array, values: Any = 0) -> Array:
+    """A vector on a cache line of its own, as long as ``flat`` and of its dtype."""
+    out = _aligned(len(flat), flat.dtype)
+    out[...] = values
+    return out
 
 
 def _vector(net: Architecture, coefs: Sequence[Array], intercepts: Sequence[Array]) -> Array:
@@ -1166,6 +1196,7 @@ def unpatch() -> None:
 
 
 def _main() -> None:
+    import os
     import runpy
 
     if len(sys.argv) < 2:
@@ -1175,6 +1206,8 @@ def _main() -> None:
     from pynn import sklearn as ours
 
     ours.patch()
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.path.dirname(os.path.realpath(sys.argv[0]))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

@@ -174,7 +174,7 @@ def test_no_schedule_is_the_constant_one() -> None:
 def test_every_optimizer_says_how_much_state_it_keeps() -> None:
     slots = {name: kind.slots for name, kind in OPTIMIZERS.items()}
     assert slots == {
-        "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adam_hat": 2,
-        "adamw": 2,
+        "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "adam": 2,
+        "adam_hat": 2, "adamw": 2,
     }  # fmt: skip
     assert all(issubclass(kind, Optimizer) for kind in OPTIMIZERS.values())

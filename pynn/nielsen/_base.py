@@ -154,11 +154,7 @@ def _numbers(ys: list[Any], n_out: int, name: str) -> Array:
 
 @functools.lru_cache(maxsize=16)
 def _engine(net: Architecture, threads: int | None = None) -> backends.Engine:
-    """The compiled core, or NumPy where it is not there: Numba takes no order of rows."""
-    reason = backends.available()["cython"]
-    if reason:
-        backends._warn_without_core("numpy", reason)
-    return backends.create("numpy" if reason else "cython", net, threads)
+    return backends.capable(net, threads)
 
 
 class SigmoidNetwork:
