@@ -182,6 +182,7 @@ cdef enum:
     SOURCE_SPARSE = 100
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
+cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
@@ -868,7 +869,7 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
     cdef double t = <double>(p.updates + p.step + 1), c, l2 = p.l2
     if p.sums:
         l2 /= batch_weight
-        if l2 > 0:
+        if p.l2 > 0:
             p.penalty = 0.5 * l2 * sum_squares(p)
     p.step_w = p.settings
     p.step_w.rate = rate
@@ -1115,7 +1116,7 @@ cdef class _Plan:
         cdef Plan* p = &self.p
         cdef Layer* l
         cdef size_t size
-        cdef double flops = 0
+        cdef double flops = 0, total, share
         cdef int i
         p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
         p.n_layers = net.n_layers
@@ -1144,7 +1145,8 @@ cdef class _Plan:
             l.dropout = net.dropout[i] if i < p.n_layers - 1 else 0.0
             l.keep_slope = i < p.n_layers - 1 and (
                 l.activation == GELU or (training and l.dropout > 0))
-            flops += 2.0 * l.n_in * l.n_out * (3 if gradients else 1)
+            share = density(p) if i == 0 and p.source == SOURCE_SPARSE else 1.0
+            flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
         p.sparse = sparse_pays(p)
         self.use_convention(net, sums)
         p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
@@ -1155,15 +1157,18 @@ cdef class _Plan:
         most //= p.layer[0].ld_in * p.k.itemsize
         most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
         p.rows = (batch + (batch + most - 1) // most - 1) // ((batch + most - 1) // most)
+        total = flops * p.n
         flops *= p.rows
         if threads is None:
             p.threads = <int>max(1.0, min(<double>usable_processors(), flops / FLOPS_A_THREAD))
+            if not gradients and total < SHORT_SWEEP:
+                p.threads = 1
         else:
             p.threads = threads
         p.team_size = p.threads
         p.choosing = threads is None and p.threads > 1
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
-        p.check_every = <Py_ssize_t>max(1.0, 1e7 / flops)
+        p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
         size = lay_out(p, NULL)
         p.allocation = malloc(size + 2 * ALIGNMENT)
         if p.allocation == NULL:
@@ -1301,7 +1306,7 @@ cdef class Engine:
     cdef readonly object net
     cdef object _threads
     # What the last trainer found out about threads, for the next one to start from.
-    cdef Trials trials
+    cdef Trials trials, sweeps
 
     def __init__(self, net, threads=None):
         if net.n_layers > MAX_LAYERS:
@@ -1323,7 +1328,9 @@ cdef class Engine:
         cdef _Plan plan = planned(self.net, self._threads, parameters, x, None)
         cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
         plan.p.out = <char*>held.view.buf
+        plan.p.trials = self.sweeps
         run_in_slices(&plan.p, sweep, False)
+        self.sweeps = plan.p.trials
         return out
 
     def evaluate(self, parameters, x, y):

@@ -24,18 +24,23 @@ def options(epochs: int, quick_epochs: int = 2) -> argparse.Namespace:
     default = quick_epochs if QUICK else epochs
     parser.add_argument("--epochs", type=int, default=default, help="times through the data")
     parser.add_argument("--seed", type=int, default=0, help="of weights, shuffling and dropout")
-    parser.add_argument("--backend", default="auto", help="cython, numba, numpy or auto")
+    backends = ("auto", "cython", "numba", "numpy")
+    parser.add_argument("--backend", default="auto", choices=backends, help="what computes")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for pictures")
     parser.add_argument("--no-twin", action="store_true", help="leave PyTorch and Keras out")
     in_notebook = "ipykernel" in Path(sys.argv[0]).name
     found = parser.parse_args([] if in_notebook else None)
+    if found.epochs < 1 or not 0 <= found.seed < 2**64:
+        parser.error("--epochs must be 1 or more, and --seed from 0 to 2^64 - 1")
+    found.out.mkdir(parents=True, exist_ok=True)
+    if found.epochs != epochs:
+        print(f"{found.epochs:,} epochs instead of {epochs:,}: expect other figures")
     found.twin = not (found.no_twin or QUICK)
     return found
 
 
 def save(axes: Any, folder: Path, name: str) -> None:
     """Write the figure that `axes` belong to as `name`.png and say where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
     first = axes[0] if isinstance(axes, tuple) else axes
     first.figure.savefig(path, dpi=110)

@@ -22,6 +22,7 @@ from .spec import (
     SGD,
     Adagrad,
     Adam,
+    AdamHat,
     AdamW,
     Constant,
     Cosine,
@@ -44,6 +45,7 @@ __all__ = [
     "SGD",
     "Adagrad",
     "Adam",
+    "AdamHat",
     "AdamW",
     "Callback",
     "Checkpoint",
@@ -75,7 +77,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Rooms that take time to import, or need a package that may not be there, are opened when asked
     # for.
-    if name in ("data", "datasets", "plots"):
+    if name in ("data", "datasets", "nielsen", "plots", "sklearn"):
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")

@@ -131,7 +131,7 @@ def comparison(
         found[label] = history.epoch, curves[measure], curves[f"validation_{measure}"]
     validated = any(np.isfinite(values).any() for _, _, values in found.values())
     axes = _panels(ax, 1 + validated, legend=True)
-    lines, labels = [], []
+    lines, labels, all_validated = [], [], True
     scale = 100.0 if measure == "accuracy" else 1.0
     for k, (label, (epochs, *both)) in enumerate(found.items()):
         style: dict[str, Any] = {
@@ -146,12 +146,15 @@ def comparison(
         # The last figure that is drawn: with one Axes, that of training.
         shown = [values[-1] for values in both[: len(axes)]]
         last = shown[-1] if np.isfinite(shown[-1]) else shown[0]
+        all_validated &= bool(np.isfinite(shown[-1]))
         labels.append(f"{_text(label)} ({_figure_of(scale * last, measure)})")
     for target, title in zip(axes, ("training", "validation"), strict=False):
         _finish_curves(target, measure)
         target.set_title(title)
     _one_scale(axes)
-    heading = f"last {'validation ' if len(axes) > 1 else ''}{measure} in brackets"
+    # A run without validation shows its last figure of training.
+    every = len(axes) > 1 and all_validated
+    heading = f"last {'validation ' if every else ''}{measure} in brackets"
     for target in axes[1:]:
         target.set_ylabel("")
     _legend(axes[-1], lines, labels, ax is None, heading)
@@ -336,6 +339,12 @@ def confusion_matrix(
             f"y_pred: found {len(predicted)} labels for {len(true)} true ones, "
             "expected as many, and at least one"
         )
+    for argument, labels in (("y_true", true), ("y_pred", predicted)):
+        if labels.dtype.kind == "f" and not (labels == np.trunc(labels)).all():
+            raise ValueError(
+                f"{argument}: found numbers that are not whole, expected labels; a regression has "
+                "no classes to confuse"
+            )
     names = np.unique(np.concatenate([true, predicted])) if classes is None else np.asarray(classes)
     index = {name: k for k, name in enumerate(names.tolist())}
     counts = np.zeros((len(names), len(names)), int)
@@ -534,7 +543,8 @@ def first_layer_weights(
 ) -> Axes:
     """Draw the weights that lead to each unit of the first layer as an image.
 
-    Shown are the units with the largest weights (Euclidean norm), in falling order. By an orange
+    Shown are the units with the largest weights (Euclidean norm), in falling order; the outputs of
+    a network without hidden layers in the order of their classes, by name. By an orange
     weight a lit pixel speaks for the unit, by a blue one against it, and white is nothing; without
     colours, the dark ones speak against. All share one scale, which ends at the 99.8th percentile
     of their size.
@@ -569,6 +579,9 @@ def first_layer_weights(
     else:
         raise ValueError(f"shape: found {shape}, expected {len(weights)} pixels, as net has inputs")
     order = np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[: max(1, count)]
+    classes = _classes_of_units(net, len(order))
+    if classes is not None:
+        order = np.arange(len(order))
     height, width = tiles.shape[1:]
     # As many columns as make the whole about square.
     columns = min(len(order), max(1, round(math.sqrt(len(order) * (height + 2) / (width + 2)))))
@@ -590,6 +603,9 @@ def first_layer_weights(
     colors = _ramp("#05304F", "#2A7FB8", "#F6F6F6", "#F3A56B", ORANGE)
     shown = ax.imshow(sheet, cmap=colors, vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set_axis_off()
+    for place, name in enumerate(classes or ()):
+        top, left = place // columns * (height + 2), place % columns * (width + 2)
+        ax.text(left, top, _text(name), va="top", ha="left", fontsize="small")
     units = weights.shape[1]
     few = f"{len(order)} of {units} units, largest weights"
     every = f"all {units} units" if units > 1 else "its one unit"
@@ -598,6 +614,15 @@ def first_layer_weights(
     bar.set_label("weight: against – for the unit")
     bar.outline.set_visible(False)
     return ax
+
+
+def _classes_of_units(net: Any, shown: int) -> list[Any] | None:
+    """The names of the first layer's units, where they are the outputs and all are shown."""
+    classes = getattr(net, "classes", None)
+    units = net.weights[0].shape[1]
+    if len(net.weights) > 1 or classes is None or not len(classes) == units == shown:
+        return None
+    return list(classes)
 
 
 # --- What they share ------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
                 "one for each hidden layer"
             )
         return [
-            "sigmoid" if choose("activation", name, _ACTIVATIONS) == "logistic" else name
+            "sigmoid" if choose("activation", name, sorted(_ACTIVATIONS)) == "logistic" else name
             for name in names
         ]
 
@@ -219,6 +219,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         # Whole numbers are values here, never pixels.
         dtype = _promoted(X.dtype, *self.coefs_, *self.intercepts_)
+        if core is not None and dtype == core.flat.dtype:
+            return core.engine.forward(core.flat, _rows(X, dtype))
         net = self._architecture(self.coefs_, dtype)
         threads = _threads(self.threads)
         flat = _vector(net, self.coefs_, self.intercepts_)
@@ -542,7 +544,7 @@ class _Run:
                 break
             owner.n_iter_ += 1
             owner._epochs += 1
-            owner.loss_ = record.loss
+            owner.loss_ = np.float64(record.loss)
             owner.t_ += self.rows
             owner.loss_curve_.append(owner.loss_)
             if owner.verbose:

@@ -108,7 +108,7 @@ class Pairs:
         self.x = _stack(xs, sizes[0], "x", name)
         if numbered:
             self.labels = _numbers(ys, n_out, name)
-            self.targets = np.eye(n_out)[self.labels]
+            self.targets = np.eye(max(n_out, 2))[self.labels][:, :n_out]
         else:
             self.targets = _stack(ys, n_out, "y", name).astype(np.float64, copy=False)
             self.labels = self.targets.argmax(axis=1)
@@ -141,6 +141,7 @@ def _stack(columns: list[Any], n: int, part: str, name: str) -> Array:
 
 def _numbers(ys: list[Any], n_out: int, name: str) -> Array:
     """Return the numbers of the right outputs, (m,), int64."""
+    n_out = max(n_out, 2)  # of one output the largest is always number 0: a 1 is never right
     numbers = np.empty(len(ys), np.int64)
     for i, y in enumerate(ys):
         if isinstance(y, np.ndarray) and y.ndim:
