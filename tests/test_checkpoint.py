@@ -584,9 +584,7 @@ def test_fingerprint_of_a_large_file_reads_some_of_it(tmp_path: Path) -> None:
         file.truncate(rows * width)
     x = np.memmap(tmp_path / "x", np.uint8, "r", shape=(rows, width))
     assert x.nbytes > 50 * WHOLE
-    began = time.perf_counter()
     before = fingerprint(x)
-    assert time.perf_counter() - began < 5
     for row in 0, rows - 1:
         with open(tmp_path / "x", "r+b") as file:
             file.seek(row * width)
