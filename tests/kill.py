@@ -78,7 +78,8 @@ def train(case: int, path: Path | None, threads: int) -> str:
 
 def start(case: int, path: Path, threads: int) -> subprocess.Popen[str]:
     """Start a process that trains, and wait until it is about to."""
-    root = str(Path(__file__).parents[1])
+    # The same pynn as here, which may be an installed one: the source tree has no compiled core.
+    root = str(Path(pynn.__file__).parents[1])
     process = subprocess.Popen(
         [sys.executable, __file__, "--train", str(path), str(case), str(threads)],
         stdout=subprocess.PIPE,
