@@ -254,7 +254,7 @@ def footprint(package: str) -> dict[str, Any]:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=env, capture_output=True, encoding="utf-8", check=True)
     seconds, folder = done.stdout.splitlines()
-    files = (f for f in Path(folder).rglob("*") if f.is_file() and f.suffix != ".pyc")
+    files = (f for f in Path(folder).rglob("*") if f.is_file() and "__pycache__" not in f.parts)
     return {"import": float(seconds), "megabytes": sum(f.stat().st_size for f in files) / 1e6}
 
 

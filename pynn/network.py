@@ -131,7 +131,7 @@ class Network:
         self.architecture = net
         self._asked = backend, threads
         self._engine = backends.create(backend, net, threads)
-        self._flat = _aligned(net.n_parameters, net.dtype)
+        self._flat = aligned(net.n_parameters, net.dtype)
         # The views given away can be made read-only while the vector itself is being trained.
         self._parameters = self._flat.view()
         self.weights, self.biases = map(tuple, net.views(self._parameters))
@@ -404,7 +404,7 @@ class Network:
         if self._optimizer == optimizer:
             return
         self._optimizer, self._state_began = optimizer, self.updates
-        self._state = [_aligned(len(self._flat), self.dtype) for _ in range(optimizer.slots)]
+        self._state = [aligned(len(self._flat), self.dtype) for _ in range(optimizer.slots)]
 
     def _validation(
         self, validation: Any, x: Array, y: Array, task: Task
@@ -730,7 +730,7 @@ def _from_json(value: Any) -> Any:
     return value if isinstance(value, int) else found
 
 
-def _aligned(n: int, dtype: Any) -> Array:
+def aligned(n: int, dtype: Any) -> Array:
     """Return a vector of zeros that starts on a cache line."""
     itemsize = np.dtype(dtype).itemsize
     raw = np.zeros(n * itemsize + 64, dtype=np.uint8)

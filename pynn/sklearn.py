@@ -38,6 +38,7 @@ from . import backends, initialise, training
 from .backends import Sparse
 from .callbacks import Callback, EarlyStopping, as_callbacks, check_monitors, stops
 from .history import History, Record
+from .network import aligned
 from .progress import reporter
 from .spec import (
     ACTIVATIONS,
@@ -1128,22 +1129,15 @@ def _weights(sample_weight: Array | None) -> Array | None:
     return None if sample_weight is None else np.ascontiguousarray(sample_weight, np.float64)
 
 
-def _aligned(n: int, dtype: Any) -> Array:
-    """A vector of zeros that starts on a cache line."""
-    raw = np.zeros(n * np.dtype(dtype).itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n * np.dtype(dtype).itemsize].view(dtype)
-
-
 def _like(flat: Array, values: Any = 0) -> Array:
     """A vector on a cache line of its own, as long as ``flat`` and of its dtype."""
-    out = _aligned(len(flat), flat.dtype)
+    out = aligned(len(flat), flat.dtype)
     out[...] = values
     return out
 
 
 def _vector(net: Architecture, coefs: Sequence[Array], intercepts: Sequence[Array]) -> Array:
-    flat = _aligned(net.n_parameters, net.dtype)
+    flat = aligned(net.n_parameters, net.dtype)
     _fill(net, flat, coefs, intercepts)
     return flat
 

@@ -32,7 +32,8 @@ OUTPUT_OF_LOSS = {
     "poisson": "exp",
 }
 CONVENTIONS = ("pynn", "sklearn")
-"""How the losses of rows make up what a batch makes small: see ``reference.Convention``."""
+"""How the losses of rows make up what a batch makes small: see
+``reference.loss_and_output_gradient`` and ``reference.weigh``."""
 
 INITIALISERS = (
     "he_normal",
