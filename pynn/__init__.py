@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import callbacks
 from .callbacks import Callback, EarlyStopping, Every, Norms
 from .checkpoint import Checkpoint
+from .divergence import DivergenceError
 from .history import History, Record
 from .network import Network, load
 from .spec import (
@@ -51,6 +52,7 @@ __all__ = [
     "Checkpoint",
     "Constant",
     "Cosine",
+    "DivergenceError",
     "EarlyStopping",
     "Every",
     "Exponential",

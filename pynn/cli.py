@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import re
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -309,6 +308,7 @@ def train(
         _check_matplotlib()
     from .callbacks import EarlyStopping
     from .checkpoint import Checkpoint
+    from .divergence import DivergenceError
     from .network import Network
 
     if not 0 <= validation < 1:
@@ -382,14 +382,13 @@ def train(
         if plain and not quiet:
             callbacks.append(_print_epoch)
         began = time.perf_counter()
-        interrupted = False
+        interrupted, diverged = False, ""
         try:
-            with warnings.catch_warnings():
-                # Said below, in the words of the command line.
-                warnings.filterwarnings("ignore", "fit: the loss is", RuntimeWarning)
-                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
+            net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
         except KeyboardInterrupt:
             interrupted = True
+        except DivergenceError as error:
+            diverged = str(error).removeprefix("fit: ")
         seconds = time.perf_counter() - began
 
         net.save(folder / runs.MODEL)
@@ -415,12 +414,21 @@ def train(
         },
         "environment": runs.environment(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "result": {"epochs": net.epochs, "seconds": seconds, "interrupted": interrupted},
+        "result": {
+            "epochs": net.epochs,
+            "seconds": seconds,
+            "interrupted": interrupted,
+            "diverged": diverged,
+        },
     }
-    if interrupted:
+    if interrupted or diverged:
         runs.write_json(folder / runs.SETTINGS, record)
         if pictures:
             _draw_curves(net, folder)
+        if diverged:
+            # To go on from it would lead to the same place.
+            kept.unlink(missing_ok=True)
+            _fail(f"{diverged}; that network is in {folder}")
         how = f"; --run {folder} --resume goes on" if kept.exists() else ""
         _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}{how}", 130)
 
@@ -434,8 +442,6 @@ def train(
         speed = sum(net.history.seconds)
         typer.echo(f"trained   {net.epochs} epochs in {seconds:.2f} s ({speed:.2f} s of training)")
         typer.echo(f"run       {folder}")
-    if not np.isfinite(net.history.loss).all():
-        typer.echo("pynn: the loss grew past all bounds; try a lower --learning-rate", err=True)
     typer.echo(_result(tested, result))
 
 

@@ -104,6 +104,10 @@ class History:
         """Add an epoch."""
         self._records.append(record)
 
+    def cut(self, length: int) -> None:
+        """Keep the first epochs only."""
+        del self._records[length:]
+
     def to_dict(self) -> dict[str, list[Any]]:
         """Return a dictionary from names to lists of one number (or None) an epoch.
 

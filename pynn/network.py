@@ -305,6 +305,9 @@ class Network:
             would be lost.
         RuntimeError
             If this network is being trained already.
+        DivergenceError
+            If a loss, a weight or a state of the optimizer is no longer finite; it names epoch,
+            step and layer. The network is then as it was before that step.
 
         Notes
         -----
@@ -375,18 +378,14 @@ class Network:
                 self._take_up(taken)
             self._task = task
             self._keep_or_clear_state(optimizer)
-            trainer = self._engine.trainer(
-                self._flat,
-                self._state,
-                x,
-                y,
-                optimizer=optimizer,
-                batch_size=batch,
-                l2=l2,
-                seed=self.seed,
-                shuffle=bool(shuffle),
-            )
-            loop = Loop(self, trainer, len(x), batch, rates, calls, held, saver, taken)
+            training = {
+                "optimizer": optimizer,
+                "batch_size": batch,
+                "l2": l2,
+                "seed": self.seed,
+                "shuffle": bool(shuffle),
+            }
+            loop = Loop(self, (x, y), training, rates, calls, held, saver, taken)
             loop.run(start, start + epochs, progress)
         finally:
             self._training.release()
@@ -644,9 +643,23 @@ def load(path: PathLike, *, backend: str = "auto", threads: int | None = None) -
         tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
     try:
         return rebuild(tensors, about, backend, threads)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        what = f"found no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: not a model that pynn can use: {what}") from error
+    except MISFITS as error:
+        raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
+
+
+# What comes of a document that is not as ``Network._describe`` writes it.
+MISFITS = (
+    *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
+    *(RecursionError, SyntaxError),  # np.dtype reads some texts as Python
+)
+
+
+def misfit(error: BaseException) -> str:
+    """Say what did not fit, short and safe to print whatever the file held."""
+    from .files import shown
+
+    text = shown(str(error), 400)
+    return f"found no {text}" if isinstance(error, KeyError) else text
 
 
 def rebuild(
@@ -685,7 +698,7 @@ def rebuild(
     if tensors:
         raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
     history = History.from_dict(
-        {k: [_from_json(v) for v in column] for k, column in about["history"].items()}
+        {name: [_from_json(name, v) for v in column] for name, column in about["history"].items()}
     )
 
     net = Network.__new__(Network)
@@ -721,12 +734,14 @@ def _as_json(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(float(value))
 
 
-def _from_json(value: Any) -> Any:
-    if value in ("nan", "inf", "-inf"):
-        return float(value)
-    if value is None:
+def _from_json(name: str, value: Any) -> Any:
+    if name in ("epoch", "step", "steps"):
+        return checks.whole(value, f"history: {name}", 0)
+    if value is None and name in ("accuracy", "validation_loss", "validation_accuracy"):
         return None
-    found = checks.number(value, "history")
+    if value in ("nan", "inf", "-inf") and name not in ("learning_rate", "seconds"):
+        return float(value)
+    found = checks.number(value, f"history: {name}")
     return value if isinstance(value, int) else found
 
 

@@ -125,14 +125,18 @@ class Bar(Reporter):
 def describe(record: Record, validated: Record | None = None) -> str:
     """Return loss, accuracies and speed as one line; the validation is that of ``validated``."""
     validated = validated or record
-    parts = [f"loss {record.loss:.4f}"]
+    parts = [f"loss {_loss(record.loss)}"]
     if record.accuracy is not None:
         parts.append(f"accuracy {100 * record.accuracy:.2f} %")
     if validated.validation_accuracy is not None:
         parts.append(f"validation {100 * validated.validation_accuracy:.2f} %")
     elif validated.validation_loss is not None:
-        parts.append(f"validation loss {validated.validation_loss:.4f}")
+        parts.append(f"validation loss {_loss(validated.validation_loss)}")
     return "  ".join([*parts, _speed(record.samples_per_second)])
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if value < 1e6 else f"{value:.3g}"
 
 
 def _speed(rate: float) -> str:

@@ -408,21 +408,12 @@ class Trainer:
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
-        net, n = self.net, len(self.x)
-        if self._order is None or self._order[0] != epoch:
-            order = self._given
-            if order is None:
-                order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
-            self._order = epoch, order
+        net = self.net
         dweights, dbiases = self.gradients
         self.done, self.diverged = 0, False
         loss, correct = self.sums if first else (0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
-            start = (first + i) * self.batch_size
-            rows = self._order[1][start : start + self.batch_size]
-            x, y = read_rows(self.x, rows, net.dtype), self.y[rows]
-            masks = self._masks(epoch, start, len(rows))
-
+            rows, x, y, masks = self.batch(epoch, first + i)
             hs, zs = forward(net, self.weights, self.biases, x, masks)
             losses, dz = loss_and_output_gradient(net, zs[-1], y, self.convention)
             sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
@@ -448,6 +439,19 @@ class Trainer:
                 update(self.optimizer, self.biases[k], dbiases[k], slots_b, step, rate, False)
             self.done, self.sums = i + 1, (loss, correct)
         return self.sums
+
+    def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
+        """Return the numbers of the rows of a batch, the rows, their targets and dropout masks."""
+        n = len(self.x)
+        if self._order is None or self._order[0] != epoch:
+            order = self._given
+            if order is None:
+                order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
+            self._order = epoch, order
+        start = index * self.batch_size
+        rows = self._order[1][start : start + self.batch_size]
+        x = read_rows(self.x, rows, self.net.dtype)
+        return rows, x, self.y[rows], self._masks(epoch, start, len(rows))
 
     def _masks(self, epoch: int, first_row: int, m: int) -> list[Array]:
         net = self.net

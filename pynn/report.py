@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import run as runs
-from .files import atomic_write
+from .files import atomic_write, shown
+
+# Characters of a setting that are shown.
+_LONGEST = 1000
 
 # Settings that say where results went, not what was done.
 _LEFT_OUT = ("run", "pictures", "plain", "quiet", "data", "seed", "backend", "threads")
@@ -93,15 +96,16 @@ def _head(run: runs.Run, name: str) -> str:
     about, data = run.settings, run.settings["data"]
     a = run.net.architecture
     text = f"<header>\n<h1>{escape(name)}</h1>\n"
-    network = f"{'-'.join(map(str, a.sizes))} on {data.get('source')}"
+    network = f"{'-'.join(map(str, a.sizes))} on {shown(data.get('source'), _LONGEST)}"
     text += f"<p>{escape(network)}{_after(' · ', about.get('date'))}</p>\n"
     if about["result"].get("interrupted"):
         text += (
             f'<p class="note">This run was interrupted after {run.net.epochs} whole epochs; '
             "the figures are those of the network as it was then.</p>\n"
         )
-    if not np.isfinite(run.net.history.loss).all():
-        text += '<p class="note">The training diverged: its loss grew past all bounds.</p>\n'
+    diverged = about["result"].get("diverged")
+    if isinstance(diverged, str) and diverged:
+        text += f'<p class="note">The training diverged: {escape(diverged)}.</p>\n'
     return text + "</header>"
 
 
@@ -222,7 +226,8 @@ def _timings(run: runs.Run) -> str:
             ("training in all", _seconds(sum(history.seconds))),
         ]
     seconds = run.settings["result"].get("seconds")
-    if seconds is not None:
+    # What a stranger's settings say may be anything.
+    if isinstance(seconds, (int, float)) and 0 <= seconds < 1e12:
         rows.append(("with validation and progress", _seconds(seconds)))
     return _section("Timings", _pairs(rows)) if rows else ""
 
@@ -253,7 +258,7 @@ def _environment(run: runs.Run) -> str:
         ("threads", about.get("threads")),
     ]
     for name, value in about["environment"].items():
-        if name == "backends":
+        if name == "backends" and isinstance(value, dict):
             value = ", ".join(k for k, reason in value.items() if not reason)
         elif name in ("backend", "threads"):
             continue
@@ -309,12 +314,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_cell, value)) or "–"
-    return escape(str(value))
+        return escape(", ".join(shown(item, _LONGEST) for item in value)) or "–"
+    return escape(shown(value, _LONGEST))
 
 
 def _after(separator: str, value: Any) -> str:
-    return "" if value is None else escape(f"{separator}{value}")
+    return "" if value is None else escape(separator + shown(value, _LONGEST))
 
 
 def _count(value: Any) -> str | None:

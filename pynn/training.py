@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from .backends import Trainer
 from .callbacks import Callback, stops
 from .checkpoint import Place, Saver, Taken, keeps
+from .divergence import Anchor, DivergenceError, finite, layer_of_loss, layer_of_update, vectors
 from .history import Record
 from .progress import Reporter, reporter
 from .spec import Schedule, as_schedule
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .network import Network
 
 Array = np.ndarray
+
+PATIENCE = 300
+"""How many times longer than a look at all weights, and a copy of them, training goes on without:
+what it costs is one part in so many."""
 
 
 class Rates:
@@ -57,18 +61,18 @@ class Loop:
     def __init__(
         self,
         net: Network,
-        trainer: Trainer,
-        rows: int,
-        batch_size: int,
+        data: tuple[Array, Array],
+        training: dict[str, Any],
         rates: Rates,
         calls: list[Callback],
         held: tuple[Array, Array] | None,
         saver: Saver | None = None,
         taken: Taken | None = None,
     ) -> None:
-        self.net, self.trainer = net, trainer
-        self.rows, self.batch_size = rows, batch_size
-        self.steps = -(-rows // batch_size)
+        self.net, self.data, self.training = net, data, training
+        self.trainer = self.new_trainer()
+        self.rows, self.batch_size = len(data[0]), training["batch_size"]
+        self.steps = -(-self.rows // self.batch_size)
         self.rates = rates
         self.calls = calls
         self.stepwise = [c for c in calls if c.steps is not None]
@@ -83,13 +87,23 @@ class Loop:
         self.stop = taken is not None and taken.stopped
 
     def run(self, start: int, stop: int, progress: Any) -> None:
-        net, warned = self.net, False
+        net = self.net
         self.report = reporter(progress, start, stop)
         if self.report is not None:
             self.pace.append(self.report)
         if self.saver is not None and self.saver.checkpoint.seconds is not None:
             # Slices as short as those of a report, so that there is a moment to look at the clock.
             self.pace.append(Reporter(lambda record: None))
+        if not self.is_finite():
+            k = layer_of_update(net)
+            raise ValueError(
+                f"fit: found NaN or infinity in weights[{k}], biases[{k}] or what the optimizer "
+                "keeps of them, expected finite numbers"
+            )
+        self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
+        began = time.perf_counter()
+        self.anchor = Anchor(net, self.at)
+        self.look_after(began)
         net._set_writeable(False)
         try:
             for call in self.calls:
@@ -102,14 +116,9 @@ class Loop:
                     break
                 net.history.append(record)
                 net.epochs += 1
-                if not (math.isfinite(record.loss) or warned):
-                    warned = True
-                    warnings.warn(
-                        f"fit: the loss is {record.loss} after epoch {record.epoch}: training has "
-                        "diverged; try a lower learning_rate",
-                        RuntimeWarning,
-                        stacklevel=4,
-                    )
+                self.at = 0
+                if time.perf_counter() > self.due:
+                    self.look(True)
                 if self.report is not None:
                     self.report.show(record)
                 if self.calls:
@@ -118,12 +127,19 @@ class Loop:
                         self.stop |= stops(call.on_epoch_end(net, record))
                 if self.saver is not None and net.epochs < stop and not self.stop:
                     self.save_if_due(Place(), True)
+            self.look()
             taken = self.taken
             as_it_was = taken is not None and taken.ended and taken.net.updates == net.updates
             if self.saver is not None and not as_it_was:
                 self.save(Place(), ended=True)
-        finally:
+        except BaseException:
             self.trainer.store()
+            if not self.is_finite():
+                self.anchor.give_back(net)
+            raise
+        finally:
+            # Without epochs that were counted before it was seen that they led nowhere.
+            net.history.cut(net.epochs + self.uncounted)
             net._set_writeable(True)
             if self.report is not None:
                 self.report.close()
@@ -165,7 +181,11 @@ class Loop:
                 raise
             took = time.perf_counter() - began
             seconds += took
+            if self.trainer.diverged:
+                self.diverge()
             first += count
+            if first < self.steps and time.perf_counter() > self.due:
+                self.look(True)
             for pace in self.pace:
                 pace.measure(count, took)
             if self.report is not None and first < self.steps and self.report.is_due():
@@ -188,12 +208,104 @@ class Loop:
             validation_loss=held_loss / n, validation_accuracy=_share(held_right, n)
         )
 
+    def new_trainer(self) -> Trainer:
+        net = self.net
+        return net._engine.trainer(net._flat, net._state, *self.data, **self.training, watch=True)
+
     def train(self, first: int, rates: Array) -> tuple[float, float]:
         net = self.net
         try:
             return self.trainer.steps(net.epochs, first, rates, net.updates - net._state_began)
         finally:
             net.updates += self.trainer.done
+            self.at = first + self.trainer.done
+
+    # --- Divergence -------------------------------------------------------------------------------
+
+    def look(self, keep: bool = False) -> None:
+        """Write back what is trained, and see that it is finite; keep a copy to go back to."""
+        began = time.perf_counter()
+        self.trainer.store()
+        if not self.is_finite():
+            self.diverge()
+        if keep:
+            self.anchor.take(self.net, self.at)
+            self.look_after(began)
+
+    def look_after(self, began: float) -> None:
+        """Put off the next look, in proportion to what one that began then has cost."""
+        now = time.perf_counter()
+        self.due = now + PATIENCE * (now - began)
+
+    def is_finite(self) -> bool:
+        return all(finite(vector) for vector in vectors(self.net))
+
+    def diverge(self) -> NoReturn:
+        """Go back to the last update that left all finite, and say what the next one did."""
+        net = self.net
+        self.trainer.store()
+        again, layer = (True, None) if self.is_finite() else self.retrace()
+        count = net.architecture.n_layers
+        if layer is not None:
+            what = f"made weights of layer {layer + 1} of {count} grow past all bounds"
+        else:
+            what = "came upon a loss that is not finite"
+            if again:
+                from . import reference
+
+                engine = reference.Engine(net.architecture)
+                trainer = engine.trainer(net._flat, net._state, *self.data, **self.training)
+                layer = layer_of_loss(trainer, net.epochs, self.at)
+                what += f", from layer {layer + 1} of {count} on"
+        raise DivergenceError(
+            f"fit: step {self.at + 1} of epoch {net.epochs + 1} {what}; training has stopped and "
+            "the network is as it was before that step; try a lower learning_rate",
+            net.epochs + 1,
+            self.at + 1,
+            layer,
+        )
+
+    def retrace(self) -> tuple[bool, int | None]:
+        """Take the steps since the last copy again, up to the one that went wrong.
+
+        The same steps give the same bits, so that one is found by halving.
+
+        Returns
+        -------
+        bool, int or None
+            Whether it went wrong again, which it need not if x was changed from outside; and the
+            layer that the step made infinite, None if it did not get that far.
+        """
+        net, too_many = self.net, 0
+        last = net.epochs, self.at + self.trainer.diverged
+        self.go_back()
+        while (net.epochs, self.at) < last:
+            count = (last[1] if net.epochs == last[0] else self.steps) - self.at
+            if too_many:
+                count = max(1, too_many // 2)
+            rates = self.rates.of(net.epochs, self.steps)
+            self.train(self.at, rates[self.at : self.at + count])
+            self.trainer.store()
+            done = self.trainer.done
+            if self.is_finite():
+                if self.trainer.diverged:
+                    return True, None
+                if self.at == self.steps:
+                    net.epochs, self.at = net.epochs + 1, 0
+                self.anchor.take(net, self.at)
+                too_many = max(0, too_many - done)
+            else:
+                layer = layer_of_update(net)
+                self.go_back()
+                if done == 1:
+                    return True, layer
+                too_many = done
+        return False, None
+
+    def go_back(self) -> None:
+        self.anchor.give_back(self.net)
+        self.at = self.anchor.first
+        self.trainer = self.new_trainer()
 
     # --- Checkpoints ------------------------------------------------------------------------------
 
@@ -207,12 +319,15 @@ class Loop:
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
         if self.saver is None or (due and done == count):
             return
+        self.trainer.store()
+        if not self.is_finite():
+            return
         loss, right = self.trainer.sums if first + done > 0 else (0.0, 0.0)
         self.save(Place(first + done, loss, right, seconds))
 
     def save(self, place: Place, ended: bool = False) -> None:
         assert self.saver is not None
-        self.trainer.store()
+        self.look()
         self.saver.write(self.net, place, self.calls, ended=ended, stopped=self.stop)
 
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,17 +143,14 @@ def test_settings(tmp_path: Path, blobs: Data, settings: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("loss", ["mse", "poisson"])
 def test_regression(tmp_path: Path, blobs: Data, loss: str) -> None:
-    """The number of right answers is NaN there, and so are the figures of a run that diverges."""
+    """The number of right answers is NaN there."""
     x, y = blobs
     data = x, np.stack([y, y, 2 * y], 1).astype("f4")
-    settings: dict[str, Any] = {"learning_rate": 0.01 if loss == "mse" else 1e30}
     whole, resumed = make(loss=loss), make(loss=loss)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        fit(whole, data, **settings)
-        broken_off(tmp_path / "a", data, 6, network={"loss": loss}, **settings)
-        kept = pynn.Checkpoint(tmp_path / "a", steps=1)
-        fit(resumed, data, checkpoint=kept, resume=True, **settings)
+    fit(whole, data, learning_rate=0.01)
+    broken_off(tmp_path / "a", data, 6, network={"loss": loss}, learning_rate=0.01)
+    kept = pynn.Checkpoint(tmp_path / "a", steps=1)
+    fit(resumed, data, checkpoint=kept, resume=True, learning_rate=0.01)
     assert whole.history.accuracy == [None] * 4
     assert_same(resumed, whole)
 
