@@ -17,6 +17,7 @@ each takes its own rows of every weight matrix, sums their gradient over the who
 them; barrier. No sum is ever split among threads, so their number does not show in the bits.
 """
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBUF_SIMPLE,
     PyBuffer_Release, PyObject_GetBuffer,
@@ -26,6 +27,7 @@ from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
+from libcpp.atomic cimport atomic
 
 import os
 
@@ -113,20 +115,17 @@ cdef extern from "team.h" namespace "pynn" nogil:
 # --- The instruction set --------------------------------------------------------------------------
 
 cdef list _isas = [isa_name(i).decode() for i in range(isa_count())]
-cdef int _isa = 0
+cdef atomic[int] _isa
 
 
 def use_isa(name):
     """Use the instruction set ``name`` from now on, or the highest for None; return the last one."""
-    global _isa
     usable = [isa for i, isa in enumerate(_isas) if isa_usable(i)]
     if name is None:
         name = usable[len(usable) - 1]
     if name not in usable:
         raise ValueError(f"PYNN_ISA: found {name!r}, expected one of {', '.join(usable)}")
-    before = _isas[_isa]
-    _isa = _isas.index(name)
-    return before
+    return _isas[_isa.exchange(_isas.index(name))]
 
 
 use_isa(os.environ.get("PYNN_ISA") or None)
@@ -135,22 +134,19 @@ use_isa(os.environ.get("PYNN_ISA") or None)
 def info():
     """Return the instruction set in use, those compiled in and usable, and the processors."""
     return {
-        "isa": _isas[_isa],
+        "isa": _isas[_isa.load()],
         "isas": [isa for i, isa in enumerate(_isas) if isa_usable(i)],
         "compiled": list(_isas),
         "threads": usable_processors(),
     }
 
 
-cdef bint _poison = False
+cdef atomic[int] _poison
 
 
 def poison(bint on):
     """Fill new scratch memory with NaN instead of zeros, to show reads of what was never written."""
-    global _poison
-    before = _poison
-    _poison = on
-    return bool(before)
+    return bool(_poison.exchange(on))
 
 
 # --- The plan: sizes and one arena for all that a run needs ---------------------------------------
@@ -847,7 +843,8 @@ cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) n
             l.squares[i] += row[j]
 
 
-cdef void square_all_weights(Plan* p) noexcept nogil:
+cdef void square_all_weights(void* context, int thread) noexcept nogil:
+    cdef Plan* p = <Plan*>context
     cdef int i
     for i in range(p.n_layers):
         if p.layer[i].squares != NULL:
@@ -896,10 +893,17 @@ cdef void sum_rows(Plan* p, Py_ssize_t m) noexcept nogil:
 cdef bint all_finite(Plan* p, Py_ssize_t m) noexcept nogil:
     """Whether the losses of the m rows of a chunk are: each thread finds out for itself."""
     cdef Py_ssize_t i
-    cdef double total = 0
-    for i in range(m):
-        total += p.row_loss[i] * 0   # NaN if and only if one is NaN or infinite
-    return isfinite(total)
+    cdef double* loss = p.row_loss
+    # Each product is NaN if the loss is NaN or infinite. Four chains, so that none waits long.
+    cdef double a = 0, b = 0, c = 0, d = 0
+    for i in range(0, m - 3, 4):
+        a += loss[i] * 0
+        b += loss[i + 1] * 0
+        c += loss[i + 2] * 0
+        d += loss[i + 3] * 0
+    for i in range(m - m % 4, m):
+        a += loss[i] * 0
+    return isfinite(a + b + c + d)
 
 
 cdef double weight_of_batch(Plan* p, Py_ssize_t batch) noexcept nogil:
@@ -1118,7 +1122,7 @@ cdef class _Plan:
         cdef size_t size
         cdef double flops = 0, total, share
         cdef int i
-        p.k = kernels(_isa, F32 if net.dtype == "float32" else F64)
+        p.k = kernels(_isa.load(), F32 if net.dtype == "float32" else F64)
         p.n_layers = net.n_layers
         self.n_parameters = net.n_parameters
         p.loss = _LOSS[net.loss]
@@ -1174,7 +1178,7 @@ cdef class _Plan:
         if p.allocation == NULL:
             raise MemoryError(f"could not get {size} bytes of working memory")
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>p.allocation, ALIGNMENT))
-        memset(p.arena, 0xFF if _poison else 0, size)
+        memset(p.arena, 0xFF if _poison.load() else 0, size)
         lay_out(p, p.arena)
         if p.spread != NULL:
             memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
@@ -1300,6 +1304,14 @@ cdef class Objective:
         return loss, gradient
 
 
+cdef int copy_trials(Engine engine, Trials* to, const Trials* source) except -1:
+    """Copy to or from an engine. It may serve many threads, all but this without locks: a trainer
+    belongs to one thread, and the plan of a prediction to one call."""
+    with cython.critical_section(engine):
+        to[0] = source[0]
+    return 0
+
+
 cdef class Engine:
     """The compiled backend; the contract is that of ``pynn.backends.Engine``."""
     cdef readonly str name
@@ -1328,9 +1340,9 @@ cdef class Engine:
         cdef _Plan plan = planned(self.net, self._threads, parameters, x, None)
         cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
         plan.p.out = <char*>held.view.buf
-        plan.p.trials = self.sweeps
+        copy_trials(self, &plan.p.trials, &self.sweeps)
         run_in_slices(&plan.p, sweep, False)
-        self.sweeps = plan.p.trials
+        copy_trials(self, &self.sweeps, &plan.p.trials)
         return out
 
     def evaluate(self, parameters, x, y):
@@ -1385,7 +1397,9 @@ cdef class Trainer:
                 raise ValueError(
                     f"state: found {flat.view.len} bytes, expected {self.plan.parameters.view.len}")
             move_flat(p, s, <char*>flat.view.buf, True)
-        square_all_weights(p)
+        p.team = Team.acquire(1)
+        p.team.run(square_all_weights, p)
+        Team.release(p.team)
 
     def order(self, rows):
         cdef Held held = Held(np.ascontiguousarray(rows, dtype=np.int64), PyBUF_SIMPLE)
@@ -1431,11 +1445,11 @@ cdef class Trainer:
         p.diverged = False
         if first == 0:
             p.loss_sum = p.right_sum = p.right_before = 0
-        p.trials = self.engine.trials
+        copy_trials(self.engine, &p.trials, &self.engine.trials)
         try:
             run_in_slices(p, train, True)
         finally:
-            self.engine.trials = p.trials
+            copy_trials(self.engine, &self.engine.trials, &p.trials)
         return p.loss_sum, p.right_sum
 
     @property
@@ -1481,6 +1495,6 @@ def philox_words(seed, Py_ssize_t count, epoch, stream, row=0):
     """Words of one stream, as ``pynn.philox.words`` draws them."""
     out = np.empty(round_up(count, 4), np.uint32)
     cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
-    kernels(_isa, F32).philox(seed, row, epoch, stream, (count + 3) // 4,
+    kernels(_isa.load(), F32).philox(seed, row, epoch, stream, (count + 3) // 4,
                               <uint32_t*>held.view.buf)
     return out[:count]

@@ -1,7 +1,7 @@
 #include "team.h"
 
 #include <chrono>
-#include <system_error>
+#include <exception>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -24,6 +24,42 @@ void relax() {
   asm volatile("yield");
 #endif
 }
+
+// How a thread calculates while it works for a team, whatever it was told before: rounding to
+// nearest, without traps, and with zero in the place of every number that is too small to be a normal
+// one. Decaying moments and the gradients of saturated units get there, and with some instructions
+// each such number costs a hundred cycles.
+class Arithmetic {
+ public:
+  Arithmetic() : before_(read()) { write(ours); }
+  ~Arithmetic() { write(before_); }
+  Arithmetic(const Arithmetic&) = delete;
+  Arithmetic& operator=(const Arithmetic&) = delete;
+
+ private:
+#if defined(__x86_64__) || defined(_M_X64)
+  using Word = unsigned;
+  static constexpr Word ours = 0x9FC0;  // MXCSR: FTZ, DAZ, all exceptions masked
+  static Word read() { return _mm_getcsr(); }
+  static void write(Word word) { _mm_setcsr(word); }
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+  using Word = uint64_t;
+  static constexpr Word ours = 1 << 24;  // FPCR: FZ
+  static Word read() {
+    Word word;
+    asm volatile("mrs %0, fpcr" : "=r"(word));
+    return word;
+  }
+  static void write(Word word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
+#else
+  using Word = int;
+  static constexpr Word ours = 0;
+  static Word read() { return 0; }
+  static void write(Word) {}
+#endif
+
+  const Word before_;
+};
 
 // Between two phases of a step threads wait for each other for microseconds: worth spinning for.
 // Past that, one of them may have lost its core: yielding costs half a microsecond and gives it
@@ -55,12 +91,12 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { idle_teams = new Id
 }  // namespace
 
 Team::Team(int size) : core_(size_t(size)), spread_(size <= usable_processors()) {
-  for (int thread = 1; thread < size; ++thread) {
-    try {
+  for (std::atomic<int>& core : core_) core.store(-1, std::memory_order_relaxed);
+  workers_.reserve(size_t(size) - 1);
+  try {
+    for (int thread = 1; thread < size; ++thread)
       workers_.emplace_back([this, thread] { work(thread); });
-    } catch (const std::system_error&) {
-      break;
-    }
+  } catch (const std::exception&) {  // as many as there are
   }
 }
 
@@ -117,12 +153,14 @@ void Team::part_from_others(int thread) {
 #if defined(__linux__)
   if (thread == 0 || !spread_ || core < 0) return;
   bool shared = false;
-  for (int other = 0; other < size(); ++other)
+  // Not size(): the first workers come here while the last ones are being started.
+  const int all = int(core_.size());
+  for (int other = 0; other < all; ++other)
     shared |= other != thread && core_[size_t(other)].load(std::memory_order_relaxed) == core;
   cpu_set_t allowed;
   if (!shared || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
   cpu_set_t free = allowed;
-  for (int other = 0; other < size(); ++other) {
+  for (int other = 0; other < all; ++other) {
     const int taken = core_[size_t(other)].load(std::memory_order_relaxed);
     if (other != thread && taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(size_t(taken), &free);
   }
@@ -134,6 +172,7 @@ void Team::part_from_others(int thread) {
 }
 
 void Team::run(void (*task)(void*, int), void* context) {
+  const Arithmetic arithmetic;
   if (workers_.empty()) return task(context, 0);
   task_ = task;
   context_ = context;
@@ -145,6 +184,7 @@ void Team::run(void (*task)(void*, int), void* context) {
 }
 
 void Team::work(int thread) {
+  const Arithmetic arithmetic;
   uint32_t seen = 0;
   for (;;) {
     wait_for_change(run_, seen, thread);

@@ -24,6 +24,7 @@ class Team {
   int size() const { return int(workers_.size()) + 1; }
 
   // Run task(context, thread) on every thread, thread 0 being the caller; return when all are done.
+  // Meanwhile all calculate alike, with zero in the place of denormal numbers.
   void run(void (*task)(void* context, int thread), void* context);
 
   // Wait for all threads of the run.
