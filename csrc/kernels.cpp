@@ -381,7 +381,7 @@ template <class T, int F> inline V<T> activation(V<T> z, V<T>& slope) {
     slope = sigmoid<T>(z);
     return softplus<T>(z);
   } else if constexpr (F == pynn::EXP) {
-    slope = exponential<T>(z);
+    slope = exponential_of_any<T>(z);
     return slope;
   } else {
     slope = one;
@@ -425,14 +425,17 @@ template <class T> T row_maximum(const T* z, Size n) {
   return most;
 }
 
-// e^(z − max) in place of z, pads zero; returns the sum.
-template <class T> T exponentials(T* z, Size n, T most) {
+// e^(z − max) in place of z, pads zero; returns the sum of all but number left_out.
+template <class T> T exponentials(T* z, Size n, T most, Size left_out = -1) {
   const V<T> m = set1(most), zero = set1(T(0));
   V<T> total = zero;
   for (Size j = 0; j < n; j += width<T>) {
     V<T> e = exponential<T>(load(z + j) - m);
     if (n - j < width<T>) e = select(first_lanes<T>(n - j), e, zero);
     store(z + j, e);
+    const Size at = left_out - j;
+    if (at >= 0 && at < width<T>)
+      e = select(first_lanes<T>(at), e, select(first_lanes<T>(at + 1), zero, e));
     total = total + e;
   }
   return sum(total);
@@ -598,19 +601,30 @@ template <class T> int32_t first_largest(const T* v, Size n) {
   return int32_t(best);
 }
 
+// ln(1 + d) for finite d ≥ 0: the division makes good what was rounded off 1 + d (Goldberg 1991,
+// theorem 4). Sooner than log1p of the C library.
+inline double log_one_plus(double d) {
+  const double sum = 1 + d;
+  return sum == 1 ? d : std::log(sum) * (d / (sum - 1));
+}
+
+// With one exponential left out of their sum, 1 − p of it is rest / total: near p = 1, where most
+// losses are, both the loss and its gradient keep their relative precision.
 template <class T> double cross_entropy(const Row<T>& r) {
+  const Size best = r.target ? first_largest(r.z, r.n) : r.label;
   const T most = row_maximum(r.z, r.n);
   double picked = 0, weight = 0;  // Σ y·(z − max) and Σ y
   if (r.target) {
     for (Size j = 0; j < r.n; ++j) {
-      picked += double(r.target[j]) * double(r.z[j] - most);
+      picked += double(r.target[j]) * (double(r.z[j]) - double(most));
       weight += double(r.target[j]);
     }
   } else {
-    picked = double(r.z[r.label] - most);
+    picked = double(r.z[best]) - double(most);
     weight = 1;
   }
-  const T total = exponentials(r.z, r.n, most);
+  const T rest = exponentials(r.z, r.n, most, best), total = rest + r.z[best];
+  const double above_one = double(rest) + (double(r.z[best]) - 1);  // total − 1
   double rounded = 0;
   if (r.least > 0)
     for (Size j = 0; j < r.n; ++j)
@@ -618,37 +632,44 @@ template <class T> double cross_entropy(const Row<T>& r) {
   if (r.gradient) {
     const V<T> divisor = set1(total), scale = set1(r.scale);
     if (r.target) {
+      const T d = rest < T(1) ? (T(1) - r.target[best]) - rest / total
+                              : r.z[best] / total - r.target[best];
       for (Size j = 0; j < r.n; ++j) r.z[j] = (r.z[j] / total - r.target[j]) * r.scale;
+      r.z[best] = d * r.scale;
     } else {
-      const T p = r.z[r.label] / total;
       for (Size j = 0; j < r.n; j += width<T>)
         store(r.z + j, load(r.z + j) / divisor * scale);
-      r.z[r.label] = (p - T(1)) * r.scale;
+      r.z[best] = -(rest / total) * r.scale;
     }
   }
-  return r.least > 0 ? rounded : weight * std::log(double(total)) - picked;
+  if (r.least > 0) return rounded;
+  return weight * log_one_plus(above_one) - picked;
 }
 
 template <class T> double binary_cross_entropy(const Row<T>& r) {
   double total = 0;
   for (Size j = 0; j < r.n; j += width<T>) {
-    const V<T> z = load(r.z + j), zero = set1(T(0));
+    const V<T> z = load(r.z + j), zero = set1(T(0)), one = set1(T(1));
     const V<T> e = exponential<T>(zero - absolute(z));  // e^-|z|
-    const V<T> log_term = log_one_plus<T>(e), p = sigmoid<T>(z);
-    T zs[width<T>], logs[width<T>], ps[width<T>];
+    const V<T> q = e / (one + e);                       // sigmoid(−|z|)
+    const auto positive = greater(z, zero);
+    // sigmoid(z) as the likelier answer, 0 or 1, and what it is more than that.
+    T zs[width<T>], ramps[width<T>], logs[width<T>], likely[width<T>], more[width<T>];
     store(zs, z);
-    store(logs, log_term);
-    store(ps, p);
+    store(ramps, maximum<T>(z, zero));
+    store(logs, log_one_plus<T>(e));
+    store(likely, select(positive, one, zero));
+    store(more, select(positive, zero - q, q));
     for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
       const T t = r.at(j + u);
       if (r.least > 0) {
-        const T q = r.clipped(ps[u]);
-        if (t > 0) total -= double(t) * std::log(double(q));
-        if (t < 1) total -= double(T(1) - t) * std::log(double(T(1) - q));
+        const T p = r.clipped(likely[u] + more[u]);
+        if (t > 0) total -= double(t) * std::log(double(p));
+        if (t < 1) total -= double(T(1) - t) * std::log(double(T(1) - p));
       } else {
-        total += double((zs[u] > 0 ? zs[u] : T(0)) - t * zs[u] + logs[u]);
+        total += double(ramps[u]) - double(t) * double(zs[u]) + double(logs[u]);
       }
-      if (r.gradient) r.z[j + u] = (ps[u] - t) * r.scale;
+      if (r.gradient) r.z[j + u] = ((likely[u] - t) + more[u]) * r.scale;
     }
   }
   return total / double(r.n);
@@ -658,7 +679,7 @@ template <class T> double poisson(const Row<T>& r) {
   double total = 0;
   for (Size j = 0; j < r.n; j += width<T>) {
     T e[width<T>];
-    store(e, exponential<T>(load(r.z + j)));
+    store(e, exponential_of_any<T>(load(r.z + j)));
     for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
       const T t = r.at(j + u);
       total += double(e[u]) - double(t) * double(r.z[j + u]) - double(t);

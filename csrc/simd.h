@@ -21,15 +21,24 @@
 #include <arm_neon.h>
 #endif
 
+// Where the compiler loses patience with inlining, a vector of the plain build goes through memory.
+#if defined(PYNN_PLAIN) && defined(__GNUC__)
+#define PYNN_INLINE inline __attribute__((always_inline))
+#else
+#define PYNN_INLINE inline
+#endif
+
 namespace {
 
 template <class T> struct Bits;
 template <> struct Bits<float> {
   using Int = int32_t;
+  using Unsigned = uint32_t;
   static constexpr int mantissa = 23, bias = 127;
 };
 template <> struct Bits<double> {
   using Int = int64_t;
+  using Unsigned = uint64_t;
   static constexpr int mantissa = 52, bias = 1023;
 };
 
@@ -45,11 +54,11 @@ template <class T> struct Mask {
 };
 
 #define PYNN_LANES for (int i = 0; i < width<T>; ++i)
-#define PYNN_OPERATOR(op)                                             \
-  template <class T> inline Vec<T> operator op(Vec<T> a, Vec<T> b) { \
-    Vec<T> r;                                                         \
-    PYNN_LANES r.lane[i] = a.lane[i] op b.lane[i];                    \
-    return r;                                                         \
+#define PYNN_OPERATOR(op)                                                  \
+  template <class T> PYNN_INLINE Vec<T> operator op(Vec<T> a, Vec<T> b) { \
+    Vec<T> r;                                                              \
+    PYNN_LANES r.lane[i] = a.lane[i] op b.lane[i];                         \
+    return r;                                                              \
   }
 PYNN_OPERATOR(+)
 PYNN_OPERATOR(-)
@@ -57,52 +66,63 @@ PYNN_OPERATOR(*)
 PYNN_OPERATOR(/)
 #undef PYNN_OPERATOR
 
-template <class T> inline Vec<T> set1(T x) {
+template <class T> PYNN_INLINE Vec<T> set1(T x) {
   Vec<T> r;
   PYNN_LANES r.lane[i] = x;
   return r;
 }
-template <class T> inline Mask<T> greater(Vec<T> a, Vec<T> b) {
+template <class T> PYNN_INLINE Mask<T> greater(Vec<T> a, Vec<T> b) {
   Mask<T> r;
   PYNN_LANES r.lane[i] = a.lane[i] > b.lane[i];
   return r;
 }
-template <class T> inline Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
+template <class T> PYNN_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
   Vec<T> r;
   PYNN_LANES r.lane[i] = m.lane[i] ? a.lane[i] : b.lane[i];
   return r;
 }
-template <class T> inline Mask<T> first_lanes(std::ptrdiff_t n) {
+template <class T> PYNN_INLINE Mask<T> first_lanes(std::ptrdiff_t n) {
   Mask<T> r;
   PYNN_LANES r.lane[i] = i < n;
   return r;
 }
-template <class T> inline Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return a * b + c; }
-inline float square_root(float x) { return __builtin_sqrtf(x); }
-inline double square_root(double x) { return __builtin_sqrt(x); }
-template <class T> inline Vec<T> square_root(Vec<T> x) {
+template <class T> PYNN_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return a * b + c; }
+PYNN_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+PYNN_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+template <class T> PYNN_INLINE Vec<T> square_root(Vec<T> x) {
   Vec<T> r;
   PYNN_LANES r.lane[i] = square_root(x.lane[i]);
   return r;
 }
-// 2^k for the integer k that was added into the mantissa of a shifted number.
-template <class T> inline Vec<T> power_of_two(Vec<T> shifted) {
-  using Int = typename Bits<T>::Int;
+// 2^k for the integer k that was added into the mantissa of a shifted number. Unsigned, since the
+// bits of a NaN may be the largest number there is.
+template <class T> PYNN_INLINE Vec<T> power_of_two(Vec<T> shifted) {
   Vec<T> r;
   PYNN_LANES {
-    Int bits;
+    typename Bits<T>::Unsigned bits;
     std::memcpy(&bits, &shifted.lane[i], sizeof bits);
-    bits = Int(uint64_t(bits + Bits<T>::bias) << Bits<T>::mantissa);
+    bits = (bits + Bits<T>::bias) << Bits<T>::mantissa;
     std::memcpy(&r.lane[i], &bits, sizeof bits);
   }
   return r;
 }
-template <class T> inline Vec<T> absolute(Vec<T> x) {
+template <class T> PYNN_INLINE Vec<T> absolute(Vec<T> x) {
   Vec<T> r;
   PYNN_LANES r.lane[i] = x.lane[i] < 0 ? -x.lane[i] : x.lane[i];
   return r;
 }
-template <class T> inline T sum(Vec<T> v) {
+// x ≥ 0 with the sign of y.
+template <class T> PYNN_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> y) {
+  PYNN_LANES {
+    typename Bits<T>::Unsigned a, b;
+    std::memcpy(&a, &x.lane[i], sizeof a);
+    std::memcpy(&b, &y.lane[i], sizeof b);
+    a |= b & ~(~decltype(b)(0) >> 1);
+    std::memcpy(&x.lane[i], &a, sizeof a);
+  }
+  return x;
+}
+template <class T> PYNN_INLINE T sum(Vec<T> v) {
   for (int half = width<T> / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) v.lane[i] = v.lane[i] + v.lane[i + half];
   return v.lane[0];
@@ -167,15 +187,21 @@ inline V<double> square_root(V<double> x) { return (V<double>)vsqrtq_f64((float6
 #error "this pair of PYNN_VECTOR_BYTES and instruction set has no vectors: define PYNN_PLAIN"
 #endif
 
-template <class T> inline V<T> power_of_two_of(I<T> bits) {
-  return (V<T>)((bits + Bits<T>::bias) << Bits<T>::mantissa);
+// Unsigned, since the bits of a NaN may be the largest number there is.
+template <class T> inline V<T> power_of_two_of(V<T> shifted) {
+  using Unsigned = typename Bits<T>::Unsigned;
+  return (V<T>)(((V<Unsigned>)shifted + Unsigned(Bits<T>::bias)) << Unsigned(Bits<T>::mantissa));
 }
-inline V<float> power_of_two(V<float> shifted) { return power_of_two_of<float>((I<float>)shifted); }
-inline V<double> power_of_two(V<double> shifted) {
-  return power_of_two_of<double>((I<double>)shifted);
-}
+inline V<float> power_of_two(V<float> shifted) { return power_of_two_of<float>(shifted); }
+inline V<double> power_of_two(V<double> shifted) { return power_of_two_of<double>(shifted); }
 inline V<float> absolute(V<float> x) { return (V<float>)((I<float>)x & INT32_MAX); }
 inline V<double> absolute(V<double> x) { return (V<double>)((I<double>)x & INT64_MAX); }
+inline V<float> with_sign(V<float> x, V<float> y) {
+  return (V<float>)((I<float>)x | ((I<float>)y & INT32_MIN));
+}
+inline V<double> with_sign(V<double> x, V<double> y) {
+  return (V<double>)((I<double>)x | ((I<double>)y & INT64_MIN));
+}
 
 // Sums of lanes pair i with i + half, then halve: one order on every machine.
 #if defined(__SSE4_2__)
@@ -211,14 +237,14 @@ inline double sum(V<double> v) { return v[0] + v[1]; }
 
 #endif  // PYNN_PLAIN
 
-template <class T> inline V<T> load(const T* p) {
+template <class T> PYNN_INLINE V<T> load(const T* p) {
   V<T> v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-template <class T> inline void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
+template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
-template <class A> inline auto lane_of(A v, int i) {
+template <class A> PYNN_INLINE auto lane_of(A v, int i) {
 #ifdef PYNN_PLAIN
   return v.lane[i];
 #else
@@ -229,10 +255,10 @@ template <class A> inline auto lane_of(A v, int i) {
 // From here on one text serves both kinds of vector. T is given: it cannot be deduced from V<T>.
 
 // A NaN in a comes through: the bound b is only taken where a is found beyond it.
-template <class T> inline V<T> maximum(V<T> a, V<T> b) { return select(greater(b, a), b, a); }
-template <class T> inline V<T> minimum(V<T> a, V<T> b) { return select(greater(a, b), b, a); }
+template <class T> PYNN_INLINE V<T> maximum(V<T> a, V<T> b) { return select(greater(b, a), b, a); }
+template <class T> PYNN_INLINE V<T> minimum(V<T> a, V<T> b) { return select(greater(a, b), b, a); }
 
-template <class T, int N> inline V<T> horner(const T (&c)[N], V<T> x) {
+template <class T, int N> PYNN_INLINE V<T> horner(const T (&c)[N], V<T> x) {
   V<T> p = set1(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) p = fma(p, x, set1(c[i]));
   return p;
@@ -240,14 +266,16 @@ template <class T, int N> inline V<T> horner(const T (&c)[N], V<T> x) {
 
 template <class T> struct Exp;
 template <> struct Exp<float> {
-  static constexpr float lowest = -87.33f, highest = 88.37f, shift = 0x1.8p23f;
+  // e^lowest is the least that is a normal number; past highest e^x is infinite.
+  static constexpr float lowest = -0x1.5d589ep6f, highest = 89.f, most = 0x1p127f, shift = 0x1.8p23f;
   // ln 2 split so that k·high is exact (Cody and Waite 1980, chapter 6).
   static constexpr float log2e = 0x1.715476p0f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   // (e^r − 1 − r) / r², Taylor: |r| ≤ ½ ln 2 leaves less than half a unit in the last place.
   static constexpr float series[6] = {1.f / 2, 1.f / 6, 1.f / 24, 1.f / 120, 1.f / 720, 1.f / 5040};
 };
 template <> struct Exp<double> {
-  static constexpr double lowest = -708.39, highest = 709.43, shift = 0x1.8p52;
+  static constexpr double lowest = -0x1.6232bdd7abcd2p9, highest = 710, most = 0x1p1023,
+                          shift = 0x1.8p52;
   static constexpr double log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42feep-1,
                           ln2_low = 0x1.a39ef35793c76p-33;
   static constexpr double series[12] = {1.0 / 2,       1.0 / 6,        1.0 / 24,       1.0 / 120,
@@ -255,41 +283,70 @@ template <> struct Exp<double> {
                                         1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
 };
 
-// e^x = scale·(1 + p): both parts, so that e^x and e^x − 1 keep their precision.
+// e^x = scale·(1 + p): both parts, so that e^x and e^x − 1 keep their precision. Where
+// e^x is no normal number any more, they stay at the least that is; x must not be beyond highest.
 template <class T> struct ExpParts {
   V<T> scale, p;
 };
-template <class T> inline ExpParts<T> exp_parts(V<T> x) {
+template <class T> PYNN_INLINE ExpParts<T> exp_parts(V<T> x) {
   using E = Exp<T>;
-  x = minimum<T>(maximum<T>(x, set1(E::lowest)), set1(E::highest));
+  x = maximum<T>(x, set1(E::lowest));
   const V<T> shifted = fma(x, set1(E::log2e), set1(E::shift));
   const V<T> k = shifted - set1(E::shift);
   V<T> r = fma(k, set1(-E::ln2_high), x);
   r = fma(k, set1(-E::ln2_low), r);
   return {power_of_two(shifted), fma(horner(E::series, r), r * r, r)};
 }
-template <class T> inline V<T> exponential(V<T> x) {
+// e^x for x ≤ 0; zero where it is no normal number. The sum comes first: scale·p may be none.
+template <class T> PYNN_INLINE V<T> exponential(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(x);
-  return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), fma(e.scale, e.p, e.scale));
+  return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), (set1(T(1)) + e.p) * e.scale);
 }
-template <class T> inline V<T> exponential_minus_one(V<T> x) {
+// e^x for any x. The power of two of the largest is no number: it comes in two factors.
+template <class T> PYNN_INLINE V<T> exponential_of_any(V<T> x) {
+  const ExpParts<T> e = exp_parts<T>(minimum<T>(x, set1(Exp<T>::highest)));
+  const V<T> most = set1(Exp<T>::most), one = set1(T(1)), scale = minimum<T>(e.scale, most);
+  const V<T> again = select(greater(e.scale, most), set1(T(2)), one);
+  return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), (one + e.p) * scale * again);
+}
+template <class T> PYNN_INLINE V<T> exponential_minus_one(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(x);
   return fma(e.scale, e.p, e.scale - set1(T(1)));
 }
 
-template <class T> inline V<T> sigmoid(V<T> x) {
-  const V<T> one = set1(T(1));
-  return one / (one + exponential<T>(set1(T(0)) - x));
+// With e = e^-|x| and q = e / (1 + e) it is 1 − q or, for negative x, e − e·q: that is q, which is
+// rounded twice after e, rounded but once where e is small.
+template <class T> PYNN_INLINE V<T> sigmoid(V<T> x) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  const V<T> e = exponential<T>(zero - absolute(x)), q = e / (one + e);
+  return select(greater(zero, x), fma(zero - e, q, e), one - q);
 }
 
-template <class T> inline V<T> hyperbolic_tangent(V<T> x) {
-  const V<T> zero = set1(T(0));
-  const V<T> e = exponential_minus_one<T>(minimum<T>(absolute(x) * set1(T(2)), set1(T(40))));
-  const V<T> t = e / (e + set1(T(2)));
-  return select(greater(zero, x), zero - t, t);
+// (tanh(x)/x − 1) / x² in x² for |x| ≤ ½ ln 2: its Chebyshev series, computed to 60 digits, summed
+// to where what is left is a thirtieth of a unit in the last place of tanh(x).
+template <class T> struct Tanh;
+template <> struct Tanh<float> {
+  static constexpr float series[5] = {-0.33333333317766481566f, 0.13333326847191532673f,
+                                      -0.053963912025196616291f, 0.02176712884858695726f,
+                                      -0.0078645945996405782397f};
+};
+template <> struct Tanh<double> {
+  static constexpr double series[10] = {
+      -0.3333333333333333333,    0.13333333333333327191,    -0.05396825396823707197,
+      0.021869488534350503521,   -0.0088632354318825774631, 0.0035921249730682944541,
+      -0.0014557759330449634172, 0.00058933378581985214105, -0.00023410705368356484702,
+      0.000076306339166520422811};
+};
+// e / (e + 2) with e = e^2|x| − 1; that is rounded too often where it is small.
+template <class T> PYNN_INLINE V<T> hyperbolic_tangent(V<T> x) {
+  const V<T> a = absolute(x), square = a * a;
+  const V<T> e = exponential_minus_one<T>(minimum<T>(a + a, set1(T(40))));
+  const V<T> small = fma(a * square, horner(Tanh<T>::series, square), a);
+  return with_sign(select(greater(set1(T(0.34657)), a), small, e / (e + set1(T(2)))), x);
 }
 
-// ln(1 + u) for 0 ≤ u ≤ 1, as 2·artanh(s) with s = u / (2 + u) ≤ 1/3: the series needs no table.
+// ln(1 + u) for 0 ≤ u ≤ 1, as 2·artanh(½s) with s = 2u / (2 + u) ≤ 2/3: the series needs no
+// table, and s is a normal number where u is one.
 template <class T> struct Artanh;
 template <> struct Artanh<float> {
   static constexpr float series[8] = {1.f,     1.f / 3,  1.f / 5,  1.f / 7,
@@ -300,12 +357,12 @@ template <> struct Artanh<double> {
                                         1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21, 1.0 / 23,
                                         1.0 / 25, 1.0 / 27, 1.0 / 29, 1.0 / 31, 1.0 / 33};
 };
-template <class T> inline V<T> log_one_plus(V<T> u) {
-  const V<T> s = u / (u + set1(T(2)));
-  return (s + s) * horner(Artanh<T>::series, s * s);
+template <class T> PYNN_INLINE V<T> log_one_plus(V<T> u) {
+  const V<T> s = (u + u) / (u + set1(T(2))), half = s * set1(T(0.5));
+  return s * horner(Artanh<T>::series, half * half);
 }
 
-template <class T> inline V<T> softplus(V<T> x) {
+template <class T> PYNN_INLINE V<T> softplus(V<T> x) {
   const V<T> zero = set1(T(0));
   return maximum<T>(x, zero) + log_one_plus<T>(exponential<T>(zero - absolute(x)));
 }
@@ -338,7 +395,7 @@ template <> struct Erfc<double> {
 template <class T> struct Normal {
   V<T> cdf, density;
 };
-template <class T> inline Normal<T> normal(V<T> x) {
+template <class T> PYNN_INLINE Normal<T> normal(V<T> x) {
   const V<T> zero = set1(T(0)), one = set1(T(1)), c = set1(T(2.5));
   const V<T> q = absolute(x) * set1(T(0.70710678118654752440));
   const V<T> e = exponential<T>(x * x * set1(T(-0.5)));
@@ -360,13 +417,13 @@ template <int N, int... Is> struct LanesUpTo : LanesUpTo<N - 1, N - 1, Is...> {}
 template <int... Is> struct LanesUpTo<0, Is...> {
   using type = Lanes<Is...>;
 };
-template <int D, class A, int... Is> inline void exchange(A& a, A& b, Lanes<Is...>) {
+template <int D, class A, int... Is> PYNN_INLINE void exchange(A& a, A& b, Lanes<Is...>) {
   constexpr int W = int(sizeof...(Is));
   const A low = __builtin_shufflevector(a, b, ((Is & D) ? W + Is - D : Is)...);
   b = __builtin_shufflevector(a, b, ((Is & D) ? W + Is : Is + D)...);
   a = low;
 }
-template <class T, int D> inline void exchange_rows(V<T>* r) {
+template <class T, int D> PYNN_INLINE void exchange_rows(V<T>* r) {
   if constexpr (D < width<T>) {
     for (int i = 0; i < width<T>; ++i)
       if (!(i & D)) exchange<D>(r[i], r[i + D], typename LanesUpTo<width<T>>::type());
@@ -375,7 +432,7 @@ template <class T, int D> inline void exchange_rows(V<T>* r) {
 }
 #endif
 
-template <class T> inline void transpose_square(V<T>* r) {
+template <class T> PYNN_INLINE void transpose_square(V<T>* r) {
 #ifdef PYNN_SHUFFLE
   exchange_rows<T, 1>(r);
 #else
@@ -399,13 +456,13 @@ struct Words {
   Words r;                                                        \
   for (int i = 0; i < word_lanes; ++i) r.lane[i] = (expression); \
   return r
-inline Words operator^(Words a, Words b) { PYNN_WORDS(a.lane[i] ^ b.lane[i]); }
-inline Words operator|(Words a, Words b) { PYNN_WORDS(a.lane[i] | b.lane[i]); }
-inline Words operator>>(Words a, int n) { PYNN_WORDS(a.lane[i] >> n); }
-inline Words operator<<(Words a, int n) { PYNN_WORDS(a.lane[i] << n); }
-inline Words set_words(uint64_t x) { PYNN_WORDS(x); }
-inline Words counting_from(uint64_t x) { PYNN_WORDS(x + uint64_t(i)); }
-inline Words multiply_lower(Words a, Words b) {
+PYNN_INLINE Words operator^(Words a, Words b) { PYNN_WORDS(a.lane[i] ^ b.lane[i]); }
+PYNN_INLINE Words operator|(Words a, Words b) { PYNN_WORDS(a.lane[i] | b.lane[i]); }
+PYNN_INLINE Words operator>>(Words a, int n) { PYNN_WORDS(a.lane[i] >> n); }
+PYNN_INLINE Words operator<<(Words a, int n) { PYNN_WORDS(a.lane[i] << n); }
+PYNN_INLINE Words set_words(uint64_t x) { PYNN_WORDS(x); }
+PYNN_INLINE Words counting_from(uint64_t x) { PYNN_WORDS(x + uint64_t(i)); }
+PYNN_INLINE Words multiply_lower(Words a, Words b) {
   PYNN_WORDS(uint64_t(uint32_t(a.lane[i])) * uint32_t(b.lane[i]));
 }
 #undef PYNN_WORDS

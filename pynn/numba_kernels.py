@@ -298,8 +298,9 @@ def matmul(c, c0, c_row, a, a0, a_row, a_step, b, b0, b_row, m, n, depth, add):
 
 # --- Activations: f(z), and f'(z) -----------------------------------------------------------------
 
-# They are sums and products of e^x for x <= 0, ln(1 + u) for u in (0, 1] and the normal density and
-# distribution, all in plain arithmetic without calls, so that loops over them become vector code.
+# They are sums and products of e^x, ln(1 + u) for u in (0, 1], tanh x for small x and the normal
+# density and distribution, all in plain arithmetic without calls, so that loops over them become
+# vector code.
 
 
 def by_dtype(single: Any, double: Any) -> Callable[[Any], Any]:
@@ -338,12 +339,16 @@ def polynomial(single: list[float], double: list[float]) -> Callable[[Any], Any]
 
 
 ONE, HALF = by_dtype(np.float32(1), 1.0), by_dtype(np.float32(0.5), 0.5)
+TWO = by_dtype(np.float32(2), 2.0)
 
 # e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series. Adding 1.5·2^23
 # (or 2^52) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, from where it is
 # shifted into the exponent of 2^n. ln 2 is cut in two, the first part so short that n times it is
-# exact. Below the limits 2^n would not be a normal number any more, and e^x is taken for zero.
+# exact. Below the limits 2^n would not be a normal number any more, and e^x is taken for zero; past
+# the tops e^x is infinite, and the largest numbers take the last doubling at the end.
 EXP_LIMIT = by_dtype(np.float32(-87.5), -708.5)
+EXP_TOP = by_dtype(np.float32(89), 710.0)
+MOST_POWER = by_dtype(np.float32(2.0**127), 2.0**1023)
 EXP_ROUND = by_dtype(np.float32(1.5 * 2**23), 1.5 * 2**52)
 PER_LN2 = by_dtype(np.float32(1 / math.log(2)), 1 / math.log(2))
 LN2_FIRST = by_dtype(np.float32(0.693115234375), 0.6931471803691238)
@@ -371,28 +376,74 @@ def _power_of_two(shifted):
 
 @fused_kernel
 def exp_parts(x):
-    """2^n, and 2^n·(e^r − 1)."""
+    """2^n and e^r − 1, for x up to EXP_TOP."""
     vanishes = x < EXP_LIMIT(x)
     x = EXP_LIMIT(x) if vanishes else x
     shifted = x * PER_LN2(x) + EXP_ROUND(x)
     n = shifted - EXP_ROUND(x)
     r = x - n * LN2_FIRST(x) - n * LN2_REST(x)
     power = x - x if vanishes else power_of_two(shifted)
-    return power, power * (exp_series(r) * r * r + r)
+    return power, exp_series(r) * r * r + r
 
 
 @kernel
 def exp(x):
     """e^x for x <= 0."""
     power, rest = exp_parts(x)
-    return power + rest
+    return (ONE(x) + rest) * power
+
+
+@kernel
+def exp_of_any(x):
+    """e^x for any x."""
+    power, rest = exp_parts(EXP_TOP(x) if x > EXP_TOP(x) else x)
+    large = power > MOST_POWER(x)
+    scaled = (ONE(x) + rest) * (MOST_POWER(x) if large else power)
+    return scaled * (TWO(x) if large else ONE(x))
 
 
 @kernel
 def expm1(x):
-    """e^x − 1 for x <= 0, with its relative precision kept near 0."""
+    """e^x − 1 for x up to EXP_TOP, with its relative precision kept near 0."""
     power, rest = exp_parts(x)
-    return (power - ONE(x)) + rest
+    return (power - ONE(x)) + power * rest
+
+
+@kernel
+def sigmoid_from(e, negative):
+    """sigmoid(x) from e^-|x|: e − e·q is q, with fewer roundings that count where e is small."""
+    q = e / (ONE(e) + e)
+    return e - e * q if negative else ONE(e) - q
+
+
+# (tanh(x)/x − 1) / x² in x² for |x| <= ½·ln 2: the Chebyshev series, computed to 60 digits and
+# summed to where what is left is a thirtieth of a unit in the last place of tanh(x).
+# fmt: off
+tanh_series = polynomial(
+    [
+        -0.33333333317766481566, 0.13333326847191532673, -0.053963912025196616291,
+        0.02176712884858695726, -0.0078645945996405782397,
+    ],
+    [
+        -0.3333333333333333333, 0.13333333333333327191, -0.05396825396823707197,
+        0.021869488534350503521, -0.0088632354318825774631, 0.0035921249730682944541,
+        -0.0014557759330449634172, 0.00058933378581985214105, -0.00023410705368356484702,
+        0.000076306339166520422811,
+    ],
+)
+# fmt: on
+TANH_SMALL = by_dtype(np.float32(0.34657), 0.34657)
+TANH_LARGE = by_dtype(np.float32(40), 40.0)  # where it has long been 1
+
+
+@kernel
+def tanh(x):
+    """tanh(x); e / (e + 2) with e = e^2|x| − 1 is rounded too often where it is small."""
+    a = abs(x)
+    e = expm1(TANH_LARGE(x) if a > TANH_LARGE(x) else a + a)
+    small = a + a * a * a * tanh_series(a * a)
+    t = small if a < TANH_SMALL(x) else e / (e + TWO(x))
+    return -t if x < 0 else t
 
 
 # artanh(s) / s in s², for s up to a third.
@@ -453,15 +504,12 @@ def activation(name, z, h, slope):
     zero, one = h.dtype.type(0), h.dtype.type(1)
     if name == SIGMOID:
         for i in range(len(z)):
-            e = exp(-abs(z[i]))
-            a = (one if z[i] >= zero else e) / (one + e)
+            a = sigmoid_from(exp(-abs(z[i])), z[i] < zero)
             h[i] = a
             z[i] = a * (one - a)
     elif name == TANH:
         for i in range(len(z)):
-            e = expm1(-abs(z[i]) - abs(z[i]))
-            a = -e / (e + one + one)
-            a = -a if z[i] < zero else a
+            a = tanh(z[i])
             h[i] = a
             z[i] = one - a * a
     elif name == RELU:
@@ -487,10 +535,10 @@ def activation(name, z, h, slope):
         for i in range(len(z)):
             e = exp(-abs(z[i]))
             h[i] = (zero if z[i] < zero else z[i]) + log1p(e)
-            z[i] = (one if z[i] >= zero else e) / (one + e)
+            z[i] = sigmoid_from(e, z[i] < zero)
     elif name == EXP:
         for i in range(len(z)):
-            e = exp(z[i])
+            e = exp_of_any(z[i])
             h[i] = e
             z[i] = e
     else:
@@ -511,18 +559,21 @@ def largest(z, n):
 
 @kernel
 def softmax(z, a, n):
-    """Write the softmax of a row's n logits and return log Σ exp(z − max) and the maximum."""
-    top = z[largest(z, n)]
+    """Write the softmax of a row's n logits; return log Σ exp(z − max), Σ of all but the largest
+    probability, and where that is. Near 0 the two sums keep their relative precision.
+    """
+    best = largest(z, n)
     for j in range(len(z)):
-        a[j] = exp(z[j] - top)
-    total = a.dtype.type(0)
+        a[j] = exp(z[j] - z[best])
+    rest = a.dtype.type(0)
     for j in range(n):
-        total += a[j]
+        rest += a[j] if j != best else a.dtype.type(0)
+    total = rest + a[best]
     for j in range(len(z)):
         a[j] /= total
     for j in range(n, len(z)):
         a[j] = a.dtype.type(0)
-    return math.log(total), top
+    return math.log1p(np.float64(rest)), rest / total, best
 
 
 # --- Random numbers -------------------------------------------------------------------------------
@@ -723,32 +774,39 @@ def loss_and_output_gradient(p, first, lo, hi, m):
                     a[j] = a[j] * (two * (a[j] - goal) / outputs - inner) / rows
             loss /= n
         elif s[OUTPUT_LOSS] == CROSS_ENTROPY:
-            log_sum, top = softmax(z, a, n)
+            log_sum, others, best = softmax(z, a, n)
+            top = np.float64(z[best])
             if s[HAS_LABELS]:
                 loss += log_sum - (z[label] - top)
-                a[label] -= one
+                a[label] = -others if label == best else a[label] - one
             else:
+                likely = (one - t[best]) - others
                 for j in range(n):
                     loss += t[j] * (log_sum - (z[j] - top))
                     a[j] -= t[j]
+                if others < HALF(others):
+                    a[best] = likely
             for j in range(width):
                 a[j] /= rows
         elif s[OUTPUT_LOSS] == POISSON:
             for j in range(n):
                 goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
-                e = exp(z[j])
-                loss += e - goal * z[j] - goal
+                e = exp_of_any(z[j])
+                mean, count = np.float64(e), np.float64(goal)
+                loss += mean - count * z[j] - count
                 if goal > zero:
-                    loss += goal * math.log(goal)
+                    loss += count * math.log(count)
                 a[j] = (e - goal) / outputs / rows
             loss /= n
         else:
             for j in range(n):
                 goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
                 e = exp(-abs(z[j]))
-                loss += (zero if z[j] < zero else z[j]) - goal * z[j] + log1p(e)
-                sigmoid = (one if z[j] >= zero else e) / (one + e)
-                a[j] = (sigmoid - goal) / outputs / rows
+                logit = np.float64(z[j])
+                loss += max(logit, 0.0) - np.float64(goal) * logit + np.float64(log1p(e))
+                unlikely = e / (one + e)
+                a[j] = (one - goal) - unlikely if z[j] > zero else unlikely - goal
+                a[j] = a[j] / outputs / rows
             loss /= n
         p.losses[r] = loss
 

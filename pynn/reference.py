@@ -41,9 +41,11 @@ Array = np.ndarray
 
 
 def sigmoid(z: Array) -> Array:
-    # e^-|z| never overflows, whatever the sign of z.
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
+    # e^-|z| never overflows, whatever the sign of z. In float64, since NumPy's float32 exp is less
+    # exact; and e - e·q is q with fewer roundings that count where e is small.
+    e = np.exp(-np.abs(z, dtype=np.float64))
+    q = e / (1 + e)
+    return np.where(z >= 0, 1 - q, e - e * q).astype(z.dtype)
 
 
 def softplus(z: Array) -> Array:
@@ -148,7 +150,11 @@ def loss_and_output_gradient(
     t = np.eye(n, dtype=z.dtype)[y] if y.ndim == 1 else y
     if net.loss == "cross_entropy":
         shifted = z - z.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        # The largest of the exponentials is 1. Kept out of the sum it takes no digits from the
+        # rest, which is all there is of a loss near 0.
+        e = np.exp(shifted)
+        e[np.arange(len(e)), z.argmax(axis=1)] = 0
+        log_sum = np.log1p(e.sum(axis=1, keepdims=True))
         terms, dz = t * (log_sum - shifted), softmax(z) - t
         if sums:
             terms = -t * np.log(_clipped(softmax(z)))
