@@ -48,7 +48,7 @@ class Sparse:
     shape: tuple[int, int]
 
     @staticmethod
-    def of(matrix: Any) -> Sparse:
+    def of(matrix: Any, name: str = "x") -> Sparse:
         """Take a matrix or array of SciPy in CSR format, without a copy where it fits.
 
         Raises
@@ -62,7 +62,7 @@ class Sparse:
         try:
             fresh.check_format(full_check=True)
         except ValueError as error:
-            raise ValueError(f"x: found a broken sparse matrix: {error}") from error
+            raise ValueError(f"{name}: found a broken sparse matrix: {error}") from error
         if not fresh.has_canonical_format:
             fresh = fresh.copy()
             fresh.sum_duplicates()
@@ -78,6 +78,14 @@ class Sparse:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __getitem__(self, mask: np.ndarray) -> Sparse:
+        """Return the rows for which a mask (rows,) is true."""
+        counts = np.diff(self.indptr)
+        stored = np.repeat(mask, counts)
+        indptr = np.concatenate([[0], np.cumsum(counts[mask])])
+        shape = len(indptr) - 1, self.shape[1]
+        return Sparse(self.data[stored], self.indices[stored], indptr, shape)
 
     def dense(self, rows: np.ndarray | slice, dtype: str) -> np.ndarray:
         """Return some rows as an ordinary array."""

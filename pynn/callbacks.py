@@ -198,9 +198,20 @@ class EarlyStopping(Callback):
                 f"callbacks: found {self._settings()}, expected {state['settings']} as in the "
                 "checkpoint"
             )
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.stopped_epoch = state["stopped_epoch"]
-        self._parameters = state.get("parameters")
+        best, parameters = state["best"], state.get("parameters")
+        if not isinstance(best, (float, int, type(None))):
+            raise ValueError(f"best: found {best!r}, expected a number")
+        if not isinstance(parameters, (np.ndarray, type(None))):
+            raise ValueError(f"parameters: found {parameters!r}, expected an array")
+        epochs = {name: state[name] for name in ("best_epoch", "stopped_epoch")}
+        for name, epoch in epochs.items():
+            if epoch is not None:
+                checks.whole(epoch, name, 0)
+        if best is not None and epochs["best_epoch"] is None:
+            raise ValueError("best_epoch: found none, expected one of the best figure")
+        self.best, self.best_epoch = best, epochs["best_epoch"]
+        self.stopped_epoch = epochs["stopped_epoch"]
+        self._parameters = parameters
 
 
 class Norms(Callback):
@@ -289,9 +300,16 @@ class Norms(Callback):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.sizes = tuple(state["sizes"])
-        self.updates = state["updates"].tolist()
-        self.weights, self.gradients = state["weights"].tolist(), state["gradients"].tolist()
+        sizes = tuple(checks.whole(size, "sizes", 1) for size in state["sizes"])
+        arrays = [np.asarray(state[name]) for name in ("updates", "weights", "gradients")]
+        shape = max(0, len(sizes) - 1), arrays[0].size
+        for array, expected in zip(arrays, [shape[1:], shape, shape], strict=True):
+            if array.dtype.kind not in "if" or (array.shape != expected and sizes):
+                raise ValueError(
+                    f"norms: found {array.dtype} {array.shape}, expected numbers {expected}"
+                )
+        self.sizes = sizes
+        self.updates, self.weights, self.gradients = (array.tolist() for array in arrays)
 
 
 def as_callbacks(callbacks: object) -> list[Callback]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import checks
+from .backends import Sparse
 from .callbacks import Callback
 from .spec import Constant, Exponential, InverseTime, Schedule, StepDecay, WarmUp
 
@@ -132,10 +133,15 @@ class Checkpoint:
 # --- What is compared -----------------------------------------------------------------------------
 
 
-def fingerprint(array: Array) -> dict[str, str]:
+def fingerprint(array: Array | Sparse) -> dict[str, str]:
     """Return dtype and shape of an array, and its SHA-256; of a large one that of some rows."""
     import hashlib
 
+    if isinstance(array, Sparse):
+        parts = [fingerprint(part) for part in (array.data, array.indices, array.indptr)]
+        about = f"{array.data.dtype.name} {array.shape}, {len(array.data)} stored"
+        together = "".join(part["sha256"] for part in parts).encode()
+        return {"rows": about, "sha256": hashlib.sha256(together).hexdigest()}
     row_bytes = max(1, array.nbytes // max(1, len(array)))
     rows: Any = range(len(array))
     if array.nbytes > WHOLE:
@@ -180,8 +186,9 @@ def _schedule(rates: Rates, start: int, stop: int) -> Any:
 
 
 def _spell(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 120 else text[:100] + " …"
+    from .files import shown
+
+    return shown(value, 120)
 
 
 class Place(NamedTuple):
@@ -223,7 +230,7 @@ def read(path: Path, steps: int) -> Taken:
     import json
 
     from . import files
-    from .network import rebuild
+    from .network import MISFITS, misfit, rebuild
 
     tensors, document = files.load(path)
     if "checkpoint" not in document:
@@ -241,9 +248,12 @@ def read(path: Path, steps: int) -> Taken:
         began = about["began"]
         checks.whole(about["epochs"], "epochs", 0)
         checks.whole(began["updates"], "updates", 0, net.updates)
+        kept = about["place"]
         place = Place(
-            checks.whole(about["place"]["first"], "first", 0, steps),
-            *(float(about["place"][name]) for name in ("loss", "right", "seconds")),
+            checks.whole(kept["first"], "first", 0, steps),
+            float(kept["loss"]),
+            float(kept["right"]),
+            checks.number(float(kept["seconds"]), "seconds", least=0),
         )
         return Taken(
             net,
@@ -255,9 +265,8 @@ def read(path: Path, steps: int) -> Taken:
             bool(about["stopped"]),
             states,
         )
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        what = f"found no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path}: not a checkpoint that pynn can use: {what}") from error
+    except MISFITS as error:
+        raise ValueError(f"{path}: not a checkpoint that pynn can use: {misfit(error)}") from error
 
 
 # --- One call of fit ------------------------------------------------------------------------------
@@ -276,7 +285,7 @@ class Saver:
         net: Network,
         rates: Rates,
         settings: Mapping[str, Any],
-        arrays: Mapping[str, Array],
+        arrays: Mapping[str, Array | Sparse],
         epochs: int,
         steps: int,
     ) -> None:
@@ -332,6 +341,7 @@ class Saver:
             If there is one that cannot be gone on from, or would be lost.
         """
         from . import files
+        from .network import MISFITS, misfit
 
         files.remove_leftovers(self.path)
         if not self.path.exists():
@@ -349,19 +359,26 @@ class Saver:
         taken = read(self.path, self.steps)
         try:
             self._compare(taken, net)
-        except (LookupError, TypeError, AttributeError) as error:
+        except ValueError:
+            raise
+        except MISFITS as error:
             raise ValueError(
-                f"{self.path}: not a checkpoint that pynn can use: {error!r}"
+                f"{self.path}: not a checkpoint that pynn can use: {misfit(error)}"
             ) from error
         saved = [name for name, _ in taken.states]
         found = [type(call).__name__ for call in calls if keeps(call)]
         if saved != found:
             raise ValueError(
                 f"callbacks: found {', '.join(found) or 'none'} with a state, but the run in "
-                f"{self.path} has {', '.join(saved) or 'none'}; expected the same"
+                f"{self.path} has {files.shown(', '.join(saved)) or 'none'}; expected the same"
             )
-        for call, (_, state) in zip(filter(keeps, calls), taken.states, strict=True):
-            call.restore(state)
+        for call, (name, state) in zip(filter(keeps, calls), taken.states, strict=True):
+            try:
+                call.restore(state)
+            except MISFITS as error:
+                raise ValueError(
+                    f"{self.path}: found a state that {name} cannot use: {misfit(error)}"
+                ) from error
         self.about["began"] = taken.about["began"]
         return taken
 
@@ -391,7 +408,7 @@ class Saver:
         machine = self.about["machine"]
         if kept["machine"] != machine:
             before, now = (
-                ", ".join(f"{name} {m.get(name)}" for name in sorted(m))
+                _spell(", ".join(f"{name} {m.get(name)}" for name in sorted(m)))
                 for m in (dict(kept["machine"]), machine)
             )
             warnings.warn(
@@ -413,7 +430,9 @@ class Saver:
             if now["rows"] != then["rows"]:
                 raise self._differs(name, now["rows"], _spell(then["rows"]))
             if now["sha256"] != then["sha256"]:
-                found, was = (f"numbers of SHA-256 {d['sha256'][:12]}…" for d in (now, then))
+                found, was = (
+                    f"numbers of SHA-256 {_spell(d['sha256'][:12])}…" for d in (now, then)
+                )
                 raise self._differs(name, found, was)
 
     def _compare_epochs(self, taken: Taken) -> None:

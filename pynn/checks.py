@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends import Sparse
 from .spec import Architecture, choose
 
 Array = np.ndarray
@@ -59,7 +60,7 @@ def as_array(value: Any, name: str) -> Array:
                 f"none; fill them or drop their rows"
             )
         return np.asarray(value)
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+    if _is_sparse(value):
         raise TypeError(
             f"{name}: found a sparse matrix ({type(value).__name__}), expected a dense array; "
             f"use {name}.toarray()"
@@ -122,11 +123,15 @@ def check_finite(a: Array, name: str, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"{name}: found {a[place]} at {at} (counted from 0), expected {expected}")
 
 
-def features(x: Any, net: Architecture, name: str = "x") -> Array:
-    """Return x as a uint8, float32 or float64 array (n, n_in), n ≥ 1.
+def _is_sparse(value: object) -> bool:
+    return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
+def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
+    """Return x as a uint8, float32 or float64 array (n, n_in), n ≥ 1, or as compressed rows.
 
     Those three dtypes are passed on without a copy, whatever their strides; other numbers are
-    converted to the network's dtype.
+    converted to the network's dtype. SciPy's sparse matrices stay sparse, as float32 or float64.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array:
     ValueError
         If its shape does not fit, or it is empty, masked, or holds NaN or infinity.
     """
+    if _is_sparse(x):
+        return _compressed_rows(x, net, name)
     a = as_array(x, name)
     n_in = net.sizes[0]
     if a.ndim < 2:
@@ -165,6 +172,21 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array:
         return a
     check_finite(a, name, np.dtype(net.dtype))
     return a.astype(net.dtype)
+
+
+def _compressed_rows(x: Any, net: Architecture, name: str) -> Sparse:
+    if len(x.shape) != 2 or x.shape[0] == 0 or x.shape[1] != net.sizes[0]:
+        raise ValueError(f"{name}: found shape {x.shape}, expected (rows, {net.sizes[0]})")
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: found a sparse matrix of {x.dtype}, expected numbers")
+    matrix = x.tocsr()
+    check_finite(matrix.data, f"{name}.data", np.dtype(net.dtype))
+    if matrix.dtype.char not in "fd":
+        pixels = matrix.dtype == np.uint8
+        matrix = matrix.astype(net.dtype)
+        if pixels:
+            matrix.data *= matrix.data.dtype.type(1 / 255)
+    return Sparse.of(matrix, name)
 
 
 # --- Targets ------------------------------------------------------------------------------------

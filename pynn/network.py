@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import backends, checks, initialise, philox
+from .backends import Sparse
+from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
 from .checkpoint import TENSOR, Checkpoint, Saver, Taken
 from .checks import Task
@@ -233,7 +235,7 @@ class Network:
         l2: float = 0.0,
         schedule: str | Schedule | Callable[[float], float] | None = None,
         validation: float | tuple[Any, Any] | None = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         callbacks: Any = (),
         progress: bool | str | Callable[[Record], object] = "auto",
         checkpoint: Checkpoint | None = None,
@@ -250,7 +252,8 @@ class Network:
         x : array (n, n_in) or (n, …) with n_in values a row
             uint8 are pixels, and count as value / 255. float32 and float64 are read where they
             are, whatever their strides; other numbers are converted. Frames of pandas and polars,
-            lists and memory-mapped files will do.
+            lists and memory-mapped files will do. Sparse matrices of SciPy stay sparse (not with
+            the numba backend).
         y : array (n,) or (n, n_out)
             Labels of any kind (whole numbers, strings, booleans …), which become ``net.classes``;
             one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
@@ -276,8 +279,10 @@ class Network:
             Data to measure loss and accuracy on after every epoch; or the share of the rows to
             hold out for it, between 0 and 1, chosen by the seed. Holding out copies the rows;
             the same rows are held out whenever n is the same.
-        shuffle : bool
-            Whether each epoch takes the rows in a new order.
+        shuffle : bool or "blocks"
+            Whether each epoch takes the rows in a new order. ``"blocks"`` is for memory-mapped
+            files that do not fit into memory: blocks of 1 MiB are read in a random order, and rows
+            are shuffled within 64 of them.
         callbacks : function, Callback, or list of them
             Called after every epoch; see :mod:`pynn.callbacks`. Training stops when one returns
             True.
@@ -319,16 +324,17 @@ class Network:
         that was broken off is not counted: ``fit`` again begins it anew, or goes on in its middle
         with a checkpoint and ``resume=True``.
         """
-        net = self.architecture
+        net, known = self.architecture, (self.epochs, self._task)
         epochs = checks.whole(epochs, "epochs", 0)
         rows = checks.batch_size(batch_size)
         optimizer = as_optimizer(optimizer)
         learning_rate = checks.number(learning_rate, "learning_rate", above=0)
         l2 = checks.number(l2, "l2", least=0)
         rates = Rates(schedule, learning_rate, self.epochs, self.epochs + epochs)
-        for name, value in (("shuffle", shuffle), ("resume", resume)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise TypeError(f"{name}: found {value!r}, expected True or False")
+        if not isinstance(resume, (bool, np.bool_)):
+            raise TypeError(f"resume: found {resume!r}, expected True or False")
+        if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "blocks":
+            raise TypeError(f"shuffle: found {shuffle!r}, expected True, False or 'blocks'")
         if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
             raise TypeError(
                 f"checkpoint: found {checkpoint!r}, expected pynn.Checkpoint(path, steps=…), or "
@@ -342,12 +348,21 @@ class Network:
         calls = as_callbacks(callbacks)
         x = checks.features(x, net)
         y, task = checks.targets(y, len(x), net, self._task)
-        given: dict[str, Array] = {"x": x, "y": y}
-        held: tuple[Array, Array] | None = None
+        given: dict[str, Array | Sparse] = {"x": x, "y": y}
+        held: tuple[Array | Sparse, Array] | None = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
         check_monitors(calls, held is not None, task.kind != "values")
-        if not self._training.acquire(blocking=False):
+        blocks: Blocks | None = None
+        if shuffle == "blocks":
+            if isinstance(x, Sparse):
+                raise ValueError("shuffle: found 'blocks' and a sparse x, expected True or False")
+            blocks = Blocks(x, self.seed)
+        # What was worked out from the network holds only if none has trained it meanwhile.
+        ours = self._training.acquire(blocking=False)
+        if not ours or self.epochs != known[0] or self._task is not known[1]:
+            if ours:
+                self._training.release()
             raise RuntimeError("fit: found this network training already, expected it at rest")
         begin, start = len(self.history), self.epochs
         batch = min(rows or len(x), len(x))
@@ -368,7 +383,7 @@ class Network:
                     "learning_rate": learning_rate,
                     "l2": l2,
                     "validation": share,
-                    "shuffle": bool(shuffle),
+                    "shuffle": shuffle if shuffle == "blocks" else bool(shuffle),
                 }
                 saver = Saver(checkpoint, self, rates, settings, given, epochs, -(-len(x) // batch))
                 taken = saver.begin(bool(resume), calls, self)
@@ -385,7 +400,7 @@ class Network:
                 "seed": self.seed,
                 "shuffle": bool(shuffle),
             }
-            loop = Loop(self, (x, y), training, rates, calls, held, saver, taken)
+            loop = Loop(self, (x, y), training, rates, calls, held, saver, taken, blocks)
             loop.run(start, start + epochs, progress)
         finally:
             self._training.release()
@@ -406,8 +421,8 @@ class Network:
         self._state = [aligned(len(self._flat), self.dtype) for _ in range(optimizer.slots)]
 
     def _validation(
-        self, validation: Any, x: Array, y: Array, task: Task
-    ) -> tuple[Array, Array, tuple[Array, Array]]:
+        self, validation: Any, x: Array | Sparse, y: Array, task: Task
+    ) -> tuple[Array | Sparse, Array, tuple[Array | Sparse, Array]]:
         """Return the rows to train on and those to validate on."""
         if isinstance(validation, (tuple, list)) and len(validation) == 2:
             names = "validation[0]", "validation[1]"

@@ -18,6 +18,8 @@ DROPOUT = 1
 INITIAL = 1 << 16
 """Stream of the first layer's initial weights; layer k uses INITIAL + 2k, its biases one more."""
 
+BLOCKS = 0xFFFFFFFE
+"""Stream of the order of whole blocks of rows."""
 HELD_OUT = 0xFFFFFFFF
 """Stream that says which rows are held out for validation."""
 
@@ -83,6 +85,23 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
         j = partner[i]
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.int64)
+
+
+def permutation_in_blocks(seed: int, epoch: int, n: int, block: int, window: int) -> np.ndarray:
+    """Return an order of ``n`` rows that reads them block by block, int64.
+
+    The blocks of ``block`` rows come in a random order; then the rows of each ``window`` blocks
+    that follow one another are shuffled among themselves. Both orders are those of random words.
+    """
+    word = words(seed, -(-n // block), epoch, BLOCKS)
+    first = np.argsort(word, kind="stable").astype(np.int64) * block
+    order = (first[:, None] + np.arange(block)).reshape(-1)
+    order = order[order < n]
+    word = words(seed, n, epoch, SHUFFLE)
+    for start in range(0, n, block * window):
+        part = slice(start, start + block * window)
+        order[part] = order[part][np.argsort(word[part], kind="stable")]
+    return order
 
 
 def held_out(seed: int, n: int, count: int) -> np.ndarray:

@@ -1195,8 +1195,14 @@ def _main() -> None:
     import os
     import runpy
 
+    usage = "usage: python -m pynn.sklearn SCRIPT [ARGUMENTS]"
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(f"{usage}\n\nRun a script with pynn's classes in the place of scikit-learn's.")
+        return
     if len(sys.argv) < 2:
-        sys.exit("usage: python -m pynn.sklearn SCRIPT [ARGUMENTS]")
+        sys.exit(usage)
+    if not os.path.exists(sys.argv[1]):
+        sys.exit(f"python -m pynn.sklearn: found no file {sys.argv[1]!r}\n{usage}")
     del sys.argv[0]
     # This module runs as __main__ here; the classes must be those that can be imported.
     from pynn import sklearn as ours

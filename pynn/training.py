@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .backends import Trainer
+from .backends import Sparse, Trainer
+from .blocks import Blocks
 from .callbacks import Callback, stops
 from .checkpoint import Place, Saver, Taken, keeps
 from .divergence import Anchor, DivergenceError, finite, layer_of_loss, layer_of_update, vectors
@@ -61,14 +62,16 @@ class Loop:
     def __init__(
         self,
         net: Network,
-        data: tuple[Array, Array],
+        data: tuple[Array | Sparse, Array],
         training: dict[str, Any],
         rates: Rates,
         calls: list[Callback],
-        held: tuple[Array, Array] | None,
+        held: tuple[Array | Sparse, Array] | None,
         saver: Saver | None = None,
         taken: Taken | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
+        self.blocks, self.ordered = blocks, -1
         self.net, self.data, self.training = net, data, training
         self.trainer = self.new_trainer()
         self.rows, self.batch_size = len(data[0]), training["batch_size"]
@@ -173,6 +176,8 @@ class Loop:
                 count = min(count, every - net.updates % every)
             for pace in self.pace:
                 count = min(count, pace.slice or count)
+            if self.blocks is not None:
+                count = min(count, self.fetch(first))
             began = time.perf_counter()
             try:
                 loss, right = self.train(first, rates[first : first + count])
@@ -214,11 +219,25 @@ class Loop:
 
     def train(self, first: int, rates: Array) -> tuple[float, float]:
         net = self.net
+        self.take_order()
         try:
             return self.trainer.steps(net.epochs, first, rates, net.updates - net._state_began)
         finally:
             net.updates += self.trainer.done
             self.at = first + self.trainer.done
+
+    def take_order(self) -> None:
+        """Have the rows of this epoch taken block by block, if they are to be."""
+        if self.blocks is not None and self.ordered != self.net.epochs:
+            self.trainer.order(self.blocks.order(self.net.epochs))
+            self.ordered = self.net.epochs
+
+    def fetch(self, first: int) -> int:
+        """Have blocks read ahead of step ``first``; return the steps until that is due again."""
+        assert self.blocks is not None
+        self.take_order()
+        window = self.blocks.fetch(self.net.epochs, first * self.batch_size)
+        return max(1, (window + 1) * self.blocks.rows // self.batch_size - first)
 
     # --- Divergence -------------------------------------------------------------------------------
 
@@ -255,6 +274,8 @@ class Loop:
 
                 engine = reference.Engine(net.architecture)
                 trainer = engine.trainer(net._flat, net._state, *self.data, **self.training)
+                if self.blocks is not None:
+                    trainer.order(self.blocks.order(net.epochs))
                 layer = layer_of_loss(trainer, net.epochs, self.at)
                 what += f", from layer {layer + 1} of {count} on"
         raise DivergenceError(
@@ -305,7 +326,7 @@ class Loop:
     def go_back(self) -> None:
         self.anchor.give_back(self.net)
         self.at = self.anchor.first
-        self.trainer = self.new_trainer()
+        self.trainer, self.ordered = self.new_trainer(), -1
 
     # --- Checkpoints ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pynn import checks
+from pynn.backends import Sparse
 from pynn.checks import Task, features, targets
 from pynn.spec import Architecture
 
@@ -174,10 +175,39 @@ def test_x_errors(x: Any, error: type[Exception], message: str) -> None:
         features(x, NET)
 
 
-def test_sparse_matrices_are_refused() -> None:
+def test_sparse_matrices_stay_sparse() -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(TypeError, match=r"x: found a sparse matrix.*x.toarray\(\)"):
-        features(sparse.csr_matrix(np.eye(4)), NET)
+    dense = np.array([[0, 1.5, 0, 2], [0, 0, 0, 0], [3, 0, 0, 0]])
+    for kind in ("csr_matrix", "csc_array", "coo_matrix", "lil_array"):
+        found = features(getattr(sparse, kind)(dense), NET)
+        assert isinstance(found, Sparse)
+        assert (found.dense(slice(None), "float64") == dense).all()
+        assert (found[np.array([True, False, True])].dense(slice(None), "f8") == dense[::2]).all()
+    own = sparse.csr_matrix(dense.astype("f4"))
+    assert np.shares_memory(features(own, NET).data, own.data)
+    # Bytes are pixels here too; other whole numbers are what they are.
+    pixels = features(sparse.csr_array(dense.astype("u1")), NET).dense(slice(None), "f4")
+    assert (pixels == dense.astype("u1") * np.float32(1 / 255)).all()
+    counts = features(sparse.csr_array(dense.astype("i8")), NET).dense(slice(None), "f4")
+    assert (counts == dense.astype("i8")).all()
+
+
+def test_sparse_matrices_that_do_not_fit() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    for shape in ((3, 5), (0, 4)):
+        with pytest.raises(ValueError, match=r"x: found shape \(., .\), expected \(rows, 4\)"):
+            features(sparse.csr_matrix(shape), NET)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"x.data: found (nan|inf) at row 0 .*finite"):
+            features(sparse.csr_matrix([[bad, 0, 0, 0]]), NET)
+    with pytest.raises(TypeError, match="x: found a sparse matrix of complex128"):
+        features(sparse.csr_matrix(np.ones((2, 4)) * 1j), NET)
+    broken = sparse.csr_matrix(np.eye(4))
+    broken.indices[0] = 99
+    with pytest.raises(ValueError, match="validation: found a broken sparse matrix"):
+        features(broken, NET, "validation")
+    with pytest.raises(TypeError, match=r"y: found a sparse matrix.*y.toarray\(\)"):
+        targets(sparse.csr_matrix(np.eye(4)), 4, NET, None)
 
 
 def test_one_column_wants_a_hint() -> None:

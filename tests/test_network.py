@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import files, initialise, philox, progress
+from pynn import backends, files, initialise, philox, progress
 from pynn.history import Record
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -455,7 +455,7 @@ def test_validation_errors(net: pynn.Network, blobs: Data, validation: Any, mess
         ({"l2": -0.1}, ValueError, "l2: found -0.1, expected a finite number of 0 or more"),
         ({"schedule": "cosyne"}, ValueError, "schedule: found 'cosyne'.*did you mean 'cosine'"),
         ({"schedule": pynn.Cosine}, TypeError, "schedule: found the class Cosine"),
-        ({"shuffle": "no"}, TypeError, "shuffle: found 'no', expected True or False"),
+        ({"shuffle": "no"}, TypeError, "shuffle: found 'no', expected True, False or 'blocks'"),
         ({"callbacks": [3]}, TypeError, "callbacks: found 3, expected functions"),
         ({"callbacks": pynn.EarlyStopping}, TypeError, "callbacks: found <class"),
         ({"progress": "atuo"}, ValueError, "progress: found 'atuo'.*did you mean 'auto'"),
@@ -886,7 +886,7 @@ def change(about: dict[str, Any], path: str, value: Any) -> None:
         ("optimizer", None, "found the tensor 'optimizer.0', which belongs nowhere"),
         ("optimizer_began", 10**6, "optimizer_began: found 1000000"),
         ("history.loss", [1.0], "history: found columns of"),
-        ("history.loss", ["a", "b", "c"], "history: found 'a', expected a finite number"),
+        ("history.loss", ["a", "b", "c"], "history: loss: found 'a', expected a finite number"),
         ("history", [], "not a model that pynn can use"),
     ],
 )
@@ -975,6 +975,40 @@ def test_import_needs_numpy_alone() -> None:
         for c in (code, bare)
     ]
     assert set(run[0].split()) <= set(run[1].split())
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cython"])
+def test_sparse_rows_give_what_dense_ones_do(backend: str, tmp_path: Path) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    if backends.available()[backend]:
+        pytest.skip(backends.available()[backend])
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((300, 60)) < 0.1, rng.normal(size=(300, 60)), 0).astype(np.float32)
+    y = rng.integers(0, 3, 300)
+    settings: dict[str, Any] = {"validation": 0.2, "progress": False, "epochs": 3, "batch_size": 32}
+    nets = [pynn.Network([60, 8, 3], backend=backend, dropout=0.1, seed=1) for _ in range(3)]
+    for net, rows in zip(nets, (x, sparse.csr_matrix(x), sparse.coo_array(x)), strict=True):
+        net.fit(rows, y, **settings)
+        np.testing.assert_allclose(net.parameters, nets[0].parameters, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(net.history.validation_loss, nets[0].history.validation_loss)
+        assert (net.predict(rows) == nets[0].predict(x)).all()
+        assert net.evaluate(rows, y) == pytest.approx(nets[0].evaluate(x, y))
+    resumed = pynn.Network([60, 8, 3], backend=backend, dropout=0.1, seed=1)
+    kept = pynn.Checkpoint(tmp_path / "run", steps=5)
+    rows = sparse.csr_matrix(x)
+
+    def stop(net: pynn.Network, record: pynn.Record) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resumed.fit(rows, y, **settings, checkpoint=kept, callbacks=stop)
+    other = rows.copy()
+    other.data[7] += 1
+    resumed = pynn.Network([60, 8, 3], backend=backend, dropout=0.1, seed=1)
+    with pytest.raises(ValueError, match="x"):
+        resumed.fit(other, y, **settings, checkpoint=kept, resume=True)
+    resumed.fit(rows, y, **settings, checkpoint=kept, resume=True)
+    assert resumed.parameters.tobytes() == nets[1].parameters.tobytes()
 
 
 def test_copy_is_independent(blobs):

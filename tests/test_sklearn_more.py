@@ -1133,10 +1133,17 @@ def test_a_script_runs_unchanged(tmp_path):
     assert done.returncode == 3
 
 
-def test_a_script_must_be_named(monkeypatch):
+def test_a_script_must_be_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pynn.sklearn"])
     with pytest.raises(SystemExit, match=r"^usage: python -m pynn\.sklearn SCRIPT"):
         ours._main()
+    monkeypatch.setattr(sys, "argv", ["pynn.sklearn", "gone.py"])
+    with pytest.raises(SystemExit, match=r"^python -m pynn\.sklearn: found no file 'gone.py'"):
+        ours._main()
+    for option in ("-h", "--help"):
+        monkeypatch.setattr(sys, "argv", ["pynn.sklearn", option])
+        ours._main()
+        assert "usage: python -m pynn.sklearn SCRIPT" in capsys.readouterr().out
 
 
 # --- Interrupted --------------------------------------------------------------------------------
