@@ -100,12 +100,17 @@ class Data:
 
 
 def training_data(kind: str) -> Data:
-    """Return the ``mnist`` training set or the ``synthetic`` one."""
+    """Return the ``mnist`` training set, the ``synthetic`` one, or ``random <features> <rows>``."""
     if kind == "mnist":
         import pynn
 
         (x, y), _ = pynn.datasets.mnist()
         return Data(np.asarray(x).reshape(len(x), -1), np.asarray(y, dtype=np.int64))
+    if kind.startswith("random "):
+        features, rows = map(int, kind.split()[1:])
+        rng = np.random.default_rng(features)
+        x = rng.standard_normal((rows, features), dtype=np.float32)
+        return Data(x, rng.integers(0, 10, rows))
     return synthetic()
 
 
