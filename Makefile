@@ -1,6 +1,8 @@
 # Everything happens in an environment of its own, so that nothing else on the machine changes.
 #   make train   build pynn and train 784-256-128-10 on MNIST
 #   make test    build pynn and run the tests
+#   make fuzz    throw files of any bytes at everything that reads one (Linux on x86-64)
+#   make sanitize  run the compiled core under sanitizers, valgrind and emulated processors
 # PYTHON chooses the interpreter (3.10 or newer): make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ endif
 
 SOURCES := $(wildcard csrc/*) $(shell find pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint bench fuzz sanitize clean
 
 train: $(VENV)/installed
 	$(BIN)/pynn train $(ARGS)
@@ -28,6 +30,15 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Seconds for each target: make fuzz SECONDS=1800 ARGS="idx csv" takes two of them, and longer.
+SECONDS ?= 60
+fuzz: $(VENV)/installed-fuzz
+	cd tests && $(abspath $(BIN))/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+# The whole takes long: make sanitize ARGS="--only address thread" runs a part of it.
+sanitize: $(VENV)/installed-test
+	$(BIN)/python -m tests.sanitize $(ARGS)
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +56,10 @@ $(VENV)/installed-test: $(VENV)/created $(SOURCES)
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[bench,cli,plots,numba]"
+	touch $(VENV)/installed $@
+
+$(VENV)/installed-fuzz: $(VENV)/created $(SOURCES)
+	$(BIN)/python -m pip install --quiet ".[fuzz]"
 	touch $(VENV)/installed $@
 
 clean:

@@ -5,6 +5,12 @@
 // in every operand, and kept zero by every kernel, so that inner loops need no masks. Pointers are
 // untyped because one text (the passes in _core.pyx) serves both dtypes; each table knows its own.
 //
+// What a kernel touches: rows of n up to whole vectors, the last row too; those that take a number of
+// rows and ld alone, activate, gather's out and the z of loss: m·ld elements. Exact to the element are
+// A of the matrix products, z and bias of matmul_narrow, x and order of gather, lists, targets, and
+// what there is one of for each row. What activate and loss find in pads does not matter. No operand
+// needs more alignment than its elements, and x of gather none. tests/kernels.cpp holds them to it.
+//
 // Contract on bits: the value of an element never depends on m, on the tile that it lands in, or on
 // how rows or columns were shared out among threads. Sums over k run upwards with one accumulator
 // for each element (matmul) or for each lane (matmul_narrow).
@@ -68,7 +74,7 @@ struct Kernels {
                         std::ptrdiff_t k, const void* bias);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
   // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
-  // A list needs room for n columns and a vector more.
+  // A list needs room for n columns and a vector more; a part is a whole number of vectors.
   void (*find_nonzero)(const void* x, std::ptrdiff_t ldx, std::ptrdiff_t m, std::ptrdiff_t n,
                        std::ptrdiff_t part, uint16_t* list, std::ptrdiff_t list_ld,
                        uint32_t* starts, std::ptrdiff_t starts_ld);
