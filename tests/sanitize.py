@@ -5,8 +5,9 @@
 Steps: ``guards`` (the checker of the kernels, all sizes between guard pages), then ``address``,
 ``undefined`` and ``thread`` (the checker, then the tests that train, under each sanitizer of GCC),
 ``valgrind`` (the checker up to AVX2, which is as far as it knows), ``lower`` (emulated processors
-without SSE3 and without AVX: the checker and a training) and ``arm64`` (the checker, cross-compiled
-and emulated). A step whose tools are not installed says so and is left out; any report ends it all.
+without SSE3 and without AVX: the checker and a training), ``arm64`` (the checker, cross-compiled
+and emulated) and ``suite`` (all tests, on every lower instruction set that this machine has). A
+step whose tools are not installed says so and is left out; any report ends it all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+ELSEWHERE = ROOT.anchor  # not where the source would hide the pynn that was built
 CXX = os.environ.get("CXX", "g++")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -66,9 +68,11 @@ def need(tool: str) -> str:
     return found
 
 
-def run(*command: object, env: Mapping[str, str] | None = None) -> None:
+def run(*command: object, env: Mapping[str, str] | None = None, cwd: str | None = None) -> None:
     print("+", " ".join(str(part).strip().partition("\n")[0] for part in command), flush=True)
-    subprocess.run([str(part) for part in command], check=True, env={**os.environ, **(env or {})})
+    subprocess.run(
+        [str(part) for part in command], check=True, env={**os.environ, **(env or {})}, cwd=cwd
+    )
 
 
 def checker(folder: Path, *options: str) -> Path:
@@ -107,9 +111,8 @@ def sanitizer(folder: Path) -> None:
         [CXX, "-print-file-name=libstdc++.so.6"], capture_output=True, text=True
     ).stdout.strip()
     env = {**OPTIONS, "PYTHONPATH": str(site), "LD_PRELOAD": f"{found} {library}"}
-    run(sys.executable, "-c", TRAINING, env={**env, "PYTHONSAFEPATH": "1"})
-    isas = ["plain", "sse4", "avx2", "avx512"] if X86 else ["plain", "neon"]
-    lower = [isa for isa in isas[: isas.index(highest(site, env))] if isa != "sse4"]
+    run(sys.executable, "-c", TRAINING, env=env, cwd=ELSEWHERE)
+    lower = [isa for isa in usable(env)[:-1] if isa != "sse4"]
     run(
         *(BIN / "pytest", "-q", "-x", "--timeout", 3600),
         *("-k", " and ".join(f"not {word}" for word in LEFT_OUT + lower)),
@@ -118,15 +121,21 @@ def sanitizer(folder: Path) -> None:
     )
 
 
-def highest(site: Path, env: Mapping[str, str]) -> str:
-    """The highest instruction set of this machine."""
+def usable(env: Mapping[str, str]) -> list[str]:
+    """The instruction sets of this machine, lowest first."""
     return subprocess.run(
-        [sys.executable, "-c", "from pynn import _core; print(_core.info()['isa'])"],
-        env={**os.environ, **env, "PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"},
+        [sys.executable, "-c", "from pynn import _core; print(*_core.info()['isas'])"],
+        env={**os.environ, **env},
+        cwd=ELSEWHERE,
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.strip()
+    ).stdout.split()
+
+
+def suite(folder: Path) -> None:
+    for isa in usable({})[:-1]:  # the highest is what they are run on every day
+        run(BIN / "pytest", "-q", "-x", env={"PYNN_ISA": isa})
 
 
 def valgrind(folder: Path) -> None:
@@ -145,8 +154,8 @@ def lower(folder: Path) -> None:
     # An instruction above the processor's own, SSE3 and then SSE4.2, would be the end.
     run(emulator, "-cpu", "qemu64,-sse3", found, "--short", "--isa", "plain")
     run(emulator, "-cpu", "Nehalem", found, "--short", "--isa", "sse4")
-    env = {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
-    run(emulator, "-cpu", "Nehalem", sys.executable, "-c", TRAINING, env=env)
+    env = {"PYTHONPATH": str(site)}
+    run(emulator, "-cpu", "Nehalem", sys.executable, "-c", TRAINING, env=env, cwd=ELSEWHERE)
 
 
 def arm64(folder: Path) -> None:
@@ -169,6 +178,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "valgrind": valgrind,
     "lower": lower,
     "arm64": arm64,
+    "suite": suite,
 }
 
 
