@@ -302,9 +302,10 @@ class Norms(Callback):
     def restore(self, state: Mapping[str, Any]) -> None:
         sizes = tuple(checks.whole(size, "sizes", 1) for size in state["sizes"])
         arrays = [np.asarray(state[name]) for name in ("updates", "weights", "gradients")]
-        shape = max(0, len(sizes) - 1), arrays[0].size
-        for array, expected in zip(arrays, [shape[1:], shape, shape], strict=True):
-            if array.dtype.kind not in "if" or (array.shape != expected and sizes):
+        records = arrays[0].size
+        shape = (len(sizes) - 1, records) if sizes else (0,)
+        for array, expected in zip(arrays, [(records,), shape, shape], strict=True):
+            if array.dtype.kind not in "if" or array.shape != expected:
                 raise ValueError(
                     f"norms: found {array.dtype} {array.shape}, expected numbers {expected}"
                 )

@@ -15,6 +15,7 @@ import numpy as np
 import typer
 
 from . import run as runs
+from .files import shown
 from .spec import (
     ACTIVATIONS,
     DTYPES,
@@ -635,8 +636,10 @@ def predict(
             continue
         row = net.predict_proba(x)[0]
         best = np.argsort(-row, kind="stable")[:top]
-        shares = ", ".join(f"{net.classes[k]} {percent(row[k])}" for k in best)
-        typer.echo(f"{path}: {net.classes[best[0]]}  ({shares})")
+        # They are what the model's file says.
+        names = [shown(str(name)) for name in net.classes[best]]
+        shares = ", ".join(f"{name} {percent(row[k])}" for name, k in zip(names, best, strict=True))
+        typer.echo(f"{path}: {names[0]}  ({shares})")
     if failed:
         raise typer.Exit(1)
 

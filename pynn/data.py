@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pynn.files import require_file
+from pynn.files import require_file, shown
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -161,21 +166,17 @@ def _read_idx(path: Path, file: BufferedIOBase, limit: int) -> np.ndarray:
         )
     shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
     needed = math.prod(shape) * dtype.itemsize
-    claim = f"{needed} bytes of data, as its header says (shape {shape}, {dtype.name})"
+    claim = f"{shown(needed)} bytes of data, as its header says "
+    claim += f"(shape {shown(shape)}, {dtype.name})"
     if needed > limit - 4 - 4 * rank:
         raise ValueError(f"{path}: found a file too short, expected {claim}")
     try:
         array = np.empty(shape, dtype)
     except (ValueError, MemoryError) as error:
         raise ValueError(f"{path}: found {claim}, expected an array that fits ({error})") from error
-    view = array.reshape(-1).view(np.uint8).data
-    filled = 0
-    while filled < needed:
-        # In pieces, since Python's gzip reader makes a copy of what it is asked for.
-        count = file.readinto(view[filled : filled + (1 << 20)])
-        if not count:
-            raise ValueError(f"{path}: found {filled} bytes of data, expected {claim}")
-        filled += count
+    filled = _fill(array, file)
+    if filled < needed:
+        raise ValueError(f"{path}: found {filled} bytes of data, expected {claim}")
     if file.read(1):
         raise ValueError(f"{path}: found more bytes after the data, expected {claim}")
     if dtype.itemsize > 1 and sys.byteorder == "little":
@@ -281,38 +282,110 @@ def load_npz(path: str | os.PathLike[str]) -> Pair | tuple[Pair, Pair]:
         If it is no whole ``.npz`` file, has other names, holds Python objects (they are never
         unpickled), or has not one label for each example.
     """
+    import zipfile
+
     path = require_file(path, "an .npz file")
     with open(path, "rb") as file:
+        whole = os.fstat(file.fileno()).st_size
         if file.read(2) != b"PK":
             raise ValueError(f"{path}: found no ZIP archive, expected an .npz file")
         file.seek(0)
-        # The ZIP and array readers under np.load fail on damaged files in a dozen ways.
+        # The readers of archives and headers fail on damaged files in a dozen ways.
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                names = {name.lower(): name for name in archive.files}
-                layout = _npz_layout(list(names))
-                arrays = {name: archive[names[name]] for pair in layout for name in pair}
+            with zipfile.ZipFile(file) as archive:
+                members = {
+                    member.filename.removesuffix(".npy").lower(): member
+                    for member in archive.infolist()
+                }
+                layout = _npz_layout(list(members))
+                arrays = {
+                    name: _read_npy(archive, members[name], whole)
+                    for pair in layout
+                    for name in pair
+                }
         except Exception as error:
             raise ValueError(
-                f"{path}: found an archive that is damaged or holds no plain arrays ({error}), "
-                "expected an .npz file of numbers"
+                f"{path}: found an archive that is damaged or holds no plain arrays "
+                f"({shown(error)}), expected an .npz file of numbers"
             ) from error
     if not layout:
+        names = ", ".join(member.filename.removesuffix(".npy") for member in members.values())
         raise ValueError(
-            f"{path}: found arrays named {', '.join(names.values()) or 'nothing'}, "
+            f"{path}: found arrays named {shown(names or 'nothing')}, "
             "expected x and y, or x_train, y_train and perhaps x_test, y_test"
         )
     pairs = []
     for x_name, y_name in layout:
         x, y = arrays[x_name], arrays[y_name]
         for name, array in (x_name, x), (y_name, y):
-            if not isinstance(array, np.ndarray) or not array.ndim:
+            if not array.ndim:
                 raise ValueError(f"{path}: found no array in {name}, expected one row per example")
         if x.dtype.kind not in "buif":
             raise ValueError(f"{path}: found dtype {x.dtype} in {x_name}, expected numbers")
         _check_lengths(path, x, y_name, y)
         pairs.append((x, y))
     return pairs[0] if len(pairs) == 1 else (pairs[0], pairs[1])
+
+
+_LONGEST_NPY_HEADER = 10_000  # as NumPy has it
+
+
+def _read_npy(archive: ZipFile, about: ZipInfo, whole: int) -> np.ndarray:
+    """Read an array from an archive of so many bytes, with no more memory than they can fill."""
+    from zipfile import ZIP_DEFLATED, ZIP_STORED
+
+    name = shown(about.filename)
+    # As NumPy packs; what others pack has no such limit.
+    limits = {ZIP_STORED: 1, ZIP_DEFLATED: _DEFLATE_LIMIT}
+    if about.compress_type not in limits:
+        raise ValueError(f"{name} is packed by method {about.compress_type}, not by deflate")
+    size = min(about.file_size, min(about.compress_size, whole) * limits[about.compress_type])
+    with archive.open(about) as file:
+        start = file.read(12)
+        wide = start[6:7] > b"\1"
+        length = int.from_bytes(start[8 : 12 if wide else 10], "little")
+        if length > _LONGEST_NPY_HEADER:
+            raise ValueError(f"{name} has a header of {length} bytes")
+        rest = length + (12 if wide else 10) - len(start)
+        header = io.BytesIO(start + file.read(max(0, rest)))
+        np.lib.format.read_magic(header)
+        read = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
+        with warnings.catch_warnings():
+            # It tells of headers that Python 2 wrote.
+            warnings.simplefilter("ignore", UserWarning)
+            shape, fortran, dtype = read(header)
+        # NumPy takes text of no length for text of length 1.
+        if dtype.kind not in "buifSU" or not dtype.itemsize:
+            raise ValueError(
+                f"{name} has dtype {shown(dtype)}, which holds neither numbers nor text"
+            )
+        needed = math.prod(shape) * dtype.itemsize
+        if needed > size - header.tell():
+            raise ValueError(f"{name} is too short for its shape {shown(shape)} of {dtype}")
+        array = np.empty(shape[::-1] if fortran else shape, dtype)
+        filled = _fill(array, file)
+        if filled < needed:
+            raise ValueError(f"{name} is cut off after {filled} bytes of data")
+        if file.read(1):  # which also compares the checksum
+            raise ValueError(f"{name} goes on after its data")
+    if dtype.kind == "U" and array.size:
+        points = array.reshape(-1).view(np.uint32 if dtype.isnative else ">u4")
+        if points.max() > sys.maxunicode:
+            raise ValueError(f"{name} holds what is no text")
+    return array.T if fortran else array
+
+
+def _fill(array: np.ndarray, file: Any) -> int:
+    """Read a file into an array until either ends; return how many bytes were read."""
+    view = array.reshape(-1).view(np.uint8).data
+    filled = 0
+    while filled < array.nbytes:
+        # In pieces, since Python's readers make a copy of what they are asked for.
+        count = file.readinto(view[filled : filled + (1 << 20)])
+        if not count:
+            break
+        filled += count
+    return filled
 
 
 def _npz_layout(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -332,8 +405,8 @@ def load_csv(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Load rows of pixels and their labels from a comma-separated file in UTF-8.
 
-    Where polars or pandas is installed, it makes reading floats faster (pixels need neither). The
-    result is the same without. Blank lines are skipped.
+    Where pandas is installed, it makes reading floats faster (pixels do not need it). The result is
+    the same without. Blank lines are skipped.
 
     Parameters
     ----------
@@ -366,7 +439,7 @@ def load_csv(
     """
     path = require_file(path, "a CSV file")
     table = _Table.open(path, label, header)
-    for read in _read_whole, _read_polars, _read_pandas:
+    for read in _read_whole, _read_pandas:
         # Fast, but each returns only what the plain reader would return. About all the rest the
         # plain reader decides, and it names the fault.
         try:
@@ -400,13 +473,14 @@ class _Table:
             stem = cells[0].strip("0123456789")
             if header and len(cells) > 1 and stem and stem == cells[1].strip("0123456789"):
                 raise ValueError(
-                    f"{path}: found {cells[0]!r} and {cells[1]!r} as the names of the first two "
-                    "columns, expected labels in the first; with label=None there are none"
+                    f"{path}: found {shown(repr(cells[0]))} and {shown(repr(cells[1]))} as the "
+                    "names of the first two columns, expected labels in the first; with "
+                    "label=None there are none"
                 )
         elif label is not None:
             if not header or label not in cells:
-                shown = ", ".join(cells[:3]) + (", …" if len(cells) > 3 else "")
-                names = f"one of its columns: {shown}" if header else "a header to find it in"
+                some = shown(", ".join(cells[:3])) + (", …" if len(cells) > 3 else "")
+                names = f"one of its columns: {some}" if header else "a header to find it in"
                 raise ValueError(f"label: found {label!r} for {path}, expected {names}")
             index = cells.index(label)
         if len(cells) < 1 + (index is not None):
@@ -417,8 +491,8 @@ class _Table:
         return _Table(path, len(cells), index, cells if header else None, line if header else 0)
 
     def fault(self, line: int, column: int, cell: str, expected: str) -> ValueError:
-        name = f" ({self.names[column]!r})" if self.names else ""
-        found = repr(cell) if cell.strip() else "an empty cell"
+        name = f" ({shown(repr(self.names[column]))})" if self.names else ""
+        found = shown(repr(cell)) if cell.strip() else "an empty cell"
         return ValueError(
             f"{self.path}: line {line}, column {column + 1}{name}: found {found}, "
             f"expected {expected}"
@@ -428,16 +502,19 @@ class _Table:
 def _is_header(path: Path, cells: list[str], label: str | None) -> bool:
     if not any(map(_is_number, cells)):
         return True
-    numbers = [str(i) for i in range(len(cells))]
     # A line of data with a text label may well begin "cat,0,1", but not go on for long like that.
     if label is not None and len(cells) > 4 and not _is_number(cells[0]):
-        return cells[1:] in (numbers[:-1], numbers[1:])
-    if len(cells) > 1 and cells == numbers:
+        return _counts(cells[1:], 0) or _counts(cells[1:], 1)
+    if len(cells) > 1 and _counts(cells, 0):
         raise ValueError(
             f"header: found a first line of {path} that counts 0, 1, 2, …, which may be names or "
             "data; expected header=True or header=False"
         )
     return False
+
+
+def _counts(cells: list[str], start: int) -> bool:
+    return all(cell == str(k) for k, cell in enumerate(cells, start))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -452,7 +529,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, cells
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path}: found what is no CSV after line {reader.line_num} ({error}), "
+                f"{path}: found what is no CSV after line {reader.line_num} "
+                f"({shown(error)}), "
                 "expected comma-separated text in UTF-8"
             ) from error
 
@@ -465,6 +543,8 @@ def _is_number(cell: str) -> bool:
 
 
 def _number(kind: Callable[[str], Any], cell: str) -> Any:
+    # Of text in ASCII, int and float themselves strip fewer kinds of blanks than NumPy does.
+    cell = cell.strip()
     # Python also reads 1_000 and digits of other scripts, which no other program takes for numbers.
     if "_" in cell or not cell.isascii():
         raise ValueError
@@ -472,9 +552,12 @@ def _number(kind: Callable[[str], Any], cell: str) -> Any:
 
 
 def _read_plain(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
-    rows: list[bytes | np.ndarray] = []
+    from array import array
+
+    # Of short lines an object for each would take many times what the file does.
+    data, dtype = bytearray(), np.dtype(np.uint8)
     labels: list[str] = []
-    lines: list[int] = []
+    lines = array("q")
     for line, cells in _rows(table.path):
         if line <= table.first_line:
             continue
@@ -483,21 +566,23 @@ def _read_plain(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
                 f"{table.path}: line {line}: found {len(cells)} cells, expected {table.columns}, "
                 "as in the first line"
             )
+        row = _pixels(table, line, cells)
+        if isinstance(row, bytes):
+            data += row if dtype == np.uint8 else np.frombuffer(row, np.uint8).astype(dtype).data
+        else:
+            if dtype == np.uint8:
+                dtype = row.dtype
+                data = bytearray(np.frombuffer(data, np.uint8).astype(dtype).data)
+            data += row.data
         lines.append(line)
-        rows.append(_pixels(table, line, cells))
         if table.label is not None:
             labels.append(cells[table.label])
-    if not rows:
+    if not lines:
         raise ValueError(f"{table.path}: found no line after the header, expected lines of numbers")
     y = None if table.label is None else _labels(table, labels, lines)
-    if all(isinstance(row, bytes) for row in rows):
-        x = np.frombuffer(bytearray().join(rows), np.uint8)  # type: ignore[arg-type]
-        return x.reshape(len(rows), -1), y
-    x = np.array(
-        [np.frombuffer(row, np.uint8) if isinstance(row, bytes) else row for row in rows],
-        np.float32,
-    )
-    x += np.float32(0)  # makes -0 plain 0, for not every reader keeps its sign
+    x = np.frombuffer(data, dtype).reshape(len(lines), -1)
+    if dtype != np.uint8:
+        x += np.float32(0)  # makes -0 plain 0, for not every reader keeps its sign
     return x, y
 
 
@@ -506,8 +591,12 @@ def _pixels(table: _Table, line: int, cells: list[str]) -> bytes | np.ndarray:
     pixels = cells.copy()
     if table.label is not None:
         del pixels[table.label]
-    text = "".join(pixels)
-    if text.isascii() and "_" not in text:
+    for stripped in False, True:
+        if stripped:
+            pixels = [cell.strip() for cell in pixels]
+        text = "".join(pixels)
+        if not text.isascii() or "_" in text:
+            continue
         # This order makes the common case fast: cells are looked at one by one only for a fault.
         try:
             return bytes(map(int, pixels))
@@ -515,16 +604,15 @@ def _pixels(table: _Table, line: int, cells: list[str]) -> bytes | np.ndarray:
             pass
         try:
             with np.errstate(over="ignore"):
-                row = np.array([float(cell) for cell in pixels]).astype(np.float32)
+                row = np.fromiter(map(float, pixels), np.float64, len(pixels)).astype(np.float32)
         except ValueError:
-            pass
-        else:
-            if np.isfinite(row).all():
-                return row
+            continue
+        if np.isfinite(row).all():
+            return row
     for column, cell in enumerate(cells):
         if column != table.label:
             with np.errstate(over="ignore"):
-                good = _is_number(cell) and np.isfinite(np.float32(float(cell)))
+                good = _is_number(cell) and np.isfinite(np.float32(_number(float, cell)))
             if not good:
                 raise table.fault(line, column, cell, "a finite number that float32 can hold")
     raise AssertionError(f"{table.path}: line {line} was refused as a whole but not in any cell")
@@ -545,21 +633,32 @@ def _labels(table: _Table, labels: list[str], lines: Sequence[int]) -> np.ndarra
             lines[odd],
             table.label,
             labels[odd],
-            f"labels that are all numbers or all text, but line {lines[0]} holds {labels[0]!r}",
+            f"labels that are all numbers or all text, but line {lines[0]} holds "
+            f"{shown(repr(labels[0]))}",
+        )
+    # In an array each takes as much as the longest: one long one must not make it a huge one.
+    most = 32 * (table.path.stat().st_size + (1 << 20)) // (4 * len(labels))
+    long = next((k for k, cell in enumerate(labels) if len(cell) > most), None)
+    if long is not None:
+        raise table.fault(
+            lines[long],
+            table.label,
+            labels[long],
+            f"a label of at most {most} characters in a file of {len(labels):,} labels, but it has "
+            f"{len(labels[long]):,}",
         )
     return np.array(labels)
 
 
 def _read_whole(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a file of nothing but whole numbers, with pixels from 0 to 255, or fail."""
-    import warnings
-
+    _check_columns(table, 128)
     before = table.columns if table.label is None else table.label
     after = 0 if table.label is None else table.columns - table.label - 1
     fields: list[Any] = [("before", np.uint8, (before,)), ("after", np.uint8, (after,))]
     if table.label is not None:
         fields.insert(1, ("label", np.int64))
-    # Faster than pandas and level with polars on Kaggle's train.csv, so neither is asked for it.
+    # Faster than pandas on Kaggle's train.csv, so that is not asked for it.
     with warnings.catch_warnings():
         # Older NumPy only warns where it takes 5.0 for 5 or 256 for 0.
         warnings.simplefilter("error")
@@ -576,26 +675,9 @@ def _read_whole(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
     return x, None if table.label is None else rows["label"].copy()
 
 
-def _read_polars(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a file of numbers, among them one that is no pixel, or fail."""
-    polars = importlib.import_module("polars")
-    names = [str(i) for i in range(table.columns)]
-    schema = dict.fromkeys(names, polars.Float64)
-    if table.label is not None:
-        schema[names[table.label]] = polars.String
-    frame = polars.read_csv(
-        table.path.resolve(),
-        has_header=False,
-        schema=schema,
-        skip_rows=_header_lines(table),
-        glob=False,
-    )
-    labels = None if table.label is None else frame.drop_in_place(names[table.label])
-    return _floats(frame.to_numpy()), None if labels is None else _numbers(labels.to_list())
-
-
 def _read_pandas(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a file of numbers, among them one that is no pixel, or fail."""
+    _check_columns(table, 4096)
     pandas = importlib.import_module("pandas")
     # Up to pandas 3.0 the default is off by a last digit now and then.
     exact = tuple(map(int, pandas.__version__.split(".")[:2])) >= (3, 1)
@@ -616,6 +698,12 @@ def _read_pandas(table: _Table) -> tuple[np.ndarray, np.ndarray | None]:
     if any(dtype.kind not in "if" for dtype in frame.dtypes):
         raise ValueError
     return _floats(frame.to_numpy()), None if labels is None else _numbers(list(labels))
+
+
+def _check_columns(table: _Table, each: int) -> None:
+    # So many bytes the fast readers take for each; and a line of commas has one for each byte.
+    if table.columns * each > (1 << 20) + 8 * table.path.stat().st_size:
+        raise ValueError
 
 
 def _header_lines(table: _Table) -> int:
@@ -642,5 +730,5 @@ def _numbers(labels: list[str]) -> np.ndarray:
         return np.array([_number(int, cell) for cell in labels], np.int64)
     except (ValueError, OverflowError):
         if not all(map(_is_number, labels)):
-            raise
-        return np.array([float(cell) for cell in labels])
+            raise ValueError from None
+        return np.array([_number(float, cell) for cell in labels])

@@ -55,6 +55,32 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     raise FileNotFoundError(f"{path}: found no such file, expected {expected}")
 
 
+def shown(value: object, longest: int = 200) -> str:
+    """Return what an error says of something a file held: short, on one line, safe to print.
+
+    Parameters
+    ----------
+    value : object
+        Text as it is to be shown; an exception, of which the text is; or anything else, of which
+        the representation is.
+    longest : int, default 200
+        How many characters are shown.
+
+    Returns
+    -------
+    str
+        Line breaks, control characters and halves of surrogate pairs are escaped.
+    """
+    try:
+        text = str(value) if isinstance(value, (str, Exception)) else repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deep to show"
+    # Cut before anything is escaped too: what a file held may be long.
+    cut = text[: longest + 1]
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return plain if len(plain) <= longest else plain[: longest - 2] + " …"
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[BinaryIO]:
     """Write a file whole or not at all.
@@ -244,8 +270,8 @@ def load(
             found = {name: _tensor(path, file, name) for name in names}
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: found a file that is cut off, damaged or no model ({error}), "
-            f"expected {expected}"
+            f"{path}: found a file that is cut off, damaged or no model "
+            f"({shown(error)}), expected {expected}"
         ) from error
     return found, metadata
 
@@ -256,8 +282,8 @@ def _tensor(path: Path, file: Any, name: str) -> np.ndarray:
     # safetensors knows dtypes that NumPy does not, such as bfloat16, and fails on each in its way.
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{path}: found tensor {name!r}, which NumPy cannot hold ({error}), "
-            "expected a file written by pynn"
+            f"{path}: found tensor {shown(repr(name))}, which NumPy cannot hold "
+            f"({shown(error)}), expected a file written by pynn"
         ) from error
     return array
 
@@ -272,7 +298,8 @@ def _read_metadata(path: Path, text: str | None) -> dict[str, Any]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: found metadata that is no JSON ({error}), expected a file written by pynn"
+            f"{path}: found metadata that is no JSON ({shown(error)}), "
+            "expected a file written by pynn"
         ) from error
     if not isinstance(document, dict) or "version" not in document:
         raise ValueError(
@@ -280,8 +307,8 @@ def _read_metadata(path: Path, text: str | None) -> dict[str, Any]:
         )
     if document["version"] != FORMAT_VERSION:
         raise ValueError(
-            f"{path}: found format version {document['version']!r}, expected {FORMAT_VERSION}; "
-            "a newer pynn may have written it"
+            f"{path}: found format version {shown(document['version'])}, "
+            f"expected {FORMAT_VERSION}; a newer pynn may have written it"
         )
     metadata = document.get("metadata")
     if isinstance(metadata, dict):

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import require_file
+from .files import require_file, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused: a small file can claim to unpack into any size."""
+
+# The kinds of cameras, scanners and the web. Pillow knows more, some of which hand the file on to
+# other programs: PostScript is run by Ghostscript.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+
+# A JPEG can paint over itself thousands of times from a few bytes each; honest ones need some ten.
+_MAX_SCANS = 100
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 # A digit fills at most 20 of 28 pixels, and the border around it is empty.
 _BOX, _SIDE = 20, 28
@@ -32,8 +42,8 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : str or path-like
-        A PNG, JPEG or any other kind of file that Pillow reads, in any mode. Of several frames
-        the first is read; transparent parts lie on white, or on black if the picture cannot be
+        A PNG, JPEG, GIF, BMP, TIFF, WebP or PPM file, in any mode. Of several frames the first is
+        read; transparent parts lie on white, or on black if the picture cannot be
         told from white; the turn that a camera noted down is applied.
 
     Returns
@@ -46,7 +56,7 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no image, is damaged, or has more than ``MAX_PIXELS`` pixels.
+        If it is no such image, is damaged, or has more than ``MAX_PIXELS`` pixels.
     OSError
         If the system refuses to read it.
     ImportError
@@ -54,34 +64,57 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
+
+        # These two are not there before they are asked for.
+        from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401 # isort: skip
     except ImportError as error:
         raise ImportError(
             f"reading pictures needs Pillow, which is not there ({error}): "
             "pip install 'pynn-mlp[cli]'"
         ) from error
     path = require_file(path, "an image file")
-    with open(path, "rb") as file, warnings.catch_warnings():
-        # Pillow only warns of images somewhat over its limit; the size is checked right below.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    content = path.read_bytes()
+    with warnings.catch_warnings():
+        # What matters of the things that Pillow warns of is checked here.
+        warnings.simplefilter("ignore")
         try:
-            with Image.open(file) as image:
+            # Asked for more than there is, a file on the disk takes that much memory first.
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+                if not image.width * image.height:
+                    raise ValueError("it has no pixels")
+                if image.format in ("JPEG", "MPO"):
+                    _check_scans(content)
                 image.load()
-                turned = ImageOps.exif_transpose(image)
+                # Another copy would be as large as the picture.
+                ImageOps.exif_transpose(image, in_place=True)
+                return _grey(image)
         except Image.DecompressionBombError as error:
             raise ValueError(
-                f"{path}: found an image too large to unpack ({error}), "
+                f"{path}: found an image too large to unpack ({shown(error)}), "
                 f"expected at most {MAX_PIXELS:,} pixels"
             ) from error
         except UnidentifiedImageError as error:
             raise ValueError(
-                f"{path}: found no image that Pillow can read, expected a PNG or JPEG file"
+                f"{path}: found no image that pynn can read, expected a PNG or JPEG file"
             ) from error
         # The readers of the single formats fail on damaged files in many ways.
         except Exception as error:
-            raise ValueError(f"{path}: found a damaged image ({error})") from error
-    return _grey(turned)
+            raise ValueError(f"{path}: found a damaged image ({shown(error)})") from error
+
+
+def _check_scans(content: bytes) -> None:
+    """Raise if a JPEG file goes over its picture more often than an honest one."""
+    at = scans = 0
+    # Between the bytes of a scan 0xFF stands before 0 and restart markers alone.
+    while (found := _MARKER.search(content, at)) and (kind := content[found.start() + 1]) != 0xD9:
+        at = found.end()
+        if kind not in (0x01, 0xD8):
+            at += int.from_bytes(content[at : at + 2], "big")
+        scans += kind == 0xDA
+        if scans > _MAX_SCANS:
+            raise ValueError(f"it has more than {_MAX_SCANS} scans")
 
 
 def _grey(image: Image) -> np.ndarray:
@@ -89,19 +122,20 @@ def _grey(image: Image) -> np.ndarray:
 
     if image.mode == "F" or image.mode.startswith("I"):
         # PNG and TIFF hold 16 bits in these; other depths say nothing about what white is.
-        values = np.asarray(image, dtype=np.float64)
+        values = np.nan_to_num(np.array(image, dtype=np.float64), copy=False)
         top = 65535.0 if values.min(initial=0) >= 0 and values.max(initial=0) > 255 else 255.0
         if image.mode == "F" and values.max(initial=0) <= 1:
             top = 1.0
-        return np.clip(np.nan_to_num(values) / top, 0.0, 1.0)
+        values /= top
+        return np.clip(values, 0.0, 1.0, out=values)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         for shade in ("white", "black"):
             paper = pillow.new("RGBA", layer.size, shade)
-            flat = np.asarray(pillow.alpha_composite(paper, layer).convert("L")) / 255.0
-            if np.ptp(flat) > _CONTRAST:
+            flat = np.asarray(pillow.alpha_composite(paper, layer).convert("L"))
+            if np.ptp(flat) > 255 * _CONTRAST:
                 break
-        return flat
+        return flat / 255.0
     if image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L")) / 255.0

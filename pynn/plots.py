@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .files import shown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -660,7 +662,8 @@ def _ramp(*colors: str) -> Any:
 
 def _text(name: object, most: int = 24) -> str:
     """Return a name as matplotlib can draw it: on one line, cut to so many signs, no formula."""
-    text = " ".join(str(name).split())
+    # A label from a stranger's file may hold what is no sign at all.
+    text = shown(" ".join(str(name).split()), 1000)
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
 

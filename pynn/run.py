@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .files import atomic_write
+from . import checks
+from .files import atomic_write, shown
 
 if TYPE_CHECKING:
     from .network import Network
@@ -183,6 +184,8 @@ def read(
         If there is no such folder, or no longer such data.
     ValueError
         If the folder holds no run, or the data are not those it was trained on.
+    OSError
+        If the system refuses to read them.
     """
     from .network import load
 
@@ -200,12 +203,17 @@ def read(
         settings = json.loads((path / SETTINGS).read_bytes())
         options, about = settings["options"], settings["data"]
         place, digest = about["path"], str(about["sha256"])
-        share, seed = float(options["validation"]), int(settings["seed"])
+        share = checks.number(options["validation"], "validation", least=0)
+        if share >= 1:
+            raise ValueError(f"validation: found {share:g}, expected a share of less than 1")
+        seed = checks.whole(settings["seed"], "seed", 0, 2**64 - 1)
         result, environment = settings["result"], settings["environment"]
         if not all(isinstance(part, dict) for part in (options, about, result, environment)):
             raise TypeError("a section is no object")
-    except (ValueError, LookupError, TypeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        if not isinstance(place, (str, type(None))):
+            raise TypeError(f"path: found {shown(place)}, expected text")
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        what = f"no {shown(str(error))}" if isinstance(error, KeyError) else shown(error)
         raise ValueError(
             f"folder: {path / SETTINGS}: found {what}, expected the settings that pynn train writes"
         ) from error
@@ -216,11 +224,17 @@ def read(
         found = read_data(place)
     except FileNotFoundError as error:
         moved = "; if it has moved, say where with --data" if data is None else ""
-        raise FileNotFoundError(f"data: {error}{moved}") from error
+        raise FileNotFoundError(f"data: {shown(error, 600)}{moved}") from error
+    # The path that they name is what the settings say.
+    except ValueError as error:
+        raise ValueError(shown(error, 600)) from error
+    except OSError as error:
+        raise OSError(f"data: {shown(error, 600)}") from error
     if fingerprint(found.train + (found.test or ())) != digest:
         raise ValueError(
-            f"data: {found.source}: found other data than those the run was trained on, expected "
-            f"the same bytes (SHA-256 {digest[:12]}…); say with --data where they are"
+            f"data: {shown(found.source)}: found other data than those the run was trained on, "
+            f"expected the same bytes (SHA-256 {shown(digest[:12])}…); say with --data where they "
+            "are"
         )
     if found.test is not None:
         return Run(path, settings, net, "test", found.test)

@@ -561,6 +561,12 @@ def test_predict_for_other_sizes(tmp_path):
     Image.new("L", (40, 30), 255).save(tmp_path / "x.png")
     arguments = ["predict", tmp_path / "x.png", "-m", tmp_path / "m.safetensors"]
     assert ": dark  (dark" in pynn_command(*arguments, "--backend", "numpy")
+    # Labels that a stranger's model gives them leave the terminal alone, and can be written at all.
+    net.classes = ["\x1b[2J", "\ud800\n"]
+    net.save(tmp_path / "m.safetensors")
+    out = pynn_command(*arguments, "--backend", "numpy").splitlines()[-1]
+    assert r": \x1b[2J  (\x1b[2J " in out
+    assert r", \ud800\n " in out
     for n_in in (15, 4):  # four columns of a table are no picture
         pynn.Network([n_in, 2], backend="numpy").save(tmp_path / "m.safetensors")
         out = pynn_command(*arguments, "--backend", "numpy", code=1)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import struct
 import sys
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -181,14 +183,13 @@ def test_idx_that_is_not_there(tmp_path):
 # CSV
 
 
-@pytest.fixture(params=["polars", "pandas", "neither"])
+@pytest.fixture(params=["pandas", "neither"])
 def reader(request, monkeypatch):
-    """Only one of the optional readers can be imported, or none."""
-    for name in "polars", "pandas":
-        if name != request.param:
-            monkeypatch.setitem(sys.modules, name, None)
-        else:
-            pytest.importorskip(name)
+    """The optional reader can be imported, or not."""
+    if request.param == "pandas":
+        pytest.importorskip("pandas")
+    else:
+        monkeypatch.setitem(sys.modules, "pandas", None)
     return request.param
 
 
@@ -400,7 +401,7 @@ def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, labe
     if table is None:
         return
     plain, _ = attempt(data._read_plain, table)
-    for read in data._read_whole, data._read_polars, data._read_pandas:
+    for read in data._read_whole, data._read_pandas:
         try:
             found = read(table)
         except Exception:
@@ -414,7 +415,6 @@ def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, labe
     [
         ("whole", "7,0,255\n8,1,2\n"),
         ("whole", "\ufeffl,p,q\r\n7,0,255\r\n8,1,2\r\n"),
-        ("polars", "l,p,q\n7,0.5,255\n8,1,2\n"),
         ("pandas", "l,p,q\n7,0.5,255\n8,1,2\n"),
     ],
 )
@@ -426,14 +426,45 @@ def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
     assert exact(*getattr(data, f"_read_{name}")(table)) == exact(*data._read_plain(table))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "," * 50_000,  # columns beyond any frame
+        "1," * 25_000 + "1",
+        ".5," * 20_000 + "1",
+        "a,1\n" * 10_000,
+        "1,.5\n" * 8_000,
+        "1,.5\n" * 8_000 + "1,x\n",
+        f"{'a' * 25_000},1\n" + "b,1\n" * 6_000,  # one long label among many
+        '"' * 50_000,
+        "\n" * 50_000,
+    ],
+    ids=lambda text: f"{text[:5]!r}",
+)
+def test_csv_takes_a_small_multiple_of_the_file(tmp_path, reader, text):
+    path = csv(tmp_path / "a.csv", text)
+    attempt(data.load_csv, path)  # imports what it needs
+    taken = peak(attempt, data.load_csv, path)
+    assert taken < 500_000 + 45 * path.stat().st_size, taken / path.stat().st_size
+
+
+def test_csv_with_one_label_of_another_kind_of_length(tmp_path):
+    path = csv(tmp_path / "a.csv", f"{'a' * 100_000},1\n" + "b,1\n" * 250_000)
+    message = failure(data.load_csv, path)
+    assert message.startswith(f"{path}: line 1, column 1: found 'aaa")
+    assert "expected a label of at most" in message
+    # Where it takes little it is fine.
+    path = csv(tmp_path / "b.csv", f"{'a' * 1000},1\nb,1\n")
+    assert [len(label) for label in data.load_csv(path)[1]] == [1000, 1]
+
+
 def test_csv_floats_are_rounded_alike(tmp_path):
-    pytest.importorskip("polars")
     pytest.importorskip("pandas")
     values = np.random.default_rng(1).standard_normal((200, 50)) * 10.0 ** np.arange(-25, 25)
     text = "\n".join(",".join(map(repr, row)) for row in values.tolist())
     table = data._Table.open(csv(tmp_path / "a.csv", text), None, None)
     expected = values.astype(np.float32).tobytes()
-    for read in data._read_plain, data._read_polars, data._read_pandas:
+    for read in data._read_plain, data._read_pandas:
         assert read(table)[0].tobytes() == expected, read.__name__
 
 
@@ -455,6 +486,88 @@ def test_npz_layouts(tmp_path):
     (x_train, y_train), (x_test, y_test) = data.load_npz(tmp_path / "c.npz")
     assert (x_train.dtype, x_train.shape, y_train.tolist()) == (np.uint8, (3, 2, 2), [1, 2, 3])
     assert (x_test.shape, y_test.tolist()) == ((1, 2, 2), [1])
+
+
+def npy(descr: str, shape: object, content: bytes, version: int = 1) -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header + content
+
+
+@pytest.mark.parametrize(
+    ("member", "method", "message"),
+    [
+        (npy("'|u1'", (2**40,), b"abc"), zipfile.ZIP_STORED, "is too short for its shape"),
+        (npy("'|u1'", (2**40,), b"abc"), zipfile.ZIP_DEFLATED, "is too short for its shape"),
+        (npy("'|u1'", (4,), b"abc"), zipfile.ZIP_DEFLATED, "is too short for its shape"),
+        (npy("'|u1'", (2,), b"abc"), zipfile.ZIP_DEFLATED, "goes on after its data"),
+        (npy("'|u1'", (3,), b"abc"), zipfile.ZIP_BZIP2, "is packed by method 12, not by deflate"),
+        (npy("'|O'", (3,), b"abc"), zipfile.ZIP_STORED, r"has dtype dtype\('O'\)"),
+        (
+            npy("[('a', 'u1')]", (3,), b"abc"),
+            zipfile.ZIP_STORED,
+            "has dtype .* neither numbers nor",
+        ),
+        # NumPy makes its arrays of text of length 1.
+        (npy("'<U0'", (65536, 784), b""), zipfile.ZIP_STORED, "has dtype .* neither numbers nor"),
+        (npy("'<U1'", (3,), b"\xff" * 12), zipfile.ZIP_STORED, "holds what is no text"),
+        (npy("'>U1'", (3,), b"\xff" * 12), zipfile.ZIP_STORED, "holds what is no text"),
+        (npy("'|u1'" + " " * 20_000, (3,), b"abc", 2), zipfile.ZIP_DEFLATED, "has a header of 2"),
+    ],
+)
+def test_npz_that_claims_what_it_does_not_hold(tmp_path, member, method, message):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("y.npy", member)
+        archive.writestr("x.npy", npy("'|u1'", (3,), b"abc"), zipfile.ZIP_STORED)
+    assert peak(attempt, data.load_npz, path) < 2_000_000
+    found = failure(data.load_npz, path)
+    assert re.search(rf"found an archive that is damaged .*\(y.npy {message}", found)
+
+
+def test_a_bomb_of_an_npz_takes_no_memory(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", npy("'|u1'", (3,), bytes(1 << 26)))
+        archive.writestr("y.npy", npy("'|u1'", (3,), b"abc"))
+    assert peak(attempt, data.load_npz, path) < 4_000_000
+    assert "x.npy goes on after its data" in failure(data.load_npz, path)
+
+
+def test_npz_whose_directory_lies_takes_no_memory(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", npy("'|u1'", (10**9,), b"abc"))
+        archive.writestr("y.npy", npy("'|u1'", (10**9,), b"abc"))
+        for member in archive.infolist():  # written at the end
+            member.file_size = member.compress_size = 2 * 10**9
+    assert peak(attempt, data.load_npz, path) < 2_000_000
+    assert "x.npy is too short for its shape" in failure(data.load_npz, path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_comes_back_as_it_was_saved(tmp_path, save):
+    rows = np.arange(24).reshape(3, 2, 4)
+    y = np.array(["é", "", "cat"])
+    path = tmp_path / "a.npz"
+    for kind in "?", "i1", ">i2", "u4", "<i8", "f2", ">f4", "f8":
+        for values in rows, np.asfortranarray(rows), rows[:, ::-1, ::2]:
+            x = values.astype(kind, order="K")
+            save(path, x=x, y=y)
+            found, labels = data.load_npz(path)
+            assert found.dtype == x.dtype
+            assert found.flags.writeable
+            np.testing.assert_array_equal(found, x)
+            np.testing.assert_array_equal(labels, y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_npz_that_python_2_wrote(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", npy("'|u1'", "(3L, 1L)", b"abc"))
+        archive.writestr("y.npy", npy("'|u1'", "(3L,)", b"abc"))
+    assert data.load_npz(path)[0].shape == (3, 1)
 
 
 class Trap:

@@ -32,6 +32,37 @@ def raw(header: object, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text + data
 
 
+# What an error shows
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a b é 😀", "a b é 😀"),
+        ("a\n\t\x1b[2J\x00\x85\u2028\ud800", r"a\n\t\x1b[2J\x00\x85\u2028\ud800"),
+        (["a"], "['a']"),
+        (ValueError("a\nb"), r"a\nb"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 198 + " …"),
+        ("\n" * 150, (r"\n" * 100)[:198] + " …"),
+        (10**150, "1" + 150 * "0"),
+    ],
+)
+def test_what_is_shown_is_short_and_printable(value, text):
+    assert files.shown(value) == text
+    assert files.shown(value).isprintable()
+    assert len(files.shown(value, 20)) <= 20
+
+
+def test_what_nests_too_deep_is_shown_too():
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    assert files.shown(value) == "a list nested too deep to show"
+    while value:  # taken apart from outside: all at once would nest as deep
+        value = value.pop()
+
+
 # atomic_write
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import zlib
 
 import numpy as np
@@ -160,7 +162,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
     with pytest.raises(ValueError, match="found a damaged image"):
         images.read_grey(tmp_path / "cut.png")
     for name in "text.png", "empty.png":
-        with pytest.raises(ValueError, match="found no image that Pillow can read"):
+        with pytest.raises(ValueError, match="found no image that pynn can read"):
             images.read_grey(tmp_path / name)
     with pytest.raises(ValueError, match="found a folder"):
         images.read_grey(tmp_path)
@@ -169,3 +171,61 @@ def test_what_is_no_picture_is_refused(tmp_path):
     for blank in np.zeros((1, 1)), np.full((50, 60), 0.8):
         with pytest.raises(ValueError, match="expected a digit that stands out"):
             images.like_mnist(blank)
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 9 9
+%%EndComments
+(%pipe%touch started) (w) file
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="puts a script in the place of a program")
+def test_no_other_program_is_started(tmp_path, monkeypatch):
+    """Pillow hands PostScript, in whatever file it is, to Ghostscript."""
+    script = tmp_path / "gs"
+    script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for anew
+    (tmp_path / "a.png").write_bytes(EPS)
+    with pytest.raises(ValueError, match="found no image that pynn can read"):
+        images.read_grey(tmp_path / "a.png")
+    assert not (tmp_path / "started").exists()
+    # Or the test would hold of any reader.
+    with Image.open(tmp_path / "a.png") as image, contextlib.suppress(OSError):
+        image.load()
+    assert (tmp_path / "started").exists()
+
+
+def test_a_jpeg_that_paints_over_itself_is_refused(tmp_path):
+    """Every scan takes a few bytes of the file, and as long as the whole picture."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(large()).save(path, progressive=True)
+    whole = path.read_bytes()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    for count, refused in (20, False), (200, True):
+        # What stands in a comment, or behind the end, is no scan.
+        comment = b"\xff\xfe\xff\xff" + b"\xff\xda" * 32_766 + b"\0"
+        more = whole[:2] + comment + whole[2:-2] + last * count + b"\xff\xd9" + b"\xff\xda" * 999
+        path.write_bytes(more)
+        if refused:
+            with pytest.raises(ValueError, match=r"a\.jpg: found .* more than 100 scans"):
+                images.read_grey(path)
+        else:
+            assert images.read_grey(path).shape == large().shape
+
+
+@pytest.mark.filterwarnings("error")
+def test_pillow_warns_of_nothing(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(large()).save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="found a damaged image"):
+        images.read_grey(path)
+    # Its tags are cut off, of which Pillow warns.
+    path.write_bytes(b"II*\0\x08\0\0\0\x05\0\0\x01\x03\0\x01\0\0\0")
+    with pytest.raises(ValueError, match="found"):
+        images.read_grey(path)

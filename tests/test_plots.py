@@ -253,6 +253,14 @@ def test_confusion_matrix_orders_named_classes():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["b", "c", "a"]
 
 
+def test_labels_that_no_font_has_are_drawn(tmp_path):
+    names = ["\ud800", "\x1b[2J", "$\\frac{$", "a\n\tb"]
+    ax = plots.confusion_matrix(np.array(names), np.array(names), names)
+    ax.figure.savefig(tmp_path / "a.png")
+    drawn = [t.get_text() for t in ax.get_xticklabels()]
+    assert drawn == [r"\ud800", r"\x1b[2J", r"\$\frac{\$", "a b"]
+
+
 def test_confusion_matrix_without_mistakes_has_no_scale_of_mistakes():
     ax = plots.confusion_matrix([0, 1], [0, 1])
     assert ax.get_title() == "100.00 % right, 0 of 2 wrong"

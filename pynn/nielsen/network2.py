@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import checks
-from ..files import atomic_write, require_file
+from ..files import atomic_write, require_file, shown
 from ._base import (
     BOOK,
     SigmoidNetwork,
@@ -428,7 +428,7 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: found no whole JSON document ({error}), expected {expected}"
+            f"{path}: found no whole JSON document ({shown(error)}), expected {expected}"
         ) from error
     keys = ("sizes", "weights", "biases", "cost")
     if not isinstance(document, dict) or not all(key in document for key in keys):
@@ -438,8 +438,9 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         known[getattr(cost, "__name__", type(cost).__name__)] = _checked_cost(cost)
     name = document["cost"]
     if not isinstance(name, str) or name not in known:
+        said = shown(repr(name) if isinstance(name, str) else name)
         raise ValueError(
-            f"{path}: cost: found {name!r}, expected one of {', '.join(known)}; "
+            f"{path}: cost: found {said}, expected one of {', '.join(known)}; "
             "a class of your own goes in load(filename, cost=...)"
         )
     try:
@@ -450,8 +451,8 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         for k, (w, b) in enumerate(layers):
             checks.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
             checks.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: {shown(error, 400)}") from error
     net = Network(found.sizes, cost=known[name])
     net.weights = [w.astype(np.float64) for w, _ in layers]
     net.biases = [b.astype(np.float64) for _, b in layers]

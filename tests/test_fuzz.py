@@ -1,0 +1,165 @@
+"""Files from strangers: what fuzzing found, replayed, and a short run of it (see tests/fuzz)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fuzz import mutators
+from fuzz.__main__ import CORPUS, Run, start
+from fuzz.targets import TARGETS, Broken, Scratch, Target
+
+import pynn
+
+with_atheris = pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris is not installed: pip install 'pynn-mlp[fuzz]' (on Linux on x86-64)",
+)
+
+NEEDS = {"image": "PIL"}
+"""What a target cannot do without."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_input_kept_keeps_the_contract(tmp_path: Path, name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    target = TARGETS[name]
+    files = sorted((CORPUS / name).iterdir()) if (CORPUS / name).is_dir() else []
+    inputs = {f"seed {k}": content for k, content in enumerate(target.seeds())}
+    inputs |= {path.name: path.read_bytes() for path in files}
+    scratch = Scratch(target, tmp_path)
+    loaded, broken = 0, {}
+    try:
+        scratch.warm_up()
+        for label, content in inputs.items():
+            try:
+                scratch.try_one(content, measure=False)
+                loaded += scratch.try_one(content) is None
+            except Exception as error:
+                broken[label] = repr(error)
+    finally:
+        scratch.close()
+    assert broken == {}
+    # Or all might be refused for want of a package, or for a mistake in the target.
+    assert loaded > 0
+    assert len(files) > 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    """A run of every target, two at a time."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(
+                start, name, 2000, 2, folder / "grown", folder / "findings", quiet=True
+            )
+            for name in TARGETS
+        }
+
+
+@with_atheris
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_short_run_finds_nothing(runs: dict[str, Future[Run]], name: str) -> None:
+    """The long ones: make fuzz."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    run = runs[name].result()
+    assert [path.read_bytes() for path in run.findings] == []
+    assert run.code == 0
+    # It did run, and saw what of the loader was run.
+    assert run.inputs > 10
+    assert run.coverage > 20
+
+
+@with_atheris
+def test_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fuzz", "idx", "--runs", "200", "--grown", str(tmp_path)]
+    root = str(Path(pynn.__file__).parents[1])
+    done = subprocess.run(
+        command,
+        cwd=CORPUS.parent,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 findings" in done.stdout.splitlines()[-1]
+    assert list((tmp_path / "idx").iterdir())
+
+
+# Each breaks the contract in its way.
+def _runs_code(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+def _unpickles(path: Path) -> None:
+    import pickle
+
+    pickle.loads(b"cos\ngetcwd\n.")
+
+
+def _writes(path: Path) -> None:
+    path.with_name("b").write_bytes(b"")
+
+
+def _warns(path: Path) -> None:
+    warnings.warn("odd", RuntimeWarning, stacklevel=1)
+
+
+def _takes_memory(path: Path) -> None:
+    np.ones(20_000_000, np.uint8)
+
+
+def _dies(path: Path) -> None:
+    raise KeyError("x")
+
+
+def _raises(text: str, kind: type[Exception] = ValueError) -> Callable[[Path], None]:
+    def load(path: Path) -> None:
+        raise kind(text)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("load", "error", "message"),
+    [
+        (_runs_code, Broken, "subprocess.Popen"),
+        (_unpickles, Broken, "pickle.find_class"),
+        (_writes, Broken, "open"),
+        (_warns, Broken, "odd"),
+        (_takes_memory, Broken, "20,0.* bytes of memory"),
+        (_dies, KeyError, "x"),
+        (_raises("x" * 1001), Broken, "1001 characters"),
+        (_raises("\x1b[2J"), Broken, "control characters"),
+        (_raises("a\nb"), Broken, "control characters"),
+        (_raises("\ud800"), Broken, "control characters"),
+        (_raises(""), Broken, "without words"),
+        (_raises("a", UnicodeError), Broken, "plain ValueError"),
+    ],
+)
+@pytest.mark.filterwarnings("always")
+def test_what_breaks_the_contract_is_seen(
+    tmp_path: Path, load: Callable[[Path], Any], error: type[Exception], message: str
+) -> None:
+    scratch = Scratch(Target(load, lambda: iter(()), mutators.plain), tmp_path)
+    try:
+        with pytest.raises(error, match=message):
+            scratch.try_one(b"1")
+        kept = Target(_raises("found no file, expected one"), lambda: iter(()), mutators.plain)
+        scratch.target = kept
+        assert scratch.try_one(b"1") == "found no file, expected one"
+    finally:
+        scratch.close()
