@@ -39,6 +39,8 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:die_after_fork=0",
     "PYTHONMALLOC": "malloc",
+    # The threads of NumPy's BLAS meet where ThreadSanitizer cannot see it.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 RUNTIME = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 
