@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,10 @@ app = typer.Typer(
 def _fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"pynn: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
+
+
+def _show_warning(message: Warning | str, *where: Any) -> None:
+    typer.echo(f"pynn: {message}", err=True)
 
 
 def _reported(command: Command) -> Command:
@@ -321,6 +326,9 @@ def train(
         raise ValueError(
             f"resume: found {what}, expected --run FOLDER, and checkpoints in it, to go on from"
         )
+    if resume and run is not None and runs.has_ended(run):
+        typer.echo(f"run       {run} has ended already")
+        return
     settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": "full" if batch_size == "full" else _whole("batch_size", batch_size),
@@ -385,7 +393,9 @@ def train(
         began = time.perf_counter()
         interrupted, diverged = False, ""
         try:
-            net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning  # type: ignore[assignment]
+                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
         except KeyboardInterrupt:
             interrupted = True
         except DivergenceError as error:

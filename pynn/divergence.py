@@ -16,7 +16,9 @@ Array = np.ndarray
 class DivergenceError(ArithmeticError):
     """Training stopped, because a loss, a weight or the optimizer's state was no longer finite.
 
-    The network is as it was before the step that went wrong, and so finite.
+    The network is as it was before the step that went wrong: its weights are finite, but may well
+    be so large that its outputs are not. To learn something after all, start anew with a lower
+    learning rate, or go back to an earlier checkpoint.
 
     Attributes
     ----------

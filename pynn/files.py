@@ -135,9 +135,12 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
             if sync:
                 os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        # What the system says of a write, such as that the disk is full, names no file.
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)
         raise
     if sync:
         _sync_folder(target.parent)

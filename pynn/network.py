@@ -312,7 +312,8 @@ class Network:
             If this network is being trained already.
         DivergenceError
             If a loss, a weight or a state of the optimizer is no longer finite; it names epoch,
-            step and layer. The network is then as it was before that step.
+            step and layer. The network is then as it was before that step: its weights are finite,
+            its outputs may not be.
 
         Notes
         -----

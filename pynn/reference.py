@@ -14,6 +14,7 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -414,6 +415,11 @@ class Trainer:
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
+        # Where somebody watches, NumPy need not warn as well, or raise in the middle of a step.
+        with np.errstate(all="ignore") if self.watch else contextlib.nullcontext():
+            return self._steps(epoch, first, rates, updates)
+
+    def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         net = self.net
         dweights, dbiases = self.gradients
         self.done, self.diverged = 0, False

@@ -64,6 +64,9 @@ def write(
     plots.require()
     found = runs.read(folder, data)
     target = found.folder / "report.html" if output is None else Path(output)
+    if output is None and target.is_symlink():
+        # The folder may be a stranger's, and its links may name any file of this user's.
+        raise ValueError(f"{target}: found a symbolic link, expected a file or none")
     text = page(found)
     with atomic_write(target) as file:
         # Bytes of a path that are no text have no place on a page.

@@ -134,6 +134,17 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             number += 1
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether a folder holds a run that came to its end, so that nothing is left to resume."""
+    if not (folder / MODEL).is_file() or (folder / CHECKPOINT).exists():
+        return False
+    try:
+        result = json.loads((folder / SETTINGS).read_bytes())["result"]
+        return not (result["interrupted"] or result["diverged"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
 def newest_model() -> Path:
     """Return the model of the last run in ``runs`` of the working directory.
 

@@ -278,9 +278,14 @@ class Loop:
                     trainer.order(self.blocks.order(net.epochs))
                 layer = layer_of_loss(trainer, net.epochs, self.at)
                 what += f", from layer {layer + 1} of {count} on"
+        advice = "start anew with a lower learning_rate"
+        if net.updates == 0:
+            # No rate was at work yet.
+            advice = "look at the size of the numbers in x and y, and at the first weights"
         raise DivergenceError(
             f"fit: step {self.at + 1} of epoch {net.epochs + 1} {what}; training has stopped and "
-            "the network is as it was before that step; try a lower learning_rate",
+            "the network is as it was before that step, with weights that are finite, though what "
+            f"it gives may not be; {advice}",
             net.epochs + 1,
             self.at + 1,
             layer,

@@ -991,6 +991,11 @@ def test_a_run_of_the_command_line_goes_on(
         "history.json",
         "settings.json",
     }
+    before = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    told = run("whole", "--resume")
+    assert (told.exit_code, told.output.split()[-3:]) == (0, ["has", "ended", "already"])
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == before
+    (tmp_path / "whole" / "settings.json").unlink()
     told = run("whole", "--resume")
     assert told.exit_code == 1
     assert "already and no checkpoint to resume from" in " ".join(told.output.split())

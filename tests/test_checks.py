@@ -194,18 +194,24 @@ def test_sparse_matrices_stay_sparse() -> None:
 
 def test_sparse_matrices_that_do_not_fit() -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    for shape in ((3, 5), (0, 4)):
-        with pytest.raises(ValueError, match=r"x: found shape \(., .\), expected \(rows, 4\)"):
-            features(sparse.csr_matrix(shape), NET)
+    with pytest.raises(ValueError, match=r"x: found shape \(3, 5\), expected \(rows, 4\)"):
+        features(sparse.csr_matrix((3, 5)), NET)
+    with pytest.raises(ValueError, match=r"x: found no rows \(shape \(0, 4\)\)"):
+        features(sparse.csr_matrix((0, 4)), NET)
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match=r"x.data: found (nan|inf) at row 0 .*finite"):
             features(sparse.csr_matrix([[bad, 0, 0, 0]]), NET)
     with pytest.raises(TypeError, match="x: found a sparse matrix of complex128"):
         features(sparse.csr_matrix(np.ones((2, 4)) * 1j), NET)
-    broken = sparse.csr_matrix(np.eye(4))
-    broken.indices[0] = 99
-    with pytest.raises(ValueError, match="validation: found a broken sparse matrix"):
-        features(broken, NET, "validation")
+    for kind, part, value in (
+        *((kind, "indices", 10**9) for kind in ("csr", "csc", "bsr")),
+        *((kind, "indptr", 10**8) for kind in ("csr", "csc", "bsr")),
+        *(("coo", part, value) for part in ("row", "col") for value in (10**9, -1)),
+    ):
+        broken = sparse.coo_matrix(np.eye(500, 4)).asformat(kind)
+        getattr(broken, part)[-1] = value
+        with pytest.raises(ValueError, match="validation: found a broken sparse matrix"):
+            features(broken, NET, "validation")
     with pytest.raises(TypeError, match=r"y: found a sparse matrix.*y.toarray\(\)"):
         targets(sparse.csr_matrix(np.eye(4)), 4, NET, None)
 

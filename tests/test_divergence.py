@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_the_last_finite_weights_are_kept(backend, dtype, optimizer, data):
     assert re.match(
         rf"fit: step {error.step} of epoch {error.epoch} (came upon a loss that is not finite, "
         rf"from layer {error.layer + 1} of 3 on|made weights of layer {error.layer + 1} of 3 grow "
-        r"past all bounds); .*; try a lower learning_rate",
+        r"past all bounds); .*; start anew with a lower learning_rate",
         str(error),
     )
 
@@ -158,6 +159,9 @@ def test_layer_of_a_loss(backend):
             net.fit(x, x, epochs=2, batch_size=2)
         assert (caught.value.epoch, caught.value.step, caught.value.layer) == (1, 1, layer)
         assert f"from layer {layer + 1} of 3 on" in str(caught.value)
+        assert str(caught.value).endswith(
+            "look at the size of the numbers in x and y, and at the first weights"
+        )
         assert net.parameters.tobytes() == before
         assert net.updates == 0
 
@@ -172,6 +176,13 @@ def test_layer_of_an_update(backend):
             net.fit(row, row * 0, epochs=1, optimizer="sgd", learning_rate=rate)
         assert caught.value.layer == layer
         assert f"made weights of layer {layer + 1} of 2" in str(caught.value)
+
+
+def test_where_warnings_are_errors(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(pynn.DivergenceError):
+            growing("numpy").fit(*data, **FIT, epochs=9)
 
 
 def test_data_that_change_meanwhile(backend, data, monkeypatch):
@@ -254,7 +265,9 @@ def test_command_line_and_page(tmp_path):
     command += ["--optimizer", "sgd", "--learning-rate", "1e20", "--hidden", 4, "--no-pictures"]
     found = CliRunner().invoke(app, [str(part) for part in command])
     assert found.exit_code == 1
-    words = r"pynn: step \d+ of epoch [12] .*try a lower learning_rate; that network is in "
+    words = (
+        r"pynn: step \d+ of epoch [12] .*start anew with a lower learning_rate; that network is in "
+    )
     assert re.search(words, found.output), found.output
     settings = json.loads((run / "settings.json").read_text())
     assert settings["result"]["diverged"].startswith("step ")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -412,3 +413,9 @@ def test_missing_files_and_folders_are_named(tmp_path):
         files.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="found no folder"):
         files.save(tmp_path / "no" / "m", {}, {})
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, files.atomic_write(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a")

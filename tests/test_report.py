@@ -282,6 +282,14 @@ def test_the_newest_run_is_taken(images, tmp_path, monkeypatch, blank):
     assert (tmp_path / "runs/a/report.html").read_text() == "page of a"
 
 
+def test_a_link_in_the_folder_is_not_followed(copy, tmp_path, blank):
+    (tmp_path / "mine").write_text("mine")
+    (copy / "report.html").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"report\.html: found a symbolic link"):
+        report.write(copy)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_another_place_for_the_page(copy, tmp_path, blank):
     path = report.write(copy, tmp_path / "page.html")
     assert path == tmp_path / "page.html"
