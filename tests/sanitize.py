@@ -29,9 +29,10 @@ CXX = os.environ.get("CXX", "g++")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # What trains: with the highest instruction set and a low one, since the checker has all kernels of
-# all. Not what measures memory, starts programs to kill them, or waits for a full disk.
+# all. Not what measures memory, starts programs to kill them, waits for a full disk, or gives up
+# on a program after a time.
 TESTS = ["team", "parity", "network", "checkpoint", "sklearn"]
-LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "within_a_second"]
+LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "within_a_second", "own_tests"]
 # A report ends the program. CPython and NumPy keep memory until the end, so leaks are looked for in
 # the checker alone. The child of a fork starts a team of its own.
 OPTIONS = {
