@@ -428,6 +428,7 @@ def test_before_and_after_a_fork(backend: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK, backend],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
+        cwd=folders[1],  # in the source tree the pynn without a core would come first
         capture_output=True,
         text=True,
         timeout=110,
