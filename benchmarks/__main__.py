@@ -68,6 +68,12 @@ def _file(text: str) -> Path:
     return path
 
 
+def say(text: str) -> None:
+    """Show what is being done in place of what was, in a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
+
+
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -114,10 +120,6 @@ def main() -> int:
     args = arguments().parse_args()
     cases = [quick(CASES[name]) if args.quick else CASES[name] for name in args.cases]
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else 5)
-
-    def say(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
 
     done = run(cases, args.peers, args.threads, rounds, args.dtype, args.input, say)
     say("")

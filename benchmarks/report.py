@@ -104,13 +104,19 @@ def _milliseconds(result: Result) -> str:
     return f"{ms:,.{2 if ms < 10 else 1 if ms < 100 else 0}f}"
 
 
-def _ratio(found: dict[str, Result], backend: str) -> str:
+def lead(found: dict[str, Result], backend: str = "pynn") -> tuple[float, str] | None:
+    """Return the best peer's median over that of a backend of pynn, and which peer it is."""
     peers = [r for name, r in found.items() if not ours(name) and r.error is None and r.seconds]
     mine = found[backend]
     if not peers or mine.error is not None or not mine.seconds:
-        return "–"
+        return None
     best = min(peers, key=lambda r: r.median)
-    return f"{best.median / mine.median:.2f} ({best.entrant})"
+    return best.median / mine.median, best.entrant
+
+
+def _ratio(found: dict[str, Result], backend: str) -> str:
+    ahead = lead(found, backend)
+    return "–" if ahead is None else f"{ahead[0]:.2f} ({ahead[1]})"
 
 
 def notes(run: Run) -> list[str]:
@@ -138,7 +144,8 @@ def notes(run: Run) -> list[str]:
     )
     found += [f"Not installed: {name} ({reason})." for name, reason in run.missing.items()]
     found += [
-        f"{r.entrant} failed in {r.case}, {_count(r.threads)}: {r.error.strip().splitlines()[-1]}"
+        f"{r.entrant} failed in {r.case}, {thread_count(r.threads)}: "
+        f"{r.error.strip().splitlines()[-1]}"
         for r in run.results
         if r.error is not None
     ]
@@ -150,7 +157,7 @@ def as_text(run: Run) -> str:
     lines = [f"{name}: {value}" for name, value in head(run).items()]
     lines += ["", *(f"{case.name}: {case.title}" for case in run.cases)]
     for threads in run.threads:
-        lines += ["", _count(threads), *_columns(times(run, threads))]
+        lines += ["", thread_count(threads), *_columns(times(run, threads))]
         lines += ["", "training loss, first epoch to last", *_columns(losses(run, threads))]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(run))])
 
@@ -159,10 +166,10 @@ def as_markdown(run: Run) -> str:
     """Return the page as Markdown."""
     lines = [f"- {name}: {value}" for name, value in head(run).items()]
     for threads in run.threads:
-        lines += ["", f"**{_count(threads).capitalize()}**", ""]
+        lines += ["", f"**{thread_count(threads).capitalize()}**", ""]
         lines += _pipes(times(run, threads, titles=True))
     for threads in run.threads:
-        lines += ["", f"Training loss, first epoch to last, {_count(threads)}", ""]
+        lines += ["", f"Training loss, first epoch to last, {thread_count(threads)}", ""]
         lines += _pipes(losses(run, threads, titles=True))
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(run)), ""])
 
@@ -172,7 +179,8 @@ def as_json(run: Run) -> dict[str, Any]:
     return {"machine": machine(), **asdict(run)}
 
 
-def _count(threads: int) -> str:
+def thread_count(threads: int) -> str:
+    """Return a number of threads in words."""
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 

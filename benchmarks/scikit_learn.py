@@ -30,9 +30,9 @@ import numpy as np
 from pynn.files import atomic_write
 from pynn.run import write_json
 
-from .__main__ import _file, _names, _threads, _whole, processors
+from .__main__ import _file, _names, _threads, _whole, processors, say
 from .entrants import _blas_of_numpy
-from .report import Table, _columns, _count, _pipes, machine
+from .report import Table, _columns, _pipes, machine, thread_count
 from .runner import Process, WorkerFailed
 
 ENTRANTS = ("scikit-learn", "pynn")
@@ -323,7 +323,7 @@ def _turns(
     rounds: int,
     say: Callable[[str], object],
 ) -> None:
-    where = f"{case.name}, {_count(result.threads)}, {result.dtype}"
+    where = f"{case.name}, {thread_count(result.threads)}, {result.dtype}"
     try:
         for worker in workers:
             say(f"{where}: setting up {worker.name}")
@@ -394,7 +394,9 @@ def ratios(done: Run) -> Table:
     titles = {
         r.case: r.title for r in sorted(done.results, key=lambda r: list(CASES).index(r.case))
     }
-    table = [["scikit-learn's time / pynn's", *(f"{_count(n)}, {dtype}" for n, dtype in columns)]]
+    table = [
+        ["scikit-learn's time / pynn's", *(f"{thread_count(n)}, {dtype}" for n, dtype in columns)]
+    ]
     for case, title in titles.items():
         row = [found.get((case, *column)) for column in columns]
         table.append([title, *("–" if not r or r.error else f"{r.ratio:.1f}" for r in row)])
@@ -443,7 +445,7 @@ def notes(done: Run) -> list[str]:
         )
     one = {(r.case, r.dtype): r for r in done.results if r.threads == 1 and not r.error}
     slower = dict.fromkeys(
-        f"{r.title} ({_count(r.threads)}, {r.dtype})"
+        f"{r.title} ({thread_count(r.threads)}, {r.dtype})"
         for r in done.results
         if not r.error and (r.case, r.dtype) in one
         if r.medians["scikit-learn"] > one[r.case, r.dtype].medians["scikit-learn"]
@@ -459,7 +461,7 @@ def report(done: Run, markdown: bool) -> list[str]:
     lines = [item.format(name, value) for name, value in head(done).items()]
     lines += ["", *layout(ratios(done))]
     for n, dtype in dict.fromkeys((r.threads, r.dtype) for r in done.results):
-        title = f"{_count(n)}, {dtype}"
+        title = f"{thread_count(n)}, {dtype}"
         lines += ["", f"**{title}**" if markdown else title, *([""] if markdown else [])]
         lines += layout(times([r for r in done.results if (r.threads, r.dtype) == (n, dtype)]))
     return [*lines, "", *(f"- {note}" for note in notes(done))]
@@ -527,10 +529,6 @@ def main() -> int:
     """Run the benchmark; return 1 if one failed or the two did not reach the same."""
     args = arguments().parse_args()
     cases = [quick(CASES[name]) if args.quick else CASES[name] for name in args.cases]
-
-    def say(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
 
     done = run(cases, args.threads, args.dtypes, 1 if args.quick else args.rounds, say)
     say("")

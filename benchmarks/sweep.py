@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pynn.files import atomic_write
 from pynn.run import write_json
 
 from . import report
-from .__main__ import processors
+from .__main__ import _file, _names, _threads, _whole, processors, say
 from .cases import Case
+from .entrants import ENTRANTS
 from .runner import Run, run
 
 if TYPE_CHECKING:
@@ -31,45 +32,52 @@ MOST_STEPS = 1000
 
 
 def steps(width: int, batch: int) -> int:
-    """Return how many steps last about ``SECONDS``, at 100 GFLOP/s and 10 GB/s."""
+    """Return how many steps last about ``SECONDS``, at 100 GFLOP/s and 10 GB/s.
+
+    Two at least: nobody's full batch, which needs no gathering.
+    """
     parameters = width * (width + CLASSES)
     arithmetic = 6 * batch * parameters / 100e9
     memory = 28 * parameters / 10e9  # Adam reads and writes 7 numbers a weight
-    return max(1, min(MOST_STEPS, round(SECONDS / (arithmetic + memory))))
+    return max(2, min(MOST_STEPS, round(SECONDS / (arithmetic + memory))))
 
 
-def grid(widths: tuple[int, ...] = WIDTHS, batches: tuple[int, ...] = BATCHES) -> list[Case]:
-    """Return the cells as cases, on data as wide as the layer and as long as the longest needs.
-
-    Two steps at least: nobody's full batch, which needs no gathering.
-    """
+def grid(widths: Sequence[int], batches: Sequence[int]) -> list[Case]:
+    """Return the cells as cases, on data as wide as the layer and as long as the longest needs."""
     cases = []
     for width in widths:
-        rows = [batch * max(2, steps(width, batch)) for batch in batches]
-        data = f"random {width} {max(rows)}"
+        rows = [batch * steps(width, batch) for batch in batches]
         cases += [
             Case(
-                f"{width}x{batch}", (width, width, CLASSES), "relu", "cross_entropy", "adam",
-                1e-3, batch, count, data,
+                name=f"{width}x{batch}",
+                sizes=(width, width, CLASSES),
+                activation="relu",
+                loss="cross_entropy",
+                optimizer="adam",
+                learning_rate=1e-3,
+                batch_size=batch,
+                rows=count,
+                data=f"random {width} {max(rows)}",
             )
             for batch, count in zip(batches, rows, strict=True)
-        ]  # fmt: skip
+        ]
     return cases
 
 
-def ratios(done: Run, threads: int) -> dict[str, tuple[float, str]]:
-    """Return for each cell the best peer's median over pynn's, and that peer."""
-    found = {}
-    for case in done.cases:
-        results = {k: r for k, r in done.of(case, threads).items() if r.seconds}
-        peers = [r for name, r in results.items() if not report.ours(name)]
-        if peers and "pynn" in results:
-            best = min(peers, key=lambda r: r.median)
-            found[case.name] = best.median / results["pynn"].median, best.entrant
-    return found
+def ratios(done: Run, threads: int) -> list[list[tuple[float, str] | None]]:
+    """Return a row for each width: for each batch size how far pynn leads, and before whom."""
+    widths, batches = sides(done)
+    found = {case.name: report.lead(done.of(case, threads)) for case in done.cases}
+    return [[found[f"{width}x{batch}"] for batch in batches] for width in widths]
 
 
-def draw(runs: list[Run]) -> Figure:
+def sides(done: Run) -> tuple[list[int], list[int]]:
+    """Return the widths and the batch sizes of a sweep."""
+    widths = sorted({case.sizes[0] for case in done.cases})
+    return widths, sorted({case.batch_size for case in done.cases})
+
+
+def draw(runs: Sequence[Run]) -> Figure:
     """Return a heat map for each dtype and number of threads: blue is faster, red slower."""
     import numpy as np
     from matplotlib.colors import LogNorm
@@ -79,22 +87,18 @@ def draw(runs: list[Run]) -> Figure:
     figure = Figure(figsize=(5.2 * len(panels), 5.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (done, threads) in zip(axes, panels, strict=True):
-        widths = sorted({case.sizes[0] for case in done.cases})
-        batches = sorted({case.batch_size for case in done.cases})
+        widths, batches = sides(done)
         found = ratios(done, threads)
-        values = np.array(
-            [[found.get(f"{w}x{b}", (np.nan, ""))[0] for b in batches] for w in widths]
-        )
+        values = np.array([[np.nan if cell is None else cell[0] for cell in row] for row in found])
         ax.imshow(values, norm=LogNorm(1 / 8, 8), cmap="RdBu", aspect="auto")
-        for i, row in enumerate(values):
-            for k, value in enumerate(row):
-                if np.isfinite(value):
-                    far = max(value, 1 / value) > 4
-                    text = f"{value:.2f}" if value < 10 else f"{value:.0f}"
-                    ax.text(k, i, text, ha="center", va="center", color="w" if far else "k")
+        for (i, k), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                dark = max(value, 1 / value) > 3
+                text = f"{value:.2f}" if value < 10 else f"{value:.0f}"
+                ax.text(k, i, text, ha="center", va="center", color="w" if dark else "k")
         ax.set_xticks(range(len(batches)), [f"{b:,}" for b in batches])
         ax.set_yticks(range(len(widths)), [f"{w:,}" for w in widths])
-        ax.set(xlabel="batch size", title=f"{done.dtype}, {threads} thread{'s' * (threads > 1)}")
+        ax.set(xlabel="batch size", title=f"{done.dtype}, {report.thread_count(threads)}")
     axes[0].set_ylabel("width of input and hidden layer")
     figure.suptitle("Time of the best peer / time of pynn")
     return figure
@@ -102,39 +106,32 @@ def draw(runs: list[Run]) -> Figure:
 
 def table(done: Run, threads: int) -> list[str]:
     """Return the cells as a table of Markdown."""
-    widths = sorted({case.sizes[0] for case in done.cases})
-    batches = sorted({case.batch_size for case in done.cases})
-    found = ratios(done, threads)
+    widths, batches = sides(done)
     lines = [f"| width | {' | '.join(f'batch {b:,}' for b in batches)} |"]
     lines.append("| ---: " * (len(batches) + 1) + "|")
-    for width in widths:
-        cells = [found.get(f"{width}x{b}") for b in batches]
-        text = [f"{c[0]:.2f} ({c[1]})" if c else "–" for c in cells]
-        lines.append(f"| {width:,} | {' | '.join(text)} |")
+    for width, row in zip(widths, ratios(done, threads), strict=True):
+        cells = ["–" if cell is None else f"{cell[0]:.2f} ({cell[1]})" for cell in row]
+        lines.append(f"| {width:,} | {' | '.join(cells)} |")
     return lines
 
 
-def as_markdown(runs: list[Run]) -> str:
+def as_markdown(runs: Sequence[Run]) -> str:
     """Return the tables, with what they were measured on."""
     about = report.head(runs[0])
-    about["versions"] = ", ".join(f"{k} {v}" for k, v in runs[0].versions.items())
     about["settings"] = (
         f"medians of {runs[0].rounds} rounds; input, one hidden layer of relu, {CLASSES} classes; "
-        "Adam; all on rows of floats"
+        "Adam; random floats"
     )
     lines = [f"- {name}: {value}" for name, value in about.items()]
     for done in runs:
         for threads in done.threads:
-            many = "s" if threads > 1 else ""
-            lines += ["", f"**{done.dtype}, {threads} thread{many}**", "", *table(done, threads)]
+            heading = f"**{done.dtype}, {report.thread_count(threads)}**"
+            lines += ["", heading, "", *table(done, threads)]
     return "\n".join([*lines, ""])
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    found = tuple(sorted({int(part) for part in text.split(",")}))
-    if found[0] < 1:
-        raise argparse.ArgumentTypeError(f"found {found[0]}, expected 1 or more")
-    return found
+def _sizes(text: str) -> list[int]:
+    return sorted({_whole(part) for part in text.split(",")})
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -143,15 +140,21 @@ def arguments() -> argparse.ArgumentParser:
         prog="python -m benchmarks.sweep",
         description="Draw how much faster than its best peer pynn is, over widths and batch sizes.",
     )
-    parser.add_argument("--widths", type=_numbers, default=WIDTHS, help="such as 8,64,512")
-    parser.add_argument("--batches", type=_numbers, default=BATCHES, help="such as 1,64")
-    parser.add_argument("--threads", type=_numbers, default=(1, 2)[: processors()])
-    parser.add_argument("--dtypes", default="float32,float64", help="float32, float64 or both")
-    parser.add_argument("--peers", default="numpy,torch,jax", help="those to compare with")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs that count")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the heat map there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    dtypes = ["float32", "float64"]
+    parser.add_argument("--widths", type=_sizes, default=WIDTHS, help="such as 8,64,512")
+    parser.add_argument("--batches", type=_sizes, default=BATCHES, help="such as 1,64")
+    parser.add_argument("--threads", type=_threads, default=[1, 2][: processors()], help="or 1,2")
+    parser.add_argument("--dtypes", type=_names(dtypes), default=dtypes, help=",".join(dtypes))
+    parser.add_argument(
+        "--peers",
+        type=_names([name for name in ENTRANTS if not report.ours(name)]),
+        default=["numpy", "torch", "jax"],
+        help="those to compare with (default: numpy,torch,jax)",
+    )
+    parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
+    parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the heat map there")
+    parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables there too")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
     return parser
 
 
@@ -159,28 +162,27 @@ def main() -> int:
     """Run the sweep; return 1 if an entrant failed."""
     args = arguments().parse_args()
     cases = grid(args.widths, args.batches)
-    entrants = [*args.peers.split(","), "pynn"]
     runs: list[Run] = []
-
-    def say(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
-
-    for dtype in args.dtypes.split(","):
-        done = run(cases, entrants, list(args.threads), args.rounds, dtype, "float32", say)
+    for dtype in args.dtypes:
+        done = run(cases, [*args.peers, "pynn"], args.threads, args.rounds, dtype, "float32", say)
         runs.append(done)
         say("")
+        say("")
         for threads in done.threads:
-            print(f"\n{dtype}, {threads} thread{'s' * (threads > 1)}", *table(done, threads),
-                  sep="\n", flush=True)  # fmt: skip
+            print(
+                f"\n{dtype}, {report.thread_count(threads)}",
+                *table(done, threads),
+                sep="\n",
+                flush=True,
+            )
     if args.markdown:
         with atomic_write(args.markdown) as file:
             file.write(as_markdown(runs).encode())
     if args.json:
-        found: dict[str, Any] = {done.dtype: report.as_json(done) for done in runs}
-        write_json(args.json, found)
+        write_json(args.json, {done.dtype: report.as_json(done) for done in runs})
     if args.picture:
-        draw(runs).savefig(args.picture, dpi=120)
+        with atomic_write(args.picture) as file:
+            draw(runs).savefig(file, dpi=120, format=args.picture.suffix[1:] or "png")
     return int(any(result.error is not None for done in runs for result in done.results))
 
 

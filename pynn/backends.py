@@ -49,18 +49,20 @@ class Sparse:
 
     @staticmethod
     def of(matrix: Any, name: str = "x") -> Sparse:
-        """Take a matrix or array of SciPy in CSR format, without a copy where it fits.
+        """Take a sparse matrix or array of SciPy; one in CSR format without a copy where it fits.
+
+        Numbers that are no floats become float64.
 
         Raises
         ------
         ValueError
             If its parts do not fit each other.
         """
-        parts = matrix.data, matrix.indices, matrix.indptr
-        # Made anew, so that nothing is taken on trust that was known of it before.
-        fresh = type(matrix)(parts, shape=matrix.shape, copy=False)
+        # SciPy trusts places, and would read past the end with a wrong one when it converts.
         try:
-            fresh.check_format(full_check=True)
+            fresh = _checked(matrix)
+            if fresh.format != "csr":
+                fresh = _checked(fresh.tocsr())
         except ValueError as error:
             raise ValueError(f"{name}: found a broken sparse matrix: {error}") from error
         if not fresh.has_canonical_format:
@@ -95,6 +97,22 @@ class Sparse:
             part = slice(self.indptr[i], self.indptr[i + 1])
             row[self.indices[part]] = self.data[part]
         return out
+
+
+def _checked(matrix: Any) -> Any:
+    """Return a matrix of SciPy, or raise ValueError if its places are out of it."""
+    if matrix.format in ("csr", "csc", "bsr"):
+        # Made anew, so that nothing is taken on trust that was known of it before.
+        parts = matrix.data, matrix.indices, matrix.indptr
+        matrix = type(matrix)(parts, shape=matrix.shape, copy=False)
+        matrix.check_format(full_check=True)
+    elif matrix.format == "coo":
+        for places, size in zip((matrix.row, matrix.col), matrix.shape, strict=True):
+            if len(places) != len(matrix.data):
+                raise ValueError(f"{len(matrix.data)} values and {len(places)} places")
+            if len(places) and not 0 <= places.min() <= places.max() < size:
+                raise ValueError(f"places from {places.min()} to {places.max()} of {size}")
+    return matrix
 
 
 class Trainer(Protocol):

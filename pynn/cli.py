@@ -52,7 +52,7 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _show_warning(message: Warning | str, *where: Any) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     typer.echo(f"pynn: {message}", err=True)
 
 
@@ -394,7 +394,7 @@ def train(
         interrupted, diverged = False, ""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _show_warning  # type: ignore[assignment]
+                warnings.showwarning = _show_warning
                 net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
         except KeyboardInterrupt:
             interrupted = True

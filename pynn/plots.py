@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import shown
+from . import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -663,7 +663,7 @@ def _ramp(*colors: str) -> Any:
 def _text(name: object, most: int = 24) -> str:
     """Return a name as matplotlib can draw it: on one line, cut to so many signs, no formula."""
     # A label from a stranger's file may hold what is no sign at all.
-    text = shown(" ".join(str(name).split()), 1000)
+    text = files.shown(" ".join(str(name).split()), 1000)
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")
 

@@ -1120,7 +1120,7 @@ def _promoted(*arrays: Any) -> np.dtype:
 def _rows(X: Any, dtype: Any) -> Array | Sparse:
     """X as the core takes it, its numbers in ``dtype`` or in what they are."""
     if hasattr(X, "tocsr"):
-        return Sparse.of(X.tocsr())
+        return Sparse.of(X)
     # Rows that lie together are gathered several times as fast as columns that do.
     return np.asarray(X, dtype=dtype, order="C")
 

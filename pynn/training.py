@@ -91,18 +91,18 @@ class Loop:
 
     def run(self, start: int, stop: int, progress: Any) -> None:
         net = self.net
-        self.report = reporter(progress, start, stop)
-        if self.report is not None:
-            self.pace.append(self.report)
-        if self.saver is not None and self.saver.checkpoint.seconds is not None:
-            # Slices as short as those of a report, so that there is a moment to look at the clock.
-            self.pace.append(Reporter(lambda record: None))
         if not self.is_finite():
             k = layer_of_update(net)
             raise ValueError(
                 f"fit: found NaN or infinity in weights[{k}], biases[{k}] or what the optimizer "
                 "keeps of them, expected finite numbers"
             )
+        self.report = reporter(progress, start, stop)
+        if self.report is not None:
+            self.pace.append(self.report)
+        if self.saver is not None and self.saver.checkpoint.seconds is not None:
+            # Slices as short as those of a report, so that there is a moment to look at the clock.
+            self.pace.append(Reporter(lambda record: None))
         self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
         began = time.perf_counter()
         self.anchor = Anchor(net, self.at)
@@ -153,56 +153,55 @@ class Loop:
         """Train an epoch; None if a callback stopped it before its end."""
         net = self.net
         rates = self.rates.of(net.epochs, self.steps)
-        (first, loss, right, seconds), self.place = self.place, Place()
-        if first > 0:
+        (self.at, loss, right, seconds), self.place = self.place, Place()
+        if self.at > 0:
             self.trainer.sums = loss, right
 
         def record() -> Record:
-            n = min(first * self.batch_size, self.rows)
+            n = min(self.at * self.batch_size, self.rows)
             return Record(
                 epoch=net.epochs + 1,
                 loss=loss / n,
                 accuracy=_share(right, n),
-                learning_rate=float(rates[first - 1]),
+                learning_rate=float(rates[self.at - 1]),
                 seconds=seconds,
                 samples_per_second=n / max(seconds, 1e-9),
-                step=first,
+                step=self.at,
                 steps=self.steps,
             )
 
-        while first < self.steps and not self.stop:
-            count = self.steps - first
+        while self.at < self.steps and not self.stop:
+            count = self.steps - self.at
             for every in self.every:
                 count = min(count, every - net.updates % every)
             for pace in self.pace:
                 count = min(count, pace.slice or count)
             if self.blocks is not None:
-                count = min(count, self.fetch(first))
+                count = min(count, self.fetch())
             began = time.perf_counter()
             try:
-                loss, right = self.train(first, rates[first : first + count])
+                loss, right = self.train(rates, count)
             except (KeyboardInterrupt, SystemExit):
-                self.save_broken_off(first, count, seconds + time.perf_counter() - began)
+                self.save_broken_off(count, seconds + time.perf_counter() - began)
                 raise
             took = time.perf_counter() - began
             seconds += took
             if self.trainer.diverged:
                 self.diverge()
-            first += count
-            if first < self.steps and time.perf_counter() > self.due:
+            if self.at < self.steps and time.perf_counter() > self.due:
                 self.look(True)
             for pace in self.pace:
                 pace.measure(count, took)
-            if self.report is not None and first < self.steps and self.report.is_due():
+            if self.report is not None and self.at < self.steps and self.report.is_due():
                 self.report.show(record())
             due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
             if due:
                 self.trainer.store()
                 for call in due:
                     self.stop |= stops(call.on_steps(net, record()))
-            if self.saver is not None and first < self.steps and not self.stop:
-                self.save_if_due(Place(first, loss, right, seconds), False)
-        if first < self.steps:
+            if self.saver is not None and self.at < self.steps and not self.stop:
+                self.save_if_due(Place(self.at, loss, right, seconds), False)
+        if self.at < self.steps:
             return None
         done = record()
         if self.held is None:
@@ -217,11 +216,14 @@ class Loop:
         net = self.net
         return net._engine.trainer(net._flat, net._state, *self.data, **self.training, watch=True)
 
-    def train(self, first: int, rates: Array) -> tuple[float, float]:
-        net = self.net
+    def train(self, rates: Array, count: int) -> tuple[float, float]:
+        """Take so many steps of an epoch, of all of whose steps the rates are given."""
+        net, first = self.net, self.at
         self.take_order()
         try:
-            return self.trainer.steps(net.epochs, first, rates, net.updates - net._state_began)
+            return self.trainer.steps(
+                net.epochs, first, rates[first : first + count], net.updates - net._state_began
+            )
         finally:
             net.updates += self.trainer.done
             self.at = first + self.trainer.done
@@ -232,12 +234,12 @@ class Loop:
             self.trainer.order(self.blocks.order(self.net.epochs))
             self.ordered = self.net.epochs
 
-    def fetch(self, first: int) -> int:
-        """Have blocks read ahead of step ``first``; return the steps until that is due again."""
+    def fetch(self) -> int:
+        """Have blocks read ahead; return the steps until that is due again."""
         assert self.blocks is not None
         self.take_order()
-        window = self.blocks.fetch(self.net.epochs, first * self.batch_size)
-        return max(1, (window + 1) * self.blocks.rows // self.batch_size - first)
+        window = self.blocks.fetch(self.net.epochs, self.at * self.batch_size)
+        return max(1, (window + 1) * self.blocks.rows // self.batch_size - self.at)
 
     # --- Divergence -------------------------------------------------------------------------------
 
@@ -309,8 +311,7 @@ class Loop:
             count = (last[1] if net.epochs == last[0] else self.steps) - self.at
             if too_many:
                 count = max(1, too_many // 2)
-            rates = self.rates.of(net.epochs, self.steps)
-            self.train(self.at, rates[self.at : self.at + count])
+            self.train(self.rates.of(net.epochs, self.steps), count)
             self.trainer.store()
             done = self.trainer.done
             if self.is_finite():
@@ -339,7 +340,7 @@ class Loop:
         if self.saver is not None and self.saver.is_due(self.net, whole_epoch):
             self.save(place)
 
-    def save_broken_off(self, first: int, count: int, seconds: float) -> None:
+    def save_broken_off(self, count: int, seconds: float) -> None:
         """Keep what was trained before an interrupt, unless a callback would miss its turn."""
         done = self.trainer.done
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
@@ -348,8 +349,8 @@ class Loop:
         self.trainer.store()
         if not self.is_finite():
             return
-        loss, right = self.trainer.sums if first + done > 0 else (0.0, 0.0)
-        self.save(Place(first + done, loss, right, seconds))
+        loss, right = self.trainer.sums if self.at > 0 else (0.0, 0.0)
+        self.save(Place(self.at, loss, right, seconds))
 
     def save(self, place: Place, ended: bool = False) -> None:
         assert self.saver is not None

@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks.cases import CASES, Case, Data, synthetic  # noqa: E402
-from benchmarks.runner import Worker, WorkerFailed  # noqa: E402
+from benchmarks import sweep  # noqa: E402
+from benchmarks.cases import CASES, Case, Data, synthetic, training_data  # noqa: E402
+from benchmarks.runner import Result, Run, Worker, WorkerFailed  # noqa: E402
 
 ROWS = 150
 RECIPES = {
@@ -167,4 +168,104 @@ def test_command_line(tmp_path):
 def test_wrong_options_are_named(capsys, option, value, message):
     with pytest.raises(SystemExit):
         command.arguments().parse_args([option, value])
+    assert message in capsys.readouterr().err
+
+
+# --- The sweep ------------------------------------------------------------------------------------
+
+
+def test_cells_of_the_sweep():
+    cases = sweep.grid([8, 4096], [1, 64, 4096])
+    assert [case.name for case in cases[:4]] == ["8x1", "8x64", "8x4096", "4096x1"]
+    for case in cases:
+        assert case.rows % case.batch_size == 0
+        assert 2 <= case.rows // case.batch_size <= sweep.MOST_STEPS
+        assert not case.full_batch
+        kind, features, rows = case.data.split()
+        assert (kind, int(features)) == ("random", case.sizes[0])
+        assert int(rows) >= case.rows
+    assert len({case.data for case in cases}) == 2
+    data = training_data("random 5 40")
+    assert (data.x.shape, data.x.dtype, data.y.shape) == ((40, 5), np.float32, (40,))
+    assert 0 <= data.y.min() <= data.y.max() < sweep.CLASSES
+
+
+def swept() -> Run:
+    cases = sweep.grid([8, 64], [1, 512])
+    done = Run(cases, ["numpy", "torch", "pynn"], [2], 1, "float32", "float32")
+    times = {"8x1": (4, 3, 2), "8x512": (1, 5, 2), "64x1": (30, 90, 1), "64x512": (1, 1, None)}
+    for case in cases:
+        for entrant, seconds in zip(done.entrants, times[case.name], strict=True):
+            failed = None if seconds else "out of memory"
+            done.results.append(
+                Result(case.name, 2, entrant, [seconds] if seconds else [], error=failed)
+            )
+    return done
+
+
+def test_tables_of_the_sweep():
+    done = swept()
+    assert sweep.table(done, 2) == [
+        "| width | batch 1 | batch 512 |",
+        "| ---: | ---: | ---: |",
+        "| 8 | 1.50 (torch) | 0.50 (numpy) |",
+        "| 64 | 30.00 (numpy) | – |",
+    ]
+    page = sweep.as_markdown([done])
+    assert "**float32, 2 threads**" in page
+    assert "- CPU: " in page
+
+
+def test_heat_map_of_the_sweep():
+    pytest.importorskip("matplotlib")
+    figure = sweep.draw([swept()])
+    (ax,) = figure.axes
+    found = {tuple(text.get_position()): text for text in ax.texts}
+    assert {place: text.get_text() for place, text in found.items()} == {
+        (0, 0): "1.50",
+        (1, 0): "0.50",
+        (0, 1): "30",
+    }
+    assert found[0, 1].get_color() == "w"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["8", "64"]
+    fast, slow = (ax.images[0].to_rgba(np.array([[v]]))[0, 0] for v in (2.0, 0.5))
+    assert fast[2] > fast[0]
+    assert slow[0] > slow[2]
+
+
+def test_command_line_of_the_sweep(tmp_path):
+    pytest.importorskip("matplotlib")
+    files = {name: tmp_path / name for name in ("page.md", "numbers.json", "map.png")}
+    line = "-m benchmarks.sweep --widths 8 --batches 64,4 --dtypes float32 --peers numpy"
+    wanted = zip(("--markdown", "--json", "--picture"), files.values(), strict=True)
+    done = subprocess.run(
+        [sys.executable, *line.split(), "--threads", "1", "--rounds", "1"]
+        + [str(part) for pair in wanted for part in pair],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert "| width | batch 4 | batch 64 |" in done.stdout
+    assert "(numpy)" in files["page.md"].read_text()
+    found = json.loads(files["numbers.json"].read_text())["float32"]["results"]
+    assert [(r["case"], r["entrant"]) for r in found] == [
+        (case, entrant) for case in ("8x4", "8x64") for entrant in ("numpy", "pynn")
+    ]
+    assert files["map.png"].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--widths", "8,0", "--widths: found '0', expected a whole number of 1 or more"),
+        ("--dtypes", "float16", "--dtypes: found 'float16', expected some of float32"),
+        ("--peers", "pynn", "--peers: found 'pynn', expected some of numpy"),
+        ("--picture", "no/such/folder/file", "--picture: found no folder"),
+    ],
+)
+def test_wrong_options_of_the_sweep_are_named(capsys, option, value, message):
+    with pytest.raises(SystemExit):
+        sweep.arguments().parse_args([option, value])
     assert message in capsys.readouterr().err

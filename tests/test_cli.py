@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +295,19 @@ def test_random_seeds_differ_and_are_kept(folder, tmp_path):
     assert len(seeds) == 2
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_warning_is_a_line_of_the_command(folder, tmp_path, monkeypatch):
+    fit = pynn.Network.fit
+
+    def warn(*arguments, **named):
+        warnings.warn("the disk is full", RuntimeWarning, stacklevel=2)
+        return fit(*arguments, **named)
+
+    monkeypatch.setattr(pynn.Network, "fit", warn)
+    out = pynn_command("train", *SMALL, "--data", folder, "--run", tmp_path / "run")
+    assert "pynn: the disk is full\n" in out
+    assert "RuntimeWarning" not in out
+
+
 def test_runs_get_folders_of_their_own(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
