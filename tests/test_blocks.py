@@ -43,6 +43,8 @@ def test_order_of_blocks():
             # Whole blocks, but that the last one of all is shorter and may be cut.
             window = order[start : start + 15]
             assert len(np.unique(window // 3)) <= 6
+            if len(window) == 15:  # and their rows are mixed
+                assert np.count_nonzero(np.diff(window // 3)) > 6
         seen.add(order.tobytes())
     assert len(seen) == 3
     assert (np.abs(np.diff(order)) > 15).any()
