@@ -400,6 +400,8 @@ class Trainer:
         self.weights, self.biases = net.views(parameters)
         self.states = [net.views(s) for s in state]
         self.gradients = net.views(np.empty_like(parameters))
+        self._vectors = [parameters, *state]
+        self._before = [np.empty_like(vector) for vector in self._vectors]
         self.x, self.y = x, y
         self.optimizer, self.batch_size, self.l2 = optimizer, batch_size, l2
         self.seed, self.shuffle = seed, shuffle
@@ -415,6 +417,7 @@ class Trainer:
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
+        self.done, self.diverged = 0, False
         # Where somebody watches, NumPy need not warn as well, or raise in the middle of a step.
         with np.errstate(all="ignore") if self.watch else contextlib.nullcontext():
             return self._steps(epoch, first, rates, updates)
@@ -422,7 +425,6 @@ class Trainer:
     def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         net = self.net
         dweights, dbiases = self.gradients
-        self.done, self.diverged = 0, False
         loss, correct = self.sums if first else (0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
             rows, x, y, masks = self.batch(epoch, first + i)
@@ -441,16 +443,28 @@ class Trainer:
                 batch_loss += penalty(l2, self.weights)
             loss += batch_loss * len(rows)
             correct += count_correct(net, zs[-1], y)
-            step = updates + i + 1
             for k in range(net.n_layers):
                 if l2:
                     dweights[k] += l2 * self.weights[k]
-                slots_w = [w[k] for w, _ in self.states]
-                slots_b = [b[k] for _, b in self.states]
-                update(self.optimizer, self.weights[k], dweights[k], slots_w, step, rate, True)
-                update(self.optimizer, self.biases[k], dbiases[k], slots_b, step, rate, False)
-            self.done, self.sums = i + 1, (loss, correct)
+            for vector, before in zip(self._vectors, self._before, strict=True):
+                before[...] = vector
+            try:
+                self._update(updates + i + 1, rate)
+                self.done, self.sums = i + 1, (loss, correct)
+            except BaseException:  # Ctrl-C, between two layers
+                if self.done == i:
+                    for vector, before in zip(self._vectors, self._before, strict=True):
+                        vector[...] = before
+                raise
         return self.sums
+
+    def _update(self, step: int, rate: float) -> None:
+        (dweights, dbiases), o = self.gradients, self.optimizer
+        for k in range(self.net.n_layers):
+            slots_w = [w[k] for w, _ in self.states]
+            slots_b = [b[k] for _, b in self.states]
+            update(o, self.weights[k], dweights[k], slots_w, step, rate, True)
+            update(o, self.biases[k], dbiases[k], slots_b, step, rate, False)
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
         """Return the numbers of the rows of a batch, the rows, their targets and dropout masks."""

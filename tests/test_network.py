@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, files, initialise, philox, progress
+from pynn import backends, files, initialise, philox, progress, reference
 from pynn.history import Record
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -615,6 +615,38 @@ def test_interrupt(net: pynn.Network, blobs: Data) -> None:
     assert np.isfinite(net.parameters).all()
     assert net.parameters.flags.writeable
     assert quiet(net, blobs).epoch == [2, 3, 4]
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_interrupt_in_the_middle_of_an_update(
+    blobs: Data, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """NumPy's steps are Python, and so can be broken off between two layers, or within one."""
+    net = pynn.Network([2, 5, 3], seed=1, backend="numpy")
+    x, y = blobs[0][:, :2], blobs[1]
+    update, calls = reference.update, 0
+
+    def broken(optimizer: Any, w: Any, g: Any, state: Any, *rest: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4 + call:
+            state[0][...] = 1
+            raise KeyboardInterrupt
+        update(optimizer, w, g, state, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "update", broken)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(x, y, epochs=1, batch_size=30, progress=False)
+    whole = 1 + (call - 1) // 4
+    assert net.updates == whole
+    twin = pynn.Network([2, 5, 3], seed=1, backend="numpy")
+    with pytest.raises(ZeroDivisionError):
+        twin.fit(
+            x, y, batch_size=30, progress=False, callbacks=pynn.Every(whole, lambda n, r: 1 / 0)
+        )
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    assert [s.tobytes() for s in net._state] == [s.tobytes() for s in twin._state]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")
