@@ -177,6 +177,12 @@ cdef enum:
     # Where the rows of x are compressed: beside the sources of kernels.h.
     SOURCE_SPARSE = 100
 
+# What a thread does in a step, for a profile. The gradient's is with SGD's update, if that is fused.
+cdef enum:
+    READ, FORWARD, LOSS, BACKWARD, GRADIENT, UPDATE, TRANSPOSE, WAIT, N_PHASES
+
+_PHASES = ("read", "forward", "loss", "backward", "gradient", "update", "transpose", "wait")
+
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
@@ -273,6 +279,9 @@ cdef struct Plan:
     int team_size
     char* out              # forward: (n, n_out), not padded
     char* flat             # pack and unpack
+    # A profile: seconds (threads, layers, phases) and when each thread last looked, or null.
+    double* spent
+    double* looked
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
@@ -438,6 +447,22 @@ cdef inline void share(Py_ssize_t n, Py_ssize_t unit, int thread, int threads,
     cdef Py_ssize_t units = (n + unit - 1) // unit
     start[0] = min(n, units * thread // threads * unit)
     stop[0] = min(n, units * (thread + 1) // threads * unit)
+
+
+# --- A profile ------------------------------------------------------------------------------------
+
+cdef inline void tick(Plan* p, int thread, int phase, Py_ssize_t layer) noexcept nogil:
+    """What has passed since this thread last looked went into that phase; a negative one counts for
+    nothing."""
+    cdef double now
+    cdef double* looked
+    if p.spent == NULL:
+        return
+    now = seconds()
+    looked = p.looked + thread * (ALIGNMENT // <int>sizeof(double))
+    if phase >= 0:
+        p.spent[(thread * p.n_layers + layer) * N_PHASES + phase] += now - looked[0]
+    looked[0] = now
 
 
 # --- Parameters in and out ------------------------------------------------------------------------
@@ -610,7 +635,8 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
                    order, m, l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets)
 
 
-cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row) noexcept nogil:
+cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
+                  int thread) noexcept nogil:
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
@@ -643,6 +669,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row) noexc
                                                4294967295.0)
                 drop.scale = 1.0 / (1.0 - l.dropout)
                 k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+        tick(p, thread, FORWARD, i)
 
 
 cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
@@ -727,7 +754,7 @@ cdef inline double round_half_even(double x) noexcept nogil:
     return (x + 6755399441055744.0) - 6755399441055744.0
 
 
-cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
     """From the last dz down to the first: dz ← (dz · wᵀ) · f'(z)."""
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
@@ -745,6 +772,7 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
             k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
         else:
             k.times_slope(below.activation, dz, l.h + start * l.ld_in * item, below.ld, m)
+        tick(p, thread, BACKWARD, i)
 
 
 cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
@@ -777,6 +805,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     if sparse and m > SPARSE_PART:
         fused = False
     cdef char *g
+    cdef Py_ssize_t number = l - &p.layer[0]
     if l.narrow:
         share(l.n_in, k.width, thread, p.threads, &start, &stop)
         if start < stop:
@@ -786,6 +815,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             else:
                 k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, l.dw + start * item, l.ld_in,
                          l.n_out, stop - start, m, finish, NULL, NULL)
+                tick(p, thread, GRADIENT, number)
                 if last and p.training:
                     for j in range(l.n_out):
                         at = (j * l.ld_in + start) * item
@@ -809,13 +839,16 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             else:
                 k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
                          FINISH_SGD if fused else finish, NULL, &p.step_w)
+            tick(p, thread, GRADIENT, number)
             if not fused:
                 if last and p.training:
                     k.update(p.rule, &p.step_w, l.w + at, g,
                              NULL if p.slots < 1 else l.sw[0] + at,
                              NULL if p.slots < 2 else l.sw[1] + at, rows * l.ld)
+                    tick(p, thread, UPDATE, number)
             if last and p.training:
                 refresh_transpose(p, l, i, i + rows)
+                tick(p, thread, TRANSPOSE, number)
                 if l.squares != NULL:
                     square_weights(p, l, i, i + rows)
             i += rows
@@ -827,6 +860,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             k.update(p.rule, &p.step_b, l.b + at, l.db + at,
                      NULL if p.slots < 1 else l.sb[0] + at,
                      NULL if p.slots < 2 else l.sb[1] + at, round_up(stop - start, k.width))
+    tick(p, thread, UPDATE, number)
 
 
 cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -931,6 +965,7 @@ cdef void train(void* context, int thread) noexcept nogil:
     cdef bint first, last
     cdef double weight
     cdef int i
+    tick(p, thread, -1, 0)
     while True:
         # Only thread 0 moves these on, between the two barriers; all read them after the second.
         row = p.row
@@ -945,12 +980,15 @@ cdef void train(void* context, int thread) noexcept nogil:
         share(m, 1, thread, p.threads, &start, &stop)
         if start < stop:
             read_rows(p, row, start, stop - start)
-            forward(p, start, stop - start, row)
+            tick(p, thread, READ, 0)
+            forward(p, start, stop - start, row, thread)
             loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
-            backward(p, start, stop - start)
+            tick(p, thread, LOSS, p.n_layers - 1)
+            backward(p, start, stop - start, thread)
         if thread == 0 and last:
             prepare_step(p, p.rates[step], weight)
         p.team.barrier(thread)
+        tick(p, thread, WAIT, 0)
         if p.watch and not all_finite(p, m):
             if thread == 0:
                 p.diverged = True
@@ -971,6 +1009,7 @@ cdef void train(void* context, int thread) noexcept nogil:
             p.stop = p.step == p.steps or (
                 p.chunks_done % p.check_every == 0 and seconds() > p.until)
         p.team.barrier(thread)
+        tick(p, thread, WAIT, 0)
         if p.stop:
             return
 
@@ -986,7 +1025,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
         share(m, 1, thread, p.threads, &start, &stop)
         if start < stop:
             read_rows(p, row, start, stop - start)
-            forward(p, start, stop - start, row)
+            forward(p, start, stop - start, row, thread)
             if p.out != NULL:
                 p.k.activate(p.output, l.z + start * l.ld * item, NULL, l.ld, stop - start, l.n_out)
                 for i in range(start, stop):
@@ -995,7 +1034,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
             else:
                 loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
                 if p.gradients:
-                    backward(p, start, stop - start)
+                    backward(p, start, stop - start, thread)
         # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
         p.team.barrier(thread)
         if p.out == NULL:
@@ -1365,6 +1404,8 @@ cdef class Trainer:
     cdef Engine engine
     cdef object parameters, state
     cdef bint shuffle, ordered, given
+    cdef object profiled
+    cdef Held spent, looked
 
     def __init__(self, Engine engine, parameters, state, x, y, optimizer, batch_size, l2, seed,
                  shuffle, sample_weight, convention, watch):
@@ -1400,6 +1441,18 @@ cdef class Trainer:
         p.team = Team.acquire(1)
         p.team.run(square_all_weights, p)
         Team.release(p.team)
+
+    def profile(self):
+        """Take times from now on: return the phases, and seconds (threads, layers, phases) that
+        ``steps`` adds to."""
+        cdef Plan* p = &self.plan.p
+        if self.profiled is None:
+            spent = np.zeros((p.team_size, p.n_layers, N_PHASES))
+            looked = np.zeros(p.team_size * ALIGNMENT // sizeof(double))
+            self.spent, self.looked = Held(spent, PyBUF_WRITABLE), Held(looked, PyBUF_WRITABLE)
+            p.spent, p.looked = <double*>self.spent.view.buf, <double*>self.looked.view.buf
+            self.profiled = spent
+        return _PHASES, self.profiled
 
     def order(self, rows):
         cdef Held held = Held(np.ascontiguousarray(rows, dtype=np.int64), PyBUF_SIMPLE)
