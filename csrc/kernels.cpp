@@ -243,30 +243,86 @@ template <class T> struct SparseProduct {
   const Step* step;
 };
 
-template <class T, int COLS> void sparse_panel(const SparseProduct<T>& p, Size j) {
-  for (Size i = 0; i < p.m; ++i) {
+template <class T, int COLS> inline void sparse_start(const SparseProduct<T>& p, const T* c, Size j,
+                                                     V<T>* acc) {
+  for (int v = 0; v < COLS; ++v)
+    acc[v] = p.finish == pynn::FINISH_BIAS  ? load(p.bias + j + v * width<T>)
+             : p.finish == pynn::FINISH_ADD ? load(c + v * width<T>)
+                                            : set1(T(0));
+}
+
+template <class T, int COLS>
+inline void sparse_row(const T* a, Size step, const uint16_t* list, Size from, Size to, const T* b,
+                       Size ldb, V<T>* acc) {
+  for (Size q = from; q < to; ++q) {
+    const Size k = list[q];
+    const V<T> x = set1(a[k * step]);
+    for (int v = 0; v < COLS; ++v) acc[v] = fma(x, load(b + k * ldb + v * width<T>), acc[v]);
+  }
+}
+
+template <class T, int COLS> inline void sparse_end(const SparseProduct<T>& p, T* c, V<T>* acc) {
+  if (p.finish == pynn::FINISH_SGD) {
+    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+    for (int v = 0; v < COLS; ++v) {
+      const V<T> w = load(c + v * width<T>);
+      acc[v] = fma(rate, fma(l2, w, acc[v]), w);
+    }
+  }
+  for (int v = 0; v < COLS; ++v) store(c + v * width<T>, acc[v]);
+}
+
+// Of narrow panels four rows go side by side, so that their additions do not wait for each other.
+template <class T, int COLS> Size sparse_fours(const SparseProduct<T>& p, Size j) {
+  const T* b = p.b + j;
+  const Size ldb = p.ldb, a_row = p.a_row;
+  Size i = 0;
+  for (; i + 4 <= p.m; i += 4) {
+    const T* a = p.a + i * a_row;
     T* c = p.c + i * p.ldc + j;
-    const T* a = p.a + i * p.a_row;
-    const uint16_t* list = p.list + i * p.list_ld;
+    V<T> s0[COLS], s1[COLS], s2[COLS], s3[COLS];
+    sparse_start<T, COLS>(p, c, j, s0);
+    sparse_start<T, COLS>(p, c + p.ldc, j, s1);
+    sparse_start<T, COLS>(p, c + 2 * p.ldc, j, s2);
+    sparse_start<T, COLS>(p, c + 3 * p.ldc, j, s3);
+    const uint16_t *l0 = p.list + i * p.list_ld + p.from[i],
+                   *l1 = p.list + (i + 1) * p.list_ld + p.from[i + 1],
+                   *l2 = p.list + (i + 2) * p.list_ld + p.from[i + 2],
+                   *l3 = p.list + (i + 3) * p.list_ld + p.from[i + 3];
+    Size shared = PTRDIFF_MAX;
+    for (int r = 0; r < 4; ++r) {
+      const Size count = Size(p.to[i + r]) - Size(p.from[i + r]);
+      shared = count < shared ? count : shared;
+    }
+    for (Size q = 0; q < shared; ++q) {
+      sparse_row<T, COLS>(a, 1, l0, q, q + 1, b, ldb, s0);
+      sparse_row<T, COLS>(a + a_row, 1, l1, q, q + 1, b, ldb, s1);
+      sparse_row<T, COLS>(a + 2 * a_row, 1, l2, q, q + 1, b, ldb, s2);
+      sparse_row<T, COLS>(a + 3 * a_row, 1, l3, q, q + 1, b, ldb, s3);
+    }
+    const auto rest = [&](int r, const uint16_t* list, V<T>* acc) {
+      const Size count = Size(p.to[i + r]) - Size(p.from[i + r]);
+      sparse_row<T, COLS>(a + r * a_row, 1, list, shared, count, b, ldb, acc);
+      sparse_end<T, COLS>(p, c + r * p.ldc, acc);
+    };
+    rest(0, l0, s0);
+    rest(1, l1, s1);
+    rest(2, l2, s2);
+    rest(3, l3, s3);
+  }
+  return i;
+}
+
+template <class T, int COLS> void sparse_panel(const SparseProduct<T>& p, Size j) {
+  Size i = 0;
+  if (COLS <= 4 && p.a_step == 1) i = sparse_fours<T, COLS>(p, j);
+  for (; i < p.m; ++i) {
     V<T> acc[COLS];
-    for (int v = 0; v < COLS; ++v)
-      acc[v] = p.finish == pynn::FINISH_BIAS  ? load(p.bias + j + v * width<T>)
-               : p.finish == pynn::FINISH_ADD ? load(c + v * width<T>)
-                                              : set1(T(0));
-    for (uint32_t q = p.from[i], end = p.to[i]; q < end; ++q) {
-      const Size k = list[q];
-      const V<T> x = set1(a[k * p.a_step]);
-      const T* b = p.b + k * p.ldb + j;
-      for (int v = 0; v < COLS; ++v) acc[v] = fma(x, load(b + v * width<T>), acc[v]);
-    }
-    if (p.finish == pynn::FINISH_SGD) {
-      const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
-      for (int v = 0; v < COLS; ++v) {
-        const V<T> w = load(c + v * width<T>);
-        acc[v] = fma(rate, fma(l2, w, acc[v]), w);
-      }
-    }
-    for (int v = 0; v < COLS; ++v) store(c + v * width<T>, acc[v]);
+    T* c = p.c + i * p.ldc + j;
+    sparse_start<T, COLS>(p, c, j, acc);
+    sparse_row<T, COLS>(p.a + i * p.a_row, p.a_step, p.list + i * p.list_ld, p.from[i], p.to[i],
+                        p.b + j, p.ldb, acc);
+    sparse_end<T, COLS>(p, c, acc);
   }
 }
 
@@ -284,6 +340,40 @@ void matmul_sparse(const void* a, Size a_row, Size a_step, const uint16_t* list,
   const SparseProduct<T> p = {(const T*)a, a_row, a_step, list, list_ld, from,           to,  (const T*)b,
                               ldb,         (T*)c, ldc,    m,    finish,  (const T*)bias, step};
   sparse_panels<T, sparse_cols>(p, 0, (n + width<T> - 1) / width<T>);
+}
+
+template <class T, int COLS>
+void scatter_columns(const T* a, Size lda, const uint16_t* list, Size list_ld, const uint32_t* from,
+                     const uint32_t* to, const T* d, Size ldd, T* c, Size ldc, Size m) {
+  for (Size i = 0; i < m; ++i) {
+    const uint16_t *at = list + i * list_ld + from[i], *end = list + i * list_ld + to[i];
+    V<T> row[COLS];
+    for (int v = 0; v < COLS; ++v) row[v] = load(d + i * ldd + v * width<T>);
+    for (; at < end; ++at) {
+      const V<T> x = set1(a[i * lda + *at]);
+      T* sum = c + *at * ldc;
+      for (int v = 0; v < COLS; ++v)
+        store(sum + v * width<T>, fma(x, row[v], load(sum + v * width<T>)));
+    }
+  }
+}
+
+constexpr int scatter_cols = 4;
+
+template <class T>
+void matmul_scatter(const void* a_, Size lda, const uint16_t* list, Size list_ld,
+                    const uint32_t* from, const uint32_t* to, const void* d_, Size ldd, void* c_,
+                    Size ldc, Size m, Size n) {
+  const T *a = (const T*)a_, *d = (const T*)d_;
+  T* c = (T*)c_;
+  for (Size j = 0; j < n; j += scatter_cols * width<T>) {
+    const Size vectors = (n - j + width<T> - 1) / width<T>;
+    auto* f = vectors == 1   ? scatter_columns<T, 1>
+              : vectors == 2 ? scatter_columns<T, 2>
+              : vectors == 3 ? scatter_columns<T, 3>
+                             : scatter_columns<T, scatter_cols>;
+    f(a, lda, list, list_ld, from, to, d + j, ldd, c + j, ldc, m);
+  }
 }
 
 template <class T>
@@ -313,24 +403,46 @@ template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, voi
 
 // --- Reading the data set ------------------------------------------------------------------------
 
+// Rows lie anywhere in memory, and the processor cannot guess where the next one does.
+constexpr Size fetched_bytes = 4096;
+
+void fetch(const char* at, Size bytes) {
+#if defined(__GNUC__)
+  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) __builtin_prefetch(at + b);
+#endif
+}
+
+template <class T, class S> void gather_row(const char* row, Size n, T* to, Size ldo, T scale) {
+  constexpr int W = width<T>;
+  const V<T> factor = set1(scale);
+  Size j = 0;
+  for (; j + W <= n; j += W)
+    store(to + j, load_as<T, S>(row + j * Size(sizeof(S))) * factor);
+  if (j < n) {
+    S tail[W] = {};
+    std::memcpy(tail, row + j * Size(sizeof(S)), size_t(n - j) * sizeof(S));
+    store(to + j, load_as<T, S>(tail) * factor);
+    j += W;
+  }
+  for (; j < ldo; j += W) store(to + j, set1(T(0)));
+}
+
 template <class T, class S>
 void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
-                 Size n, T* out, Size ldo, T scale) {
+                 Size n, T* out, Size ldo, const uint32_t* next, Size known, T scale) {
+  const bool together = col_stride == Size(sizeof(S));
   for (Size i = 0; i < m; ++i) {
     const char* row = x + Size(order ? order[i] : i) * row_stride;
     T* to = out + i * ldo;
-    if (col_stride == Size(sizeof(S))) {
-      for (Size j = 0; j < n; ++j) {
-        S value;
-        std::memcpy(&value, row + j * Size(sizeof(S)), sizeof(S));
-        to[j] = T(value) * scale;
-      }
-    } else {
-      for (Size j = 0; j < n; ++j) {
-        S value;
-        std::memcpy(&value, row + j * col_stride, sizeof(S));
-        to[j] = T(value) * scale;
-      }
+    if (together) {
+      if (i < known) fetch(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
+      gather_row<T, S>(row, n, to, ldo, scale);
+      continue;
+    }
+    for (Size j = 0; j < n; ++j) {
+      S value;
+      std::memcpy(&value, row + j * col_stride, sizeof(S));
+      to[j] = T(value) * scale;
     }
     for (Size j = n; j < ldo; ++j) to[j] = 0;
   }
@@ -338,14 +450,15 @@ void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t
 
 template <class T>
 void gather(int source, const char* x, Size row_stride, Size col_stride, const uint32_t* order,
-            Size m, Size n, void* out, Size ldo) {
+            Size m, Size n, void* out, Size ldo, const uint32_t* next, Size known) {
   T* to = (T*)out;
   if (source == pynn::SOURCE_UINT8)
-    gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, T(1.0 / 255));
+    gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, next, known,
+                            T(1.0 / 255));
   else if (source == pynn::SOURCE_FLOAT32)
-    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, T(1));
+    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1));
   else
-    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, T(1));
+    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1));
 }
 
 // --- Activations ---------------------------------------------------------------------------------
@@ -646,6 +759,112 @@ template <class T> double cross_entropy(const Row<T>& r) {
   return weight * log_one_plus(above_one) - picked;
 }
 
+// Cross entropy of labels among few outputs, with a row in each lane: cell[j] is column j of so many
+// rows. No lane sees another, so the place of a row does not show in its bits.
+constexpr Size most_columns = 32;
+
+template <class T> struct Cells {
+  static constexpr int W = width<T>;
+  T cell[most_columns][W];
+
+  // By squares or, where there are few values, one by one.
+  void read(const T* z, Size ld, Size rows, Size n) {
+    if (rows * n < 4 * W) {
+      for (Size j = 0; j < n; ++j) store(cell[j], set1(T(0)));
+      for (Size s = 0; s < rows; ++s)
+        for (Size j = 0; j < n; ++j) cell[j][s] = z[s * ld + j];
+      return;
+    }
+    for (Size j = 0; j < n; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s) r[s] = s < rows ? load(z + s * ld + j) : set1(T(0));
+      transpose_square<T>(r);
+      for (int s = 0; s < W && j + s < n; ++s) store(cell[j + s], r[s]);
+    }
+  }
+
+  void write(T* z, Size ld, Size rows, Size n) const {
+    if (rows * n < 4 * W) {
+      for (Size s = 0; s < rows; ++s) {
+        for (Size j = 0; j < n; ++j) z[s * ld + j] = cell[j][s];
+        zero_pads(z + s * ld, n, ld);
+      }
+      return;
+    }
+    for (Size j = 0; j < ld; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s) r[s] = j + s < n ? load(cell[j + s]) : set1(T(0));
+      transpose_square<T>(r);
+      for (Size s = 0; s < rows; ++s) store(z + s * ld + j, r[s]);
+    }
+  }
+};
+
+template <class T>
+void cross_entropies(T* z, Size ld, Size m, Size n, const Targets* t, bool gradient, double scale,
+                     double* row_loss, double* row_right) {
+  constexpr int W = width<T>;
+  const V<T> zero = set1(T(0)), one = set1(T(1)), two = set1(T(2)), half = set1(T(0.5)),
+             ln2 = set1(T(0.69314718055994530942));
+  Cells<T> c;
+  for (Size i = 0; i < m; i += W) {
+    const Size rows = m - i < W ? m - i : W;
+    const int32_t* label = t->labels + i;
+    T labels[W] = {}, picked[W] = {}, best[W] = {}, scales[W] = {};
+    c.read(z + i * ld, ld, rows, n);
+    for (Size s = 0; s < rows; ++s) {
+      labels[s] = T(label[s]);
+      picked[s] = c.cell[label[s]][s];
+      scales[s] = T(scale * (t->weights ? t->weights[i + s] : 1));
+    }
+    const V<T> z_label = load(picked), number = load(labels);
+    V<T> most = load(c.cell[0]), beaten = zero;
+    for (Size j = 0; j < n; ++j) {
+      const V<T> v = load(c.cell[j]);
+      most = maximum<T>(v, most);
+      beaten = beaten + select(greater(number, set1(T(j))), select(greater(z_label, v), zero, one),
+                               select(greater(v, z_label), one, zero));
+    }
+    for (Size j = 0; j < n; ++j) store(c.cell[j], exponential<T>(load(c.cell[j]) - most));
+    for (Size s = 0; s < rows; ++s) {
+      best[s] = c.cell[label[s]][s];
+      c.cell[label[s]][s] = 0;
+    }
+    V<T> rest = load(c.cell[0]);
+    for (Size j = 1; j < n; ++j) rest = rest + load(c.cell[j]);
+    const V<T> e_label = load(best), total = rest + e_label, above_one = rest + (e_label - one);
+    // ln(1 + above_one) = ln 2·k + ln(1 + u) with u of 1 at most; what is near 0 stays as it is.
+    V<T> u = above_one, whole = one + above_one, log = zero;
+    for (Size power = 1; power < n; power *= 2) {
+      const auto large = greater(whole, two);
+      whole = select(large, whole * half, whole);
+      log = select(large, log + ln2, log);
+      u = select(greater(log, zero), whole - one, u);
+    }
+    T loss[W], lost[W], p[W];
+    store(loss, (log + log_one_plus<T>(u)) - (z_label - most));
+    store(lost, beaten);
+    store(p, e_label / total);
+    for (Size s = 0; s < rows; ++s) {
+      double found = double(loss[s]);
+      const T least = T(t->least);
+      if (least > 0) {
+        const T q = p[s] < least ? least : p[s] > T(1) - least ? T(1) - least : p[s];
+        found = -std::log(double(q));
+      }
+      row_right[i + s] = lost[s] == 0 && found == found;
+      row_loss[i + s] = found * (t->weights ? t->weights[i + s] : 1);
+    }
+    if (!gradient) continue;
+    const V<T> factor = load(scales);
+    T d[W];
+    store(d, zero - rest / total * factor);
+    for (Size j = 0; j < n; ++j) store(c.cell[j], load(c.cell[j]) / total * factor);
+    for (Size s = 0; s < rows; ++s) c.cell[label[s]][s] = d[s];
+    c.write(z + i * ld, ld, rows, n);
+  }
+}
+
 template <class T> double binary_cross_entropy(const Row<T>& r) {
   double total = 0;
   for (Size j = 0; j < r.n; j += width<T>) {
@@ -727,6 +946,8 @@ template <class T> double right(int loss, const Row<T>& r) {
 template <class T>
 void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t,
           int gradient, double scale, double* row_loss, double* row_right) {
+  if (loss == pynn::CROSS_ENTROPY && t->labels && n <= most_columns)
+    return cross_entropies((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
   for (Size i = 0; i < m; ++i) {
     const double weight = t->weights ? t->weights[i] : 1;
     Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, T(t->least)};
@@ -814,7 +1035,7 @@ void update(int rule, const Step* step, void* w, const void* g, void* s1, void* 
 
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
-          find_nonzero<T>, matmul_sparse<T>,
+          find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
           update<T>,    philox};

@@ -87,6 +87,12 @@ struct Kernels {
                         const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
                         std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
                         const void* bias, const Step* step);
+  // C (…, n) += Aᵀ·D with A (m, …) and D (m, n), where row i of A counts only at p = list[i·list_ld +
+  // from[i]] … up to to[i]: the gradient of few columns. Row by row, so that sums run upwards.
+  void (*matmul_scatter)(const void* a, std::ptrdiff_t lda, const uint16_t* list,
+                         std::ptrdiff_t list_ld, const uint32_t* from, const uint32_t* to,
+                         const void* d, std::ptrdiff_t ldd, void* c, std::ptrdiff_t ldc,
+                         std::ptrdiff_t m, std::ptrdiff_t n);
   // dst (n, m) = src (m, n)ᵀ; m is rounded up to whole vectors of dst, which get zeros.
   void (*transpose)(const void* src, std::ptrdiff_t lds, void* dst, std::ptrdiff_t ldd,
                     std::ptrdiff_t m, std::ptrdiff_t n);
@@ -94,9 +100,10 @@ struct Kernels {
   void (*column_sum)(const void* d, std::ptrdiff_t ldd, std::ptrdiff_t m, std::ptrdiff_t n,
                      void* out, int add);
   // Rows of the data set as floats. Strides are in bytes; order may be null (rows as they stand).
+  // Meanwhile the rows next[0], … of which ``known`` are known, are fetched into the cache.
   void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
                  const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
-                 std::ptrdiff_t ldo);
+                 std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known);
   // z becomes f(z); where slope is not null it gets f'(z).
   void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
                    std::ptrdiff_t n);

@@ -244,6 +244,30 @@ template <class T> PYNN_INLINE V<T> load(const T* p) {
 }
 template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
+// A vector of numbers of another type, which may lie at any address.
+template <class T, class S> PYNN_INLINE V<T> load_as(const void* p) {
+  S from[width<T>];
+  T to[width<T>];
+  std::memcpy(from, p, sizeof from);
+  for (int i = 0; i < width<T>; ++i) to[i] = T(from[i]);
+  return load(to);
+}
+template <> inline V<float> load_as<float, float>(const void* p) { return load((const float*)p); }
+template <> inline V<double> load_as<double, double>(const void* p) { return load((const double*)p); }
+#if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
+template <> inline V<float> load_as<float, uint8_t>(const void* p) {
+#if PYNN_VECTOR_BYTES == 64
+  return (V<float>)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif PYNN_VECTOR_BYTES == 32
+  return (V<float>)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else
+  int bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return (V<float>)_mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
+#endif
+}
+#endif
+
 template <class A> PYNN_INLINE auto lane_of(A v, int i) {
 #ifdef PYNN_PLAIN
   return v.lane[i];

@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 15 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 16 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 
 namespace {
@@ -422,6 +422,35 @@ template <class T> struct Check {
     }
   }
 
+  void matmul_scatter(Size m, Size n, Size depth, Size turn) {
+    const Size lda = depth + turn % 4, list_ld = depth + turn % 3;
+    const Size ldd = padded(n, turn / 3), ldc = padded(n, turn / 2);
+    auto* list = operand[4].place<uint16_t>("list", (m - 1) * list_ld + depth);
+    auto* from = operand[5].place<uint32_t>("from", m);
+    auto* to = operand[6].place<uint32_t>("to", m);
+    T* a = operand[0].place<T>("a", (m - 1) * lda + depth);
+    product.assign(size_t(depth * n), 0);
+    for (Size i = 0; i < m; ++i) {
+      uint32_t count = 0;
+      for (Size q = 0; q < depth; ++q)
+        if (small(i, q, 5) <= Size(turn % 16) - 8) list[i * list_ld + count++] = uint16_t(q);
+      from[i] = count / 4;
+      to[i] = count - count / 8;
+      for (uint32_t u = from[i]; u < to[i]; ++u) {
+        const Size q = list[i * list_ld + u];
+        a[i * lda + q] = T(small(i, q, 1));
+        for (Size j = 0; j < n; ++j) product[size_t(q * n + j)] += small(i, q, 1) * small(i, j, 2);
+      }
+    }
+    const T* d = matrix(operand[1], "d", m, n, ldd, 2);
+    for (int i : {0, 1, 4, 5, 6}) operand[i].protect();
+    T* c = before(depth, n, ldc, FINISH_ADD, 4);
+    at("matmul_scatter", "m=%td n=%td k=%td lda=%td list_ld=%td ldd=%td ldc=%td", m, n, depth, lda,
+       list_ld, ldd, ldc);
+    k.matmul_scatter(a, lda, list, list_ld, from, to, d, ldd, c, ldc, m, n);
+    check_product(c, ldc, depth, n, FINISH_ADD, sgd, 3, 4, true);
+  }
+
   // --- Moving ----------------------------------------------------------------------------------------
 
   void transpose(Size m, Size n, Size turn) {
@@ -462,7 +491,7 @@ template <class T> struct Check {
     const Size item = sizeof(S), rows = m + 2;
     const Size step = turn % 4 == 0 ? item : turn % 4 == 1 ? -item : turn % 4 == 2 ? 2 * item : item + 1;
     const Size span = (n - 1) * std::abs(step) + item;
-    const Size row = (turn % 3 == 0 ? 1 : -1) * (span + (turn % 5 ? 1 : 0)), ldo = n + turn % 3;
+    const Size row = (turn % 3 == 0 ? 1 : -1) * (span + (turn % 5 ? 1 : 0)), ldo = padded(n, turn);
     char* bytes = operand[0].place<char>("x", (rows - 1) * std::abs(row) + span);
     char* x = bytes + (row < 0 ? (rows - 1) * -row : 0) + (step < 0 ? span - item : 0);
     for (Size i = 0; i < rows; ++i)
@@ -478,9 +507,10 @@ template <class T> struct Check {
       operand[1].protect();
     }
     T* out = operand[2].place<T>("out", m * ldo);
+    const uint32_t* next = order && turn % 4 == 1 ? order + m / 2 : nullptr;
     at("gather", "source=%d m=%td n=%td row_stride=%td col_stride=%td order=%d ldo=%td", source, m, n,
        row, step, order != nullptr, ldo);
-    k.gather(source, x, row, step, order, m, n, out, ldo);
+    k.gather(source, x, row, step, order, m, n, out, ldo, next, next ? m - m / 2 : 0);
     for (Size i = 0; i < m; ++i) {
       for (Size j = 0; j < n; ++j) {
         const int value = small(order ? Size(order[i]) : i, j, 1);
@@ -908,6 +938,7 @@ template <class T> struct Check {
         matmul(m, n, depth, turn);
         matmul_narrow(m, n, depth, turn);
         matmul_sparse(m, n, depth, turn);
+        matmul_scatter(m, n, depth, turn);
       });
       pairs([&](Size m, Size n, Size turn) {
         find_nonzero(m, n, turn);

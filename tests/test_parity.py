@@ -336,6 +336,38 @@ def test_a_wrong_order_is_refused(backend, rows):
         trainer.order(rows)
 
 
+@pytest.mark.parametrize("optimizer", [None, spec.Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [1, 7, 130])
+@pytest.mark.parametrize("units", [3, 16, 30, 48, 49, 130])
+def test_mostly_zero_pixels(isa, dtype, units, batch_size, optimizer):
+    """The first layer leaves them out; its gradient is scattered where it is narrow."""
+    net = Architecture.build([1100, units, 5], "tanh", dtype=dtype)
+    parameters, _, y = make(net, 150)
+    rng = np.random.default_rng(units)
+    x = rng.integers(1, 256, (150, 1100)).astype(np.uint8)
+    x[rng.random(x.shape) > 0.03] = 0
+    x[7], x[8:20, -1], x[9:30, 500:520] = 0, 255, 3  # nothing, the last one, and whole runs
+    run = {"batch_size": batch_size, "steps": 25, "rate": 0.02, "l2": 0.01, "optimizer": optimizer}
+    data = parameters, x, y
+    trainer = _core.Engine(net, 1).trainer(
+        parameters.copy(),
+        [],
+        x,
+        y,
+        optimizer=spec.SGD(),
+        batch_size=7,
+        l2=0.0,
+        seed=1,
+        shuffle=True,
+    )
+    assert trainer.sparse or units == 3
+    got = train("cython", net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    for threads, slices in ((1, None), (5, 4)):
+        again = train("cython", net, data, **run, threads=threads, slices=slices)
+        assert again[0].tobytes() == got[0].tobytes()
+
+
 def compressed(x, rng, dtype):
     """x in compressed rows, with some zeros among what is stored."""
     data, indices, indptr = [], [], [0]
