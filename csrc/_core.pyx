@@ -192,6 +192,7 @@ _PHASES = ("read", "forward", "loss", "backward", "gradient", "update", "transpo
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
+cdef double LONG_CHUNK = 200e6      # past this waiting counts for nothing: all threads go through it
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
@@ -1108,8 +1109,9 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     """Set the threads of the next slice; return how long it may last.
 
     Where another process holds a core, a team waits for that core at every barrier and one thread
-    alone may be faster. The bits do not depend on the choice, so it is free: both are timed, and
-    the other one again now and then.
+    alone may be faster; so it may where a step is less work than passing weights from core to core.
+    The bits do not depend on the choice, so it is free: both are timed, and the other one again now
+    and then.
     """
     if not p.choosing:
         return SLICE_SECONDS
@@ -1265,7 +1267,7 @@ cdef class _Plan:
         else:
             p.threads = threads
         p.team_size = p.threads
-        p.choosing = threads is None and p.threads > 1
+        p.choosing = p.threads > 1 and flops < LONG_CHUNK
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
         size = lay_out(p, NULL)

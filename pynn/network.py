@@ -62,8 +62,9 @@ class Network:
     backend : {"auto", "cython", "numba", "numpy"}
         What computes; ``"auto"`` takes the first of the three that can be used here.
     threads : int, optional
-        How many threads compute; None lets pynn choose. The cython backend computes the same bits
-        with any number.
+        How many threads compute at most, in the cython backend: small steps run on one where that
+        is measured to be faster, and the bits are the same with any number. None takes as many as
+        there are processors, or fewer for little work.
     seed : int, optional
         Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
         rows. None draws one from the system; ``net.seed`` tells which.
