@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from .callbacks import as_callbacks, check_monitors
 from .checkpoint import TENSOR, Checkpoint, Saver, Taken
 from .checks import Task
 from .history import History, Record
+from .profile import Profile
 from .spec import (
     OPTIMIZERS,
     Architecture,
@@ -146,6 +148,7 @@ class Network:
         self.epochs = 0
         self.updates = 0
         self._training = threading.Lock()
+        self._profile: Profile | None = None
 
     # --- What it is -----------------------------------------------------------------------------
 
@@ -408,6 +411,36 @@ class Network:
             self._training.release()
         return self.history[begin:]
 
+    @contextlib.contextmanager
+    def profile(self) -> Iterator[Profile]:
+        """Take the times of every phase of the training steps inside a ``with`` block.
+
+        It costs some 50 ns for each phase of each layer, and is off elsewhere. Backend cython.
+
+        Yields
+        ------
+        Profile
+            To be printed, or read, after ``fit``.
+
+        Raises
+        ------
+        ValueError
+            If the network is on another backend.
+
+        Examples
+        --------
+        >>> with net.profile() as profile:  # doctest: +SKIP
+        ...     net.fit(x, y)
+        >>> print(profile)  # doctest: +SKIP
+        """
+        if self.backend != "cython":
+            raise ValueError(f"profile: found the backend {self.backend!r}, expected 'cython'")
+        before, self._profile = self._profile, Profile(self.architecture)
+        try:
+            yield self._profile
+        finally:
+            self._profile = before
+
     def _take_up(self, taken: Taken) -> None:
         """Become the network of a checkpoint."""
         net = taken.net
@@ -626,7 +659,7 @@ class Network:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_engine", "_training", "_parameters", "weights", "biases")
+        left_out = ("_engine", "_training", "_profile", "_parameters", "weights", "biases")
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -705,8 +705,8 @@ early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, 
     dtype : "float32", "float64" or None, default=None
         New. What to compute in; None keeps that of X.
     threads : int or None, default=None
-        New. How many threads compute at most; None lets pynn choose, and takes one inside a parallel call
-        of joblib, such as a grid search. The numbers do not depend on it.
+        New. How many threads compute at most; None lets pynn choose, and takes one inside a
+        parallel call of joblib, such as a grid search. The numbers do not depend on it.
     callbacks : function, pynn.Callback, list of them or None, default=None
         New. Called as ``f(estimator, record)`` after every epoch; training stops when one returns
         True. See :mod:`pynn.callbacks`.
@@ -932,8 +932,8 @@ early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, 
     dtype : "float32", "float64" or None, default=None
         New. What to compute in; None keeps that of X.
     threads : int or None, default=None
-        New. How many threads compute at most; None lets pynn choose, and takes one inside a parallel call
-        of joblib, such as a grid search. The numbers do not depend on it.
+        New. How many threads compute at most; None lets pynn choose, and takes one inside a
+        parallel call of joblib, such as a grid search. The numbers do not depend on it.
     callbacks : function, pynn.Callback, list of them or None, default=None
         New. Called as ``f(estimator, record)`` after every epoch; training stops when one returns
         True. See :mod:`pynn.callbacks`.

@@ -214,12 +214,18 @@ class Loop:
 
     def new_trainer(self) -> Trainer:
         net = self.net
-        return net._engine.trainer(net._flat, net._state, *self.data, **self.training, watch=True)
+        trainer = net._engine.trainer(
+            net._flat, net._state, *self.data, **self.training, watch=True
+        )
+        if net._profile is not None:
+            net._profile._watch(trainer)
+        return trainer
 
     def train(self, rates: Array, count: int) -> tuple[float, float]:
         """Take so many steps of an epoch, of all of whose steps the rates are given."""
         net, first = self.net, self.at
         self.take_order()
+        began = time.perf_counter()
         try:
             return self.trainer.steps(
                 net.epochs, first, rates[first : first + count], net.updates - net._state_began
@@ -227,6 +233,9 @@ class Loop:
         finally:
             net.updates += self.trainer.done
             self.at = first + self.trainer.done
+            if net._profile is not None:
+                rows = min(self.at * self.batch_size, self.rows) - first * self.batch_size
+                net._profile._add(self.trainer.done, rows, time.perf_counter() - began)
 
     def take_order(self) -> None:
         """Have the rows of this epoch taken block by block, if they are to be."""

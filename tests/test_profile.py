@@ -1,0 +1,86 @@
+"""``Network.profile``: where the time goes, on request only."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import backends
+
+needs_core = pytest.mark.skipif(
+    bool(backends.available()["cython"]), reason="needs the compiled core"
+)
+
+
+def data(rows: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, 30)).astype(np.float32), rng.integers(0, 3, rows)
+
+
+def network(**settings: object) -> pynn.Network:
+    return pynn.Network([30, 40, 20, 3], seed=1, **{"backend": "cython", **settings})  # type: ignore[arg-type]
+
+
+@needs_core
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_phase_is_timed(threads: int) -> None:
+    net = network(threads=threads, dropout=0.1)
+    with net.profile() as profile:
+        net.fit(*data(), epochs=3, batch_size=64, progress=False)
+        net.fit(*data(130), epochs=2, batch_size=100, progress=False)
+    assert profile.steps == net.updates == 3 * 8 + 2 * 2
+    assert profile.rows == 3 * 500 + 2 * 130
+    seconds = profile.seconds
+    assert seconds.shape == (3, len(profile.phases))
+    assert (seconds >= 0).all()
+    assert 0 < seconds.sum() <= threads * profile.wall
+    of = dict(zip(profile.phases, seconds.T, strict=True))
+    for phase in ("forward", "gradient", "update"):
+        assert (of[phase] > 0).all()
+    assert (of["backward"] > 0).tolist() == [False, True, True]
+    assert (of["read"] > 0).tolist() == [True, False, False]
+    assert (of["loss"] > 0).tolist() == [False, False, True]
+    rates = profile.gflops()
+    assert np.isnan(rates["backward"][0])
+    assert (rates["forward"] > 0).all()
+    assert rates["forward"][1] == pytest.approx(2 * 40 * 20 * profile.rows / of["forward"][1] / 1e9)
+
+
+@needs_core
+def test_the_bits_and_the_network_know_nothing_of_it() -> None:
+    watched, twin = network(), network()
+    with watched.profile() as profile:
+        watched.fit(*data(), epochs=2, progress=False)
+        assert pickle.loads(pickle.dumps(watched)).epochs == 2
+    twin.fit(*data(), epochs=2, progress=False)
+    assert watched.parameters.tobytes() == twin.parameters.tobytes()
+    steps = profile.steps
+    watched.fit(*data(), epochs=1, progress=False)
+    assert profile.steps == steps > 0
+
+
+@needs_core
+def test_table() -> None:
+    net = network()
+    with net.profile() as profile:
+        assert str(profile) == "profile of no step"
+        net.fit(*data(), epochs=2, batch_size=100, progress=False)
+    lines = str(profile).splitlines()
+    assert lines[0].startswith("10 steps of 100 rows in ")
+    assert lines[1].split() == ["layer", *profile.phases, "sum"]
+    assert [line.split()[0] for line in lines[2:5]] == ["30-40", "40-20", "20-3"]
+    total = float(lines[5].split()[-1])
+    assert total == pytest.approx(profile.seconds.sum() / 10 * 1e6, abs=0.01)
+    assert lines[6].split()[-1] == "100.0%"
+    assert repr(profile) == "<Profile of 10 steps of (30, 40, 20, 3)>"
+
+
+def test_other_backends_take_no_times() -> None:
+    with (
+        pytest.raises(ValueError, match="profile: found the backend 'numpy', expected 'cython'"),
+        network(backend="numpy").profile(),
+    ):
+        pass
