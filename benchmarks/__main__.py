@@ -68,6 +68,12 @@ def _file(text: str) -> Path:
     return path
 
 
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"found no folder {text}, expected one")
+    return Path(text)
+
+
 def say(text: str) -> None:
     """Show what is being done in place of what was, in a terminal."""
     if sys.stderr.isatty():
@@ -110,6 +116,14 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help=f"a {QUICK_ROWS}th of the rows and {QUICK_ROUNDS} rounds: under two minutes",
     )
+    parser.add_argument(
+        "--report",
+        type=_folder,
+        nargs="?",
+        const=Path("docs"),
+        metavar="FOLDER",
+        help="also measure where the time goes, and write performance.md there (docs)",
+    )
     parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page there too")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
     return parser
@@ -130,6 +144,12 @@ def main() -> int:
             file.write(report.as_markdown(done).encode())
     if args.json:
         write_json(args.json, report.as_json(done))
+    if args.report:
+        from . import performance
+
+        path = performance.write(args.report, done, args.threads, say)
+        say("")
+        print(f"\nwritten to {path}")
     return int(any(result.error is not None for result in done.results))
 
 

@@ -95,6 +95,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                        Py_ssize_t) noexcept nogil
         void (*philox)(uint64_t, uint32_t, uint32_t, uint32_t, Py_ssize_t,
                        uint32_t*) noexcept nogil
+        double (*multiply_add)(Py_ssize_t) noexcept nogil
 
     int isa_count()
     const char* isa_name(int)
@@ -1600,6 +1601,41 @@ cdef class Trainer:
         for s in range(self.plan.p.slots):
             flat = Held(self.state[s], PyBUF_WRITABLE | PyBUF_SIMPLE)
             move_flat(&self.plan.p, s, <char*>flat.view.buf, False)
+
+
+def peak(dtype, double least=0.05):
+    """Multiplications and additions a second of one core, in so many seconds of nothing else."""
+    cdef const Kernels* k = kernels(_isa.load(), F32 if dtype == "float32" else F64)
+    cdef double done = 0, began, passed = 0
+    with nogil:
+        began = seconds()
+        while passed < least:
+            done += k.multiply_add(10_000)
+            passed = seconds() - began
+    return done / passed
+
+
+cdef void meet(void* context, int thread) noexcept nogil:
+    cdef Plan* p = <Plan*>context
+    cdef Py_ssize_t i
+    for i in range(p.steps):
+        p.team.barrier(thread)
+
+
+def meeting(int threads, Py_ssize_t rounds=20_000):
+    """Seconds that so many threads take to wait for each other once."""
+    cdef Plan p
+    cdef double began
+    if threads < 1:
+        raise ValueError(f"threads: found {threads}, expected 1 or more")
+    with nogil:
+        p.steps = rounds
+        p.team = Team.acquire(threads)
+        began = seconds()
+        p.team.run(meet, &p)
+        began = seconds() - began
+        Team.release(p.team)
+    return began / rounds
 
 
 def philox_words(seed, Py_ssize_t count, epoch, stream, row=0):

@@ -1033,12 +1033,28 @@ void update(int rule, const Step* step, void* w, const void* g, void* s1, void* 
   f(step, (T*)w, (const T*)g, (T*)s1, (T*)s2, count);
 }
 
+// As many sums side by side as a tile of matmul has, and nothing to load.
+template <class T> double multiply_add(Size rounds) {
+  constexpr int sums = tile_registers > 12 ? 24 : 12;
+  V<T> acc[sums];
+  for (int i = 0; i < sums; ++i) acc[i] = set1(T(i));
+  const V<T> factor = set1(T(0.999)), more = set1(T(0.001));
+  for (Size round = 0; round < rounds; ++round)
+#if defined(__GNUC__)
+#pragma GCC unroll 24
+#endif
+    for (int i = 0; i < sums; ++i) acc[i] = fma(acc[i], factor, more);
+  T total = 0;
+  for (int i = 0; i < sums; ++i) total += sum(acc[i]);
+  return total < 0 ? 0 : 2.0 * sums * width<T> * double(rounds);
+}
+
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
-          update<T>,    philox};
+          update<T>,    philox,           multiply_add<T>};
 }
 
 }  // namespace

@@ -128,6 +128,9 @@ struct Kernels {
   // Words of Philox 4x32-10: those of blocks 0, 1, … of (row, epoch, stream), 4·blocks of them.
   void (*philox)(uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream,
                  std::ptrdiff_t blocks, uint32_t* out);
+  // Fused multiplications and additions without end: the most that the processor can do, to measure
+  // the rest by. Returns how many operations so many rounds were.
+  double (*multiply_add)(std::ptrdiff_t rounds);
 };
 
 // Instruction sets, from the lowest to the highest. A set is usable if it was compiled in and this

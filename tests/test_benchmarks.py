@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import sweep  # noqa: E402
+from benchmarks import performance, sweep  # noqa: E402
 from benchmarks.cases import CASES, Case, Data, synthetic, training_data  # noqa: E402
 from benchmarks.runner import Result, Run, Worker, WorkerFailed  # noqa: E402
 
@@ -269,3 +269,62 @@ def test_wrong_options_of_the_sweep_are_named(capsys, option, value, message):
     with pytest.raises(SystemExit):
         sweep.arguments().parse_args([option, value])
     assert message in capsys.readouterr().err
+
+
+# --- The report -----------------------------------------------------------------------------------
+
+
+def test_words_around_what_was_measured_stay():
+    parts = {"tables": ["1 | \\1"], "profile": ["a", "b"]}
+    page = performance.fill("# Performance\n\nBefore.\n", parts)
+    assert page.startswith("# Performance\n\nBefore.\n\n## Against the peers\n\n<!-- tables -->\n")
+    page = page.replace("## Where", "Between.\n\n## Where") + "\nAfter.\n"
+    again = performance.fill(page, parts | {"tables": ["2"]})
+    assert again == page.replace("1 | \\1", "2")
+    assert performance.fill(again, {"tables": ["2"]}) == again
+
+
+def profile_of(case: str, threads: int, step: float) -> performance.Profiled:
+    phases = ["read", "forward", "loss", "backward", "gradient", "update", "transpose", "wait"]
+    seconds = [[0.1, 0.3, 0, 0, 0.2, 0.25, 0, 0.05], [0, 0.05, 0.01, 0.03, 0.01, 0, 0, 0]]
+    return performance.Profiled(case, threads, 10, step, phases, seconds, {}, f"table of {case}")
+
+
+def test_the_model_of_more_cores_is_exact_where_it_was_calibrated():
+    d, h = CASES["D"], CASES["H"]
+    found = [
+        profile_of(case, n, step)
+        for case, n, step in [("D", 1, 4e-4), ("D", 2, 2.5e-4), ("H", 1, 3e-5), ("H", 2, 2e-5)]
+    ]
+    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7})
+    lines = performance.scaling([d, h], found, most)
+    row = next(line for line in lines if line.startswith("| D |"))
+    assert row.split(" | ")[1:4] == ["250.0 µs", "250.0 µs", "1.6"]
+    # On two cores each reads 8 bytes for each weight of the other's half.
+    passing = (2.5e-4 - 2e-4 - 2e-7) / (4 * (784 * 256 + 256 * 128 + 128 * 10))
+    want = 1.5e-5 + 4 * 7840 * passing + 2e-7
+    row = next(line for line in lines if line.startswith("| H |"))
+    assert row.split(" | ")[1] == f"{want * 1e6:.1f} µs"
+    assert "two processors" in performance.scaling([h], found[2:], most)[0]
+
+
+def test_what_holds_a_case_back():
+    found = profile_of("D", 2, 2e-4)
+    assert performance.bound(found) == (
+        "arithmetic of the products (59%), then the optimizer's roots, divisions and memory (25%)"
+    )
+    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7})
+    row = next(x for x in performance.roofline([CASES["D"]], [found], most) if "| D |" in x)
+    total = 64 * 2 * (3 * (784 * 256 + 256 * 128 + 1280) - 784 * 256)
+    assert row.split(" | ")[2:5] == ["200.0", f"{total / 2e-4 / 1e9:.0f}", f"{total / 4e7:.0%}"]
+
+
+def test_report(tmp_path):
+    pytest.importorskip("pynn._core")
+    found = performance.profiled(CASES["F"], 1, rounds=1)
+    assert found.steps == 625
+    assert 0 < sum(map(sum, found.seconds)) <= found.step
+    assert found.table.startswith("625 steps of 32 rows")
+    most = performance.ceilings([1, 2])
+    assert min(most.float32, most.float64, most.copied) > 0
+    assert list(most.meeting) == [2]
