@@ -233,7 +233,6 @@ cdef struct Plan:
     Layer layer[MAX_LAYERS]
     # The arena, and what is carved from it beside the layers.
     char* arena
-    void* allocation
     int32_t* labels
     char* targets
     Py_ssize_t ld_targets
@@ -289,6 +288,8 @@ cdef struct Plan:
     int team_size
     char* out              # forward: (n, n_out), not padded
     char* flat             # pack and unpack
+    int moved              # -1 for parameters, or which state of the optimizer
+    bint packing
     # A profile: seconds (threads, layers, phases) and when each thread last looked, or null.
     double* spent
     double* looked
@@ -558,19 +559,32 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
         flat += (l.n_in + 1) * l.n_out * p.k.itemsize
 
 
-cdef void move_flat(Plan* p, int slot, char* flat, bint pack) noexcept nogil:
-    """Copy parameters (slot -1) or a state of the optimizer on the calling thread alone."""
+cdef void move_share(void* context, int thread) noexcept nogil:
+    """Copy this thread's share of parameters (slot -1) or of a state of the optimizer."""
+    cdef Plan* p = <Plan*>context
+    cdef char* flat = p.flat
     cdef Layer* l
-    cdef int i, threads = p.threads
-    p.threads = 1
+    cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
-        if slot < 0:
-            move_layer(p, l, l.w, l.b, flat, pack, 0)
+        if p.moved < 0:
+            move_layer(p, l, l.w, l.b, flat, p.packing, thread)
         else:
-            move_layer(p, l, l.sw[slot], l.sb[slot], flat, pack, 0)
+            move_layer(p, l, l.sw[p.moved], l.sb[p.moved], flat, p.packing, thread)
         flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+
+
+cdef int run_on_team(Plan* p, void (*task)(void*, int) noexcept nogil,
+                     Py_ssize_t size) except -1 nogil:
+    """Run a copy of so many bytes on the team, or alone where it is over before one is awake."""
+    cdef int threads = p.threads
+    p.threads = p.team_size if size >= PACK_BYTES else 1
+    p.team = Team.acquire(p.threads)
+    p.threads = p.team.size()
+    p.team.run(task, p)
+    Team.release(p.team)
     p.threads = threads
+    return 0
 
 
 cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
@@ -1198,14 +1212,19 @@ cdef class Held:
             PyBuffer_Release(&self.view)
 
 
+cdef int move_flat(Plan* p, int slot, Held flat, bint pack) except -1:
+    """Copy between a flat vector and parameters (slot -1) or a state of the optimizer."""
+    p.flat, p.moved, p.packing = <char*>flat.view.buf, slot, pack
+    with nogil:
+        run_on_team(p, move_share, flat.view.len)
+    return 0
+
+
 cdef class _Plan:
     """Owner of a Plan, its arena, and the arrays that it points into."""
     cdef Plan p
-    cdef Held x, y, x_starts, x_columns, sample_weight, parameters
+    cdef Held x, y, x_starts, x_columns, sample_weight, parameters, memory
     cdef Py_ssize_t n_parameters
-
-    def __dealloc__(self):
-        free(self.p.allocation)
 
     cdef int set_up(self, object net, object threads, object x, object y, Py_ssize_t batch_size,
                     bint gradients, bint training, int slots, double l2=0, object sample_weight=None,
@@ -1272,10 +1291,13 @@ cdef class _Plan:
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
         size = lay_out(p, NULL)
-        p.allocation = malloc(size + 2 * ALIGNMENT)
-        if p.allocation == NULL:
-            raise MemoryError(f"could not get {size} bytes of working memory")
-        p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>p.allocation, ALIGNMENT))
+        try:
+            # NumPy asks for huge pages where much is wanted: they take less time to get and to find.
+            memory = np.empty(size + 2 * ALIGNMENT, np.uint8)
+        except MemoryError:
+            raise MemoryError(f"could not get {size} bytes of working memory") from None
+        self.memory = Held(memory, PyBUF_WRITABLE)
+        p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
         memset(p.arena, 0xFF if _poison.load() else 0, size)
         lay_out(p, p.arena)
         if p.spread != NULL:
@@ -1338,24 +1360,14 @@ cdef class _Plan:
 
     cdef int pack(self, object parameters) except -1:
         cdef Plan* p = &self.p
-        cdef int threads
         self.parameters = Held(parameters, PyBUF_SIMPLE)
         p.flat = <char*>self.parameters.view.buf
         if self.parameters.view.len != self.n_parameters * p.k.itemsize:
             raise ValueError(
                 f"parameters: found {self.parameters.view.len} bytes, expected "
                 f"{self.n_parameters * p.k.itemsize}")
-        threads = p.threads
-        # Copying less than this is over before a second thread is awake.
-        if self.parameters.view.len < PACK_BYTES:
-            p.threads = 1
         with nogil:
-            p.team = Team.acquire(p.threads)
-            p.threads = p.team.size()
-            p.team.run(pack_parameters, p)
-            Team.release(p.team)
-        if p.threads == 1:
-            p.threads = threads
+            run_on_team(p, pack_parameters, self.parameters.view.len)
         return 0
 
 
@@ -1496,7 +1508,7 @@ cdef class Trainer:
             if flat.view.len != self.plan.parameters.view.len:
                 raise ValueError(
                     f"state: found {flat.view.len} bytes, expected {self.plan.parameters.view.len}")
-            move_flat(p, s, <char*>flat.view.buf, True)
+            move_flat(p, s, flat, True)
         p.team = Team.acquire(1)
         p.team.run(square_all_weights, p)
         Team.release(p.team)
@@ -1591,16 +1603,16 @@ cdef class Trainer:
         net = self.engine.net
         parameters = np.empty(net.n_parameters, net.dtype)
         cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
-        move_flat(&self.plan.p, -1, <char*>flat.view.buf, False)
+        move_flat(&self.plan.p, -1, flat, False)
         return self.engine.evaluate(parameters, x, y)
 
     def store(self):
         cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         cdef int s
-        move_flat(&self.plan.p, -1, <char*>flat.view.buf, False)
+        move_flat(&self.plan.p, -1, flat, False)
         for s in range(self.plan.p.slots):
             flat = Held(self.state[s], PyBUF_WRITABLE | PyBUF_SIMPLE)
-            move_flat(&self.plan.p, s, <char*>flat.view.buf, False)
+            move_flat(&self.plan.p, s, flat, False)
 
 
 def peak(dtype, double least=0.05):

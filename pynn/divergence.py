@@ -65,7 +65,11 @@ def vectors(net: Network) -> list[Array]:
 
 
 def finite(vector: Array) -> bool:
-    """Whether every number of a vector is; NaN passes through minimum and maximum."""
+    """Whether every number of a vector is. A sum says so sooner, unless it is too large itself."""
+    with np.errstate(all="ignore"):
+        if np.isfinite(vector.sum()):
+            return True
+    # NaN passes through minimum and maximum.
     return bool(np.isfinite(vector.min()) and np.isfinite(vector.max()))
 
 
