@@ -644,9 +644,9 @@ cdef inline float rounded(float value) noexcept nogil:
     """One value as ``round_values`` rounds it."""
     cdef uint32_t bits
     memcpy(&bits, &value, sizeof(bits))
-    if value == value:
-        bits += 0x7FFF + (bits >> 16 & 1)
-    bits = bits >> 16 << 16
+    if value != value:
+        return value
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16
     memcpy(&value, &bits, sizeof(bits))
     return value
 
@@ -1295,7 +1295,7 @@ cdef class _Plan:
             p.row_unit = 2
             p.direct = False
             if p.k16 == NULL:
-                raise RuntimeError("precision: found 'bf16' and no kernels for it")
+                raise ImportError("precision: found 'bf16', which the instruction set does not have")
         p.n_layers = net.n_layers
         self.n_parameters = net.n_parameters
         p.loss = _LOSS[net.loss]

@@ -61,8 +61,9 @@ void round_rows(const float* src, Size lds, Size m, Size n, void* rows_, Size ld
 void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Size ldd) {
   auto* dst = (int32_t*)dst_;
   const Size pairs = (n + 1) / 2;
-  for (Size i = 0; i < m; i += 16)
-    for (Size j = 0; j < n; j += 32) {
+  // Down the rows first: what goes into a row of dst then goes there at once.
+  for (Size j = 0; j < n; j += 32)
+    for (Size i = 0; i < m; i += 16) {
       V<float> r[16];
       for (int s = 0; s < 16; ++s) {
         if (i + s >= m) {

@@ -267,7 +267,7 @@ def capable(net: Architecture, threads: int | None) -> Engine:
 
 
 def _check_bf16(name: str) -> None:
-    """Raise RuntimeError if a backend cannot round to bfloat16 here."""
+    """Raise ImportError if a backend cannot round to bfloat16 here."""
     if name == "numba":
         found = "the backend 'numba', which has none"
     elif name == "cython":
@@ -276,10 +276,10 @@ def _check_bf16(name: str) -> None:
         info = _core.info()  # type: ignore[attr-defined]
         if info["bf16"]:
             return
-        found = f"the instruction set {info['isa']} and no AVX512-BF16 with it"
+        found = f"the instruction set {info['isa']} and without AVX512-BF16"
     else:
         return
-    raise RuntimeError(
+    raise ImportError(
         f"precision: found 'bf16' with {found}; expected 'full', or, to see what it does at a "
         "fraction of the speed, backend='numpy'"
     )
@@ -290,10 +290,10 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
 
     Raises
     ------
-    ValueError, ImportError
-        As ``resolve``.
-    RuntimeError
-        If the architecture asks for a precision that the backend does not have here.
+    ValueError
+        If no backend has that name.
+    ImportError
+        If it cannot be used here, or does not have the precision of the architecture here.
     """
     name = resolve(name)
     if net.precision == "bf16":

@@ -107,8 +107,8 @@ def to_bf16(a: Array) -> Array:
     A bfloat16 is the upper half of a float32: 8 bits of exponent, 8 of precision.
     """
     bits = np.ascontiguousarray(a).view(np.uint32)
-    up = np.where(np.isnan(a), np.uint32(0), np.uint32(0x7FFF) + (bits >> np.uint32(16) & 1))
-    rounded: Array = (bits + up & np.uint32(0xFFFF0000)).view(np.float32)
+    up = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    rounded: Array = np.where(np.isnan(a), a, (bits + up & np.uint32(0xFFFF0000)).view(np.float32))
     return rounded
 
 
