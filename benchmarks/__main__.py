@@ -88,7 +88,12 @@ def arguments() -> argparse.ArgumentParser:
         epilog="Cases: " + "; ".join(f"{case.name} {case.title}" for case in CASES.values()) + ".",
     )
     default = [name for name in ENTRANTS if name not in ("pynn-numba", "pynn-numpy")]
-    parser.add_argument("--cases", type=_names(CASES), default=list(CASES), help="such as A,B")
+    parser.add_argument(
+        "--cases",
+        type=_names(CASES),
+        default=[name for name, case in CASES.items() if case.precision == "full"],
+        help="such as A,B (default: all but those in bf16)",
+    )
     parser.add_argument(
         "--peers",
         type=_names(ENTRANTS),

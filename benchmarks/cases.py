@@ -5,7 +5,7 @@ One table says everything about a case. No entrant is imported here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,8 @@ class Case:
     """One network, its training recipe and its data; an epoch of it is what gets timed.
 
     ``mse`` is the mean over the rows and the outputs, ``cross_entropy`` the mean over the rows, so
-    a learning rate means the same step for every entrant.
+    a learning rate means the same step for every entrant. With the precision ``bf16`` matrix
+    products are of bfloat16, and parameters and optimizer state stay float32.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Case:
     batch_size: int
     rows: int
     data: str = "mnist"
+    precision: str = "full"
 
     @property
     def full_batch(self) -> bool:
@@ -44,6 +46,8 @@ class Case:
         words.append("MSE" if self.loss == "mse" else "cross-entropy")
         optimizer = {"sgd": "SGD", "adam": "Adam"}[self.optimizer]
         batch = "full batch" if self.full_batch else f"batch {self.batch_size}"
+        if self.precision != "full":
+            batch += f", {self.precision}"
         return f"{' '.join(words)}, {optimizer}, {batch}, {self.rows:,} rows"
 
 
@@ -61,6 +65,10 @@ CASES = {
         Case("G", (784, 2048, 2048, 10), "relu", "cross_entropy", "adam", 1e-3, 512, 15_000),
         Case("H", (784, 10), "relu", "cross_entropy", "sgd", 0.1, 64, 60_000),
     )
+}
+# In bfloat16, for who asks for them.
+CASES |= {
+    f"{name}-bf16": replace(CASES[name], name=f"{name}-bf16", precision="bf16") for name in "DG"
 }
 
 

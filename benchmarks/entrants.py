@@ -24,6 +24,11 @@ class Unsupported(Exception):
     """The library has no such network, or no such training."""
 
 
+def _only_full(case: Case, library: str) -> None:
+    if case.precision != "full":
+        raise Unsupported(f"{library} has no {case.precision}")
+
+
 class Entrant(Protocol):
     """What a worker asks of a library. Making one raises ImportError if the library is missing."""
 
@@ -47,6 +52,7 @@ class NumPy:
         return {"numpy": np.__version__, "BLAS of NumPy": _blas_of_numpy()}
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
+        _only_full(case, "NumPy")
         self.case = case
         self.x, self.y = data.features(dtype), data.one_hot(case.sizes[-1], dtype)
         self.rng = np.random.default_rng(2)
@@ -215,6 +221,7 @@ class ScikitLearn:
         return {"scikit-learn": self.sklearn.__version__}
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
+        _only_full(case, "scikit-learn")
         if case.loss == "mse":
             raise Unsupported("MLPClassifier has no mean squared error behind a sigmoid")
         self.x, self.y = data.features(dtype), data.y
@@ -251,7 +258,7 @@ class ScikitLearn:
 
 
 class PyTorch:
-    """Eager mode, fused Adam, batches gathered from one tensor in memory."""
+    """Eager mode, fused Adam, batches gathered from one tensor in memory; bf16 by autocast."""
 
     def __init__(self) -> None:
         import torch
@@ -268,6 +275,8 @@ class PyTorch:
         torch.manual_seed(2)
         self.case = case
         self.x = torch.from_numpy(data.features(dtype))
+        if case.precision == "bf16":  # Which spares autocast the rounding at every step.
+            self.x = self.x.to(torch.bfloat16)
         layers: list[Any] = []
         for first in first_weights(case, dtype):
             linear = nn.Linear(*first.shape, dtype=getattr(torch, dtype))
@@ -300,7 +309,10 @@ class PyTorch:
         return float(np.average(self.torch.stack(losses).numpy(), weights=sizes))
 
     def _step(self, x: Any, y: Any) -> Any:
-        loss = self.loss(self.net(x), y)
+        bf16 = self.case.precision == "bf16"
+        with self.torch.autocast("cpu", self.torch.bfloat16, enabled=bf16):
+            z = self.net(x)
+        loss = self.loss(z.float() if bf16 else z, y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -375,13 +387,19 @@ class JAX:
         )
         return (weights, (m, v), t), loss
 
+    def _product(self, x: Any, w: Any) -> Any:
+        if self.case.precision == "full":
+            return x @ w
+        bf16 = self.jax.numpy.bfloat16
+        return (x.astype(bf16) @ w.astype(bf16)).astype(w.dtype)
+
     def _loss(self, weights: Any, x: Any, y: Any) -> Any:
         nn, jnp = self.jax.nn, self.jax.numpy
         activate = {"relu": nn.relu, "sigmoid": nn.sigmoid}[self.case.activation]
         *hidden, (w, b) = weights
         for wk, bk in hidden:
-            x = activate(x @ wk + bk)
-        z = x @ w + b
+            x = activate(self._product(x, wk) + bk)
+        z = self._product(x, w) + b
         if self.case.loss == "mse":
             return jnp.mean((nn.sigmoid(z) - y) ** 2)
         return -jnp.mean(jnp.sum(y * nn.log_softmax(z), axis=1))
@@ -404,17 +422,10 @@ class Pynn:
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
         self.x, self.y = data.x, data.y
-        # Its own choice of threads, as its users have it, from the processors it is kept on.
-        kept = hasattr(os, "sched_setaffinity")
-        self.net = self.pynn.Network(
-            case.sizes,
-            activation=case.activation,
-            output="sigmoid" if case.loss == "mse" else None,
-            loss=case.loss,
-            dtype=dtype,
-            backend=self.backend,
-            threads=None if kept else threads,
-        )
+        try:
+            self.net = self._network(case, threads, dtype)
+        except ImportError as error:
+            raise Unsupported(str(error)) from error
         for mine, first in zip(self.net.weights, first_weights(case, dtype), strict=True):
             mine[...] = first
         for bias in self.net.biases:
@@ -424,6 +435,20 @@ class Pynn:
             "optimizer": case.optimizer,
             "learning_rate": case.learning_rate,
         }
+
+    def _network(self, case: Case, threads: int, dtype: str) -> Any:
+        # Its own choice of threads, as its users have it, from the processors it is kept on.
+        kept = hasattr(os, "sched_setaffinity")
+        return self.pynn.Network(
+            case.sizes,
+            activation=case.activation,
+            output="sigmoid" if case.loss == "mse" else None,
+            loss=case.loss,
+            dtype=dtype,
+            precision=case.precision,
+            backend=self.backend,
+            threads=None if kept else threads,
+        )
 
     def epoch(self) -> float:
         return self.net.fit(self.x, self.y, epochs=1, **self.options).loss[-1]

@@ -12,6 +12,14 @@ Names and order are those of the reference, to be read beside it. Shapes: a chun
     dz       (rows, ld)       ∂loss/∂z
 Narrow layers, of fewer outputs than a vector has lanes, keep wt alone, in the place of w.
 
+With precision "bf16" wide layers multiply what is rounded to bfloat16, which lies beside the floats
+in pairs of consecutive k (``bf16.cpp``), halves rounded up:
+    h16, dz16       (rows, ld_in / 2), (rows, ld / 2)    pairs along rows, for h · w and dz · wᵀ
+    h_pairs, dz_pairs  (rows / 2, ld_in), (rows / 2, ld) pairs along columns, for hᵀ · dz
+    w_pairs, wt     (n_in / 2, ld), (n_out / 2, ld_in)
+A first layer that skips zeros multiplies floats, with the values of bfloat16: those of h in their
+place, w_rounded and dz_rounded beside w and dz.
+
 One step on a team of threads: each takes its own rows of the batch through ``passes``; barrier;
 each takes its own rows of every weight matrix, sums their gradient over the whole batch and updates
 them; barrier. No sum is ever split among threads, so their number does not show in the bits.
@@ -97,10 +105,21 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                        uint32_t*) noexcept nogil
         double (*multiply_add)(Py_ssize_t) noexcept nogil
 
+    cdef struct Bf16Kernels:
+        void (*matmul)(const void*, Py_ssize_t, int, const void*, Py_ssize_t, void*, Py_ssize_t,
+                       Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
+                       const Step*) noexcept nogil
+        void (*round_rows)(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*, Py_ssize_t,
+                           void*, Py_ssize_t) noexcept nogil
+        void (*round_transpose)(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
+                                Py_ssize_t) noexcept nogil
+        void (*round_values)(const float*, float*, Py_ssize_t) noexcept nogil
+
     int isa_count()
     const char* isa_name(int)
     bint isa_usable(int)
     const Kernels* kernels(int, int)
+    const Bf16Kernels* bf16_kernels(int)
 
 
 cdef extern from "team.h" namespace "pynn" nogil:
@@ -136,11 +155,13 @@ use_isa(os.environ.get("PYNN_ISA") or None)
 
 
 def info():
-    """Return the instruction set in use, those compiled in and usable, and the processors."""
+    """Return the instruction set in use, those compiled in and usable, whether ``precision="bf16"`` is
+    there with it, and the processors."""
     return {
         "isa": _isas[_isa.load()],
         "isas": [isa for i, isa in enumerate(_isas) if isa_usable(i)],
         "compiled": list(_isas),
+        "bf16": bf16_kernels(_isa.load()) != NULL,
         "threads": usable_processors(),
     }
 
@@ -215,6 +236,14 @@ cdef struct Layer:
     char *z
     char *slope
     char *dz
+    bint bf16              # operands of its products are rounded
+    char *h16
+    char *h_pairs
+    char *w_pairs
+    char *w_rounded
+    char *dz16
+    char *dz_pairs
+    char *dz_rounded
     double *squares        # of weights: for each row or, of narrow layers, each vector of columns
     Py_ssize_t n_squares
 
@@ -225,11 +254,13 @@ cdef struct Trials:
 
 cdef struct Plan:
     const Kernels* k
+    const Bf16Kernels* k16  # null: precision "full"
     Team* team
     int n_layers, loss, output, threads, slots, rule
     bint gradients, training
     bint direct            # whether wide layers may be direct
     Py_ssize_t rows        # of a chunk, at most
+    Py_ssize_t row_unit    # whole units of them for each thread
     Layer layer[MAX_LAYERS]
     # The arena, and what is carved from it beside the layers.
     char* arena
@@ -318,7 +349,7 @@ cdef char* carve(char* base, size_t* used, size_t size) noexcept nogil:
 cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     """Carve the arena at ``base``; with NULL, tell its size. One function, so that they agree."""
     cdef size_t used = 0, item = p.k.itemsize, largest = 0
-    cdef Py_ssize_t w_size
+    cdef Py_ssize_t w_size, half = (p.rows + 1) // 2
     cdef Layer* l
     cdef int i, s
     for i in range(p.n_layers):
@@ -329,7 +360,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
         l.b = carve(base, &used, l.ld * item)
         l.wt = NULL
         if i > 0 and p.gradients and not l.narrow:
-            l.wt = carve(base, &used, l.n_out * l.ld_in * item)
+            l.wt = carve(base, &used, ((l.n_out + 1) // 2 if l.bf16 else l.n_out) * l.ld_in * item)
         for s in range(p.slots):
             l.sw[s] = carve(base, &used, w_size)
             l.sb[s] = carve(base, &used, l.ld * item)
@@ -352,6 +383,20 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dz = l.z
             if l.keep_slope:
                 l.slope = carve(base, &used, p.rows * l.ld * item)
+        l.h16 = l.h_pairs = l.w_pairs = l.w_rounded = NULL
+        l.dz16 = l.dz_pairs = l.dz_rounded = NULL
+        if l.bf16 and i == 0 and p.sparse:
+            l.w_rounded = carve(base, &used, w_size)
+            if p.gradients:
+                l.dz_rounded = carve(base, &used, p.rows * l.ld * item)
+        elif l.bf16:
+            l.h16 = carve(base, &used, p.rows * l.ld_in * 2)
+            l.w_pairs = carve(base, &used, (l.n_in + 1) // 2 * l.ld * 4)
+            if p.gradients:
+                l.h_pairs = carve(base, &used, half * l.ld_in * 4)
+                l.dz_pairs = carve(base, &used, half * l.ld * 4)
+                if i > 0:
+                    l.dz16 = carve(base, &used, p.rows * l.ld * 2)
         l.squares = NULL
         if p.training and p.sums and p.l2 > 0:
             l.n_squares = l.ld_in // p.k.width if l.narrow else l.n_in
@@ -448,12 +493,16 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
         return True
     if l.n_in >= SPARSE_GROUP:
         return False
+    # Rounded products skip zeros only in training: their sums have other bits than dense ones, and a
+    # prediction must not depend on the rows beside it.
+    if l.bf16 and not p.gradients:
+        return False
     # A tile of one or two rows waits for its few accumulators; a sparse product has eight.
     if p.direct and p.n <= 2:
         return True
     if p.n < 16:
         return False
-    return share * 1.5 * (vectors + 0.5) + 0.5 < dense
+    return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / 2 if l.bf16 else dense)
 
 
 # --- Sharing out work -----------------------------------------------------------------------------
@@ -534,10 +583,29 @@ cdef void point_at_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
 
 
 cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """What else is kept of rows start … stop of w: its transpose, or what is rounded."""
     cdef Py_ssize_t item = p.k.itemsize
-    if l.wt != NULL:
+    if l.bf16:
+        round_weights(p, l, <const float*>l.w, start, stop)
+    elif l.wt != NULL:
         p.k.transpose(l.w + start * l.ld * item, l.ld, l.wt + start * item, l.ld_in, stop - start,
                       l.n_out)
+
+
+cdef void round_weights(Plan* p, Layer* l, const float* w, Py_ssize_t start,
+                        Py_ssize_t stop) noexcept nogil:
+    """Round rows start … stop of weights that lie at ``w``, in rows of ``ld_w``."""
+    cdef Py_ssize_t i
+    w += start * l.ld_w
+    if l.w_rounded != NULL:
+        for i in range(stop - start):
+            p.k16.round_values(w + i * l.ld_w, <float*>l.w_rounded + (start + i) * l.ld,
+                               round_up(l.n_out, p.k.width))
+    if l.w_pairs != NULL:
+        p.k16.round_rows(w, l.ld_w, stop - start, l.n_out, NULL, 0,
+                         l.w_pairs + start // 2 * l.ld * 4, l.ld)
+    if l.wt != NULL:
+        p.k16.round_transpose(w, l.ld_w, stop - start, l.n_out, l.wt + start * 4, l.ld_in)
 
 
 cdef void pack_parameters(void* context, int thread) noexcept nogil:
@@ -555,7 +623,10 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
             move_layer(p, l, l.w, l.b, flat, True, thread)
         share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
         if start < stop:
-            refresh_transpose(p, l, start, stop)
+            if l.direct and l.bf16:
+                round_weights(p, l, <const float*>flat, start, stop)
+            else:
+                refresh_transpose(p, l, start, stop)
         flat += (l.n_in + 1) * l.n_out * p.k.itemsize
 
 
@@ -597,6 +668,40 @@ cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
         flat += (l.n_in + 1) * l.n_out * p.k.itemsize
 
 
+# --- Rounding to bfloat16 -------------------------------------------------------------------------
+
+cdef inline float rounded(float value) noexcept nogil:
+    """One value as ``round_values`` rounds it."""
+    cdef uint32_t bits
+    memcpy(&bits, &value, sizeof(bits))
+    if value != value:
+        return value
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16
+    memcpy(&value, &bits, sizeof(bits))
+    return value
+
+
+cdef void round_h(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """Rows start … start + m of what goes into a layer. Pairs of rows: start is even."""
+    cdef float* h = <float*>l.h + start * l.ld_in
+    if l.h16 != NULL:
+        p.k16.round_rows(h, l.ld_in, m, l.n_in, l.h16 + start * l.ld_in * 2, l.ld_in // 2,
+                         NULL if l.h_pairs == NULL else l.h_pairs + start // 2 * l.ld_in * 4,
+                         l.ld_in)
+    elif l.bf16 and p.source != SOURCE_SPARSE:
+        p.k16.round_values(h, h, m * l.ld_in)
+
+
+cdef void round_dz(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    cdef float* dz = <float*>l.dz + start * l.ld
+    if l.dz_rounded != NULL:
+        p.k16.round_values(dz, <float*>l.dz_rounded + start * l.ld, m * l.ld)
+    elif l.bf16:
+        p.k16.round_rows(dz, l.ld, m, l.n_out,
+                         NULL if l.dz16 == NULL else l.dz16 + start * l.ld * 2, l.ld // 2,
+                         l.dz_pairs + start // 2 * l.ld * 4, l.ld)
+
+
 # --- The passes -----------------------------------------------------------------------------------
 
 cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
@@ -616,7 +721,9 @@ cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
             value = (<const float*>p.x)[i]
         else:
             value = (<const double*>p.x)[i]
-        if item == sizeof(float):
+        if p.layer[0].bf16:
+            (<float*>h)[p.x_columns[i]] = rounded(<float>value)
+        elif item == sizeof(float):
             (<float*>h)[p.x_columns[i]] = <float>value
         else:
             (<double*>h)[p.x_columns[i]] = value
@@ -655,6 +762,7 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
     else:
         p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
                    l.ld_in, next, known)
+    round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
             p.row_weight[start + i] = p.sample_weight[
@@ -684,6 +792,9 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
         z = l.z + start * l.ld * item
         if i == 0 and p.sparse:
             forward_sparse(p, start, m)
+        elif l.bf16:
+            p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs, l.ld, z, l.ld, m,
+                         l.n_out, (l.n_in + 1) // 2, FINISH_BIAS, l.b, NULL)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
@@ -704,6 +815,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
                                                4294967295.0)
                 drop.scale = 1.0 / (1.0 - l.dropout)
                 k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+            round_h(p, &p.layer[i + 1], start, m)
         tick(p, thread, FORWARD, i)
 
 
@@ -713,6 +825,8 @@ cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = 8 * k.width
     cdef char* h = l.h + start * l.ld_in * item
+    cdef char* w = l.w if l.w_rounded == NULL else l.w_rounded
+    cdef Py_ssize_t ld_w = l.ld_w if l.w_rounded == NULL else l.ld
     cdef uint16_t* lit = p.lit + start * p.ld_lit
     cdef uint32_t* starts = p.lit_starts + start
     if p.source == SOURCE_SPARSE:
@@ -725,7 +839,7 @@ cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil
         for q in range(p.n_parts):
             base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
             k.matmul_sparse(h + base * item, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
-                            starts + (q + 1) * p.rows, l.w + (base * l.ld_w + j) * item, l.ld_w,
+                            starts + (q + 1) * p.rows, w + (base * ld_w + j) * item, ld_w,
                             l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
                             FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
         j += columns
@@ -768,6 +882,7 @@ cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t co
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = 8 * k.width
+    cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
     cdef char* mine = p.turned + thread * p.turned_bytes
     cdef uint32_t* counts = <uint32_t*>mine
     cdef uint32_t* zeros = counts + l.block
@@ -780,7 +895,7 @@ cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t co
         j = 0
         while j < l.n_out:
             k.matmul_sparse(l.h + (row * l.ld_in + start) * item, 1, l.ld_in, lists, SPARSE_PART,
-                            zeros, counts, l.dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
+                            zeros, counts, dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
                             count, min(columns, l.n_out - j), FINISH_ADD if row else finish, NULL,
                             &p.step_w)
             j += columns
@@ -796,6 +911,7 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef uint32_t* end = begin + p.rows
     cdef uint32_t stop
     cdef uint16_t* lit
+    cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
     for q in range(start // p.part, (start + count + p.part - 1) // p.part):
@@ -812,7 +928,7 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
                 end[i] = begin[i]
                 while end[i] < stop and lit[end[i]] < high:
                     end[i] += 1
-        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, l.dz, l.ld,
+        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, dz, l.ld,
                            g + (base - start) * l.ld * item, l.ld, m, l.n_out)
 
 
@@ -833,12 +949,17 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, int thread) noexcept
         l = &p.layer[i]
         below = &p.layer[i - 1]
         dz = below.dz + start * below.ld * item
-        k.matmul(l.dz + start * l.ld * item, l.ld, 0, l.w if l.narrow else l.wt, l.ld_in, dz,
-                 below.ld, m, l.n_in, l.n_out, FINISH_STORE, NULL, NULL)
+        if l.bf16:
+            p.k16.matmul(l.dz16 + start * l.ld * 2, l.ld // 2, 0, l.wt, l.ld_in, dz, below.ld, m,
+                         l.n_in, (l.n_out + 1) // 2, FINISH_STORE, NULL, NULL)
+        else:
+            k.matmul(l.dz + start * l.ld * item, l.ld, 0, l.w if l.narrow else l.wt, l.ld_in, dz,
+                     below.ld, m, l.n_in, l.n_out, FINISH_STORE, NULL, NULL)
         if below.slope != NULL:
             k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
         else:
             k.times_slope(below.activation, dz, l.h + start * l.ld_in * item, below.ld, m)
+        round_dz(p, below, start, m)
         tick(p, thread, BACKWARD, i)
 
 
@@ -857,6 +978,8 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
         t.values = <const char*>t.values + start * t.ld * p.k.itemsize
     p.k.loss(p.loss, p.output, l.z + start * l.ld * p.k.itemsize, l.ld, m, l.n_out, &t,
              p.gradients, scale * p.gain, p.row_loss + start, p.row_right + start)
+    if p.gradients:
+        round_dz(p, l, start, m)
 
 
 # --- Gradient and update of this thread's share of a layer ----------------------------------------
@@ -903,6 +1026,10 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
                 g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
             if sparse:
                 gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+            elif l.bf16:
+                p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, l.ld, g, l.ld, rows,
+                             l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish, NULL,
+                             &p.step_w)
             else:
                 k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
                          FINISH_SGD if fused else finish, NULL, &p.step_w)
@@ -1044,7 +1171,7 @@ cdef void train(void* context, int thread) noexcept nogil:
         last = row + m == batch_end
         weight = weight_of_batch(p, batch)
 
-        share(m, 1, thread, p.threads, &start, &stop)
+        share(m, p.row_unit, thread, p.threads, &start, &stop)
         if start < stop:
             read_rows(p, row, start, stop - start)
             tick(p, thread, READ, 0)
@@ -1089,7 +1216,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
     cdef int k
     while row < p.n:
         m = min(p.rows, p.n - row)
-        share(m, 1, thread, p.threads, &start, &stop)
+        share(m, p.row_unit, thread, p.threads, &start, &stop)
         if start < stop:
             read_rows(p, row, start, stop - start)
             forward(p, start, stop - start, row, thread)
@@ -1235,6 +1362,14 @@ cdef class _Plan:
         cdef double flops = 0, total, share
         cdef int i
         p.k = kernels(_isa.load(), F32 if net.dtype == "float32" else F64)
+        p.k16 = NULL
+        p.row_unit = 1
+        if net.precision == "bf16":
+            p.k16 = bf16_kernels(_isa.load())
+            p.row_unit = 2
+            p.direct = False
+            if p.k16 == NULL:
+                raise ImportError("precision: found 'bf16', which the instruction set does not have")
         p.n_layers = net.n_layers
         self.n_parameters = net.n_parameters
         p.loss = _LOSS[net.loss]
@@ -1251,8 +1386,9 @@ cdef class _Plan:
             l.n_out = net.sizes[i + 1]
             l.ld_in = padded(p.k, l.n_in)
             l.ld = padded(p.k, l.n_out)
-            # Vectors past the end of such weights end in the biases.
-            l.direct = p.direct and l.n_out >= p.k.width
+            l.bf16 = net.rounds(i)
+            # Vectors past the end of such weights end in the biases. Rounded ones are packed anew.
+            l.direct = (p.direct and l.n_out >= p.k.width) or (l.bf16 and not training)
             l.ld_w = l.n_out if l.direct else l.ld
             l.block = block_rows(p.k, l.ld)
             # The first layer of sparse rows goes by lists of columns, which narrow ones cannot.

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 
+#include <cstring>
 
 namespace pynn {
 
@@ -14,6 +15,11 @@ namespace pynn {
   }
 PYNN_ISAS
 #undef PYNN_WITH
+#ifdef PYNN_BF16
+namespace bf16 {
+extern const Bf16Kernels table;
+}
+#endif
 
 namespace {
 
@@ -52,5 +58,14 @@ int isa_count() { return int(sizeof isas / sizeof isas[0]); }
 const char* isa_name(int isa) { return isas[isa].name; }
 bool isa_usable(int isa) { return isas[isa].present(); }
 const Kernels* kernels(int isa, int dtype) { return &isas[isa].tables[dtype]; }
+
+const Bf16Kernels* bf16_kernels([[maybe_unused]] int isa) {
+#ifdef PYNN_BF16
+  if (!std::strcmp(isa_name(isa), "avx512") && isa_usable(isa) &&
+      __builtin_cpu_supports("avx512bf16"))
+    return &bf16::table;
+#endif
+  return nullptr;
+}
 
 }  // namespace pynn

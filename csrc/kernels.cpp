@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include "simd.h"
+#include "tile.h"
 
 #include <cmath>
 
@@ -12,119 +13,12 @@ using pynn::Activation;
 using pynn::Dropout;
 using pynn::Step;
 using pynn::Targets;
-using Size = std::ptrdiff_t;
 
 template <class T> constexpr Size round_up(Size n) {
   return (n + width<T> - 1) / width<T> * width<T>;
 }
 
-// --- Matrix products -----------------------------------------------------------------------------
-
-// A tile keeps ROWS x COLS vectors of C in registers: as many as there are, less those for a row of
-// B and a broadcast element of A.
-#if PYNN_VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int tile_registers = 28;
-#else
-constexpr int tile_registers = 12;
-#endif
-constexpr int tile_rows = tile_registers / 2;
-
-template <class T> struct Product {
-  const T* a;
-  Size lda;
-  const T* b;
-  Size ldb;
-  T* c;
-  Size ldc;
-  Size k;
-  int finish;
-  const T* bias;
-  const Step* step;
-};
-
-template <class T, int ROWS, int COLS, bool BY_COLUMN>
-void tile(const Product<T>& p, Size i, Size j) {
-  const T* a = p.a + (BY_COLUMN ? i : i * p.lda);
-  const T* b = p.b + j;
-  T* c = p.c + i * p.ldc + j;
-  const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
-  V<T> acc[ROWS][COLS];
-  for (int v = 0; v < COLS; ++v) {
-    const V<T> start =
-        p.finish == pynn::FINISH_BIAS ? load(p.bias + j + v * width<T>) : set1(T(0));
-    for (int r = 0; r < ROWS; ++r) acc[r][v] = start;
-  }
-  if (p.finish == pynn::FINISH_ADD)
-    for (int r = 0; r < ROWS; ++r)
-      for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
-  for (Size q = 0; q < k; ++q) {
-    V<T> row[COLS];
-    for (int v = 0; v < COLS; ++v) row[v] = load(b + q * ldb + v * width<T>);
-    for (int r = 0; r < ROWS; ++r) {
-      const V<T> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
-      for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
-    }
-  }
-  if (p.finish == pynn::FINISH_SGD) {
-    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
-    for (int r = 0; r < ROWS; ++r)
-      for (int v = 0; v < COLS; ++v) {
-        T* at = c + r * ldc + v * width<T>;
-        const V<T> w = load(at);
-        store(at, fma(rate, fma(l2, w, acc[r][v]), w));
-      }
-    return;
-  }
-  for (int r = 0; r < ROWS; ++r)
-    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v]);
-}
-
-template <class T> using Tile = void (*)(const Product<T>&, Size, Size);
-
-// The tile for ROWS rows and COLS vectors, found by counting down: null where it would not fit.
-template <class T, int COLS, bool BY_COLUMN, int ROWS = tile_registers / COLS>
-Tile<T> tile_for(Size rows) {
-  if constexpr (ROWS == 0)
-    return nullptr;
-  else
-    return rows == ROWS ? tile<T, ROWS, COLS, BY_COLUMN>
-                        : tile_for<T, COLS, BY_COLUMN, ROWS - 1>(rows);
-}
-
-// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones. Within a
-// panel all rows pass by, so that the panel of B stays in the nearest cache.
-template <class T, int COLS, bool BY_COLUMN>
-void panels(const Product<T>& p, Size m, Size from, Size vectors) {
-  if constexpr (COLS > 0) {
-    const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
-    const Size rows = m / tiles, longer = m % tiles;
-    const Tile<T> small = tile_for<T, COLS, BY_COLUMN>(rows);
-    const Tile<T> large = longer ? tile_for<T, COLS, BY_COLUMN>(rows + 1) : small;
-    for (; vectors >= COLS; vectors -= COLS, from += COLS * width<T>) {
-      Size i = 0;
-      for (Size t = 0; t < longer; ++t, i += rows + 1) large(p, i, from);
-      for (Size t = longer; t < tiles; ++t, i += rows) small(p, i, from);
-    }
-    if (vectors) panels<T, COLS / 2, BY_COLUMN>(p, m, from, vectors);
-  }
-}
-
-template <class T>
-void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, void* c, Size ldc,
-            Size m, Size n, Size k, int finish, const void* bias, const Step* step) {
-  if (m <= 0 || n <= 0) return;
-  const Product<T> p = {(const T*)a, lda, (const T*)b, ldb, (T*)c,
-                        ldc,         k,   finish,      (const T*)bias, step};
-  const Size vectors = (n + width<T> - 1) / width<T>;
-  // Few rows need more columns at a time, or the additions wait for each other.
-  const int most = tile_registers / 2;
-  if (m * 4 <= most)
-    by_column ? panels<T, 8, true>(p, m, 0, vectors) : panels<T, 8, false>(p, m, 0, vectors);
-  else if (m * 2 <= most)
-    by_column ? panels<T, 4, true>(p, m, 0, vectors) : panels<T, 4, false>(p, m, 0, vectors);
-  else
-    by_column ? panels<T, 2, true>(p, m, 0, vectors) : panels<T, 2, false>(p, m, 0, vectors);
-}
+// --- Products with a narrow matrix ----------------------------------------------------------------
 
 constexpr int narrow_cols = 5;
 constexpr int narrow_rows = tile_registers > 12 ? 4 : 2;

@@ -133,11 +133,35 @@ struct Kernels {
   double (*multiply_add)(std::ptrdiff_t rounds);
 };
 
+// Products of float32 matrices whose values are first rounded to bfloat16: to the nearest, ties to
+// even. Sums are float32. Denormal numbers count as zero. A pair is 32 bits: two bfloat16 values, the
+// first in the lower half. n and what is rounded up to whole vectors are those of float32.
+struct Bf16Kernels {
+  // As that of float32, on pairs of consecutive k: k, lda and ldb count pairs.
+  void (*matmul)(const void* a, std::ptrdiff_t lda, int by_column, const void* b,
+                 std::ptrdiff_t ldb, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
+                 std::ptrdiff_t n, std::ptrdiff_t k, int finish, const void* bias,
+                 const Step* step);
+  // src (m, n), of which exactly that is read, as rows (m, n / 2) of pairs along its rows, and as
+  // pairs (m / 2, n) along its columns; either may be null. Halves are rounded up, n to whole vectors
+  // of src; what is not in src is zero.
+  void (*round_rows)(const float* src, std::ptrdiff_t lds, std::ptrdiff_t m, std::ptrdiff_t n,
+                     void* rows, std::ptrdiff_t ldr, void* pairs, std::ptrdiff_t ldp);
+  // dst (n / 2, m), the transpose of such rows of pairs; m is rounded up to whole vectors.
+  void (*round_transpose)(const float* src, std::ptrdiff_t lds, std::ptrdiff_t m, std::ptrdiff_t n,
+                          void* dst, std::ptrdiff_t ldd);
+  // dst = src, each value rounded and a float32 still; count is a whole number of vectors, and both
+  // may be the same.
+  void (*round_values)(const float* src, float* dst, std::ptrdiff_t count);
+};
+
 // Instruction sets, from the lowest to the highest. A set is usable if it was compiled in and this
 // machine has it.
 int isa_count();
 const char* isa_name(int isa);
 bool isa_usable(int isa);
 const Kernels* kernels(int isa, int dtype);
+// What goes with a set, where it was compiled in and this machine has it, or null.
+const Bf16Kernels* bf16_kernels(int isa);
 
 }  // namespace pynn

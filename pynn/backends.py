@@ -266,9 +266,38 @@ def capable(net: Architecture, threads: int | None) -> Engine:
     return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
 
 
+def _check_bf16(name: str) -> None:
+    """Raise ImportError if a backend cannot round to bfloat16 here."""
+    if name == "numba":
+        found = "the backend 'numba', which has none"
+    elif name == "cython":
+        from . import _core
+
+        info = _core.info()  # type: ignore[attr-defined]
+        if info["bf16"]:
+            return
+        found = f"the instruction set {info['isa']} and without AVX512-BF16"
+    else:
+        return
+    raise ImportError(
+        f"precision: found 'bf16' with {found}; expected 'full', or, to see what it does at a "
+        "fraction of the speed, backend='numpy'"
+    )
+
+
 def create(name: str, net: Architecture, threads: int | None) -> Engine:
-    """Return an engine of the backend ``name`` for one architecture."""
+    """Return an engine of the backend ``name`` for one architecture.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name.
+    ImportError
+        If it cannot be used here, or does not have the precision of the architecture here.
+    """
     name = resolve(name)
+    if net.precision == "bf16":
+        _check_bf16(name)
     if name == "cython":
         from . import _core
 

@@ -312,6 +312,7 @@ class Saver:
             "loss": a.loss,
             "dropout": list(a.dropout),
             "dtype": a.dtype,
+            "precision": a.precision,
             "seed": net.seed,
             "backend": net.backend,
             **settings,
@@ -385,7 +386,8 @@ class Saver:
     def _compare(self, taken: Taken, net: Network) -> None:
         kept = taken.about
         for name, value in self.about["settings"].items():
-            other = kept["settings"].get(name)
+            # Runs of earlier versions name no precision.
+            other = {"precision": "full", **kept["settings"]}.get(name)
             if value != other:
                 raise self._differs(name, _spell(value), _spell(other))
         # A function is compared from where the run began, also by a network that is further on.

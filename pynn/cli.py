@@ -24,6 +24,7 @@ from .spec import (
     LOSSES,
     OPTIMIZERS,
     OUTPUTS,
+    PRECISIONS,
     SCHEDULES,
     Optimizer,
     Schedule,
@@ -237,6 +238,9 @@ def train(
         ),
     ] = None,
     dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32",
+    precision: Annotated[
+        str, _option("Network", f"Of matrix products: {_names(PRECISIONS)}.")
+    ] = "full",
     epochs: Annotated[int, _option("Training", "Times to go through the data.")] = 8,
     batch_size: Annotated[
         str, _option("Training", "Rows for each update, or full.", metavar="ROWS")
@@ -355,6 +359,7 @@ def train(
         "dropout": _one_or_each([_number("dropout", part) for part in _parts(dropout)] or [0.0]),
         "init": None if init is None else _one_or_each(_parts(init)),
         "dtype": dtype,
+        "precision": precision,
         "backend": backend,
         "threads": threads,
         "seed": None if seed == "random" else _whole("seed", seed, "a whole number or random"),
@@ -501,7 +506,8 @@ def _describe(
         f"{options['schedule']}, l2 {settings['l2']:g}, seed {net.seed}"
     )
     many = "s" if net.threads > 1 else ""
-    typer.echo(f"machine   {net.backend}, {net.threads} thread{many}, {a.dtype}")
+    rounded = f", {a.precision}" if a.precision != "full" else ""
+    typer.echo(f"machine   {net.backend}, {net.threads} thread{many}, {a.dtype}{rounded}")
 
 
 def _draw_curves(net: Network, folder: Path) -> None:

@@ -101,6 +101,22 @@ def output_of(name: str, z: Array) -> Array:
 # --- The passes -----------------------------------------------------------------------------------
 
 
+def to_bf16(a: Array) -> Array:
+    """Round float32 to the nearest bfloat16, ties to even, kept as float32.
+
+    A bfloat16 is the upper half of a float32: 8 bits of exponent, 8 of precision.
+    """
+    bits = np.ascontiguousarray(a).view(np.uint32)
+    up = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    rounded: Array = np.where(np.isnan(a), a, (bits + up & np.uint32(0xFFFF0000)).view(np.float32))
+    return rounded
+
+
+def multiply(net: Architecture, layer: int, a: Array, b: Array) -> Array:
+    """Return a @ b, one of the three products of a layer: in its precision, summed in its dtype."""
+    return to_bf16(a) @ to_bf16(b) if net.rounds(layer) else a @ b
+
+
 def read_rows(x: Array | Sparse, rows: Array | slice, dtype: str) -> Array:
     """Gather rows of the data set as floats; bytes are pixels and become value / 255."""
     if isinstance(x, Sparse):
@@ -120,7 +136,7 @@ def forward(
     """
     hs, zs = [x], []
     for k in range(net.n_layers):
-        zs.append(hs[k] @ weights[k] + biases[k])
+        zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
             a = ACTIVATION[net.activations[k]](zs[k])
             hs.append(a * masks[k] if masks else a)
@@ -233,10 +249,11 @@ def backward(
 ) -> None:
     """Write the gradient of every layer, from the last to the first (Nielsen 2015, BP1-BP4)."""
     for k in reversed(range(net.n_layers)):
-        dweights[k][...] = hs[k].T @ dz
+        dweights[k][...] = multiply(net, k, hs[k].T, dz)
         dbiases[k][...] = dz.sum(axis=0)
         if k > 0:
-            dz = (dz @ weights[k].T) * DERIVATIVE[net.activations[k - 1]](zs[k - 1])
+            dz = multiply(net, k, dz, weights[k].T)
+            dz *= DERIVATIVE[net.activations[k - 1]](zs[k - 1])
             if masks:
                 dz *= masks[k - 1]
 

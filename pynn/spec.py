@@ -46,6 +46,10 @@ INITIALISERS = (
     "zeros",
 )
 DTYPES = ("float32", "float64")
+PRECISIONS = ("full", "bf16")
+BF16_OUTPUTS = 16
+"""Layers of fewer outputs multiply in float32 with ``bf16`` too: they take little of the time, and
+the last of a classifier decides on small differences."""
 
 LEAKY_SLOPE = 0.01
 """Slope of ``leaky_relu`` for negative inputs (Maas et al. 2013, section 2)."""
@@ -96,6 +100,8 @@ class Architecture:
         Name of the loss, one of ``LOSSES``.
     dtype
         ``"float32"`` or ``"float64"``, of parameters and arithmetic.
+    precision
+        ``"full"``, or ``"bf16"`` where the operands of matrix products are rounded to bfloat16.
     """
 
     sizes: tuple[int, ...]
@@ -103,6 +109,7 @@ class Architecture:
     dropout: tuple[float, ...]
     loss: str
     dtype: str
+    precision: str = "full"
 
     @staticmethod
     def build(
@@ -112,6 +119,7 @@ class Architecture:
         loss: str = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         dtype: object = "float32",
+        precision: str = "full",
     ) -> Architecture:
         """Check the arguments as a user gives them and spell them out, one value a layer."""
         try:
@@ -175,7 +183,15 @@ class Architecture:
         except TypeError:
             dtype_name = str(dtype)
         choose("dtype", dtype_name, DTYPES)
-        return Architecture(tuple(widths), (*names, output), tuple(rates), loss, dtype_name)
+        choose("precision", precision, PRECISIONS)
+        if precision == "bf16" and dtype_name != "float32":
+            raise ValueError(
+                f"precision: found 'bf16' with dtype {dtype_name}, expected dtype float32, which "
+                "weights and sums then have"
+            )
+        return Architecture(
+            tuple(widths), (*names, output), tuple(rates), loss, dtype_name, precision
+        )
 
     @property
     def n_in(self) -> int:
@@ -189,6 +205,10 @@ class Architecture:
     def n_layers(self) -> int:
         """Number of weight matrices, L."""
         return len(self.sizes) - 1
+
+    def rounds(self, layer: int) -> bool:
+        """Whether the operands of a layer's matrix products are rounded to bfloat16."""
+        return self.precision == "bf16" and self.sizes[layer + 1] >= BF16_OUTPUTS
 
     @property
     def regression(self) -> bool:

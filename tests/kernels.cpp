@@ -43,6 +43,7 @@ using Size = std::ptrdiff_t;
 
 static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 17 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
+static_assert(sizeof(Bf16Kernels) == 4 * sizeof(void (*)()), "the same in CheckBf16");
 
 namespace {
 
@@ -968,6 +969,195 @@ template <class T> struct Check {
   }
 };
 
+// --- Products of bfloat16 -----------------------------------------------------------------------------
+
+struct CheckBf16 : Check<float> {
+  const Bf16Kernels& k16;
+
+  CheckBf16(const Kernels& kernels, const Bf16Kernels& bf16) : Check(kernels), k16(bf16) {}
+
+  static uint32_t bits_of(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+  }
+
+  // The upper half of the nearest bfloat16; of two as near, of the even one.
+  static uint32_t naive(float value) {
+    const uint32_t bits = bits_of(value), sign = bits >> 31 << 15;
+    if (std::isnan(value)) return bits >> 16 | 0x40;
+    if (!std::isnormal(value) && !std::isinf(value)) return sign;
+    const uint32_t below = bits >> 16, rest = bits & 0xffff;
+    return below + (rest > 0x8000 || (rest == 0x8000 && below % 2));
+  }
+
+  // Floats of all kinds: ties, those that round to infinity, NaN, denormal numbers, any bits.
+  static float any(Size i, Size j, uint32_t salt) {
+    static constexpr uint32_t specials[] = {0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0x7f7fffff,
+                                            0xff7f8000, 0x7f800000, 0xff800000, 0x7fc00001, 0x7f800001,
+                                            0xffffffff, 0x00000000, 0x80000000, 0x00000001, 0x807fffff,
+                                            0x00800000, 0xbf8e8000, 0x3f7fffff};
+    constexpr int count = int(sizeof specials / sizeof specials[0]);
+    const uint32_t turn = uint32_t(small(i, j, salt) + 8) * 17 + uint32_t(small(j, i, salt + 1) + 8);
+    uint32_t bits = (uint32_t(i) * 0x9e3779b1u ^ uint32_t(j) * 0x85ebca77u) * 0xc2b2ae3du ^ salt;
+    if (turn % 4 == 0) bits = specials[turn / 4 % count];
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+
+  void equal_bits(float got, uint32_t want, const char* name, Size i, Size j) {
+    ++values;
+    if (bits_of(got) != want)
+      fail("%s[%td, %td] is %08x, expected %08x", name, i, j, bits_of(got), want);
+  }
+
+  float* source(Size m, Size n, Size lds) {
+    float* src = operand[0].place<float>("src", (m - 1) * lds + n);
+    for (Size i = 0; i < m; ++i)
+      for (Size j = 0; j < n; ++j) src[i * lds + j] = any(i, j, 1);
+    operand[0].protect();
+    return src;
+  }
+
+  // The pair of (i, j), and of what is one further by down and right; zero where there is none.
+  static uint32_t pair(Size i, Size j, Size down, Size right, Size m, Size n) {
+    const uint32_t first = i < m && j < n ? naive(any(i, j, 1)) : 0;
+    i += down, j += right;
+    return first | (i < m && j < n ? naive(any(i, j, 1)) << 16 : 0);
+  }
+
+  void round_rows(Size m, Size n, Size turn) {
+    const Size lds = n + turn % 3, ldr = up(n) / 2 + turn % 2, ldp = up(n) + turn % 5;
+    const float* src = source(m, n, lds);
+    for (int asked = 1; asked < 4; ++asked) {
+      float *rows = nullptr, *pairs = nullptr;
+      if (asked & 1) rows = operand[1].place<float>("rows", (m - 1) * ldr + up(n) / 2);
+      if (asked & 2) pairs = operand[2].place<float>("pairs", ((m + 1) / 2 - 1) * ldp + up(n));
+      at("round_rows", "m=%td n=%td lds=%td ldr=%td ldp=%td asked=%d", m, n, lds, ldr, ldp, asked);
+      k16.round_rows(src, lds, m, n, rows, ldr, pairs, ldp);
+      for (Size i = 0; rows && i < m; ++i) {
+        for (Size j = 0; j < up(n) / 2; ++j)
+          equal_bits(rows[i * ldr + j], pair(i, 2 * j, 0, 1, m, n), "rows", i, j);
+        for (Size j = up(n) / 2; i + 1 < m && j < ldr; ++j) left(rows[i * ldr + j], "rows", i, j);
+      }
+      for (Size i = 0; pairs && i < m; i += 2) {
+        for (Size j = 0; j < up(n); ++j)
+          equal_bits(pairs[i / 2 * ldp + j], pair(i, j, 1, 0, m, n), "pairs", i / 2, j);
+        for (Size j = up(n); i + 2 < m && j < ldp; ++j)
+          left(pairs[i / 2 * ldp + j], "pairs", i / 2, j);
+      }
+    }
+  }
+
+  void round_transpose(Size m, Size n, Size turn) {
+    const Size lds = n + turn % 3, ldd = padded(m, turn), pairs = (n + 1) / 2;
+    const float* src = source(m, n, lds);
+    float* dst = operand[1].place<float>("dst", (pairs - 1) * ldd + up(m));
+    at("round_transpose", "m=%td n=%td lds=%td ldd=%td", m, n, lds, ldd);
+    k16.round_transpose(src, lds, m, n, dst, ldd);
+    for (Size j = 0; j < pairs; ++j) {
+      for (Size i = 0; i < up(m); ++i)
+        equal_bits(dst[j * ldd + i], pair(i, 2 * j, 0, 1, m, n), "dst", j, i);
+      for (Size i = up(m); j + 1 < pairs && i < ldd; ++i) left(dst[j * ldd + i], "dst", j, i);
+    }
+  }
+
+  void round_values(Size n) {
+    const Size count = up(n);
+    const float* src = source(1, count, count);
+    float* dst = operand[1].place<float>("dst", count);
+    at("round_values", "count=%td", count);
+    k16.round_values(src, dst, count);
+    for (Size j = 0; j < count; ++j) equal_bits(dst[j], naive(any(0, j, 1)) << 16, "dst", 0, j);
+    std::copy(src, src + count, dst);
+    k16.round_values(dst, dst, count);
+    for (Size j = 0; j < count; ++j) equal_bits(dst[j], naive(any(0, j, 1)) << 16, "in place", 0, j);
+  }
+
+  // Small integers are bfloat16, and their sums are exact.
+  static uint32_t small_pair(Size i, Size q, bool turned, Size depth, uint32_t salt) {
+    uint32_t both = 0;
+    for (Size u = 0; u < 2 && 2 * q + u < depth; ++u)
+      both |= naive(float(turned ? small(2 * q + u, i, salt) : small(i, 2 * q + u, salt))) << 16 * u;
+    return both;
+  }
+
+  void matmul(Size m, Size n, Size depth, Size turn) {
+    const Size pairs = (depth + 1) / 2;
+    product.assign(size_t(m * n), 0);
+    for (Size i = 0; i < m; ++i)
+      for (Size q = 0; q < depth; ++q)
+        for (Size j = 0; j < n; ++j) product[size_t(i * n + j)] += small(i, q, 1) * small(q, j, 2);
+    for (int by_column = 0; by_column < 2; ++by_column) {
+      const Size across = by_column ? m : pairs, down = by_column ? pairs : m, lda = across + turn % 3;
+      const Size ldb = padded(n, turn / 3), ldc = padded(n, turn / 2);
+      auto* a = operand[0].place<uint32_t>("a", (down - 1) * lda + across);
+      for (Size i = 0; i < m; ++i)
+        for (Size q = 0; q < pairs; ++q)
+          a[by_column ? q * lda + i : i * lda + q] = small_pair(i, q, false, depth, 1);
+      auto* b = operand[1].place<uint32_t>("b", (pairs - 1) * ldb + up(n));
+      for (Size q = 0; q < pairs; ++q)
+        for (Size j = 0; j < up(n); ++j)
+          b[q * ldb + j] = j < n ? small_pair(j, q, true, depth, 2) : 0;
+      const float* bias = matrix(operand[3], "bias", 1, n, n, 3);
+      for (int i : {0, 1, 3}) operand[i].protect();
+      for (int finish = FINISH_STORE; finish <= FINISH_SGD; ++finish) {
+        float* c = before(m, n, ldc, finish, 4);
+        at("bf16 matmul", "m=%td n=%td k=%td lda=%td ldb=%td ldc=%td by_column=%d finish=%d", m, n,
+           pairs, lda, ldb, ldc, by_column, finish);
+        k16.matmul(a, lda, by_column, b, ldb, c, ldc, m, n, pairs, finish,
+                   finish == FINISH_BIAS ? bias : nullptr, finish == FINISH_SGD ? &sgd : nullptr);
+        check_product(c, ldc, m, n, finish, sgd, 3, 4, true);
+      }
+    }
+  }
+
+  // As Check::bits, of what round_rows makes of numbers whose sums round.
+  void bits(Size m, Size n, Size depth) {
+    const Size lda = up(depth), ld = up(n), pairs = (depth + 1) / 2;
+    std::vector<float> x, w;
+    for (Size i = 0; i < m * lda; ++i) x.push_back(float(small(i, 0, 1)) / 3);
+    for (Size i = 0; i < depth * ld; ++i) w.push_back(float(small(i, 0, 2)) / 7);
+    auto* a = operand[0].place<float>("a", m * lda / 2);
+    auto* b = operand[1].place<float>("b", pairs * ld);
+    auto* turned = operand[6].place<float>("at", pairs * up(m));
+    at("bf16 matmul", "bits: m=%td n=%td k=%td", m, n, pairs);
+    k16.round_rows(x.data(), lda, m, depth, a, lda / 2, nullptr, 0);
+    k16.round_rows(w.data(), ld, depth, n, nullptr, 0, b, ld);
+    k16.round_transpose(x.data(), lda, m, depth, turned, up(m));
+    for (int i : {0, 1, 6}) operand[i].protect();
+    auto* all = operand[2].place<float>("c", m * ld);
+    auto* one = operand[4].place<float>("one", ld);
+    k16.matmul(a, lda / 2, 0, b, ld, all, ld, m, n, pairs, FINISH_STORE, nullptr, nullptr);
+    for (Size i = 0; i < m; ++i)
+      for (Size j = 0; j < n; j += width)
+        for (int by_column = 0; by_column < 2; ++by_column) {
+          k16.matmul(by_column ? turned + i : a + i * lda / 2, by_column ? up(m) : lda / 2, by_column,
+                     b + j, ld, one, ld, 1, std::min(width, n - j), pairs, FINISH_STORE, nullptr,
+                     nullptr);
+          for (Size u = 0; u < std::min(width, n - j); ++u)
+            equal(one[u], double(all[i * ld + j + u]), "c alone", i, j + u);
+        }
+  }
+
+  void check_all() {
+    for (Side each : {ENDS, BEGINS}) {
+      if (address_sanitizer && brief && each == BEGINS) break;
+      side = each;
+      triples([&](Size m, Size n, Size depth, Size turn) { matmul(m, n, depth, turn); });
+      pairs([&](Size m, Size n, Size turn) {
+        round_rows(m, n, turn);
+        round_transpose(m, n, turn);
+      });
+      for (Size size = 1; size <= most; ++size) {
+        round_values(size);
+        if (!brief || size % 9 == 1) bits(size, 37, 29);
+      }
+    }
+  }
+};
+
 // --- The team -------------------------------------------------------------------------------------------
 
 // What a step of training does on a team: each thread its own rows of one product, and past a barrier
@@ -1046,6 +1236,8 @@ void check(int isa) {
   if (!team_alone) {
     Check<float>(*kernels(isa, F32)).check_all();
     Check<double>(*kernels(isa, F64)).check_all();
+    if (const Bf16Kernels* bf16 = bf16_kernels(isa))
+      CheckBf16(*kernels(isa, F32), *bf16).check_all();
   }
   check_team(kernels(isa, F32));
   std::printf("%-7s %8lld calls, %11lld values, %.1f s\n", isa_name(isa), calls - calls_before,

@@ -113,6 +113,28 @@ def test_shuffled_batches_train_about_the_same(entrant, reference, folders):
     np.testing.assert_allclose(np.mean(found), np.mean(expected), rtol=0.1)
 
 
+@pytest.mark.parametrize("name", ["torch", "jax", "pynn", "pynn-numpy", "numpy", "scikit-learn"])
+def test_bfloat16(name, folders):
+    full = Case("8", (20, 24, 16, 3), "relu", "cross_entropy", "adam", 0.01, ROWS, ROWS)
+    case = Case(**{**vars(full), "precision": "bf16"})
+    assert case.title == full.title.replace(", 150 rows", ", bf16, 150 rows")
+    for worker in start(name, "float32"):
+        expected = np.array(losses(worker, full, folders["random 3"], 6))
+        if name in ("numpy", "scikit-learn"):
+            assert "has no bf16" in worker.setup(case, folders["random 3"])
+            continue
+        found = np.array(losses(worker, case, folders["random 3"], 6))
+        np.testing.assert_allclose(found, expected, rtol=0.02)
+        assert np.abs(found / expected - 1).max() > 1e-5
+
+
+def test_bfloat16_is_for_who_asks():
+    assert command.arguments().parse_args([]).cases == list("ABCDEFGH")
+    assert command.arguments().parse_args(["--cases", "G,G-bf16"]).cases == ["G", "G-bf16"]
+    case = CASES["G-bf16"]
+    assert Case(**{**vars(case), "name": "G", "precision": "full"}) == CASES["G"]
+
+
 def test_a_failure_is_told_with_its_traceback(folders):
     for worker in start("numpy", "float32"):
         case = Case("7", (20, 3), "relu", "hinge", "sgd", 0.1, 10, ROWS)

@@ -171,6 +171,16 @@ def test_options_reach_the_library(folder, tmp_path):
     assert "300 rows to train, 60 to test" in out
 
 
+def test_precision(folder, tmp_path):
+    options = [*SMALL, "--data", folder, "--epochs", 1, "--precision"]
+    out = pynn_command("train", *options, "bf16", "--run", tmp_path / "run")
+    assert "float32, bf16" in out
+    found = pynn.load(tmp_path / "run" / "model.safetensors", backend="numpy")
+    assert found.architecture.precision == "bf16"
+    out = pynn_command("train", *options, "bf16", "--dtype", "float64", code=1)
+    assert "pynn: --precision: found 'bf16' with dtype float64" in out
+
+
 def test_no_hidden_layer(folder, tmp_path):
     run = tmp_path / "run"
     pynn_command("train", *SMALL, "--data", folder, "--run", run, "--hidden", "none", "--epochs", 1)

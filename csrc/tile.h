@@ -1,0 +1,125 @@
+// The register tile of the matrix products, on unpacked row-major operands.
+//
+// Included after simd.h by kernels.cpp, for elements of float and double, and by bf16.cpp, for pairs of
+// bfloat16; what an element E needs is set1(E), fma(V<E>, V<E>, V<Sum<E>>) and load. Everything here
+// has internal linkage, for the reason given in simd.h.
+#pragma once
+
+#include <type_traits>
+
+namespace {
+
+using Size = std::ptrdiff_t;
+
+// What sums of products of E are: C and the bias.
+template <class E> using Sum = std::conditional_t<std::is_same_v<E, int32_t>, float, E>;
+
+// A tile keeps ROWS x COLS vectors of C in registers: as many as there are, less those for a row of
+// B and a broadcast element of A.
+#if PYNN_VECTOR_BYTES == 64 || defined(__aarch64__)
+constexpr int tile_registers = 28;
+#else
+constexpr int tile_registers = 12;
+#endif
+constexpr int tile_rows = tile_registers / 2;
+
+template <class E> struct Product {
+  const E* a;
+  Size lda;
+  const E* b;
+  Size ldb;
+  Sum<E>* c;
+  Size ldc;
+  Size k;
+  int finish;
+  const Sum<E>* bias;
+  const pynn::Step* step;
+};
+
+template <class E, int ROWS, int COLS, bool BY_COLUMN>
+void tile(const Product<E>& p, Size i, Size j) {
+  using T = Sum<E>;
+  const E* a = p.a + (BY_COLUMN ? i : i * p.lda);
+  const E* b = p.b + j;
+  T* c = p.c + i * p.ldc + j;
+  const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
+  V<T> acc[ROWS][COLS];
+  for (int v = 0; v < COLS; ++v) {
+    const V<T> start =
+        p.finish == pynn::FINISH_BIAS ? load(p.bias + j + v * width<T>) : set1(T(0));
+    for (int r = 0; r < ROWS; ++r) acc[r][v] = start;
+  }
+  if (p.finish == pynn::FINISH_ADD)
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
+  for (Size q = 0; q < k; ++q) {
+    V<E> row[COLS];
+    for (int v = 0; v < COLS; ++v) row[v] = load(b + q * ldb + v * width<T>);
+    for (int r = 0; r < ROWS; ++r) {
+      const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
+      for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
+    }
+  }
+  if (p.finish == pynn::FINISH_SGD) {
+    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < COLS; ++v) {
+        T* at = c + r * ldc + v * width<T>;
+        const V<T> w = load(at);
+        store(at, fma(rate, fma(l2, w, acc[r][v]), w));
+      }
+    return;
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v]);
+}
+
+template <class E> using Tile = void (*)(const Product<E>&, Size, Size);
+
+// The tile for ROWS rows and COLS vectors, found by counting down: null where it would not fit.
+template <class E, int COLS, bool BY_COLUMN, int ROWS = tile_registers / COLS>
+Tile<E> tile_for(Size rows) {
+  if constexpr (ROWS == 0)
+    return nullptr;
+  else
+    return rows == ROWS ? tile<E, ROWS, COLS, BY_COLUMN>
+                        : tile_for<E, COLS, BY_COLUMN, ROWS - 1>(rows);
+}
+
+// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones. Within a
+// panel all rows pass by, so that the panel of B stays in the nearest cache.
+template <class E, int COLS, bool BY_COLUMN>
+void panels(const Product<E>& p, Size m, Size from, Size vectors) {
+  if constexpr (COLS > 0) {
+    const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
+    const Size rows = m / tiles, longer = m % tiles;
+    const Tile<E> small = tile_for<E, COLS, BY_COLUMN>(rows);
+    const Tile<E> large = longer ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : small;
+    for (; vectors >= COLS; vectors -= COLS, from += COLS * width<E>) {
+      Size i = 0;
+      for (Size t = 0; t < longer; ++t, i += rows + 1) large(p, i, from);
+      for (Size t = longer; t < tiles; ++t, i += rows) small(p, i, from);
+    }
+    if (vectors) panels<E, COLS / 2, BY_COLUMN>(p, m, from, vectors);
+  }
+}
+
+template <class E>
+void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, void* c, Size ldc,
+            Size m, Size n, Size k, int finish, const void* bias, const pynn::Step* step) {
+  if (m <= 0 || n <= 0) return;
+  using T = Sum<E>;
+  const Product<E> p = {(const E*)a, lda, (const E*)b, ldb, (T*)c,
+                        ldc,         k,   finish,      (const T*)bias, step};
+  const Size vectors = (n + width<E> - 1) / width<E>;
+  // Few rows need more columns at a time, or the additions wait for each other.
+  const int most = tile_registers / 2;
+  if (m * 4 <= most)
+    by_column ? panels<E, 8, true>(p, m, 0, vectors) : panels<E, 8, false>(p, m, 0, vectors);
+  else if (m * 2 <= most)
+    by_column ? panels<E, 4, true>(p, m, 0, vectors) : panels<E, 4, false>(p, m, 0, vectors);
+  else
+    by_column ? panels<E, 2, true>(p, m, 0, vectors) : panels<E, 2, false>(p, m, 0, vectors);
+}
+
+}  // namespace

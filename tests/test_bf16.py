@@ -1,0 +1,394 @@
+"""``precision="bf16"``: what is rounded, in the reference and the compiled core, and who refuses.
+
+Where every sum comes out on the same side of the edge between two bfloat16, the core and the
+reference differ by the order of float32 sums alone, a millionth. Where one does not, an operand
+differs by 2⁻⁸ of itself; in networks as small as these that happens in one run of a few. So a
+trajectory is run from five seeds, most of which must be alike; and one gradient, in which the few
+values on an edge cannot add up, is held to less than any operand left unrounded would make.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import backends, reference, spec
+from pynn.spec import Architecture
+from tests.test_parity import OPTIMIZERS, compressed, make, mostly_zeros, some_weights, train
+
+norm = np.linalg.norm
+HERE = not backends.available()["cython"] and pynn.info()["bf16"]
+needs_bf16 = pytest.mark.skipif(not HERE, reason="needs AVX512-BF16")
+
+SIZES = [[17, 33, 20, 16], [70, 64, 33, 17], [3, 17, 33, 70], [33, 70, 17, 16], [33, 65, 16, 3]]
+# Of the gradient of each layer's weights, and of outputs; an operand left as it was makes 5e-4.
+GRADIENT = 3e-4
+# Of the way that the weights of each layer have gone: of most seeds, and of any.
+MOST, ANY = 5e-4, 0.2
+
+
+@pytest.fixture
+def core():
+    """The compiled core with its scratch memory poisoned."""
+    from pynn import _core
+
+    poisoned = _core.poison(True)
+    yield _core
+    _core.poison(poisoned)
+
+
+def of_weights(net: Architecture, got, want, start=None) -> list[float]:
+    """How far the weights of each layer differ, as a part of what they are or have become."""
+    gone = want if start is None else want - start
+    layers = zip(net.views(got - want)[0], net.views(gone)[0], strict=True)
+    return [norm(d) / norm(w) for d, w in layers]
+
+
+# --- The reference -------------------------------------------------------------------------------
+
+
+def test_rounding_to_the_nearest_bfloat16() -> None:
+    rng = np.random.default_rng(0)
+    a = (rng.normal(size=1000) * 2.0 ** rng.integers(-120, 120, 1000)).astype(np.float32)
+    a = np.concatenate([a, np.float32([1.00390625, 1.01171875, -1.00390625, 0, 255.5])])
+    m, e = np.frexp(a.astype(np.float64))
+    want = np.ldexp(np.round(m * 2**8), e - 8)  # np.round takes the even one of two as near
+    assert (reference.to_bf16(a) == want).all()
+    assert reference.to_bf16(a[-5:]).tolist() == [1, 1.015625, -1, 0, 256]
+    assert (reference.to_bf16(reference.to_bf16(a)) == reference.to_bf16(a)).all()
+    odd = np.float32([np.nan, -np.nan, np.inf, -np.inf, np.finfo(np.float32).max, -0.0])
+    odd = np.concatenate([odd, np.array([0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)])
+    with np.errstate(all="raise"):
+        found = reference.to_bf16(odd)
+    assert np.isnan(found[[0, 1, 6, 7]]).all()
+    assert found[2:5].tolist() == [np.inf, -np.inf, np.inf]
+    assert np.signbit(found[5])
+
+
+def test_a_layer_of_few_outputs_is_not_rounded() -> None:
+    net = Architecture.build([40, 16, 15, 17], precision="bf16")
+    assert [net.rounds(k) for k in range(3)] == [True, False, True]
+    assert not any(Architecture.build([40, 16, 15, 17]).rounds(k) for k in range(3))
+    few = Architecture.build([40, 15, 10], precision="bf16")
+    data = make(few, 50)
+    full = Architecture.build([40, 15, 10])
+    for name in ["numpy", *(["cython"] if HERE else [])]:
+        assert (train(name, few, data)[0] == train(name, full, data)[0]).all()
+
+
+# --- The compiled core against it -----------------------------------------------------------------
+
+
+def gradients(net: Architecture, seed: int, engine) -> np.ndarray:
+    parameters, x, y = make(net, 73, seed=seed)
+    return engine.objective(x, y, l2=0.0)(parameters)[1]
+
+
+@needs_bf16
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_gradient(core, sizes, activation) -> None:
+    net = Architecture.build(sizes, activation, precision="bf16")
+    for seed in range(5):
+        got = gradients(net, seed, core.Engine(net, 2))
+        want = gradients(net, seed, reference.Engine(net))
+        assert max(of_weights(net, got, want)) <= GRADIENT
+        assert norm(got - want) / norm(want) <= GRADIENT
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["left", "right"])
+@pytest.mark.parametrize("product", ["forward", "backward", "gradient"])
+@pytest.mark.parametrize("sizes", SIZES[:4], ids=str)
+def test_that_gradient_would_show_an_operand_that_was_not_rounded(
+    monkeypatch, sizes, product, left
+) -> None:
+    net = Architecture.build(sizes, "tanh", precision="bf16")
+    honest = reference.multiply
+    done: list[str] = []
+
+    def multiply(net, layer, a, b):
+        turn = len(done) - net.n_layers
+        done.append("forward" if turn < 0 else "backward" if turn % 2 else "gradient")
+        if done[-1] != product:
+            return honest(net, layer, a, b)
+        return a @ reference.to_bf16(b) if left else reference.to_bf16(a) @ b
+
+    for seed in range(5):
+        want = gradients(net, seed, reference.Engine(net))
+        with monkeypatch.context() as patch:
+            patch.setattr(reference, "multiply", multiply)
+            found = gradients(net, seed, reference.Engine(net))
+        assert done == ["forward"] * 3 + ["gradient", "backward"] * 2 + ["gradient"]
+        done.clear()
+        assert max(of_weights(net, found, want)) > 1.5 * GRADIENT
+
+
+def assert_same_way(net, of_data, most=MOST, **run) -> None:
+    """Five runs on the compiled core and on the reference go the same way."""
+    found = []
+    for seed in range(5):
+        data = of_data(seed)
+        got, want = (train(name, net, data, **run) for name in ("cython", "numpy"))
+        found.append(max(of_weights(net, got[0], want[0], data[0])))
+        for g, w in zip(got[1], want[1], strict=True):
+            found[-1] = max(found[-1], norm(g - w) / norm(w))
+        assert np.abs(got[2][:, 0] / want[2][:, 0] - 1).max() <= 0.05
+    assert np.median(found) <= most, found
+    assert max(found) <= ANY, found
+
+
+@needs_bf16
+@pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
+@pytest.mark.parametrize("batch_size", [1, 3, 17, 33, 73])
+def test_trajectory_of_every_optimizer(core, optimizer, rate, batch_size) -> None:
+    net = Architecture.build([17, 33, 3, 21], "tanh", dropout=[0.3, 0.1], precision="bf16")
+    run = {"optimizer": optimizer, "rate": rate, "l2": 0.01, "batch_size": batch_size}
+    assert_same_way(net, lambda seed: make(net, 73, seed=seed), **run, steps=20, threads=3)
+
+
+@needs_bf16
+@pytest.mark.parametrize("sizes", [[1, 16], [1, 1, 16], [3, 17, 3, 16], *SIZES], ids=str)
+@pytest.mark.parametrize("activation", ["sigmoid", "gelu"])
+def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
+    dropout = 0.2 if len(sizes) > 2 else 0.0
+    net = Architecture.build(sizes, activation, dropout=dropout, precision="bf16")
+    for optimizer, rate in ((spec.SGD(), 0.1), (spec.Adam(), 0.003)):
+        run = {"optimizer": optimizer, "rate": rate, "batch_size": 15}
+        assert_same_way(net, lambda seed: make(net, 40, seed=seed), **run, steps=12)
+
+
+@needs_bf16
+@pytest.mark.parametrize(
+    "sizes, rows, batch_size", [([20, 40, 3], 1499, 1299), ([300, 301, 260], 60, 31)]
+)
+def test_chunks_of_a_batch_and_blocks_of_a_layer(core, sizes, rows, batch_size) -> None:
+    # So many values that some are always on an edge.
+    net = Architecture.build(sizes, "tanh", dropout=0.2, precision="bf16")
+    for optimizer, rate in ((spec.SGD(), 0.02), (spec.Adam(), 0.003)):
+        run = {"optimizer": optimizer, "rate": rate, "batch_size": batch_size, "l2": 0.1}
+        assert_same_way(net, lambda seed: make(net, rows, seed=seed), 3e-3, **run, steps=6)
+
+
+@needs_bf16
+@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+def test_weighed_rows_and_conventions(core, convention) -> None:
+    net = Architecture.build([9, 33, 18], "tanh", None, "binary_cross_entropy", precision="bf16")
+    run = {"sample_weight": some_weights(45), "convention": convention, "l2": 0.3}
+    assert_same_way(net, lambda seed: make(net, 45, "yes-no", seed), **run, steps=12, rate=0.05)
+
+
+def pixels(net: Architecture, seed: int):
+    parameters, _, y = make(net, 90, seed=seed)
+    return parameters, np.random.default_rng(seed).integers(0, 256, (90, net.n_in), np.uint8), y
+
+
+@needs_bf16
+def test_pixels(core) -> None:
+    net = Architecture.build([33, 20, 16], "tanh", precision="bf16")
+    assert_same_way(net, lambda seed: pixels(net, seed), batch_size=15, steps=12, rate=0.05)
+
+
+@needs_bf16
+@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("batch_size", [31, 64, 200])
+@pytest.mark.parametrize("kind", ["zeros", "compressed"])
+def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
+    net = Architecture.build([150, 270, 5], "tanh", precision="bf16")
+
+    def data(seed):
+        parameters, x, y = mostly_zeros(net, 1150)
+        parameters = parameters + np.float32(0.001 * seed)
+        if kind == "compressed":
+            x = compressed(x, np.random.default_rng(2), "float32")
+        return parameters, x, y
+
+    rest = {"batch_size": 9, "l2": 0.0, "seed": 0, "shuffle": True, "optimizer": spec.SGD()}
+    assert core.Engine(net, 2).trainer(data(0)[0], [], *data(0)[1:], **rest).sparse
+    run = {"batch_size": batch_size, "optimizer": optimizer, "rate": 0.01, "l2": 0.01, "steps": 5}
+    assert_same_way(net, data, 3e-3, **run)
+    bits = {train("cython", net, data(0), **run, threads=t)[0].tobytes() for t in (1, 2, 3, 5)}
+    assert len(bits) == 1
+    x, y = data(0)[1:]
+    for scale in (1.0, -0.5):
+        parameters = data(0)[0] * np.float32(scale)
+        got, want = (
+            e.Engine(net, 3).objective(x, y, l2=0.1)(parameters) for e in (core, reference)
+        )
+        assert got[0] == pytest.approx(want[0], rel=1e-4)
+        assert max(of_weights(net, got[1], want[1])) <= GRADIENT
+
+
+@needs_bf16
+@pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
+def test_same_bits_for_any_number_of_threads(core, optimizer, rate) -> None:
+    net = Architecture.build([70, 33, 64, 17, 5], "gelu", dropout=0.2, precision="bf16")
+    data = make(net, 711)
+    for batch_size in (1, 2, 3, 32, 699):  # fewer rows, and pairs of them, than threads
+        run = (optimizer, rate, batch_size, 0.01, 8)
+        runs = [train("cython", net, data, *run, threads) for threads in (1, 2, 3, 5, 9)]
+        runs.append(train("cython", net, data, *run, 2, slices=3))
+        for other in runs[1:]:
+            assert other[0].tobytes() == runs[0][0].tobytes()
+            assert other[2][-1].tobytes() == runs[0][2][-1].tobytes()
+
+
+@needs_bf16
+@pytest.mark.parametrize("sizes", [[40, 16, 17, 4], [300, 64, 32], [7, 33, 16]], ids=str)
+@pytest.mark.parametrize("zeros", [False, True], ids=["dense", "zeros"])
+def test_a_row_is_predicted_alike_whatever_is_beside_it(core, sizes, zeros) -> None:
+    net = Architecture.build(sizes, "gelu", precision="bf16")
+    parameters, x, y = mostly_zeros(net, 600) if zeros else make(net, 600)
+    engine, ref = core.Engine(net, 2), reference.Engine(net)
+    many = engine.forward(parameters, x)
+    for count in (1, 3, 16, 17):
+        assert engine.forward(parameters, x[:count]).tobytes() == many[:count].tobytes()
+    want = ref.forward(parameters, x)
+    assert norm(many - want) <= GRADIENT * norm(want)
+    full = reference.Engine(Architecture.build(sizes, "gelu")).forward(parameters, x)
+    assert norm(many - full) > 2 * GRADIENT * norm(want)
+    np.testing.assert_allclose(
+        engine.evaluate(parameters, x, y), ref.evaluate(parameters, x, y), rtol=1e-3
+    )
+
+
+@needs_bf16
+@pytest.mark.parametrize("place", ["x", "weights"])
+def test_nan_is_never_swallowed(core, place) -> None:
+    net = Architecture.build([20, 19, 17], "tanh", precision="bf16")
+    parameters, x, y = make(net, 4)
+    if place == "x":
+        x[:, 7] = np.nan
+    else:
+        net.views(parameters)[0][0][2, 5] = np.array([0x7F800001], np.uint32).view(np.float32)[0]
+    engine = core.Engine(net, 1)
+    assert np.isnan(engine.forward(parameters, x)).all()
+    assert np.isnan(engine.evaluate(parameters, x, y)[0])
+
+
+# --- Networks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["numpy", pytest.param("cython", marks=needs_bf16)])
+def backend(request):
+    return request.param
+
+
+def network(backend: str, precision: str = "bf16", **more) -> pynn.Network:
+    return pynn.Network([6, 16, 3], backend=backend, precision=precision, threads=1, **more)
+
+
+def data_of_three_classes():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 120)
+    return rng.normal(size=(120, 6)) + np.eye(6)[y] * 4, y
+
+
+def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
+    net = network(backend)
+    assert "float32, bf16, seed 0" in repr(net)
+    assert "bf16" not in repr(network(backend, "full"))
+    x, y = data_of_three_classes()
+    net.fit(x, y, epochs=20, learning_rate=0.01)
+    assert net.evaluate(x, y)["accuracy"] > 0.9
+    want = net.predict_proba(x)
+    net.save(tmp_path / "net.safetensors")
+    again = pynn.load(tmp_path / "net.safetensors", backend=backend)
+    for other in (again, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.architecture.precision == "bf16"
+        assert other.predict_proba(x).tobytes() == want.tobytes()
+    full = pynn.load(tmp_path / "net.safetensors", backend=backend, precision="full")
+    assert full.architecture.precision == "full"
+    assert full.parameters.tobytes() == net.parameters.tobytes()
+    assert 0 < np.abs(full.predict_proba(x) - want).max() < 0.05
+    both = [copy.deepcopy(net).fit(x, y, epochs=3).loss for _ in range(2)]
+    assert both[0] == both[1]
+
+
+def test_files_of_before_are_full(backend, tmp_path) -> None:
+    network(backend, "full").save(tmp_path / "net.safetensors")
+    text = (tmp_path / "net.safetensors").read_bytes()
+    from pynn import files
+
+    tensors, about = files.load(tmp_path / "net.safetensors")
+    assert about["architecture"].pop("precision") == "full"
+    files.save(tmp_path / "old.safetensors", tensors, about)
+    assert pynn.load(tmp_path / "old.safetensors").architecture.precision == "full"
+    assert (tmp_path / "net.safetensors").read_bytes() == text
+    about["architecture"]["precision"] = "int4"
+    files.save(tmp_path / "odd.safetensors", tensors, about)
+    with pytest.raises(ValueError, match="not a model .* precision: found 'int4'"):
+        pynn.load(tmp_path / "odd.safetensors")
+
+
+def test_a_checkpoint_is_of_one_precision(backend, tmp_path) -> None:
+    pytest.importorskip("safetensors")
+    x, y = data_of_three_classes()
+
+    class Stop(Exception):
+        pass
+
+    def stop(net, record):
+        if record.epoch == 3:
+            raise Stop
+
+    def run(precision, path, **more):
+        net = network(backend, precision)
+        net.fit(x, y, epochs=6, checkpoint=pynn.Checkpoint(path, epochs=1), **more)
+        return net
+
+    whole = run("bf16", tmp_path / "whole")
+    with pytest.raises(Stop):
+        run("bf16", tmp_path / "run", callbacks=[stop])
+    with pytest.raises(ValueError, match="precision: found full.*bf16"):
+        run("full", tmp_path / "run", resume=True)
+    resumed = run("bf16", tmp_path / "run", resume=True)
+    assert resumed.parameters.tobytes() == whole.parameters.tobytes()
+
+
+def test_wrong_precisions_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="precision: found 'bf61', expected one of full, bf16"):
+        network("numpy", "bf61")
+    with pytest.raises(ValueError, match="precision: found 'bf16' with dtype float64, expected"):
+        network("numpy", dtype="float64")
+    network("numpy").save(tmp_path / "net")
+    with pytest.raises(ValueError, match="^precision: found 8"):
+        pynn.load(tmp_path / "net", precision=8)
+
+
+@pytest.mark.skipif(backends.available()["numba"] != "", reason="needs numba")
+def test_numba_refuses(tmp_path) -> None:
+    with pytest.raises(ImportError, match="precision: found 'bf16' with the backend 'numba'"):
+        network("numba")
+
+
+@pytest.mark.skipif(backends.available()["cython"] != "", reason="needs the compiled core")
+def test_other_instruction_sets_refuse(tmp_path) -> None:
+    from pynn import _core
+
+    network("numpy").save(tmp_path / "net")
+    before = _core.use_isa("plain")
+    try:
+        assert not pynn.info()["bf16"]
+        for backend in ("auto", "cython"):
+            for ask in (lambda b: network(b), lambda b: pynn.load(tmp_path / "net", backend=b)):
+                with pytest.raises(
+                    ImportError, match="precision: found 'bf16' with the instruction set plain"
+                ):
+                    ask(backend)
+        assert pynn.load(tmp_path / "net", precision="full").backend == "cython"
+    finally:
+        _core.use_isa(before)
+
+
+@needs_bf16
+def test_there_are_kernels_for_it_with_avx512_alone(core) -> None:
+    found = {}
+    for isa in core.info()["isas"]:
+        before = core.use_isa(isa)
+        found[isa] = core.info()["bf16"]
+        core.use_isa(before)
+    assert [isa for isa, there in found.items() if there] == ["avx512"]
