@@ -189,6 +189,11 @@ cdef enum:
     # not zero, there is nothing to keep in it, and a part has more inputs.
     SPARSE_PART = 64
     FEW_LIT = 8
+    # Batches of so many rows may do without a transpose of the weights.
+    DOT_ROWS = 32
+    # Threads share the outputs of layers with so many bytes of weights, if each had but so few rows.
+    COLUMN_BYTES = 512 * 1024
+    COLUMN_ROWS = 32
     # Rows of a gradient of so few vectors are added to in place, each row of the batch in turn.
     SCATTER_VECTORS = 3
     # Lists hold columns as 16 bits, counted from the last multiple of this.
@@ -223,6 +228,8 @@ cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
     int activation
     bint narrow, keep_slope
+    bint dots              # dz · wᵀ by dot products with the rows of w, and no transpose
+    bint by_columns        # threads share its outputs, not the rows of the batch
     bint direct            # weights stay where they are, in rows of n_out
     double dropout
     char *w
@@ -267,6 +274,9 @@ cdef struct Plan:
     int32_t* labels
     char* targets
     Py_ssize_t ld_targets
+    char* zeros            # as many as the widest layer has inputs
+    Py_ssize_t widest
+    bint columns           # whether threads share the outputs of some layer
     double* row_loss
     double* row_right
     double* row_weight     # null: all count the same
@@ -359,7 +369,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             l.w = carve(base, &used, w_size)
         l.b = carve(base, &used, l.ld * item)
         l.wt = NULL
-        if i > 0 and p.gradients and not l.narrow:
+        if i > 0 and p.gradients and not l.narrow and not l.dots:
             l.wt = carve(base, &used, ((l.n_out + 1) // 2 if l.bf16 else l.n_out) * l.ld_in * item)
         for s in range(p.slots):
             l.sw[s] = carve(base, &used, w_size)
@@ -401,6 +411,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
         if p.training and p.sums and p.l2 > 0:
             l.n_squares = l.ld_in // p.k.width if l.narrow else l.n_in
             l.squares = <double*>carve(base, &used, l.n_squares * sizeof(double))
+    p.zeros = carve(base, &used, p.widest * item)
     p.labels = <int32_t*>carve(base, &used, p.rows * sizeof(int32_t))
     p.targets = NULL
     if p.y_values != NULL:
@@ -472,6 +483,28 @@ cdef double density(Plan* p) noexcept nogil:
     return count / <double>(samples * n_in)
 
 
+cdef bint dots_pay(Plan* p, Layer* l) noexcept nogil:
+    """Whether dz · wᵀ does better without a transpose of w, which each update makes anew.
+
+    In vector instructions for a row of w: adding up the lanes of a dot product takes about eight,
+    once for each row of the batch; the transpose about five for each vector of the row.
+    """
+    if l.narrow or l.bf16 or p.rows > DOT_ROWS:
+        return False
+    return p.rows * 8 < l.n_out // p.k.width * 5
+
+
+cdef bint columns_pay(Plan* p, Layer* l) noexcept nogil:
+    """Whether threads had better share the outputs of a layer than the rows of a batch.
+
+    Weights that no cache of one core holds are then read by one thread each, not by all; worth two
+    more barriers where the few rows are soon done.
+    """
+    if l.narrow or l.bf16 or p.team_size == 1 or p.rows > COLUMN_ROWS * p.team_size:
+        return False
+    return l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES
+
+
 cdef bint sparse_pays(Plan* p) noexcept nogil:
     """Whether the first layer does better without the zeros of x.
 
@@ -529,6 +562,11 @@ cdef inline void tick(Plan* p, int thread, int phase, Py_ssize_t layer) noexcept
     if phase >= 0:
         p.spent[(thread * p.n_layers + layer) * N_PHASES + phase] += now - looked[0]
     looked[0] = now
+
+
+cdef inline void wait(Plan* p, int thread) noexcept nogil:
+    p.team.barrier(thread)
+    tick(p, thread, WAIT, 0)
 
 
 # --- Parameters in and out ------------------------------------------------------------------------
@@ -778,19 +816,28 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
                    known)
 
 
-cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
+cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
                   int thread) noexcept nogil:
+    """Rows start … start + m of the chunk of all_rows that begins at ``row``."""
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Dropout drop
     cdef char *z
     cdef char *slope
+    cdef Py_ssize_t first, end
     cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
         z = l.z + start * l.ld * item
-        if i == 0 and p.sparse:
+        if l.by_columns:
+            wait(p, thread)
+            share(l.n_out, k.width, thread, p.threads, &first, &end)
+            k.matmul(l.h, l.ld_in, 0, l.w + first * item, l.ld_w, l.z + first * item, l.ld, all_rows,
+                     end - first, l.n_in, FINISH_BIAS, l.b + first * item, NULL)
+            tick(p, thread, FORWARD, i)
+            wait(p, thread)
+        elif i == 0 and p.sparse:
             forward_sparse(p, start, m)
         elif l.bf16:
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs, l.ld, z, l.ld, m,
@@ -937,13 +984,35 @@ cdef inline double round_half_even(double x) noexcept nogil:
     return (x + 6755399441055744.0) - 6755399441055744.0
 
 
-cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
+cdef void times_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m, Py_ssize_t first,
+                          Py_ssize_t end, char* out, Py_ssize_t ld) noexcept nogil:
+    """Columns first … end of dz · wᵀ, for rows start … start + m."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, i
+    cdef const char* dz = l.dz + start * l.ld * item
+    out += (start * ld + first) * item
+    if first >= end:
+        return
+    if l.dots:
+        k.matmul_narrow(dz, l.ld, l.w + first * l.ld * item, l.ld, out, ld, m, end - first, l.n_out,
+                        p.zeros)
+        if end == l.n_in:
+            for i in range(m):
+                memset(out + (i * ld + end - first) * item, 0, (ld - end) * item)
+    else:
+        k.matmul(dz, l.ld, 0, (l.w if l.narrow else l.wt) + first * item, l.ld_in, out, ld, m,
+                 end - first, l.n_out, FINISH_STORE, NULL, NULL)
+
+
+cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
+                   int thread) noexcept nogil:
     """From the last dz down to the first: dz ← (dz · wᵀ) · f'(z)."""
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Layer* below
     cdef char *dz
+    cdef Py_ssize_t first, end
     cdef int i
     for i in range(p.n_layers - 1, 0, -1):
         l = &p.layer[i]
@@ -952,9 +1021,14 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, int thread) noexcept
         if l.bf16:
             p.k16.matmul(l.dz16 + start * l.ld * 2, l.ld // 2, 0, l.wt, l.ld_in, dz, below.ld, m,
                          l.n_in, (l.n_out + 1) // 2, FINISH_STORE, NULL, NULL)
+        elif l.by_columns:
+            wait(p, thread)
+            share(l.n_in, k.width, thread, p.threads, &first, &end)
+            times_transpose(p, l, 0, all_rows, first, end, below.dz, below.ld)
+            tick(p, thread, BACKWARD, i)
+            wait(p, thread)
         else:
-            k.matmul(l.dz + start * l.ld * item, l.ld, 0, l.w if l.narrow else l.wt, l.ld_in, dz,
-                     below.ld, m, l.n_in, l.n_out, FINISH_STORE, NULL, NULL)
+            times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
         if below.slope != NULL:
             k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
         else:
@@ -1172,17 +1246,16 @@ cdef void train(void* context, int thread) noexcept nogil:
         weight = weight_of_batch(p, batch)
 
         share(m, p.row_unit, thread, p.threads, &start, &stop)
-        if start < stop:
+        if start < stop or p.columns:
             read_rows(p, row, start, stop - start)
             tick(p, thread, READ, 0)
-            forward(p, start, stop - start, row, thread)
+            forward(p, start, stop - start, m, row, thread)
             loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
             tick(p, thread, LOSS, p.n_layers - 1)
-            backward(p, start, stop - start, thread)
+            backward(p, start, stop - start, m, thread)
         if thread == 0 and last:
             prepare_step(p, p.rates[step], weight)
-        p.team.barrier(thread)
-        tick(p, thread, WAIT, 0)
+        wait(p, thread)
         if p.watch and not all_finite(p, m):
             if thread == 0:
                 p.diverged = True
@@ -1202,8 +1275,7 @@ cdef void train(void* context, int thread) noexcept nogil:
             p.chunks_done += 1
             p.stop = p.step == p.steps or (
                 p.chunks_done % p.check_every == 0 and seconds() > p.until)
-        p.team.barrier(thread)
-        tick(p, thread, WAIT, 0)
+        wait(p, thread)
         if p.stop:
             return
 
@@ -1217,9 +1289,9 @@ cdef void sweep(void* context, int thread) noexcept nogil:
     while row < p.n:
         m = min(p.rows, p.n - row)
         share(m, p.row_unit, thread, p.threads, &start, &stop)
-        if start < stop:
+        if start < stop or p.columns:
             read_rows(p, row, start, stop - start)
-            forward(p, start, stop - start, row, thread)
+            forward(p, start, stop - start, m, row, thread)
             if p.out != NULL:
                 p.k.activate(p.output, l.z + start * l.ld * item, NULL, l.ld, stop - start, l.n_out)
                 for i in range(start, stop):
@@ -1228,7 +1300,7 @@ cdef void sweep(void* context, int thread) noexcept nogil:
             else:
                 loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
                 if p.gradients:
-                    backward(p, start, stop - start, thread)
+                    backward(p, start, stop - start, m, thread)
         # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
         p.team.barrier(thread)
         if p.out == NULL:
@@ -1423,6 +1495,13 @@ cdef class _Plan:
         else:
             p.threads = threads
         p.team_size = p.threads
+        p.widest = p.columns = 0
+        for i in range(p.n_layers):
+            l = &p.layer[i]
+            p.widest = max(p.widest, l.ld_in)
+            l.dots = i > 0 and gradients and dots_pay(p, l)
+            l.by_columns = columns_pay(p, l) and not (i == 0 and p.sparse)
+            p.columns = p.columns or l.by_columns
         p.choosing = p.threads > 1 and flops < LONG_CHUNK
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
@@ -1436,6 +1515,7 @@ cdef class _Plan:
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
         memset(p.arena, 0xFF if _poison.load() else 0, size)
         lay_out(p, p.arena)
+        memset(p.zeros, 0, p.widest * p.k.itemsize)
         if p.spread != NULL:
             memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
         return 0

@@ -336,6 +336,27 @@ def test_a_wrong_order_is_refused(backend, rows):
         trainer.order(rows)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 31, 90])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_wide_layers_and_few_rows(isa, dtype, activation, batch_size):
+    """Threads share the outputs of wide layers, and dz · wᵀ may go without a transpose."""
+    net = Architecture.build([33, 401, 379, 17, 400, 3], activation, dropout=0.2, dtype=dtype)
+    data = make(net, 91)
+    # Adam would divide the smallest gradients by themselves, and blow up what was rounded.
+    run = {"batch_size": batch_size, "steps": 6, "rate": 0.01, "optimizer": spec.Momentum()}
+    got = train("cython", net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    for threads, slices in ((1, None), (5, 2)):
+        again = train("cython", net, data, **run, threads=threads, slices=slices)
+        for g, a in zip((got[0], *got[1]), (again[0], *again[1]), strict=True):
+            assert g.tobytes() == a.tobytes()
+    engine = _core.Engine(net, 3)
+    one, many = engine.forward(data[0], data[1][:1]), engine.forward(data[0], data[1])
+    assert one.tobytes() == many[:1].tobytes()
+    want = reference.Engine(net).forward(*data[:2])
+    np.testing.assert_allclose(many, want, rtol=0, atol=1e-3 if dtype == "float32" else 1e-10)
+
+
 @pytest.mark.parametrize("optimizer", [None, spec.Adam()], ids=["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 7, 130])
 @pytest.mark.parametrize("units", [3, 16, 30, 48, 49, 130])
