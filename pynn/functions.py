@@ -201,7 +201,7 @@ class Activation(Function):
     ... )
     >>> Activation("wrong", np.tanh, lambda z: 1 - np.tanh(z))
     Traceback (most recent call last):
-    ValueError: Activation('wrong'): derivative: found 0.04653136 at z = 1.888544, ...
+    ValueError: Activation('wrong'): derivative: found ... at z = 1.88854, expected ...
     """
 
     derivative: Formula

@@ -685,6 +685,8 @@ def load(
         tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
     try:
         return rebuild(tensors, about, backend, threads, given)
+    except OtherFunctions as error:
+        raise ValueError(f"{path}: {error}") from error
     except MISFITS as error:
         raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
 
@@ -702,6 +704,10 @@ def misfit(error: BaseException) -> str:
 
     text = shown(str(error), 400)
     return f"found no {text}" if isinstance(error, KeyError) else text
+
+
+class OtherFunctions(ValueError):
+    """A file is a model, but of functions of the user's own that were not given."""
 
 
 def rebuild(
@@ -784,13 +790,13 @@ def _function(
     found = next((f for f in given if f.name == name and isinstance(f, kind)), None)
     expected = f"the pynn.{kind.__name__} that the network was made with"
     if found is None:
-        raise ValueError(
+        raise OtherFunctions(
             f"functions: found none named {name!r}, expected {expected} (a file holds no code): "
             "pynn.load(path, functions=[…])"
         )
     values, kept = found.fingerprint(), np.asarray(own[name], np.float64)
     if kept.shape != np.shape(values) or not np.allclose(values, kept, rtol=1e-4, atol=1e-9):
-        raise ValueError(
+        raise OtherFunctions(
             f"functions: found {found!r} with other values than it had when the network was saved, "
             f"expected {expected}"
         )

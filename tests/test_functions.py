@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -694,7 +695,8 @@ def test_files_that_do_not_fit(tmp_path: Path, functions):
     tensors, about = files.load(path)
     about["architecture"]["functions"] = functions
     files.save(path, tensors, about)
-    with pytest.raises(ValueError, match="not a model that pynn can use"):
+    other = functions in ({"swish": []}, {"swish": [[1]]})
+    with pytest.raises(ValueError, match="other values" if other else "not a model that pynn can"):
         pynn.load(path, functions=[swish])
 
 
@@ -733,6 +735,32 @@ def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, blobs, backen
     assert pynn.load(path, functions=[swish, huber], backend=backend).epochs == 3
     with pytest.raises(ValueError, match="found none named 'swish'"):
         pynn.load(path)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "your-own-functions.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
+
+
+def test_the_code_on_the_page_prints_what_it_says(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert sum(bool(printed) for _, printed in blocks) == 3
+    names: dict[str, Any] = {}
+    for code, printed in blocks:
+        exec(code, names)
+        assert capsys.readouterr().out == printed
+    assert names["net"].epochs == 3
+
+
+@needs_numba
+def test_the_page_names_what_becomes_vector_code():
+    from pynn import numba_functions
+
+    page = PAGE.read_text(encoding="utf-8")
+    sentence = page[page.rindex("`np.exp`,") : page.index("become vector code")]
+    constants = {np.ones_like, np.zeros_like}
+    named = {getattr(np, name.removeprefix("np.")) for name in re.findall(r"`([\w.]+)`", sentence)}
+    assert named == numba_functions.MEANS.keys() - constants
 
 
 def test_values_at_fixed_points_tell_functions_apart():
