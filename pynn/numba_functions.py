@@ -19,6 +19,7 @@ things changed so that it means what it means to NumPy and becomes vector code:
 from __future__ import annotations
 
 import ctypes
+import dis
 import functools
 from types import CellType, FunctionType, ModuleType
 from typing import Any
@@ -179,10 +180,8 @@ def _log(x):
     plain = scaled >= TINY(x) and scaled <= HUGE(x)
     m, n = halve_until_near_one(scaled if plain else ONE(x))
     value = _log_of(m, n - RAISED(x) if small else n)
-    # Of 0, below 0, and of infinity and NaN.
-    odd = -INFINITY(x) if x == ZERO(x) else x - x if x < ZERO(x) else x
-    odd = odd / ZERO(x) if x < ZERO(x) else odd
-    return value if plain else odd
+    below = (x - x) / ZERO(x) if x < ZERO(x) else x
+    return value if plain else (-INFINITY(x) if x == ZERO(x) else below)
 
 
 @inlined_kernel
@@ -256,7 +255,8 @@ def _of_numbers(function: Any, dtype: str) -> Any:
             raise TypeError(f"found a {kind}, expected a function made by def or lambda")
         return replaced
     known = function.__globals__
-    names = {name: _meant(known[name], dtype) for name in _names(function.__code__) & known.keys()}
+    used = _globals(function.__code__) & known.keys()
+    names = {name: _meant(known[name], dtype) for name in used}
     cells = [CellType(_meant(cell.cell_contents, dtype)) for cell in function.__closure__ or ()]
     copy = FunctionType(
         function.__code__,
@@ -268,9 +268,11 @@ def _of_numbers(function: Any, dtype: str) -> Any:
     return njit(**INLINED, **COMPILER[dtype])(copy)
 
 
-def _names(code: Any) -> set[str]:
+def _globals(code: Any) -> set[str]:
+    """Names that a function looks up in its module; ``co_names`` has those of attributes too."""
     inner = [c for c in code.co_consts if isinstance(c, type(code))]
-    return set(code.co_names).union(*map(_names, inner))
+    looked_up = (i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL")
+    return set(looked_up).union(*map(_globals, inner))
 
 
 # --- Loops ----------------------------------------------------------------------------------------

@@ -488,6 +488,20 @@ def test_a_number_of_the_module_is_taken_when_a_network_is_made(blobs, monkeypat
     assert not near(assert_as_numpy(changing, blobs), first, 1e-3)
 
 
+def tanh(z):  # by the name of the attribute that it uses
+    return np.tanh(z)
+
+
+def twice(z, share=0.5):
+    return share * tanh(z) + (1 - share) * tanh(z)
+
+
+@needs_numba
+def test_functions_and_numbers_by_any_name(blobs):
+    assert_as_numpy(pynn.Activation("mine", twice, lambda z: 1 - tanh(z) ** 2), blobs)
+    assert_as_numpy(pynn.Activation("mine", np.tanh, tanh_slope), blobs)
+
+
 @needs_numba
 def test_functions_that_numba_has_compiled_already(blobs):
     from numba import njit
