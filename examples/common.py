@@ -1,4 +1,4 @@
-"""What the five examples share: their options, their pictures, the line that compares.
+"""What the examples share: their options, their pictures, the line that compares.
 
 With the environment variable PYNN_EXAMPLES_QUICK=1, which the tests set, an example trains for an
 epoch or two on few rows and leaves out its twin: it shows that everything runs, not how well.

@@ -17,6 +17,7 @@ from . import callbacks
 from .callbacks import Callback, EarlyStopping, Every, Norms
 from .checkpoint import Checkpoint
 from .divergence import DivergenceError
+from .functions import Activation, Loss
 from .history import History, Record
 from .network import Network, load
 from .spec import (
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Activation",
     "Adagrad",
     "Adam",
     "AdamHat",
@@ -58,6 +60,7 @@ __all__ = [
     "Exponential",
     "History",
     "InverseTime",
+    "Loss",
     "Momentum",
     "Nesterov",
     "Network",

@@ -8,7 +8,7 @@ and contiguous. ``parameters`` and ``state`` are flat vectors of the network's d
 
 What ``convention="sklearn"`` changes stands in ``reference.loss_and_output_gradient`` and
 ``reference.weigh``. Sparse rows, sample weights and that convention are not for the backend numba,
-which says so.
+which says so; functions of the user's own (``Architecture.functions``) are for it and for numpy.
 """
 
 from __future__ import annotations
@@ -285,17 +285,52 @@ def _check_bf16(name: str) -> None:
     )
 
 
+def _resolve_for_functions(name: str, net: Architecture) -> str:
+    """Return the backend that ``name`` stands for where a network has functions of its own.
+
+    Raises
+    ------
+    ValueError
+        If it is the compiled core, which no function in Python can be put into.
+    """
+    reason = available()["numba"]
+    if name == "cython":
+        raise ValueError(
+            f"backend: found 'cython' and {net.functions[0]!r}, a function of your own, which the "
+            "compiled core cannot take in; expected 'numba'"
+            + (f" ({reason}: pip install 'pynn-mlp[numba]')" if reason else "")
+            + ", which compiles it, 'numpy', or 'auto' for the faster of the two that is there"
+        )
+    if name != "auto":
+        return resolve(name)
+    if reason:
+        _warn_without_numba(reason)
+    return "numpy" if reason else "numba"
+
+
+@functools.cache
+def _warn_without_numba(reason: str) -> None:
+    """Say once that the slowest backend computes functions of the user's own."""
+    import warnings
+
+    warnings.warn(
+        f"pynn uses the backend 'numpy' for functions of your own: {reason} (pip install "
+        "'pynn-mlp[numba]'). Training will be several times slower.",
+        stacklevel=6,
+    )
+
+
 def create(name: str, net: Architecture, threads: int | None) -> Engine:
     """Return an engine of the backend ``name`` for one architecture.
 
     Raises
     ------
     ValueError
-        If no backend has that name.
+        If no backend has that name, or it cannot take functions of the user's own.
     ImportError
         If it cannot be used here, or does not have the precision of the architecture here.
     """
-    name = resolve(name)
+    name = _resolve_for_functions(name, net) if net.functions else resolve(name)
     if net.precision == "bf16":
         _check_bf16(name)
     if name == "cython":

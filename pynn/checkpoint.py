@@ -244,7 +244,7 @@ def read(path: Path, steps: int) -> Taken:
             for name in [name for name in tensors if name.startswith(start)]:
                 state[name[len(start) :]] = tensors.pop(name)
             states.append((str(kept["name"]), state))
-        net = rebuild(tensors, document, "numpy", None)
+        net = rebuild(tensors, document, "numpy", None, None)
         began = about["began"]
         checks.whole(about["epochs"], "epochs", 0)
         checks.whole(began["updates"], "updates", 0, net.updates)
@@ -317,6 +317,8 @@ class Saver:
             "backend": net.backend,
             **settings,
         }
+        if a.functions:
+            about["functions"] = {own.name: own.fingerprint() for own in a.functions}
         self.about: dict[str, Any] = {
             "settings": about,
             "epochs": epochs,

@@ -375,7 +375,7 @@ def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Ar
         hint = ""
         if a.dtype.kind in "iu" and a.dtype.kind != "b":
             hint = f", or whole numbers from 0 to {count - 1}"
-        if net.loss == "mse" and a.dtype.kind in "iuf":
+        if net.regression and a.dtype.kind in "iuf":
             hint += f"; values to be approximated have shape (rows, {net.n_out})"
         what = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
         raise ValueError(

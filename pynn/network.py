@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
 from .checkpoint import TENSOR, Checkpoint, Saver, Taken
 from .checks import Task
+from .functions import Activation, Function, Loss
 from .history import History, Record
 from .profile import Profile
 from .spec import (
@@ -43,15 +44,17 @@ class Network:
     ----------
     sizes : sequence of int
         Units of every layer, from inputs to outputs: ``[784, 256, 128, 10]``.
-    activation : str or sequence of str
+    activation : str, Activation or sequence of them
         Activation of all hidden layers, or one for each: ``identity``, ``sigmoid``, ``tanh``,
-        ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``.
-    output : str, optional
+        ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``, or an
+        :class:`pynn.Activation` of your own.
+    output : str or Activation, optional
         Activation of the last layer. None takes what the loss needs: ``softmax`` for
         cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse, ``exp`` for
-        poisson. Only ``mse`` goes with others.
-    loss : {"cross_entropy", "binary_cross_entropy", "mse", "poisson"}
-        What training makes small. ``poisson`` is half the Poisson deviance, for counts.
+        poisson. Only ``mse`` and losses of your own go with others.
+    loss : {"cross_entropy", "binary_cross_entropy", "mse", "poisson"} or Loss
+        What training makes small. ``poisson`` is half the Poisson deviance, for counts. A
+        :class:`pynn.Loss` of your own takes y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of leaving out a unit in training, for all hidden layers or one each.
     init : str or sequence of str, optional
@@ -68,7 +71,8 @@ class Network:
         stays float32. Large networks train in about half the time. For processors with AVX512-BF16
         (and, slowly, the numpy backend).
     backend : {"auto", "cython", "numba", "numpy"}
-        What computes; ``"auto"`` takes the first of the three that can be used here.
+        What computes; ``"auto"`` takes the first of the three that can be used here. Functions of
+        your own are not for ``"cython"``.
     threads : int, optional
         How many threads compute at most, in the cython backend: small steps run on one where that
         is measured to be faster, and the bits are the same with any number. None takes as many as
@@ -118,9 +122,9 @@ class Network:
         self,
         sizes: Sequence[int],
         *,
-        activation: str | Sequence[str] = "relu",
-        output: str | None = None,
-        loss: str = "cross_entropy",
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        output: str | Activation | None = None,
+        loss: str | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
         dtype: object = "float32",
@@ -614,7 +618,8 @@ class Network:
         """Write the network to a safetensors file, whole or not at all.
 
         The file holds weights, biases, classes, seed, history and the optimizer's state, so that
-        ``fit`` can go on after :func:`pynn.load`.
+        ``fit`` can go on after :func:`pynn.load`. Of functions of your own it holds the names, and
+        a few values to know them by.
 
         Parameters
         ----------
@@ -650,8 +655,11 @@ class Network:
                 "classes": None if classes is None else classes.tolist(),
             }
         history = self.history.to_dict()
+        a = self.architecture
+        architecture = {f.name: getattr(a, f.name) for f in fields(a)}
+        architecture["functions"] = {own.name: own.fingerprint() for own in a.functions}
         return tensors, {
-            "architecture": asdict(self.architecture),
+            "architecture": architecture,
             "seed": self.seed,
             "epochs": self.epochs,
             "updates": self.updates,
@@ -680,16 +688,20 @@ class Network:
 def load(
     path: PathLike,
     *,
+    functions: Activation | Loss | Sequence[Activation | Loss] = (),
     backend: str = "auto",
     threads: int | None = None,
     precision: str | None = None,
 ) -> Network:
-    """Return the network that ``Network.save`` wrote. Loading never runs code.
+    """Return the network that ``Network.save`` wrote. Loading never runs code out of the file.
 
     Parameters
     ----------
     path : str or path-like
         A file written by ``Network.save``, or a checkpoint.
+    functions : Activation, Loss or list of them
+        The functions of your own that the network was made with, which no file holds; others may
+        be among them.
     backend, threads
         As for ``Network``.
     precision : {"full", "bf16"}, optional
@@ -699,8 +711,11 @@ def load(
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If something else is among the functions.
     ValueError
-        If it is cut off, is no model, or its parts do not fit each other.
+        If it is cut off, is no model, or its parts do not fit each other; if one of its functions
+        is not given, or gives other values than the network was trained with.
     ImportError
         If the backend, or the precision with it, cannot be used here.
     """
@@ -708,11 +723,19 @@ def load(
 
     if precision is not None:
         choose("precision", precision, PRECISIONS)
+    given: list[Any] = [functions] if isinstance(functions, Function) else list(functions)
+    for found in given:
+        if not isinstance(found, (Activation, Loss)):
+            raise TypeError(
+                f"functions: found {found!r}, expected pynn.Activation and pynn.Loss objects"
+            )
     tensors, about = files.load(path)
     if "checkpoint" in about:
         tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
     try:
-        return rebuild(tensors, about, backend, threads, precision)
+        return rebuild(tensors, about, backend, threads, given, precision)
+    except OtherFunctions as error:
+        raise ValueError(f"{path}: {error}") from error
     except MISFITS as error:
         raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
 
@@ -732,18 +755,29 @@ def misfit(error: BaseException) -> str:
     return f"found no {text}" if isinstance(error, KeyError) else text
 
 
+class OtherFunctions(ValueError):
+    """A file is a model, but of functions of the user's own that were not given."""
+
+
 def rebuild(
     tensors: dict[str, Array],
     about: dict[str, Any],
     backend: str,
     threads: int | None,
+    functions: Sequence[Activation | Loss] | None,
     precision: str | None = None,
 ) -> Network:
-    """Return the network of ``Network._describe``; raise if its parts do not fit each other."""
+    """Return the network of ``Network._describe``; raise if its parts do not fit each other.
+
+    ``functions`` are those of its user's own; None lets others stand in for them, which is enough
+    where nothing is computed.
+    """
     a = about["architecture"]
-    names = a["activations"]
+    own = dict(a.get("functions", {}))
+    *names, output = (_function(name, Activation, own, functions) for name in a["activations"])
+    loss = _function(a["loss"], Loss, own, functions)
     architecture = Architecture.build(
-        *(a["sizes"], names[:-1], names[-1], a["loss"], a["dropout"], a["dtype"]),
+        *(a["sizes"], names, output, loss, a["dropout"], a["dtype"]),
         # Files of earlier versions name none.
         precision or a.get("precision", "full"),
     )
@@ -794,6 +828,41 @@ def rebuild(
             slot[...] = values
     net.history = history
     return net
+
+
+def _function(
+    name: Any,
+    kind: type[Activation] | type[Loss],
+    own: dict[str, Any],
+    given: Sequence[Activation | Loss] | None,
+) -> Any:
+    """Return what a name in a file stands for: itself, or one of the functions that were given."""
+    if name not in own:
+        return name
+    if given is None:
+        return kind(name, *((np.abs, np.sign) if kind is Activation else (_error, _slope)))
+    found = next((f for f in given if f.name == name and isinstance(f, kind)), None)
+    expected = f"the pynn.{kind.__name__} that the network was made with"
+    if found is None:
+        raise OtherFunctions(
+            f"functions: found none named {name!r}, expected {expected} (a file holds no code): "
+            "pynn.load(path, functions=[…])"
+        )
+    values, kept = found.fingerprint(), np.asarray(own[name], np.float64)
+    if kept.shape != np.shape(values) or not np.allclose(values, kept, rtol=1e-4, atol=1e-9):
+        raise OtherFunctions(
+            f"functions: found {found!r} with other values than it had when the network was saved, "
+            f"expected {expected}"
+        )
+    return found
+
+
+def _error(a: Array, t: Array) -> Array:
+    return 0.5 * (a - t) ** 2
+
+
+def _slope(a: Array, t: Array) -> Array:
+    return a - t
 
 
 def _rebuild_task(about: dict[str, Any], net: Architecture) -> Task:

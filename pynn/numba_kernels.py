@@ -53,14 +53,18 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 # Kernels are called by kernels alone, and views of arrays in them need no reference counts.
 INNER: Any = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 kernel = njit(**INNER)
+# A loop with a call in it does not become vector code, and LLVM grows tired of inlining.
+INLINED: Any = INNER | {"forceinline": True}
+inlined_kernel = njit(**INLINED)
 # Here a·b + c is one fused operation. Only where there is one way to fuse may this be allowed: the
 # bits must not depend on whether a number fell to a vector or to what is left over.
-FUSED: Any = INNER | {"fastmath": {"contract"}}
+FUSED: Any = INLINED | {"fastmath": {"contract"}}
 fused_kernel = njit(**FUSED)
 
 # --- Names for the numbers in the tables ----------------------------------------------------------
 
 (IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP) = range(len(OUTPUTS))
+OWN = -1  # an activation or a loss of the user's own, which is called by its address
 ACTIVATION = {
     "identity": IDENTITY,
     "sigmoid": SIGMOID,
@@ -98,14 +102,16 @@ FORWARD, EVALUATE, GRADIENT, TRAIN = range(4)
 NOT_COUNTED, BY_LABEL, BY_LARGEST, BY_HALF = range(4)
 
 # Columns of ``layers``: sizes; where w, its transpose, h, z and dz start, and the length of their
-# rows (z and dz share theirs with the next layer's h); activation and dropout of the outputs.
-(N_IN, N_OUT, W, W_ROW, T, T_ROW, H, H_ROW, Z, DZ, Z_ROW, NAME, THRESHOLD, FIELDS) = range(14)
+# rows (z and dz share theirs with the next layer's h); activation (of one's own: where it starts in
+# memory) and dropout of the outputs.
+(N_IN, N_OUT, W, W_ROW, T, T_ROW, H, H_ROW, Z, DZ, Z_ROW, NAME, THRESHOLD) = range(13)
+(ADDRESS, FIELDS) = range(13, 15)
 # Places in ``settings``.
 (TASK, ROWS, BATCH, CHUNK, OUTPUT_LOSS, COUNTED, HAS_LABELS, X_KIND, X_START, X_ROW, X_COLUMN) = (
     range(11)
 )
 (SHUFFLED, SEED, EPOCH, STREAM, UPDATE_RULE, FIRST_BATCH, UPDATES, DONE, HALT) = range(11, 20)
-(WATCH, DIVERGED) = range(20, 22)
+(WATCH, DIVERGED, LOSS_ADDRESS) = range(20, 23)
 # Places in ``coefficients``: the slope of leaky_relu, L2, the optimizer's constants as its formula
 # needs them, what of them changes from step to step, and dropout's factor for each layer.
 (SLOPE, L2, C1, C1_REST, C2, C2_REST, EPSILON) = range(7)
@@ -309,7 +315,7 @@ def by_dtype(single: Any, double: Any) -> Callable[[Any], Any]:
     def constant(x: Any) -> Any:
         raise NotImplementedError("for kernels alone")
 
-    @overload(constant, jit_options=INNER)
+    @overload(constant, jit_options=INLINED)
     def _constant(x):
         return (lambda x: single) if x == types.float32 else (lambda x: double)
 
@@ -361,7 +367,7 @@ def power_of_two(shifted: Any) -> Any:
     raise NotImplementedError("for kernels alone")
 
 
-@overload(power_of_two, jit_options=INNER)
+@overload(power_of_two, jit_options=INLINED)
 def _power_of_two(shifted):
     def single(shifted):
         bits = (np.float32(shifted).view(np.int32) << 23) + (127 << 23)
@@ -386,14 +392,14 @@ def exp_parts(x):
     return power, exp_series(r) * r * r + r
 
 
-@kernel
+@inlined_kernel
 def exp(x):
     """e^x for x <= 0."""
     power, rest = exp_parts(x)
     return (ONE(x) + rest) * power
 
 
-@kernel
+@inlined_kernel
 def exp_of_any(x):
     """e^x for any x."""
     power, rest = exp_parts(EXP_TOP(x) if x > EXP_TOP(x) else x)
@@ -402,14 +408,14 @@ def exp_of_any(x):
     return scaled * (TWO(x) if large else ONE(x))
 
 
-@kernel
+@inlined_kernel
 def expm1(x):
     """e^x − 1 for x up to EXP_TOP, with its relative precision kept near 0."""
     power, rest = exp_parts(x)
     return (power - ONE(x)) + power * rest
 
 
-@kernel
+@inlined_kernel
 def sigmoid_from(e, negative):
     """sigmoid(x) from e^-|x|: e − e·q is q, with fewer roundings that count where e is small."""
     q = e / (ONE(e) + e)
@@ -436,7 +442,7 @@ TANH_SMALL = by_dtype(np.float32(0.34657), 0.34657)
 TANH_LARGE = by_dtype(np.float32(40), 40.0)  # where it has long been 1
 
 
-@kernel
+@inlined_kernel
 def tanh(x):
     """tanh(x); e / (e + 2) with e = e^2|x| − 1 is rounded too often where it is small."""
     a = abs(x)
@@ -450,7 +456,7 @@ def tanh(x):
 artanh_series = polynomial(*([1 / (2 * i + 1) for i in range(n)] for n in (8, 17)))
 
 
-@kernel
+@inlined_kernel
 def log1p(u):
     """ln(1 + u) for u from 0 to 1, as 2·artanh(u / (2 + u))."""
     s = u / (u + ONE(u) + ONE(u))
@@ -488,7 +494,7 @@ ROOT_HALF = by_dtype(np.float32(math.sqrt(0.5)), math.sqrt(0.5))
 DENSITY_PEAK = by_dtype(np.float32(1 / math.sqrt(2 * math.pi)), 1 / math.sqrt(2 * math.pi))
 
 
-@kernel
+@inlined_kernel
 def normal(x):
     """The normal distribution Φ(x), and its density."""
     q = abs(x) * ROOT_HALF(x)
@@ -498,11 +504,50 @@ def normal(x):
     return (ONE(x) - tail if x > 0 else tail), e * DENSITY_PEAK(x)
 
 
+def _call_address(context, builder, address, result, arrays, kinds, numbers):
+    """Call what starts at an address with the places where arrays start, and with numbers."""
+    places = [
+        context.make_array(kind)(context, builder, array).data
+        for kind, array in zip(kinds, arrays, strict=True)
+    ]
+    given = [*places, *numbers]
+    function = ir.FunctionType(result, [value.type for value in given])
+    return builder.call(builder.inttoptr(address, function.as_pointer()), given)
+
+
+@intrinsic
+def own_activation(typing_context, address, z, h, n):
+    """h = f(z), and then z = f'(z), by a function of ``numba_functions.activation``."""
+
+    def codegen(context, builder, signature, args):
+        address, z_, h_, n = args
+        _call_address(context, builder, address, ir.VoidType(), (z_, h_), (z, h), (n,))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, z, h, types.int64), codegen
+
+
+@intrinsic
+def own_loss(typing_context, address, a, t, d, label, n):
+    """Return the sum of a row's losses, and multiply d by their gradient by a; the targets are t,
+    or zeros but for one at ``label``. By a function of ``numba_functions.loss``.
+    """
+
+    def codegen(context, builder, signature, args):
+        address, a_, t_, d_, label, n = args
+        arrays, kinds = (a_, t_, d_), (a, t, d)
+        return _call_address(context, builder, address, ir.DoubleType(), arrays, kinds, (label, n))
+
+    return types.float64(types.int64, a, t, d, types.int64, types.int64), codegen
+
+
 @kernel
-def activation(name, z, h, slope):
+def activation(name, address, z, h, slope):
     """h = f(z), and then z = f'(z)."""
     zero, one = h.dtype.type(0), h.dtype.type(1)
-    if name == SIGMOID:
+    if name == OWN:
+        own_activation(address, z, h, len(z))
+    elif name == SIGMOID:
         for i in range(len(z)):
             a = sigmoid_from(exp(-abs(z[i])), z[i] < zero)
             h[i] = a
@@ -692,7 +737,7 @@ def forward(p, first, lo, hi):
         h0, n = p.layers[k + 1, H], layer[N_OUT]
         z = p.block[z0 + lo * z_row : z0 + hi * z_row]
         h = p.block[h0 + lo * z_row : h0 + hi * z_row]
-        activation(layer[NAME], z, h, p.coefficients[SLOPE])
+        activation(layer[NAME], layer[ADDRESS], z, h, p.coefficients[SLOPE])
         if s[TASK] == TRAIN and layer[THRESHOLD] >= 0:
             for r in range(hi - lo):
                 dropout(
@@ -736,14 +781,15 @@ def loss_and_output_gradient(p, first, lo, hi, m):
     rows, outputs = to(m), to(n)
     lanes = VECTOR // p.block.itemsize
     width = (n + lanes - 1) // lanes * lanes
-    if s[TASK] != FORWARD:
+    of_outputs = s[TASK] == FORWARD or s[OUTPUT_LOSS] == MSE or s[OUTPUT_LOSS] == OWN
+    if s[TASK] != FORWARD and name != OWN:
         for r in range(lo, hi):
             z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + n]
             p.correct[r] = count_correct(p, z, place(p, first + r), n)
-    if name != SOFTMAX and (s[TASK] == FORWARD or s[OUTPUT_LOSS] == MSE):
+    if name != SOFTMAX and of_outputs:
         z = p.block[layer[Z] + lo * z_row : layer[Z] + hi * z_row]
         a = p.block[layer[DZ] + lo * z_row : layer[DZ] + hi * z_row]
-        activation(name, z, a, p.coefficients[SLOPE])
+        activation(name, layer[ADDRESS], z, a, p.coefficients[SLOPE])
     for r in range(lo, hi):
         row = place(p, first + r)
         z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + width]
@@ -751,7 +797,7 @@ def loss_and_output_gradient(p, first, lo, hi, m):
         t = p.targets[row * n : (row + 1) * n]
         label = p.labels[row] if s[HAS_LABELS] else -1
         loss = 0.0
-        if s[TASK] == FORWARD or s[OUTPUT_LOSS] == MSE:
+        if of_outputs:
             if name == SOFTMAX:
                 softmax(z, a, n)
             if s[TASK] == FORWARD:
@@ -759,6 +805,22 @@ def loss_and_output_gradient(p, first, lo, hi, m):
                 for j in range(n):
                     out[j] = a[j]
                 continue
+            if name == OWN:
+                p.correct[r] = count_correct(p, a, row, n)
+        if s[OUTPUT_LOSS] == OWN:
+            if name == SOFTMAX:
+                for j in range(n):
+                    z[j] = one
+            loss += own_loss(s[LOSS_ADDRESS], a, t, z, label, n) / n
+            inner = zero
+            if name == SOFTMAX:
+                for j in range(n):
+                    inner += a[j] * z[j]
+                for j in range(n):
+                    z[j] = a[j] * (z[j] - inner)
+            for j in range(n):
+                a[j] = z[j] / outputs / rows
+        elif s[OUTPUT_LOSS] == MSE:
             inner = zero
             for j in range(n):
                 goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
@@ -1158,14 +1220,22 @@ class _Weights:
     """Parameters and optimizer state, padded; with ``learning``, gradient and transpose too."""
 
     def __init__(
-        self, net: Architecture, parameters: Array, state: list[Array], learning: bool
+        self,
+        net: Architecture,
+        own: dict[str, Any],
+        parameters: Array,
+        state: list[Array],
+        learning: bool,
     ) -> None:
-        self.net, self.parameters, self.flat_state = net, parameters, state
+        # What is called by its address has to stay in memory.
+        self.own, self.net, self.parameters, self.flat_state = own, net, parameters, state
         self.layers = np.zeros((net.n_layers, FIELDS), np.int64)
         size = transposed_size = 0
         for k, (n_in, n_out) in enumerate(pairwise(net.sizes)):
             layer = self.layers[k]
-            layer[N_IN], layer[N_OUT], layer[NAME] = n_in, n_out, ACTIVATION[net.activations[k]]
+            name = net.activations[k]
+            layer[N_IN], layer[N_OUT], layer[NAME] = n_in, n_out, ACTIVATION.get(name, OWN)
+            layer[ADDRESS] = own[name].address if name in own else 0
             layer[W], layer[W_ROW] = size, _row(n_out, net.dtype)
             layer[T], layer[T_ROW] = transposed_size, _row(n_in, net.dtype)
             rate = net.dropout[k] if k < len(net.dropout) else 0.0
@@ -1284,10 +1354,12 @@ class _Job:
             labels = np.asarray(y).view()
         for array in (*sources, labels, targets):
             array.flags.writeable = False
-        settings = np.zeros(DIVERGED + 1, np.int64)
+        settings = np.zeros(LOSS_ADDRESS + 1, np.int64)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
         settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
-        settings[[OUTPUT_LOSS, COUNTED]] = LOSS[net.loss], _what_to_count(net, y)
+        settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, OWN), _what_to_count(net, y)
+        if net.loss in weights.own:
+            settings[LOSS_ADDRESS] = weights.own[net.loss].address
         settings[[HAS_LABELS, STREAM]] = len(labels) > 0, philox.DROPOUT
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
         constants, coefficients = _coefficients(net, optimizer, l2)
@@ -1387,24 +1459,34 @@ class Engine:
     threads
         The most threads to use; None takes the processors this process may run on. Steps too
         small for several threads run on fewer.
+
+    Raises
+    ------
+    ValueError
+        If a function of the user's own cannot be compiled.
     """
 
     name = "numba"
 
     def __init__(self, net: Architecture, threads: int | None = None) -> None:
         self.net = net
+        self.own: dict[str, Any] = {}
+        if net.functions:
+            from . import numba_functions
+
+            self.own = {own.name: numba_functions.compiled(own, net.dtype) for own in net.functions}
         self.threads = _default_threads() if threads is None else threads
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         x = _refuse(x, None, "pynn")
-        weights = _Weights(self.net, parameters, [], learning=False)
+        weights = _Weights(self.net, self.own, parameters, [], learning=False)
         job = _Job(weights, self.threads, FORWARD, x, None, len(x))
         job.run(0, len(x))
         return job.plan.out.reshape(len(x), self.net.n_out)
 
     def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
         x = _refuse(x, None, "pynn")
-        weights = _Weights(self.net, parameters, [], learning=False)
+        weights = _Weights(self.net, self.own, parameters, [], learning=False)
         return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def objective(
@@ -1420,7 +1502,7 @@ class Engine:
         net, n = self.net, len(x)
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
-            weights = _Weights(net, parameters, [], learning=True)
+            weights = _Weights(net, self.own, parameters, [], learning=True)
             loss = _Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
             gradient = np.empty_like(parameters)
             weights.copy(weights.gradient, gradient)
@@ -1452,7 +1534,7 @@ class Engine:
             raise ValueError(
                 f"optimizer: found {optimizer.name!r}, which this backend does not know"
             )
-        weights = _Weights(self.net, parameters, state, learning=True)
+        weights = _Weights(self.net, self.own, parameters, state, learning=True)
         job = _Job(weights, self.threads, TRAIN, x, y, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = watch
         return Trainer(weights, job, self.threads, seed, shuffle)

@@ -91,11 +91,30 @@ def softmax(z: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def output_of(name: str, z: Array) -> Array:
-    """The network's output for the last layer's logits z."""
+def _of_own(function: Callable[..., Array], *places: Array) -> Array:
+    """What a function of the user's own gives; e^-z may overflow on the way to a number."""
+    with np.errstate(over="ignore"):
+        return np.asarray(function(*places), places[0].dtype)
+
+
+def activation_of(net: Architecture, layer: int, z: Array) -> Array:
+    """f(z) of a layer."""
+    name = net.activations[layer]
+    own = net.own(name)
+    if own is not None:
+        return _of_own(own.function, z)
     if name == "softmax":
         return softmax(z)
     return np.exp(z) if name == "exp" else ACTIVATION[name](z)
+
+
+def derivative_of(net: Architecture, layer: int, z: Array) -> Array:
+    """f'(z) of a layer, where f goes number by number."""
+    name = net.activations[layer]
+    own = net.own(name)
+    if own is not None:
+        return _of_own(own.derivative, z)
+    return np.exp(z) if name == "exp" else DERIVATIVE[name](z)
 
 
 # --- The passes -----------------------------------------------------------------------------------
@@ -138,7 +157,7 @@ def forward(
     for k in range(net.n_layers):
         zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
-            a = ACTIVATION[net.activations[k]](zs[k])
+            a = activation_of(net, k, zs[k])
             hs.append(a * masks[k] if masks else a)
     return hs, zs
 
@@ -154,6 +173,7 @@ def loss_and_output_gradient(
     binary_cross_entropy   L = mean(softplus(z) − y·z)            dz = (sigmoid(z) − y) / n_out
     mse                    L = mean((f(z) − y)²)                  dz = f'(z)·2·(f(z) − y) / n_out
     poisson                L = mean(exp z − y·z + y·log y − y)    dz = (exp z − y) / n_out
+    one of the user's own  L = mean(loss(f(z), y))                dz = f'(z)·gradient / n_out
 
     Sums and means are over the outputs of a row. Targets of cross_entropy sum to one; that of
     poisson is half the deviance.
@@ -185,16 +205,20 @@ def loss_and_output_gradient(
         log_t = np.log(np.where(t > 0, t, 1))
         terms, dz = np.exp(z) - t * z + (t * log_t - t), np.exp(z) - t
     else:
-        output = net.activations[-1]
-        a = output_of(output, z)
-        terms, da = (a - t) ** 2, a - t
-        if output == "softmax":
+        a, own = activation_of(net, -1, z), net.own(net.loss)
+        if own is None:
+            terms, da = (a - t) ** 2, a - t
+        else:
+            terms, da = _of_own(own.function, a, t), _of_own(own.gradient, a, t)
+        if net.activations[-1] == "softmax":
             dz = a * (da - (a * da).sum(axis=1, keepdims=True))
         else:
-            dz = da * (a if output == "exp" else DERIVATIVE[output](z))
-        if sums:
-            return 0.5 * terms.mean(axis=1, dtype=np.float64), dz
-        dz = 2 * dz
+            dz = da * derivative_of(net, -1, z)
+        if own is None:
+            if sums:
+                return 0.5 * terms.mean(axis=1, dtype=np.float64), dz
+            dz = 2 * dz
+        return terms.mean(axis=1, dtype=np.float64), dz / n
     if sums:
         return terms.sum(axis=1, dtype=np.float64), dz
     return terms.mean(axis=1, dtype=np.float64), dz / n
@@ -224,14 +248,17 @@ def penalty(l2: float, weights: list[Array]) -> float:
 def count_correct(net: Architecture, z: Array, y: Array) -> float:
     """How many rows are classified rightly, by the largest logit or, for one output, its sign.
 
-    Rows of several independent yes-or-no targets count by the share that is right. Regression has
-    no right or wrong: NaN.
+    By the largest output if its activation is the user's own, which need not rise. Rows of several
+    independent yes-or-no targets count by the share that is right. Regression has no right or
+    wrong: NaN.
     """
     if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
         if net.regression:
             return math.nan
         t = y.reshape(len(y), -1)
         return float(((z > 0) == (t > 0.5)).mean(axis=1).sum())
+    if net.own(net.activations[-1]):
+        z = activation_of(net, -1, z)
     if y.ndim == 1:
         return float((z.argmax(axis=1) == y).sum())
     return math.nan if net.regression else float((z.argmax(axis=1) == y.argmax(axis=1)).sum())
@@ -253,7 +280,7 @@ def backward(
         dbiases[k][...] = dz.sum(axis=0)
         if k > 0:
             dz = multiply(net, k, dz, weights[k].T)
-            dz *= DERIVATIVE[net.activations[k - 1]](zs[k - 1])
+            dz *= derivative_of(net, k - 1, zs[k - 1])
             if masks:
                 dz *= masks[k - 1]
 
@@ -323,7 +350,7 @@ class Engine:
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
             _, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
-            out[rows] = output_of(self.net.activations[-1], zs[-1])
+            out[rows] = activation_of(self.net, -1, zs[-1])
         return out
 
     def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:

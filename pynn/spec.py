@@ -1,7 +1,8 @@
 """What a network, a loss, an optimizer and a schedule are: plain data that imports none.
 
-Everything here is a frozen dataclass of numbers and names. The maths that gives them meaning is in
-:mod:`pynn.reference`; the compiled backends follow that text.
+Everything here is a frozen dataclass of numbers and names (and functions of a user's own, which
+:mod:`pynn.functions` describes). The maths that gives them meaning is in :mod:`pynn.reference`; the
+compiled backends follow that text.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+
+from .functions import Activation, Function, Loss
 
 ACTIVATIONS = (
     "identity",
@@ -97,11 +100,13 @@ class Architecture:
     dropout
         Probability of dropping a unit of each hidden layer, length L - 1.
     loss
-        Name of the loss, one of ``LOSSES``.
+        Name of the loss, one of ``LOSSES`` or that of one of ``functions``.
     dtype
         ``"float32"`` or ``"float64"``, of parameters and arithmetic.
     precision
         ``"full"``, or ``"bf16"`` where the operands of matrix products are rounded to bfloat16.
+    functions
+        What names of the user's own stand for, those of activations and of the loss.
     """
 
     sizes: tuple[int, ...]
@@ -110,13 +115,14 @@ class Architecture:
     loss: str
     dtype: str
     precision: str = "full"
+    functions: tuple[Function, ...] = ()
 
     @staticmethod
     def build(
         sizes: Sequence[int],
-        activation: str | Sequence[str] = "relu",
-        output: str | None = None,
-        loss: str = "cross_entropy",
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        output: str | Activation | None = None,
+        loss: str | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         dtype: object = "float32",
         precision: str = "full",
@@ -132,13 +138,16 @@ class Architecture:
                 "from inputs to outputs"
             )
         hidden = len(widths) - 2
-        choose("loss", loss, LOSSES)
+        if not isinstance(loss, Loss):
+            choose("loss", loss, LOSSES)
         if output is None:
-            output = OUTPUT_OF_LOSS[loss]
-        choose("output", output, OUTPUTS)
-        if loss != "mse" and output != OUTPUT_OF_LOSS[loss]:
+            output = loss.output if isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
+        if not isinstance(output, Activation):
+            choose("output", output, OUTPUTS)
+        fixed = None if loss == "mse" or isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
+        if fixed and output != fixed:
             raise ValueError(
-                f"output: found {output!r}, expected {OUTPUT_OF_LOSS[loss]!r} for loss {loss!r}, "
+                f"output: found {output!r}, expected {fixed!r} for loss {loss!r}, "
                 "which is computed together with it; 'mse' goes with any output"
             )
         if loss == "cross_entropy" and widths[-1] == 1:
@@ -150,12 +159,13 @@ class Architecture:
             raise ValueError(
                 "output: found 'softmax' of 1 output, which is 1 always; expected more"
             )
-        if not isinstance(activation, (str, list, tuple)):
+        if not isinstance(activation, (str, Activation, list, tuple)):
             raise TypeError(
                 f"activation: found {activation!r}, expected a name or a list of names, "
-                "one for each hidden layer"
+                "one for each hidden layer, or a pynn.Activation in the place of a name"
             )
-        names = [activation] * hidden if isinstance(activation, str) else list(activation)
+        one = isinstance(activation, (str, Activation))
+        names: list[Any] = [activation] * hidden if one else list(activation)  # type: ignore[arg-type]
         if len(names) != hidden:
             raise ValueError(
                 f"activation: found {len(names)} names, expected one or {hidden}, "
@@ -164,7 +174,8 @@ class Architecture:
         if isinstance(activation, str):
             choose("activation", activation, ACTIVATIONS)
         for k, name in enumerate(names):
-            choose(f"activation[{k}]", name, ACTIVATIONS)
+            if not isinstance(name, Activation):
+                choose(f"activation[{k}]", name, ACTIVATIONS)
         single = isinstance(dropout, (int, float, np.integer, np.floating))
         try:
             rates = [float(dropout)] if single else [float(p) for p in dropout]  # type: ignore[arg-type, union-attr]
@@ -189,9 +200,24 @@ class Architecture:
                 f"precision: found 'bf16' with dtype {dtype_name}, expected dtype float32, which "
                 "weights and sums then have"
             )
+        own = list(dict.fromkeys(f for f in (*names, output, loss) if isinstance(f, Function)))
+        known = [f.name for f in own]
+        for name in known:
+            if known.count(name) > 1:
+                raise ValueError(
+                    f"activation, output, loss: found two functions named {name!r}, expected a "
+                    "name of its own for each"
+                )
+        names = [f.name if isinstance(f, Function) else f for f in (*names, output, loss)]
         return Architecture(
-            tuple(widths), (*names, output), tuple(rates), loss, dtype_name, precision
+            *(tuple(widths), tuple(names[:-1]), tuple(rates), names[-1], dtype_name),
+            precision,
+            tuple(own),
         )
+
+    def own(self, name: str) -> Any:
+        """Return the Activation or Loss of the user's own that has this name, or None."""
+        return next((f for f in self.functions if f.name == name), None)
 
     @property
     def n_in(self) -> int:
@@ -213,7 +239,7 @@ class Architecture:
     @property
     def regression(self) -> bool:
         """Whether the outputs are values rather than classes, whatever y looks like."""
-        return self.loss in ("mse", "poisson")
+        return self.loss not in ("cross_entropy", "binary_cross_entropy")
 
     @property
     def n_parameters(self) -> int:

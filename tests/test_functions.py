@@ -1,0 +1,787 @@
+"""Activations and losses of one's own: what they must be, what comes of them, where they go."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy import exp as imported_exp
+
+import pynn
+from pynn import backends, files, initialise, reference, spec
+from pynn.spec import Architecture
+
+NUMBA = not backends.available()["numba"]
+BACKENDS = ["numpy", *(["numba"] if NUMBA else [])]
+needs_numba = pytest.mark.skipif(not NUMBA, reason="needs numba")
+
+# At the level of the module, so that networks with them can be pickled.
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def swish_function(z):
+    return z * sigmoid(z)
+
+
+def swish_derivative(z):
+    s = sigmoid(z)
+    return s + z * s * (1 - s)
+
+
+def huber_function(a, t):
+    far = np.abs(a - t)
+    return np.where(far < 1, 0.5 * far**2, far - 0.5)
+
+
+def huber_gradient(a, t):
+    return np.clip(a - t, -1, 1)
+
+
+swish = pynn.Activation("swish", swish_function, swish_derivative)
+huber = pynn.Loss("huber", huber_function, huber_gradient)
+falling = pynn.Activation("falling", lambda z: -np.tanh(z), lambda z: np.tanh(z) ** 2 - 1)
+cube = pynn.Activation("cube", lambda z: z**3, lambda z: 3 * z**2)
+# Least where a is t·e^½: the slopes by a and the Jacobian of a softmax are told apart.
+skewed = pynn.Loss("skewed", lambda a, t: np.exp(a - t) - 2 * a, lambda a, t: np.exp(a - t) - 2)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+def make(backend="numpy", sizes=(4, 8, 3), **more):
+    return pynn.Network(sizes, backend=backend, **{"activation": swish, "seed": 3} | more)
+
+
+def fit(net, data, **more):
+    settings = {"epochs": 3, "batch_size": 40, "progress": False}
+    return net.fit(*data, **settings | more)
+
+
+def near(found, expected, tolerance):
+    return np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+# --- What they must be ----------------------------------------------------------------------------
+
+
+def one(z):
+    return np.ones_like(z)
+
+
+@pytest.mark.parametrize(
+    ("function", "derivative", "message"),
+    [
+        (np.tanh, lambda z: 1 - np.tanh(z), r"derivative: found .* at z = .*, expected .*slope of"),
+        (
+            swish_function,
+            sigmoid,
+            r"'mine'\): derivative: found 0.868\d* at z = 1.8\d*, expected 1",
+        ),
+        (np.tanh, lambda z: 1.001 * (1 - np.tanh(z) ** 2), "derivative: found .* the slope"),
+        (np.abs, lambda z: -np.sign(z), "derivative: found .* expected .* the slope"),
+        (lambda z: z if z > 0 else 0 * z, one, r"function: found one that fails .*np.where\(z > 0"),
+        (lambda z: 1.0, one, r"function: found shape \(\) .*expected \(400,\).*np.ones_like"),
+        (lambda z: z, lambda z: 1.0, r"derivative: found shape \(\)"),
+        (lambda z: z[:3], one, r"function: found shape \(3,\)"),
+        (lambda z: z + 0j, one, "function: found complex128 for arrays of float64"),
+        (lambda z: np.exp(z, out=z), np.exp, "function: found one that fails .*read-only"),
+        (lambda z: z / z.sum(), one, "function: found .*expected what it is in a larger array"),
+        (np.log, lambda z: 1 / z, "function: found nan at z = -.*expected a finite number"),
+        (lambda z: z, lambda z: z / 0, "derivative: found -?inf at z"),
+        (lambda z: np.exp(z * z), lambda z: 2 * z * np.exp(z * z), "function: found inf"),
+        (lambda z: np.exp(z) / (1 + np.exp(z)), one, "function: found nan at z = 1000, expected a"),
+        (lambda a, b: a, one, "function: found one that fails .*TypeError"),
+    ],
+)
+def test_a_function_that_is_none(function, derivative, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        pynn.Activation("mine", function, derivative)
+    assert str(caught.value).startswith("Activation('mine'): ")
+
+
+@pytest.mark.parametrize(
+    ("function", "gradient", "output", "message"),
+    [
+        (huber_function, lambda a, t: t - a, "identity", r"gradient: found .* at a = .*, t = "),
+        (lambda a, t: (a - t) ** 2, lambda a, t: a - t, "softmax", "gradient: found .*the slope"),
+        (lambda a, t: np.log(a) * t, lambda a, t: t / a, "identity", "function: found nan at a"),
+        (
+            lambda a, t: -(t * np.log(a) + (1 - t) * np.log(1 - a)),
+            lambda a, t: (a - t) / (a * (1 - a)),
+            *("sigmoid", "function: found nan at a = 0, t = 0, expected a number, or infinity"),
+        ),
+        (huber_function, huber_gradient, "idntity", "output: found 'idntity', .*mean 'identity'"),
+        (lambda a: a, huber_gradient, "identity", "function: found one that fails"),
+    ],
+)
+def test_a_loss_that_is_none(function, gradient, output, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        pynn.Loss("mine", function, gradient, output)
+    assert str(caught.value).startswith("Loss('mine'): ")
+
+
+@pytest.mark.parametrize("name", ["", "two words", "relu", "mse", "softmax", None, 3])
+def test_a_name_that_is_none(name):
+    for kind in (pynn.Activation, pynn.Loss):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}.name: found {name!r}"):
+            kind(name, np.tanh, np.tanh)
+
+
+def test_what_is_no_function():
+    with pytest.raises(TypeError, match=r"Activation\('mine'\): derivative: found 3, expected a"):
+        pynn.Activation("mine", np.tanh, 3)
+
+
+@pytest.mark.parametrize(
+    ("function", "derivative"),
+    [
+        (lambda z: np.maximum(z, 0), lambda z: z > 0),
+        (np.abs, np.sign),
+        (lambda z: np.clip(z, 0, 6), lambda z: (z > 0) & (z < 6)),
+        (lambda z: z - np.floor(z), one),  # it jumps
+        (lambda z: np.where(z > 0, z, 0.2 * z), lambda z: np.where(z > 0, 1, 0.2)),
+        (np.exp, np.exp),
+        (lambda z: np.tanh(50 * z), lambda z: 50 - 50 * np.tanh(50 * z) ** 2),
+        (lambda z: 1e-6 * z, lambda z: 1e-6 * np.ones_like(z)),
+        (lambda z: 1e6 * z, lambda z: 1e6 * np.ones_like(z)),
+    ],
+)
+def test_kinks_jumps_and_slopes_of_any_size_are_no_error(function, derivative):
+    pynn.Activation("mine", function, derivative)
+
+
+def test_losses_are_tried_on_what_their_outputs_can_be():
+    def log_error(a, t):
+        return (np.log1p(a) - np.log1p(t)) ** 2
+
+    def gradient(a, t):
+        return 2 * (np.log1p(a) - np.log1p(t)) / (1 + a)
+
+    with pytest.raises(ValueError, match="function: found (nan|-?inf) at a = "):
+        pynn.Loss("log_error", log_error, gradient)
+    pynn.Loss("log_error", log_error, gradient, output="softplus")
+    square = pynn.Activation("square", lambda z: z * z, lambda z: 2 * z)
+    pynn.Loss("own_output", huber_function, huber_gradient, output=square)
+
+
+def test_architecture_with_functions():
+    net = Architecture.build([5, 4, 3, 2], ["tanh", swish], loss=huber)
+    assert net.activations == ("tanh", "swish", "identity")
+    assert net.loss == "huber"
+    assert net.functions == (swish, huber)
+    assert net.own("swish") is swish
+    assert net.own("tanh") is None
+    assert net.regression
+    assert Architecture.build([2, 3], output="softmax", loss=huber).activations == ("softmax",)
+    own_output = pynn.Loss("own_output", huber_function, huber_gradient, output=falling)
+    assert Architecture.build([2, 3], loss=own_output).activations == ("falling",)
+    with pytest.raises(
+        ValueError, match=r"output: found Activation\('swish'\), expected 'softmax'"
+    ):
+        Architecture.build([2, 3], output=swish)
+    with pytest.raises(ValueError, match="output: found 'softmax' of 1 output"):
+        Architecture.build([2, 1], output="softmax", loss=huber)
+    with pytest.raises(TypeError, match="activation: found .*or a pynn.Activation"):
+        Architecture.build([2, 3, 2], activation=np.tanh)
+    with pytest.raises(ValueError, match=r"activation\[0\]: found Loss\('huber'\)"):
+        Architecture.build([2, 3, 2], activation=[huber])
+    with pytest.raises(ValueError, match=r"loss: found Activation\('swish'\)"):
+        Architecture.build([2, 3, 2], loss=swish)
+    other = pynn.Activation("swish", np.tanh, lambda z: 1 - np.tanh(z) ** 2)
+    with pytest.raises(ValueError, match="found two functions named 'swish'"):
+        Architecture.build([2, 3, 3, 2], activation=[swish, other])
+
+
+def test_first_weights_are_those_of_their_like():
+    def names(activation):
+        return initialise.names(Architecture.build([2, 3, 2], activation), None)
+
+    assert names(swish) == names("gelu") == ["he_normal", "glorot_uniform"]
+    assert names(falling) == names("tanh") == ["glorot_uniform", "glorot_uniform"]
+
+
+# --- What comes of them ---------------------------------------------------------------------------
+
+LIKE = {
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: z > 0),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+        lambda z: np.exp(np.minimum(z, 0)),
+    ),
+    "softplus": (lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))), sigmoid),
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_a_function_that_pynn_has_trains_to_the_same_weights(blobs, backend, dtype, name):
+    own = pynn.Activation("own", *LIKE[name])
+    loss = pynn.Loss("own_mse", lambda a, t: (a - t) ** 2, lambda a, t: 2 * (a - t))
+    for output in ("identity", "softmax", "tanh"):
+        more = {"output": output, "dtype": dtype, "init": "glorot_normal", "dropout": 0.1}
+        ours = make(backend, activation=own, loss=loss, **more)
+        theirs = make(backend, activation=name, loss="mse", **more)
+        for net in (ours, theirs):
+            fit(net, blobs, optimizer="momentum", learning_rate=0.01, validation=0.2)
+        assert near(ours.parameters, theirs.parameters, 1e-12 if dtype == "float64" else 1e-5)
+        assert ours.history.accuracy == theirs.history.accuracy
+        np.testing.assert_allclose(ours.history.loss, theirs.history.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("output", ["identity", "softmax", "exp", "tanh", "gelu", falling, swish])
+@pytest.mark.parametrize("loss", [huber, skewed, "mse"])
+def test_gradients_are_slopes(rng, backend, output, loss):
+    labels, targets = rng.integers(0, 3, 9), rng.normal(size=(9, 3))
+    x = rng.normal(size=(9, 4))
+    net = make(backend, (4, 5, 3), output=output, loss=loss, dtype="float64")
+    net.parameters = rng.normal(scale=0.6, size=len(net.parameters))
+    for y in (labels, targets):
+        _, gradient = net.loss_and_gradient(x, y, l2=0.1)
+        start, step = net.parameters.copy(), 1e-5
+        for k in range(len(start)):
+            sides = []
+            for h in (step, -step):
+                net.parameters[k] = start[k] + h
+                sides.append(net.loss_and_gradient(x, y, l2=0.1)[0])
+            net.parameters[k] = start[k]
+            slope = (sides[0] - sides[1]) / (2 * step)
+            assert gradient[k] == pytest.approx(slope, rel=1e-7, abs=1e-8)
+
+
+def test_loss_is_the_mean_over_outputs_of_one_hot_targets_or_values(rng, backend, dtype):
+    x, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
+    net = make(backend, loss=huber, dtype=dtype)
+    a = net._engine.forward(net.parameters, x)
+    for given, t in ((y, np.eye(3)[y]), (a[::-1].copy(), a[::-1])):
+        expected = huber_function(a, t).mean()
+        assert net.evaluate(x, given)["loss"] == pytest.approx(expected, rel=1e-6)
+    right = (a.argmax(axis=1) == y).mean()
+    assert net.evaluate(x, y)["accuracy"] == pytest.approx(right)
+
+
+def test_accuracy_goes_by_outputs_where_they_fall(rng, backend):
+    x, y = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
+    for loss in (huber, "mse"):
+        net = make(backend, loss=loss, output=falling)
+        fit(net, (x, y), epochs=1)
+        accuracy = (net.predict(x) == y).mean()
+        assert net.evaluate(x, y)["accuracy"] == pytest.approx(accuracy)
+
+
+def test_weighed_rows_count_as_often(rng):
+    net = Architecture.build([4, 5, 3], swish, loss=huber, dtype="float64")
+    engine, p = reference.Engine(net), rng.normal(size=net.n_parameters)
+    x, y = rng.normal(size=(3, 4)), rng.normal(size=(3, 3))
+    often = np.array([1, 3, 2])
+    loss, gradient = engine.objective(x, y, l2=0.1, sample_weight=often.astype(float))(p)
+    rows = np.repeat(np.arange(3), often)
+    other, expected = engine.objective(x[rows], y[rows], l2=0.1)(p)
+    assert loss == pytest.approx(other)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+
+
+def test_a_network_of_values(rng, backend):
+    x = rng.uniform(-2, 2, size=(400, 2))
+    y = np.sin(x[:, 0]) * x[:, 1]
+    net = make(backend, (2, 30, 1), loss=huber)
+    history = fit(net, (x, y), epochs=60, learning_rate=0.01, validation=0.25)
+    assert history.validation_loss[-1] < 0.01 < history.validation_loss[0]
+    assert net.predict(x).shape == (400,)
+    assert history.accuracy[-1] is None
+
+
+# --- Numba follows the reference ------------------------------------------------------------------
+
+
+def train(name, net, optimizer, rows=37, batch=10, threads=2, epochs=3):
+    rng = np.random.default_rng(1)
+    p = rng.normal(scale=0.4, size=net.n_parameters).astype(net.dtype)
+    x = rng.normal(size=(rows, net.n_in)).astype(net.dtype)
+    y: Any = rng.normal(size=(rows, net.n_out)).astype(net.dtype)
+    if net.n_out > 1 and rows % 2:
+        y = rng.integers(0, net.n_out, rows).astype(np.int32)
+    state = [np.zeros_like(p) for _ in range(optimizer.slots)]
+    trainer = backends.create(name, net, threads).trainer(
+        *(p, state, x, y), optimizer=optimizer, batch_size=batch, l2=0.02, seed=5, shuffle=True
+    )
+    steps = -(-rows // batch)
+    sums = []
+    for epoch in range(epochs):
+        rates = 0.02 / (1 + 0.1 * np.arange(steps))
+        sums.append(trainer.steps(epoch, 0, rates, epoch * steps))
+    trainer.store()
+    return p, *state, np.array(sums)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "optimizer", [spec.SGD(), spec.Momentum(), spec.Adam(), spec.AdamW(weight_decay=0.1)], ids=str
+)
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 1, 3), (17, 33, 1), (3, 33, 17, 3), (33, 17, 33)])
+def test_numba_trains_as_the_reference(dtype, sizes, optimizer):
+    outputs = [("identity", huber), (swish, "mse"), (falling, skewed)]
+    for output, loss in outputs + [("softmax", huber)] * (sizes[-1] > 1):
+        net = Architecture.build(sizes, swish, output, loss, 0.2, dtype)
+        for rows in (37, 20):  # labels, and values; a last batch of seven rows
+            got, want = (train(name, net, optimizer, rows) for name in ("numba", "numpy"))
+            for g, w in zip(got, want, strict=True):
+                close = (1e-10 if dtype == "float64" else 1e-4) * np.nanmax(np.abs(w))
+                assert 0 < close < np.inf
+                np.testing.assert_allclose(g, w, rtol=0, atol=close)
+
+
+@needs_numba
+def test_bits_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
+    from pynn import numba_kernels
+
+    softmax = Architecture.build([17, 33, 3], swish, "softmax", skewed, 0.2, dtype)
+    nets = [softmax, Architecture.build([17, 33, 9, 3], [cube, swish], falling, huber, 0.1, dtype)]
+    monkeypatch.setattr(numba_kernels._Pace, "note", lambda self, seconds, done: None)
+    for net in nets:
+        runs = []
+        for rows in (512, 7, 50):
+            monkeypatch.setattr(numba_kernels, "CHUNK_ROWS", rows)
+            for threads in (1, 2, 3, 5):
+                monkeypatch.setattr(numba_kernels._Pace, "choose", lambda self, t=threads: (t, 3))
+                got = train("numba", net, spec.Adam(), 101, 60, threads)
+                runs.append([g.tobytes() for g in got])
+        assert all(run == runs[0] for run in runs)
+
+
+FAR = [1e-30, 1e-8, 1e-4, 0.3, 0.999, 1, 5, 20, 50, 87.1, 88.5, 200, 707, 709.5, 1e4, 1e30, np.inf]
+POINTS = np.array([-x for x in FAR[::-1]] + [0.0, *FAR, np.nan])
+
+
+def compiled(function, *places):
+    """What a function gives number by number, in an array as the first of ``places``."""
+    from numba import njit
+
+    from pynn import numba_functions
+
+    number = numba_functions._of_numbers(function, places[0].dtype.name)
+
+    def over_one(out, z):
+        for i in range(len(out)):
+            out[i] = number(z[i])
+
+    def over_two(out, a, t):
+        for i in range(len(out)):
+            out[i] = number(a[i], t[i])
+
+    out = np.empty_like(places[0])
+    njit(over_two if len(places) == 2 else over_one, error_model="numpy")(out, *places)
+    return out
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "name", ["exp", "expm1", "tanh", "log", "log1p", "ones_like", "zeros_like"]
+)
+def test_functions_of_numpy_over_the_whole_range(dtype, name):
+    from pynn import numba_functions
+
+    function = getattr(np, name)
+    assert function in numba_functions.MEANS
+    info = np.finfo(dtype)
+    z = np.concatenate([POINTS, [info.tiny, info.tiny / 4, info.max, 1 + info.eps, -1 + info.eps]])
+    z = np.concatenate([z, np.linspace(-3, 3, 1001), np.exp(np.linspace(-80, 80, 1001))])
+    with np.errstate(all="ignore"):
+        z = z.astype(dtype)
+        want = function(z.astype(np.longdouble)).astype(dtype)
+    found = compiled(lambda z: function(z), z)
+    np.testing.assert_allclose(found, want, rtol=5 * info.eps, atol=info.tiny)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: np.maximum(a, b),
+        lambda a, b: np.minimum(a, b),
+        lambda a, b: np.maximum(a, 0) - np.minimum(1, b),
+        lambda a, b: np.clip(a, -1, b),
+        lambda a, b: np.where((a > 0) & (b < 2), a, 7),
+        lambda a, b: (a > b) * a + ~(a > b) * b,
+        lambda a, b: np.sign(a) * np.square(b) - np.abs(a) ** 3 / (b**2 + 1),
+    ],
+)
+def test_choices_and_powers_have_the_bits_of_numpy(dtype, function):
+    numbers = [-np.inf, -1.5, 0.0, 0.7, 2.0, np.inf, np.nan]
+    a, b = (g.reshape(-1).astype(dtype) for g in np.meshgrid(numbers, numbers))
+    with np.errstate(all="ignore"):
+        want = function(a, b).astype(dtype)
+    np.testing.assert_array_equal(compiled(function, a, b), want)
+
+
+@needs_numba
+def test_single_precision_stays_so():
+    """Step by step the bits of NumPy: were 0.1 or what comes of 1 + x a float64, they would not."""
+    tenth = 0.1
+
+    def function(z):
+        return (z + tenth) * (1 - z) / (3 + 0.7 * z * z) - np.sqrt(np.abs(z) / 3)
+
+    z = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    want = function(z)
+    assert want.dtype == np.float32
+    assert compiled(function, z).tobytes() == want.tobytes()
+    assert (function(z.astype(np.float64)).astype(np.float32) != want).any()
+
+
+# --- Numba takes them as they are -----------------------------------------------------------------
+
+
+def scaled(beta):
+    """A function with a number and another function around it."""
+
+    def gate(z):
+        return 1 / (1 + imported_exp(-beta * z))
+
+    def derivative(z):
+        return gate(z) + beta * z * gate(z) * (1 - gate(z))
+
+    return pynn.Activation("scaled", lambda z: z * gate(z), derivative)
+
+
+def assert_as_numpy(activation, data):
+    nets = [make(backend, activation=activation, dtype="float64") for backend in BACKENDS]
+    for net in nets:
+        fit(net, data)
+    assert near(nets[-1].parameters, nets[0].parameters, 1e-11)
+    return nets[-1].parameters
+
+
+@needs_numba
+def test_numbers_and_functions_around_a_function(blobs):
+    ends = [assert_as_numpy(scaled(beta), blobs) for beta in (1.0, 2.0, 1.0)]
+    assert not near(ends[0], ends[1], 1e-3)
+    assert ends[0].tobytes() == ends[2].tobytes()
+
+
+BETA = 1.0
+
+
+@needs_numba
+def test_a_number_of_the_module_is_taken_when_a_network_is_made(blobs, monkeypatch):
+    changing = pynn.Activation(
+        "changing", lambda z: np.tanh(BETA * z), lambda z: BETA * (1 - np.tanh(BETA * z) ** 2)
+    )
+    first = assert_as_numpy(changing, blobs)
+    monkeypatch.setitem(globals(), "BETA", 3.0)
+    assert not near(assert_as_numpy(changing, blobs), first, 1e-3)
+
+
+def tanh(z):  # by the name of the attribute that it uses
+    return np.tanh(z)
+
+
+def twice(z, share=0.5):
+    return share * tanh(z) + (1 - share) * tanh(z)
+
+
+@needs_numba
+def test_functions_and_numbers_by_any_name(blobs):
+    assert_as_numpy(pynn.Activation("mine", twice, lambda z: 1 - tanh(z) ** 2), blobs)
+    assert_as_numpy(pynn.Activation("mine", np.tanh, tanh_slope), blobs)
+
+
+@needs_numba
+def test_functions_that_numba_has_compiled_already(blobs):
+    from numba import njit
+
+    gate = njit(sigmoid)
+    assert_as_numpy(pynn.Activation("mine", lambda z: z * gate(z), swish_derivative), blobs)
+    assert_as_numpy(pynn.Activation("mine", njit(lambda z: np.exp(-z * z)), bell_slope), blobs)
+
+
+def bell_slope(z):
+    return -2 * z * np.exp(-z * z)
+
+
+class Callable:
+    def __call__(self, z):
+        return np.tanh(z)
+
+
+def tanh_slope(z):
+    return 1 - np.tanh(z) ** 2
+
+
+TABLE = {"one": 1.0}
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    "function",
+    [Callable(), lambda z: np.tanh(z).astype(z.dtype), lambda z: np.tanh(z * TABLE["one"])],
+)
+def test_what_numba_cannot_compile(blobs, function):
+    own = pynn.Activation("mine", function, tanh_slope)
+    message = r"Activation\('mine'\): found what Numba cannot compile .*backend='numpy' takes any"
+    for backend in ("numba", "auto"):
+        with pytest.raises(ValueError, match=message):
+            make(backend, activation=own)
+    fit(make("numpy", activation=own), blobs)
+
+
+@needs_numba
+def test_what_means_something_else_to_numba(monkeypatch):
+    from pynn import numba_functions
+
+    monkeypatch.setitem(numba_functions.MEANS, np.tanh, numba_functions.MEANS[np.exp])
+    own = pynn.Activation("mine", np.tanh, tanh_slope)
+    with pytest.raises(
+        ValueError, match=r"'mine'\): function: found .* compiled by Numba, expected"
+    ):
+        make("numba", activation=own)
+
+
+# --- Backends -------------------------------------------------------------------------------------
+
+
+def test_the_choice_of_a_backend(monkeypatch):
+    assert make("auto").backend == ("numba" if NUMBA else "numpy")
+    with pytest.raises(ValueError, match=r"found 'cython' and Activation\('swish'\).* 'numba'"):
+        make("cython")
+    with pytest.raises(ValueError, match=r"found 'cython' and Loss\('huber'\)"):
+        make("cython", activation="relu", loss=huber)
+    with pytest.raises(ValueError, match="backend: found 'abacus'"):
+        make("abacus")
+    without = {**backends.available(), "numba": "the package numba is not installed"}
+    monkeypatch.setattr(backends, "available", lambda: without)
+    backends._warn_without_numba.cache_clear()
+    with pytest.warns(UserWarning, match="'numpy' for functions of your own: .*pip install") as w:
+        assert make("auto").backend == "numpy"
+    assert w[0].filename == __file__
+    with pytest.raises(ValueError, match="expected 'numba' .*not installed: pip install"):
+        make("cython")
+    with pytest.raises(ImportError, match="numba is not installed"):
+        make("numba")
+
+
+# --- With everything else -------------------------------------------------------------------------
+
+
+@needs_numba
+def test_with_everything(blobs):
+    x, y = blobs
+    names = np.array(["rook", "ant", "bee"])[y]
+    nets = [make(b, loss=huber, dropout=0.1, dtype="float64") for b in BACKENDS]
+    for net in nets:
+        fit(
+            *(net, (x, names)),
+            epochs=12,
+            optimizer=pynn.AdamW(weight_decay=0.01),
+            learning_rate=0.02,
+            l2=1e-3,
+            schedule=pynn.WarmUp(1, pynn.Exponential(0.9)),
+            validation=0.2,
+            callbacks=[pynn.EarlyStopping(patience=2), pynn.Norms(x, names)],
+        )
+    first, second = (net.history for net in nets)
+    np.testing.assert_allclose(first.loss, second.loss, rtol=1e-9)
+    np.testing.assert_allclose(first.validation_loss, second.validation_loss, rtol=1e-9)
+    assert first.validation_accuracy == second.validation_accuracy
+    assert (nets[0].predict(x) == nets[1].predict(x)).all()
+    assert nets[1].evaluate(x, names)["accuracy"] > 0.9
+
+
+def test_divergence_names_the_layer(blobs, backend):
+    x, y = blobs
+    net = make(backend, (4, 8, 8, 3), activation=["tanh", cube], loss=huber, init="normal")
+    with pytest.raises(pynn.DivergenceError) as caught:
+        fit(net, (x, y), epochs=50, optimizer="sgd", learning_rate=1e4)
+    assert caught.value.layer is not None
+    assert np.isfinite(net.parameters).all()
+
+
+def test_pickles_and_copies_go_on_to_the_bit(blobs, backend):
+    net = make(backend, loss=huber, dropout=0.2)
+    fit(net, blobs)
+    twins = [pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
+    for one in (net, *twins):
+        fit(one, blobs)
+    assert {one.parameters.tobytes() for one in twins} == {net.parameters.tobytes()}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_trains_to_the_same_bits(blobs, backend):
+    net = make(backend, loss=huber)
+    fit(net, blobs)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        fit(net, blobs)
+        fresh = make(backend, loss=skewed)  # which compiles
+        os.write(writer, net.parameters.tobytes() + bytes([len(fit(fresh, blobs))]))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    fit(net, blobs)
+    assert found == net.parameters.tobytes() + bytes([3])
+
+
+# --- To disk and back -----------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
+    path = tmp_path / "net.safetensors"
+    net = make(backend, loss=huber, output=falling, dropout=0.2)
+    fit(net, blobs)
+    net.save(path)
+    twin = pynn.load(path, functions=[cube, huber, swish, falling], backend=backend)
+    assert repr(twin) == repr(net)
+    assert twin.architecture == net.architecture
+    for one in (net, twin):
+        fit(one, blobs)
+    assert twin.parameters.tobytes() == net.parameters.tobytes()
+
+
+def test_a_file_holds_names_and_numbers(tmp_path: Path):
+    path = tmp_path / "net.safetensors"
+    make(loss=huber).save(path)
+    kept = files.load(path)[1]["architecture"]
+    assert kept["activations"] == ["swish", "identity"]
+    assert kept["loss"] == "huber"
+    assert set(kept["functions"]) == {"swish", "huber"}
+    for values in kept["functions"].values():
+        assert len(values) == 16
+        assert all(isinstance(value, (int, float)) for value in values)
+    assert b"function" in path.read_bytes()
+    assert b"lambda" not in path.read_bytes()
+    assert b"sigmoid" not in path.read_bytes()
+
+
+def test_loading_needs_the_functions(tmp_path: Path):
+    path = tmp_path / "net.safetensors"
+    make(loss=huber).save(path)
+    with pytest.raises(ValueError, match=r"found none named 'swish', expected the pynn.Activation"):
+        pynn.load(path)
+    with pytest.raises(ValueError, match=r"found none named 'huber', expected the pynn.Loss") as e:
+        pynn.load(path, functions=swish)
+    assert "pynn.load(path, functions=[…])" in str(e.value)
+    other = pynn.Activation("swish", np.tanh, tanh_slope)
+    with pytest.raises(ValueError, match=r"found Activation\('swish'\) with other values"):
+        pynn.load(path, functions=[other, huber])
+    with pytest.raises(TypeError, match="functions: found <function"):
+        pynn.load(path, functions=[swish_function])
+    with pytest.raises(ValueError, match="found 'cython' and Activation"):
+        pynn.load(path, functions=[swish, huber], backend="cython")
+    pynn.Network([2, 2], backend="numpy").save(path)
+    assert pynn.load(path, functions=[swish], backend="numpy").architecture.functions == ()
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        3,
+        [],
+        ["swish"],
+        {"swish": []},
+        {"swish": ["a"] * 16},
+        {"swish": [[1]]},
+        {"relu": [1.0]},
+        None,
+    ],
+)
+def test_files_that_do_not_fit(tmp_path: Path, functions):
+    path = tmp_path / "net.safetensors"
+    make().save(path)
+    tensors, about = files.load(path)
+    about["architecture"]["functions"] = functions
+    files.save(path, tensors, about)
+    other = functions in ({"swish": []}, {"swish": [[1]]})
+    with pytest.raises(ValueError, match="other values" if other else "not a model that pynn can"):
+        pynn.load(path, functions=[swish])
+
+
+class Cut(Exception):
+    pass
+
+
+def cut(net, record):
+    if net.updates == 6:
+        raise Cut
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
+    path = tmp_path / "run.ckpt"
+
+    def run(*calls, **more):
+        net = make(backend, **{"loss": huber, "dropout": 0.2} | more)
+        kept = pynn.Checkpoint(path, steps=1)
+        fit(net, blobs, checkpoint=kept, resume=True, callbacks=list(calls))
+        return net
+
+    whole = make(backend, loss=huber, dropout=0.2)
+    fit(whole, blobs)
+    with pytest.raises(Cut):
+        run(pynn.Every(1, cut))
+    other = pynn.Activation("swish", np.tanh, tanh_slope)
+    with pytest.raises(
+        ValueError, match=r"functions: found \{'swish': .*expected the same to go on"
+    ):
+        run(activation=other)
+    with pytest.raises(ValueError, match=r"activation: found \['relu'.*has \['swish'"):
+        run(activation="relu")
+    with pytest.raises(ValueError, match="loss: found mse, but the run in .* has huber"):
+        run(loss="mse")
+    assert run().parameters.tobytes() == whole.parameters.tobytes()
+    assert pynn.load(path, functions=[swish, huber], backend=backend).epochs == 3
+    with pytest.raises(ValueError, match="found none named 'swish'"):
+        pynn.load(path)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "your-own-functions.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
+
+
+def test_the_code_on_the_page_prints_what_it_says(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert sum(bool(printed) for _, printed in blocks) == 3
+    names: dict[str, Any] = {}
+    for code, printed in blocks:
+        exec(code, names)
+        assert capsys.readouterr().out == printed
+    assert names["net"].epochs == 3
+
+
+@needs_numba
+def test_the_page_names_what_becomes_vector_code():
+    from pynn import numba_functions
+
+    page = PAGE.read_text(encoding="utf-8")
+    sentence = page[page.rindex("`np.exp`,") : page.index("become vector code")]
+    constants = {np.ones_like, np.zeros_like}
+    named = {getattr(np, name.removeprefix("np.")) for name in re.findall(r"`([\w.]+)`", sentence)}
+    assert named == numba_functions.MEANS.keys() - constants
+
+
+def test_values_at_fixed_points_tell_functions_apart():
+    assert swish.fingerprint() == pynn.Activation("x", *_of(swish)).fingerprint()
+    assert scaled(1.0).fingerprint() == swish.fingerprint() != scaled(1.01).fingerprint()
+    assert all(math.isfinite(value) for value in huber.fingerprint())
+
+
+def _of(own):
+    return own.function, own.derivative
