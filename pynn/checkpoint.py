@@ -385,7 +385,8 @@ class Saver:
     def _compare(self, taken: Taken, net: Network) -> None:
         kept = taken.about
         for name, value in self.about["settings"].items():
-            other = kept["settings"].get(name)
+            # Runs of earlier versions name no label smoothing.
+            other = {"label_smoothing": 0.0, **kept["settings"]}.get(name)
             if value != other:
                 raise self._differs(name, _spell(value), _spell(other))
         # A function is compared from where the run began, also by a network that is further on.
