@@ -451,7 +451,7 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     """
     a = plain_labels(as_array(classes, "classes").reshape(-1), "classes")
     count = _n_classes(net)
-    if len(a) != count or len(np.unique(a)) != count:
+    if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
     return a
 
