@@ -216,8 +216,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.014,
     },
     "accurate": {
-        "hidden": "320",
-        "epochs": 4,
+        "hidden": "384",
+        "epochs": 3,
         "batch_size": "256",
         "learning_rate": 0.01,
     },
