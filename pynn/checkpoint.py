@@ -388,8 +388,9 @@ class Saver:
     def _compare(self, taken: Taken, net: Network) -> None:
         kept = taken.about
         for name, value in self.about["settings"].items():
-            # Runs of earlier versions name no precision.
-            other = {"precision": "full", **kept["settings"]}.get(name)
+            # Runs of earlier versions name neither.
+            older = {"precision": "full", "label_smoothing": 0.0}
+            other = {**older, **kept["settings"]}.get(name)
             if value != other:
                 raise self._differs(name, _spell(value), _spell(other))
         # A function is compared from where the run began, also by a network that is further on.

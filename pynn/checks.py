@@ -239,6 +239,30 @@ def targets(
     return _labels(column, net, task, name)
 
 
+def smoothed(y: Array, net: Architecture, share: float) -> Array:
+    """Return checked targets with a share of each spread over all outputs (Szegedy et al. 2016).
+
+    Parameters
+    ----------
+    y
+        Labels (n,) or targets (n, n_out), as `targets` returns them.
+    net
+        The network's architecture.
+    share
+        How much of them, in [0, 1).
+
+    Returns
+    -------
+    Targets (n, n_out) in the network's dtype.
+    """
+    soft = np.full((len(y), net.n_out), share / net.n_out, net.dtype)
+    if y.ndim == 1:
+        soft[np.arange(len(y)), y] += 1 - share
+    else:
+        soft += np.asarray(1 - share, net.dtype) * y
+    return soft
+
+
 def _values(a: Array, net: Architecture, name: str) -> Array:
     _must_be_numbers(a, name)
     check_finite(a, name, np.dtype(net.dtype))
@@ -427,7 +451,7 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     """
     a = plain_labels(as_array(classes, "classes").reshape(-1), "classes")
     count = _n_classes(net)
-    if len(a) != count or len(np.unique(a)) != count:
+    if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
     return a
 
@@ -468,6 +492,19 @@ def number(value: Any, name: str, above: float | None = None, least: float | Non
         span += "" if least is None else f" of {least:g} or more"
         raise ValueError(f"{name}: found {value!r}, expected a finite number{span}")
     return result
+
+
+def label_smoothing(value: Any, net: Architecture) -> float:
+    """Return a share in [0, 1), which is 0 for any loss but cross entropy."""
+    share = number(value, "label_smoothing", least=0)
+    if share >= 1:
+        raise ValueError(f"label_smoothing: found {share:g}, expected a share in [0, 1)")
+    if share and net.loss != "cross_entropy":
+        raise ValueError(
+            f"label_smoothing: found {share:g} and loss {net.loss!r}, expected 0, or loss "
+            "'cross_entropy'"
+        )
+    return share
 
 
 def batch_size(value: Any) -> int | None:

@@ -249,6 +249,7 @@ class Network:
         optimizer: str | Optimizer = "adam",
         learning_rate: float = 1e-3,
         l2: float = 0.0,
+        label_smoothing: float = 0.0,
         schedule: str | Schedule | Callable[[float], float] | None = None,
         validation: float | tuple[Any, Any] | None = None,
         shuffle: bool | str = True,
@@ -286,6 +287,11 @@ class Network:
             The step size, above 0.
         l2 : float
             Adds ½·l2·Σw² to what training makes small, over the weights, not the biases.
+        label_smoothing : float
+            The share in [0, 1) of every target that is spread evenly over all outputs, for loss
+            cross_entropy: it keeps the network from growing too sure of itself. The loss of
+            training is then measured against such targets, that of validation is not. Labels
+            become n · n_out floats.
         schedule : str, Schedule or function, optional
             Factor on the learning rate for each step: ``constant``, ``step``, ``exponential``,
             ``inverse_time``, ``cosine``, ``one_cycle``, ``warm_up``, an object such as
@@ -347,6 +353,7 @@ class Network:
         optimizer = as_optimizer(optimizer)
         learning_rate = checks.number(learning_rate, "learning_rate", above=0)
         l2 = checks.number(l2, "l2", least=0)
+        smoothing = checks.label_smoothing(label_smoothing, net)
         rates = Rates(schedule, learning_rate, self.epochs, self.epochs + epochs)
         if not isinstance(resume, (bool, np.bool_)):
             raise TypeError(f"resume: found {resume!r}, expected True or False")
@@ -369,6 +376,8 @@ class Network:
         held: tuple[Array | Sparse, Array] | None = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
+        if smoothing:
+            y = checks.smoothed(y, net, smoothing)
         check_monitors(calls, held is not None, task.kind != "values")
         blocks: Blocks | None = None
         if shuffle == "blocks":
@@ -399,6 +408,7 @@ class Network:
                     "optimizer": repr(optimizer),
                     "learning_rate": learning_rate,
                     "l2": l2,
+                    "label_smoothing": smoothing,
                     "validation": share,
                     "shuffle": shuffle if shuffle == "blocks" else bool(shuffle),
                 }

@@ -328,6 +328,20 @@ def environment() -> dict[str, Any]:
     }
 
 
+def process_seconds() -> float | None:
+    """Return how many seconds ago this process was started; None where that takes a package.
+
+    To 0.01 s on Linux: what the interpreter and imports took is in it.
+    """
+    try:
+        # The name of the program, in brackets, may hold anything.
+        fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

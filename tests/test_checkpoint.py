@@ -125,6 +125,7 @@ def test_every_optimizer(tmp_path: Path, blobs: Data, optimizer: str, dtype: str
         {"batch_size": "full"},
         {"batch_size": 1, "epochs": 2},
         {"shuffle": False},
+        {"label_smoothing": 0.2, "validation": 0.1},
         {"optimizer": pynn.Adam(beta2=0.9)},
         {"schedule": pynn.WarmUp(2, pynn.Cosine(0.1))},
         {"schedule": lambda t: 1 / (1 + t)},
@@ -481,6 +482,7 @@ def test_another_network(
         ({"optimizer": pynn.Adam(beta2=0.9)}, r"optimizer: found Adam\(.*beta2=0\.9,.*0\.999"),
         ({"learning_rate": 0.1}, r"learning_rate: found 0\.1, but .* has 0\.001"),
         ({"l2": 0.1}, r"l2: found 0\.1, but .* has 0\.0"),
+        ({"label_smoothing": 0.1}, r"label_smoothing: found 0\.1, but .* has 0\.0"),
         ({"schedule": "step"}, r"schedule: found StepDecay\(.*\), but .* has Constant\(\)"),
         ({"schedule": lambda t: 1.0}, r"schedule: found a function, but .* has Constant\(\)"),
         ({"validation": 0.1}, r"validation: found 0\.1, but .* has None"),
@@ -495,6 +497,16 @@ def test_other_settings(
     broken_off(path, blobs, 6)
     with pytest.raises(ValueError, match=message):
         fit(make(), blobs, checkpoint=pynn.Checkpoint(path, steps=1), resume=True, **settings)
+
+
+def test_a_checkpoint_from_before_label_smoothing(tmp_path: Path, blobs: Data) -> None:
+    path = tmp_path / "a"
+    broken_off(path, blobs, 6)
+    change(path, lambda about, _: about["checkpoint"]["settings"].pop("label_smoothing"))
+    whole, resumed = make(), make()
+    fit(whole, blobs)
+    fit(resumed, blobs, checkpoint=pynn.Checkpoint(path, steps=1), resume=True)
+    assert_same(resumed, whole)
 
 
 def test_another_function(tmp_path: Path, blobs: Data) -> None:

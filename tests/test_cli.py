@@ -139,7 +139,7 @@ def test_options_reach_the_library(folder, tmp_path):
         "--hidden 6,5 --activation tanh,gelu --dropout 0.1,0.3 --init lecun_normal --loss mse "
         "--output sigmoid --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
         "--schedule step:every=2,factor=0.5 --learning-rate 0.01 --l2 0.001 --batch-size full "
-        "--epochs 5 --no-shuffle --validation 0"
+        "--label-smoothing 0 --epochs 5 --no-shuffle --validation 0"
     )
     out = pynn_command("train", *SMALL, "--data", folder, "--run", run, *options.split())
     (x, y) = digits(300, 300)
@@ -179,6 +179,96 @@ def test_precision(folder, tmp_path):
     assert found.architecture.precision == "bf16"
     out = pynn_command("train", *options, "bf16", "--dtype", "float64", code=1)
     assert "pynn: --precision: found 'bf16' with dtype float64" in out
+
+
+def settings_of(run: Path) -> dict:
+    return json.loads((run / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("preset", cli.PRESETS)
+def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
+    run = tmp_path / "run"
+    instead = cli.runs.Data("MNIST", digits(300, 300), digits(60, 60))
+    monkeypatch.setattr(cli.runs, "read_data", lambda path: instead)
+    out = pynn_command("train", f"--{preset}", "--backend", "numpy", "--plain", "--run", run)
+    assert {path.name for path in run.iterdir()} == {
+        "model.safetensors", "history.json", "settings.json"
+    }  # fmt: skip
+    values = cli.PRESETS[preset]
+    found = settings_of(run)
+    assert found["options"].items() >= values.items()
+    assert found["options"]["preset"] == preset
+    assert "300 rows to train, 60 to test" in out
+    assert "label smoothing 0.1" in out
+    assert re.search(r"trained   \d epochs in \d+\.\d\d s", out)
+    if sys.platform == "linux":
+        seconds = float(re.search(r"process   (\d+\.\d\d) s since its start", out)[1])
+        assert seconds > found["result"]["seconds"]
+
+    same = pynn.Network(found["sizes"], activation="gelu", backend="numpy")
+    same.fit(
+        *digits(300, 300),
+        epochs=values["epochs"],
+        batch_size=int(values["batch_size"]),
+        optimizer=pynn.Adam(beta1=0.8, beta2=0.95),
+        learning_rate=values["learning_rate"],
+        schedule=pynn.OneCycle(warmup=0.2, initial=0.2),
+        label_smoothing=values["label_smoothing"],
+    )
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    np.testing.assert_array_equal(net.parameters, same.parameters)
+
+
+def test_what_is_typed_wins_over_a_preset(folder, tmp_path):
+    run = tmp_path / "run"
+    out = pynn_command("train", "--fast", *SMALL, "--epochs", 1, "--data", folder, "--run", run)
+    options = settings_of(run)["options"]
+    assert (options["hidden"], options["epochs"], options["dropout"]) == ("8", 1, "0")
+    assert options["batch_size"] == cli.PRESETS["fast"]["batch_size"]
+    # Other data keeps its rows for validation.
+    assert options["validation"] == 0.1
+    assert "270 rows to train, 30 to validate, 60 to test" in out
+
+    options = ["--batch-size", 64, "--label-smoothing", 0, "--dropout", "0.1", "--pictures"]
+    pytest.importorskip("matplotlib")
+    small = ["--backend", "numpy", "--hidden", "8", "--quiet", "--data", folder]
+    pynn_command("train", "--accurate", *small, *options, "--run", tmp_path / "second")
+    found = settings_of(tmp_path / "second")["options"]
+    assert (found["batch_size"], found["label_smoothing"], found["dropout"]) == ("64", 0, "0.1")
+    assert (tmp_path / "second" / "learning_curve.png").exists()
+
+
+def test_a_preset_with_other_data(tmp_path):
+    x, y = digits(200, 1)
+    np.savez(tmp_path / "no_test.npz", x=x, y=y)
+    small = ["--backend", "numpy", "--fast", "--hidden", "8", "--plain"]
+    run = tmp_path / "a"
+    out = pynn_command("train", *small, "--data", tmp_path / "no_test.npz", "--run", run)
+    assert out.splitlines()[-1].startswith("validation accuracy ")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 3)).astype(np.float32)
+    np.savez(tmp_path / "values.npz", x=x, y=x.sum(axis=1))
+    run = tmp_path / "b"
+    pynn_command("train", *small, "--data", tmp_path / "values.npz", "--run", run, "--loss", "mse")
+    assert settings_of(run)["options"]["label_smoothing"] == 0
+
+
+def test_presets_are_one_at_a_time(folder, tmp_path):
+    arguments = ["train", "--fast", "--accurate", "--data", folder, "--run", tmp_path / "run"]
+    out = pynn_command(*arguments, code=1)
+    assert "--fast: found --accurate as well, expected one of them" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preset_loads_neither_pictures_nor_a_bar(folder, tmp_path):
+    program = (
+        "import sys; from typer.testing import CliRunner; from pynn import cli;"
+        "done = CliRunner().invoke(cli.app, sys.argv[1:]); assert done.exit_code == 0, done.output;"
+        "slow = {'matplotlib', 'numpy.ma', 'scipy', 'numba', 'PIL'};"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    arguments = ["train", "--fast", "--data", str(folder), "--run", str(tmp_path / "run")]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
 
 
 def test_no_hidden_layer(folder, tmp_path):

@@ -310,6 +310,34 @@ def test_one_hot_is_labels(blobs: Data) -> None:
         assert a.predict(x[:5]).dtype == b.predict(x[:5]).dtype == np.int64
 
 
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_label_smoothing(blobs: Data, validation: float | None) -> None:
+    x, y = blobs
+    smooth, soft, one_hot = make(), make(), make()
+    history = quiet(smooth, blobs, label_smoothing=0.3, validation=validation)
+    targets = (np.full((len(y), 3), 0.1) + 0.7 * np.eye(3)[y]).astype(np.float32)
+    same = quiet(soft, (x, targets), validation=validation)
+    np.testing.assert_allclose(smooth.parameters, soft.parameters, atol=1e-6)
+    np.testing.assert_allclose(history.loss, same.loss, rtol=1e-5)
+    assert history.accuracy == same.accuracy
+    quiet(one_hot, (x, np.eye(3)[y]), label_smoothing=0.3, validation=validation)
+    assert one_hot.parameters.tobytes() == smooth.parameters.tobytes()
+    if validation:
+        # Those held out are as they are.
+        out = philox.held_out(smooth.seed, len(x), round(validation * len(x)))
+        found = smooth.evaluate(x[out], y[out])
+        assert history[-1].validation_loss == pytest.approx(found["loss"])
+    assert smooth.classes is not None
+    assert smooth.classes.tolist() == [0, 1, 2]
+
+
+def test_label_smoothing_is_for_cross_entropy(blobs: Data) -> None:
+    net = make(loss="binary_cross_entropy")
+    with pytest.raises(ValueError, match="label_smoothing: found 0.1 and loss 'binary_cross_ent"):
+        quiet(net, (blobs[0], np.eye(3)[blobs[1]]), label_smoothing=0.1)
+    assert net.updates == 0
+
+
 def test_soft_targets(net: pynn.Network, blobs: Data) -> None:
     x, y = blobs
     soft = 0.1 / 3 + 0.9 * np.eye(3)[y]
@@ -453,6 +481,8 @@ def test_validation_errors(net: pynn.Network, blobs: Data, validation: Any, mess
         ({"learning_rate": 0}, ValueError, "learning_rate: found 0, expected .* above 0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate: found nan"),
         ({"l2": -0.1}, ValueError, "l2: found -0.1, expected a finite number of 0 or more"),
+        ({"label_smoothing": 1.0}, ValueError, r"label_smoothing: found 1, expected a share in"),
+        ({"label_smoothing": -1}, ValueError, "label_smoothing: found -1, expected a finite num"),
         ({"schedule": "cosyne"}, ValueError, "schedule: found 'cosyne'.*did you mean 'cosine'"),
         ({"schedule": pynn.Cosine}, TypeError, "schedule: found the class Cosine"),
         ({"shuffle": "no"}, TypeError, "shuffle: found 'no', expected True, False or 'blocks'"),
