@@ -70,7 +70,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
 
     cdef struct Kernels:
         const char* isa
-        int width, rows, itemsize
+        int width, rows, sparse_cols, itemsize
         void (*matmul)(const void*, Py_ssize_t, int, const void*, Py_ssize_t, void*, Py_ssize_t,
                        Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
                        const Step*) noexcept nogil
@@ -866,11 +866,18 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
         tick(p, thread, FORWARD, i)
 
 
+cdef Py_ssize_t panel(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
+    """Columns of a sparse product that are computed at a time: few equal parts of whole vectors."""
+    cdef Py_ssize_t vectors = (n_out + k.width - 1) // k.width
+    cdef Py_ssize_t panels = (vectors + k.sparse_cols - 1) // k.sparse_cols
+    return (vectors + panels - 1) // panels * k.width
+
+
 cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
     """The first layer's z from the inputs that are not zero, a part of the inputs at a time."""
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = 8 * k.width
+    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = panel(k, l.n_out)
     cdef char* h = l.h + start * l.ld_in * item
     cdef char* w = l.w if l.w_rounded == NULL else l.w_rounded
     cdef Py_ssize_t ld_w = l.ld_w if l.w_rounded == NULL else l.ld
@@ -928,7 +935,7 @@ cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t co
         return
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = 8 * k.width
+    cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = panel(k, l.n_out)
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
     cdef char* mine = p.turned + thread * p.turned_bytes
     cdef uint32_t* counts = <uint32_t*>mine

@@ -118,9 +118,9 @@ void find_nonzero(const void* x_, Size ldx, Size m, Size n, Size part, uint16_t*
   }
 }
 
-// Eight vectors of a row of C at a time: enough for the additions not to wait for each other, and
-// few enough for a block of 64 rows of B to stay in the nearest cache.
-constexpr int sparse_cols = 8;
+// Up to so many vectors of a row of C at a time: enough for the additions not to wait for each other,
+// and few enough for a block of 64 rows of B to stay in a near cache.
+constexpr int sparse_cols = tile_registers > 12 ? 12 : 8;
 
 template <class T> struct SparseProduct {
   const T* a;
@@ -944,7 +944,7 @@ template <class T> double multiply_add(Size rounds) {
 }
 
 template <class T> constexpr pynn::Kernels table(const char* isa) {
-  return {isa,          width<T>,         tile_rows,    int(sizeof(T)), matmul<T>, matmul_narrow<T>,
+  return {isa,          width<T>,         tile_rows,    sparse_cols,  int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,

@@ -58,6 +58,7 @@ struct Kernels {
   const char* isa;
   int width;    // elements in a vector
   int rows;     // rows of a full matmul tile
+  int sparse_cols;  // vectors of a row that matmul_sparse takes at a time
   int itemsize;
 
   // C (m, n) from A (m, k) and B (k, n). A is read as a[i·lda + p], or with by_column as
