@@ -211,7 +211,7 @@ def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
 # Chosen on rows 50,000 to 59,999 of the training set; docs/time-to-accuracy.md says how.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "hidden": "192",
+        "hidden": "144",
         "epochs": 2,
         "batch_size": "256",
         "learning_rate": 0.014,
