@@ -230,6 +230,7 @@ TITLES = {
     "roofline": "How near to what the processor can do",
     "profile": "Where the time goes",
     "scaling": "More cores",
+    "sweep": "All sizes",
 }
 
 
@@ -245,6 +246,15 @@ def fill(page: str, parts: dict[str, list[str]]) -> str:
     return page.lstrip("\n")
 
 
+def put(folder: Path, parts: dict[str, list[str]]) -> Path:
+    """Put parts into the page of a folder, which need not be there yet; return where it is."""
+    path = folder / PAGE
+    page = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n"
+    with atomic_write(path) as file:
+        file.write(fill(page, parts).encode())
+    return path
+
+
 def write(folder: Path, run: Run, threads: Sequence[int], say: Callable[[str], object]) -> Path:
     """Measure what the tables do not tell, and write the page and all its numbers."""
     found = []
@@ -253,11 +263,7 @@ def write(folder: Path, run: Run, threads: Sequence[int], say: Callable[[str], o
         found.append(profiled(case, n))
     say("what the processor can do at most")
     most = ceilings(sorted({*threads, 2}))
-    path = folder / PAGE
-    page = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n"
-    page = fill(page, sections(run, found, most))
-    with atomic_write(path) as file:
-        file.write(page.encode())
+    path = put(folder, sections(run, found, most))
     numbers = report.as_json(run) | {
         "profiles": [asdict(p) for p in found],
         "ceilings": asdict(most),

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pynn.files import atomic_write
 from pynn.run import write_json
 
-from . import report
-from .__main__ import _file, _names, _threads, _whole, processors, say
+from . import performance, report
+from .__main__ import _file, _folder, _names, _threads, _whole, processors, say
 from .cases import Case
 from .entrants import ENTRANTS
 from .runner import Run, run
@@ -152,6 +153,14 @@ def arguments() -> argparse.ArgumentParser:
         help="those to compare with (default: numpy,torch,jax)",
     )
     parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
+    parser.add_argument(
+        "--report",
+        type=_folder,
+        nargs="?",
+        const=Path("docs"),
+        metavar="FOLDER",
+        help="write sweep.png and sweep.json there, and the tables into its performance.md (docs)",
+    )
     parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the heat map there")
     parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables there too")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
@@ -175,14 +184,19 @@ def main() -> int:
                 sep="\n",
                 flush=True,
             )
+    pictures, numbers = [args.picture], [args.json]
+    if args.report:
+        performance.put(args.report, {"sweep": as_markdown(runs).splitlines()})
+        pictures.append(args.report / "sweep.png")
+        numbers.append(args.report / "sweep.json")
     if args.markdown:
         with atomic_write(args.markdown) as file:
             file.write(as_markdown(runs).encode())
-    if args.json:
-        write_json(args.json, {done.dtype: report.as_json(done) for done in runs})
-    if args.picture:
-        with atomic_write(args.picture) as file:
-            draw(runs).savefig(file, dpi=120, format=args.picture.suffix[1:] or "png")
+    for path in filter(None, numbers):
+        write_json(path, {done.dtype: report.as_json(done) for done in runs})
+    for path in filter(None, pictures):
+        with atomic_write(path) as file:
+            draw(runs).savefig(file, dpi=120, format=path.suffix[1:] or "png")
     return int(any(result.error is not None for done in runs for result in done.results))
 
 

@@ -261,7 +261,16 @@ def test_command_line_of_the_sweep(tmp_path):
     line = "-m benchmarks.sweep --widths 8 --batches 64,4 --dtypes float32 --peers numpy"
     wanted = zip(("--markdown", "--json", "--picture"), files.values(), strict=True)
     done = subprocess.run(
-        [sys.executable, *line.split(), "--threads", "1", "--rounds", "1"]
+        [
+            sys.executable,
+            *line.split(),
+            "--threads",
+            "1",
+            "--rounds",
+            "1",
+            "--report",
+            str(tmp_path),
+        ]
         + [str(part) for pair in wanted for part in pair],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
@@ -276,6 +285,9 @@ def test_command_line_of_the_sweep(tmp_path):
         (case, entrant) for case in ("8x4", "8x64") for entrant in ("numpy", "pynn")
     ]
     assert files["map.png"].read_bytes().startswith(b"\x89PNG")
+    assert "| width | batch 4 | batch 64 |" in (tmp_path / "performance.md").read_text()
+    assert (tmp_path / "sweep.png").exists()
+    assert json.loads((tmp_path / "sweep.json").read_text())["float32"]["results"] == found
 
 
 @pytest.mark.parametrize(
