@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 6 * sizeof(int) + 17 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 17 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 static_assert(sizeof(Bf16Kernels) == 4 * sizeof(void (*)()), "the same in CheckBf16");
 
