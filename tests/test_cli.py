@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -268,7 +269,9 @@ def test_a_preset_loads_neither_pictures_nor_a_bar(folder, tmp_path):
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )
     arguments = ["train", "--fast", "--data", str(folder), "--run", str(tmp_path / "run")]
-    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+    # The pynn that is tested, and not the source that lies here.
+    env = os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=tmp_path, env=env)
 
 
 def test_no_hidden_layer(folder, tmp_path):
