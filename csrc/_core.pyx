@@ -222,6 +222,7 @@ cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a sec
 cdef double LONG_CHUNK = 200e6      # past this waiting counts for nothing: all threads go through it
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
+cdef double MARGIN = 1.05             # by which one thread has to be faster than all
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
 
 cdef struct Layer:
@@ -256,7 +257,7 @@ cdef struct Layer:
 
 cdef struct Trials:
     double pace[2]         # chunks a second, by all and by one
-    int made               # of the two that a choice takes
+    int made               # of the three that a choice takes
     double due             # when to try both again
 
 cdef struct Plan:
@@ -1336,14 +1337,16 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     """
     if not p.choosing:
         return SLICE_SECONDS
-    if p.trials.made >= 2 and seconds() > p.trials.due:
+    cdef bint slow = p.trials.pace[0] * MARGIN < p.trials.pace[1]
+    if p.trials.made >= 3 and (seconds() > p.trials.due or (slow and p.threads > 1)):
         p.trials.made = 0
-    if p.trials.made < 2:
-        p.threads = 1 if p.trials.made else p.team_size
+    if p.trials.made < 3:
+        # All of them twice: the first time some may still be asleep, or on each other's core.
+        p.threads = 1 if p.trials.made == 2 else p.team_size
         p.trials.made += 1
         p.trials.due = seconds() + TRIAL_EVERY
         return TRIAL_SECONDS
-    p.threads = 1 if p.trials.pace[1] > p.trials.pace[0] else p.team_size
+    p.threads = 1 if slow else p.team_size
     return SLICE_SECONDS
 
 
