@@ -17,6 +17,7 @@ in pairs of consecutive k (``bf16.cpp``), halves rounded up:
     h16, dz16       (rows, ld_in / 2), (rows, ld / 2)    pairs along rows, for h · w and dz · wᵀ
     h_pairs, dz_pairs  (rows / 2, ld_in), (rows / 2, ld) pairs along columns, for hᵀ · dz
     w_pairs, wt     (n_in / 2, ld), (n_out / 2, ld_in)
+dz_pairs, w_pairs and wt in panels of 32 columns.
 A first layer that skips zeros multiplies floats, with the values of bfloat16: those of h in their
 place, w_rounded and dz_rounded beside w and dz.
 
@@ -42,6 +43,7 @@ import os
 import numpy as np
 
 from .backends import Sparse
+from .memory import Memory
 
 
 cdef extern from "kernels.h" namespace "pynn" nogil:
@@ -110,9 +112,9 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                        Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
                        const Step*) noexcept nogil
         void (*round_rows)(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*, Py_ssize_t,
-                           void*, Py_ssize_t) noexcept nogil
+                           void*, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*round_transpose)(const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
-                                Py_ssize_t) noexcept nogil
+                                Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*round_values)(const float*, float*, Py_ssize_t) noexcept nogil
 
     int isa_count()
@@ -208,6 +210,8 @@ cdef enum:
     PACK_BYTES = 4 * 1024 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
+    # Columns of a panel of what is rounded; see kernels.h.
+    PANEL = 32
     # Where the rows of x are compressed: beside the sources of kernels.h.
     SOURCE_SPARSE = 100
 
@@ -357,6 +361,15 @@ cdef char* carve(char* base, size_t* used, size_t size) noexcept nogil:
     return base + at
 
 
+cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
+    return (n + PANEL - 1) // PANEL
+
+
+cdef inline Py_ssize_t panel_size(Py_ssize_t k) noexcept nogil:
+    """Bytes of a panel of pairs; those of k are rounded up."""
+    return (k + 1) // 2 * PANEL * 4
+
+
 cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     """Carve the arena at ``base``; with NULL, tell its size. One function, so that they agree."""
     cdef size_t used = 0, item = p.k.itemsize, largest = 0
@@ -370,8 +383,10 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             l.w = carve(base, &used, w_size)
         l.b = carve(base, &used, l.ld * item)
         l.wt = NULL
-        if i > 0 and p.gradients and not l.narrow and not l.dots:
-            l.wt = carve(base, &used, ((l.n_out + 1) // 2 if l.bf16 else l.n_out) * l.ld_in * item)
+        if i > 0 and p.gradients and l.bf16:
+            l.wt = carve(base, &used, panels(l.n_in) * panel_size(l.n_out))
+        elif i > 0 and p.gradients and not l.narrow and not l.dots:
+            l.wt = carve(base, &used, l.n_out * l.ld_in * item)
         for s in range(p.slots):
             l.sw[s] = carve(base, &used, w_size)
             l.sb[s] = carve(base, &used, l.ld * item)
@@ -402,10 +417,10 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dz_rounded = carve(base, &used, p.rows * l.ld * item)
         elif l.bf16:
             l.h16 = carve(base, &used, p.rows * l.ld_in * 2)
-            l.w_pairs = carve(base, &used, (l.n_in + 1) // 2 * l.ld * 4)
+            l.w_pairs = carve(base, &used, panels(l.n_out) * panel_size(l.n_in))
             if p.gradients:
                 l.h_pairs = carve(base, &used, half * l.ld_in * 4)
-                l.dz_pairs = carve(base, &used, half * l.ld * 4)
+                l.dz_pairs = carve(base, &used, panels(l.n_out) * panel_size(p.rows))
                 if i > 0:
                     l.dz16 = carve(base, &used, p.rows * l.ld * 2)
         l.squares = NULL
@@ -642,9 +657,9 @@ cdef void round_weights(Plan* p, Layer* l, const float* w, Py_ssize_t start,
                                round_up(l.n_out, p.k.width))
     if l.w_pairs != NULL:
         p.k16.round_rows(w, l.ld_w, stop - start, l.n_out, NULL, 0,
-                         l.w_pairs + start // 2 * l.ld * 4, l.ld)
+                         l.w_pairs + start // 2 * PANEL * 4, PANEL, panel_size(l.n_in) // 4)
     if l.wt != NULL:
-        p.k16.round_transpose(w, l.ld_w, stop - start, l.n_out, l.wt + start * 4, l.ld_in)
+        p.k16.round_transpose(w, l.ld_w, stop - start, l.n_out, l.wt, panel_size(l.n_out) // 4, start)
 
 
 cdef void pack_parameters(void* context, int thread) noexcept nogil:
@@ -726,7 +741,7 @@ cdef void round_h(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept no
     if l.h16 != NULL:
         p.k16.round_rows(h, l.ld_in, m, l.n_in, l.h16 + start * l.ld_in * 2, l.ld_in // 2,
                          NULL if l.h_pairs == NULL else l.h_pairs + start // 2 * l.ld_in * 4,
-                         l.ld_in)
+                         l.ld_in, PANEL)
     elif l.bf16 and p.source != SOURCE_SPARSE:
         p.k16.round_values(h, h, m * l.ld_in)
 
@@ -738,7 +753,7 @@ cdef void round_dz(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept n
     elif l.bf16:
         p.k16.round_rows(dz, l.ld, m, l.n_out,
                          NULL if l.dz16 == NULL else l.dz16 + start * l.ld * 2, l.ld // 2,
-                         l.dz_pairs + start // 2 * l.ld * 4, l.ld)
+                         l.dz_pairs + start // 2 * PANEL * 4, PANEL, panel_size(p.rows) // 4)
 
 
 # --- The passes -----------------------------------------------------------------------------------
@@ -841,8 +856,9 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
         elif i == 0 and p.sparse:
             forward_sparse(p, start, m)
         elif l.bf16:
-            p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs, l.ld, z, l.ld, m,
-                         l.n_out, (l.n_in + 1) // 2, FINISH_BIAS, l.b, NULL)
+            p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
+                         panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
+                         FINISH_BIAS, l.b, NULL)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
@@ -1027,8 +1043,8 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
         below = &p.layer[i - 1]
         dz = below.dz + start * below.ld * item
         if l.bf16:
-            p.k16.matmul(l.dz16 + start * l.ld * 2, l.ld // 2, 0, l.wt, l.ld_in, dz, below.ld, m,
-                         l.n_in, (l.n_out + 1) // 2, FINISH_STORE, NULL, NULL)
+            p.k16.matmul(l.dz16 + start * l.ld * 2, l.ld // 2, 0, l.wt, panel_size(l.n_out) // 4,
+                         dz, below.ld, m, l.n_in, (l.n_out + 1) // 2, FINISH_STORE, NULL, NULL)
         elif l.by_columns:
             wait(p, thread)
             share(l.n_in, k.width, thread, p.threads, &first, &end)
@@ -1109,9 +1125,9 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             if sparse:
                 gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
             elif l.bf16:
-                p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, l.ld, g, l.ld, rows,
-                             l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish, NULL,
-                             &p.step_w)
+                p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, panel_size(p.rows) // 4, g,
+                             l.ld, rows, l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish,
+                             NULL, &p.step_w)
             else:
                 k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
                          FINISH_SGD if fused else finish, NULL, &p.step_w)
@@ -1433,6 +1449,7 @@ cdef class _Plan:
     """Owner of a Plan, its arena, and the arrays that it points into."""
     cdef Plan p
     cdef Held x, y, x_starts, x_columns, sample_weight, parameters, memory
+    cdef object lent
     cdef Py_ssize_t n_parameters
 
     cdef int set_up(self, object net, object threads, object x, object y, Py_ssize_t batch_size,
@@ -1517,11 +1534,10 @@ cdef class _Plan:
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
         size = lay_out(p, NULL)
         try:
-            # NumPy asks for huge pages where much is wanted: they take less time to get and to find.
-            memory = np.empty(size + 2 * ALIGNMENT, np.uint8)
+            self.lent = Memory(size + 2 * ALIGNMENT)
         except MemoryError:
             raise MemoryError(f"could not get {size} bytes of working memory") from None
-        self.memory = Held(memory, PyBUF_WRITABLE)
+        self.memory = Held(self.lent.bytes, PyBUF_WRITABLE)
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
         memset(p.arena, 0xFF if _poison.load() else 0, size)
         lay_out(p, p.arena)

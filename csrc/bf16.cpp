@@ -2,7 +2,7 @@
 //
 // An element of both operands is a pair: two bfloat16 values of consecutive k in the 32 bits of a
 // lane, the first of them in the lower half. With it the tile of all other products does these too,
-// over half the k.
+// over half the k, with B in panels of two vectors.
 
 #include "kernels.h"
 
@@ -38,7 +38,7 @@ inline __m512i round_two(const float* row, Size lds, bool both, __mmask16 mask) 
 }
 
 void round_rows(const float* src, Size lds, Size m, Size n, void* rows_, Size ldr, void* pairs_,
-                Size ldp) {
+                Size ldp, Size panel_step) {
   auto *rows = (int32_t*)rows_, *pairs = (int32_t*)pairs_;
   alignas(64) static constexpr int16_t interleaved[32] = {
       0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
@@ -54,11 +54,13 @@ void round_rows(const float* src, Size lds, Size m, Size n, void* rows_, Size ld
         if (both) _mm256_storeu_si256((__m256i*)(to + ldr), _mm512_extracti64x4_epi64(two, 1));
       }
       if (pairs)
-        _mm512_storeu_si512(pairs + i / 2 * ldp + j, _mm512_permutexvar_epi16(order, two));
+        _mm512_storeu_si512(
+            pairs + j / panel<int32_t> * panel_step + i / 2 * ldp + j % panel<int32_t>,
+            _mm512_permutexvar_epi16(order, two));
     }
 }
 
-void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Size ldd) {
+void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Size ldd, Size from) {
   auto* dst = (int32_t*)dst_;
   const Size pairs = (n + 1) / 2;
   // Down the rows first: what goes into a row of dst then goes there at once.
@@ -78,7 +80,9 @@ void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Siz
       }
       transpose_square<float>(r);
       for (int s = 0; s < 16 && j / 2 + s < pairs; ++s)
-        store((float*)(dst + (j / 2 + s) * ldd + i), r[s]);
+        store((float*)(dst + (from + i) / panel<int32_t> * ldd + (j / 2 + s) * panel<int32_t> +
+                       (from + i) % panel<int32_t>),
+              r[s]);
     }
 }
 

@@ -301,9 +301,7 @@ template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, voi
 constexpr Size fetched_bytes = 4096;
 
 void fetch(const char* at, Size bytes) {
-#if defined(__GNUC__)
-  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) __builtin_prefetch(at + b);
-#endif
+  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
 }
 
 template <class T, class S> void gather_row(const char* row, Size n, T* to, Size ldo, T scale) {

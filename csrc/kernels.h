@@ -137,20 +137,25 @@ struct Kernels {
 // Products of float32 matrices whose values are first rounded to bfloat16: to the nearest, ties to
 // even. Sums are float32. Denormal numbers count as zero. A pair is 32 bits: two bfloat16 values, the
 // first in the lower half. n and what is rounded up to whole vectors are those of float32.
+// B lies in panels of 32 columns, the rows of a panel one after the other; the last may be half.
 struct Bf16Kernels {
-  // As that of float32, on pairs of consecutive k: k, lda and ldb count pairs.
+  // As that of float32, on pairs of consecutive k: k and lda count pairs, ldb those from panel to
+  // panel.
   void (*matmul)(const void* a, std::ptrdiff_t lda, int by_column, const void* b,
                  std::ptrdiff_t ldb, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                  std::ptrdiff_t n, std::ptrdiff_t k, int finish, const void* bias,
                  const Step* step);
   // src (m, n), of which exactly that is read, as rows (m, n / 2) of pairs along its rows, and as
   // pairs (m / 2, n) along its columns; either may be null. Halves are rounded up, n to whole vectors
-  // of src; what is not in src is zero.
+  // of src; what is not in src is zero. Pairs lie ldp from row to row and ``panel`` from the columns
+  // of one panel to those of the next: ldp is 32 in panels, and panel is 32 in plain rows.
   void (*round_rows)(const float* src, std::ptrdiff_t lds, std::ptrdiff_t m, std::ptrdiff_t n,
-                     void* rows, std::ptrdiff_t ldr, void* pairs, std::ptrdiff_t ldp);
-  // dst (n / 2, m), the transpose of such rows of pairs; m is rounded up to whole vectors.
+                     void* rows, std::ptrdiff_t ldr, void* pairs, std::ptrdiff_t ldp,
+                     std::ptrdiff_t panel);
+  // dst (n / 2, …), in panels ldd apart: its columns from … from + m become the transpose of such rows
+  // of pairs. m is rounded up to whole vectors; from is a whole number of them.
   void (*round_transpose)(const float* src, std::ptrdiff_t lds, std::ptrdiff_t m, std::ptrdiff_t n,
-                          void* dst, std::ptrdiff_t ldd);
+                          void* dst, std::ptrdiff_t ldd, std::ptrdiff_t from);
   // dst = src, each value rounded and a float32 still; count is a whole number of vectors, and both
   // may be the same.
   void (*round_values)(const float* src, float* dst, std::ptrdiff_t count);

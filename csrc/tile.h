@@ -1,4 +1,4 @@
-// The register tile of the matrix products, on unpacked row-major operands.
+// The register tile of the matrix products, on row-major operands.
 //
 // Included after simd.h by kernels.cpp, for elements of float and double, and by bf16.cpp, for pairs of
 // bfloat16; what an element E needs is set1(E), fma(V<E>, V<E>, V<Sum<E>>) and load. Everything here
@@ -23,6 +23,12 @@ constexpr int tile_registers = 12;
 #endif
 constexpr int tile_rows = tile_registers / 2;
 
+// Pairs have been packed anyway, so B lies in panels of two vectors, rows one after the other: a
+// column of them is read as fast as memory goes, which rows a page apart are not. ldb is then from
+// panel to panel.
+template <class E> constexpr bool in_panels = std::is_same_v<E, int32_t>;
+template <class E> constexpr Size panel = 2 * width<E>;
+
 template <class E> struct Product {
   const E* a;
   Size lda;
@@ -36,11 +42,21 @@ template <class E> struct Product {
   const pynn::Step* step;
 };
 
+// Rows of B and of a turned A lie a page or more apart, where no processor sees the next one coming.
+// So many steps of k ahead they are asked for: a few hundred cycles, as far as the outermost cache is.
+constexpr Size steps_ahead = 16;
+
+inline void fetch(const void* at) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(at);
+#endif
+}
+
 template <class E, int ROWS, int COLS, bool BY_COLUMN>
 void tile(const Product<E>& p, Size i, Size j) {
   using T = Sum<E>;
   const E* a = p.a + (BY_COLUMN ? i : i * p.lda);
-  const E* b = p.b + j;
+  const E* b = in_panels<E> ? p.b + j / panel<E> * p.ldb : p.b + j;
   T* c = p.c + i * p.ldc + j;
   const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
   V<T> acc[ROWS][COLS];
@@ -54,7 +70,13 @@ void tile(const Product<E>& p, Size i, Size j) {
       for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
   for (Size q = 0; q < k; ++q) {
     V<E> row[COLS];
-    for (int v = 0; v < COLS; ++v) row[v] = load(b + q * ldb + v * width<T>);
+    if (!in_panels<E> && q + steps_ahead < k) {
+      for (int v = 0; v < COLS; ++v) fetch(b + (q + steps_ahead) * ldb + v * width<T>);
+    }
+    if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
+    for (int v = 0; v < COLS; ++v)
+      row[v] = load(in_panels<E> ? b + v / 2 * ldb + q * panel<E> + v % 2 * width<E>
+                                 : b + q * ldb + v * width<E>);
     for (int r = 0; r < ROWS; ++r) {
       const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
       for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .memory import Memory
+
 if TYPE_CHECKING:
     from . import reference
     from .network import Network
@@ -43,7 +45,13 @@ class Anchor:
     """A copy of a network that was finite, to go back to."""
 
     def __init__(self, net: Network, first: int) -> None:
-        self._vectors = [np.empty_like(vector) for vector in vectors(net)]
+        wanted = vectors(net)
+        self._memory = Memory(sum(vector.nbytes for vector in wanted) + net.dtype.itemsize)
+        flat = self._memory.bytes[-self._memory.bytes.ctypes.data % net.dtype.itemsize :]
+        self._vectors = []
+        for vector in wanted:
+            self._vectors.append(flat[: vector.nbytes].view(vector.dtype))
+            flat = flat[vector.nbytes :]
         self.take(net, first)
 
     def take(self, net: Network, first: int) -> None:

@@ -1028,39 +1028,56 @@ struct CheckBf16 : Check<float> {
   }
 
   void round_rows(Size m, Size n, Size turn) {
-    const Size lds = n + turn % 3, ldr = up(n) / 2 + turn % 2, ldp = up(n) + turn % 5;
+    const Size lds = n + turn % 3, ldr = up(n) / 2 + turn % 2, half = (m + 1) / 2;
+    const bool panels = turn % 2;
+    const Size ldp = panels ? 32 : up(n) + turn % 5, panel = panels ? half * 32 + turn % 3 : 32;
+    // Where the pair of rows i and column j is.
+    const auto place = [&](Size i, Size j) { return j / 32 * panel + i * ldp + j % 32; };
+    const Size room = place(half - 1, up(n) - 1) + 1;
     const float* src = source(m, n, lds);
     for (int asked = 1; asked < 4; ++asked) {
       float *rows = nullptr, *pairs = nullptr;
       if (asked & 1) rows = operand[1].place<float>("rows", (m - 1) * ldr + up(n) / 2);
-      if (asked & 2) pairs = operand[2].place<float>("pairs", ((m + 1) / 2 - 1) * ldp + up(n));
-      at("round_rows", "m=%td n=%td lds=%td ldr=%td ldp=%td asked=%d", m, n, lds, ldr, ldp, asked);
-      k16.round_rows(src, lds, m, n, rows, ldr, pairs, ldp);
+      if (asked & 2) pairs = operand[2].place<float>("pairs", room);
+      at("round_rows", "m=%td n=%td lds=%td ldr=%td ldp=%td panel=%td asked=%d", m, n, lds, ldr, ldp,
+         panel, asked);
+      k16.round_rows(src, lds, m, n, rows, ldr, pairs, ldp, panel);
       for (Size i = 0; rows && i < m; ++i) {
         for (Size j = 0; j < up(n) / 2; ++j)
           equal_bits(rows[i * ldr + j], pair(i, 2 * j, 0, 1, m, n), "rows", i, j);
         for (Size j = up(n) / 2; i + 1 < m && j < ldr; ++j) left(rows[i * ldr + j], "rows", i, j);
       }
-      for (Size i = 0; pairs && i < m; i += 2) {
-        for (Size j = 0; j < up(n); ++j)
-          equal_bits(pairs[i / 2 * ldp + j], pair(i, j, 1, 0, m, n), "pairs", i / 2, j);
-        for (Size j = up(n); i + 2 < m && j < ldp; ++j)
-          left(pairs[i / 2 * ldp + j], "pairs", i / 2, j);
-      }
+      if (!pairs) continue;
+      std::vector<bool> written(size_t(room), false);
+      for (Size i = 0; i < half; ++i)
+        for (Size j = 0; j < up(n); ++j) {
+          equal_bits(pairs[place(i, j)], pair(2 * i, j, 1, 0, m, n), "pairs", i, j);
+          written[size_t(place(i, j))] = true;
+        }
+      for (Size i = 0; i < room; ++i)
+        if (!written[size_t(i)]) left(pairs[i], "pairs", 0, i);
     }
   }
 
   void round_transpose(Size m, Size n, Size turn) {
-    const Size lds = n + turn % 3, ldd = padded(m, turn), pairs = (n + 1) / 2;
+    const Size lds = n + turn % 3, pairs = (n + 1) / 2, ldd = pairs * 32 + turn % 2;
+    const Size from = turn % 3 * 16, first = from / 32 * ldd + from % 32;
+    const auto place = [&](Size q, Size i) {
+      return (from + i) / 32 * ldd + q * 32 + (from + i) % 32 - first;
+    };
+    const Size room = place(pairs - 1, up(m) - 1) + 1;
     const float* src = source(m, n, lds);
-    float* dst = operand[1].place<float>("dst", (pairs - 1) * ldd + up(m));
-    at("round_transpose", "m=%td n=%td lds=%td ldd=%td", m, n, lds, ldd);
-    k16.round_transpose(src, lds, m, n, dst, ldd);
-    for (Size j = 0; j < pairs; ++j) {
-      for (Size i = 0; i < up(m); ++i)
-        equal_bits(dst[j * ldd + i], pair(i, 2 * j, 0, 1, m, n), "dst", j, i);
-      for (Size i = up(m); j + 1 < pairs && i < ldd; ++i) left(dst[j * ldd + i], "dst", j, i);
-    }
+    float* dst = operand[1].place<float>("dst", room);
+    at("round_transpose", "m=%td n=%td lds=%td ldd=%td from=%td", m, n, lds, ldd, from);
+    k16.round_transpose(src, lds, m, n, dst - first, ldd, from);
+    std::vector<bool> written(size_t(room), false);
+    for (Size j = 0; j < pairs; ++j)
+      for (Size i = 0; i < up(m); ++i) {
+        equal_bits(dst[place(j, i)], pair(i, 2 * j, 0, 1, m, n), "dst", j, i);
+        written[size_t(place(j, i))] = true;
+      }
+    for (Size i = 0; i < room; ++i)
+      if (!written[size_t(i)]) left(dst[i], "dst", 0, i);
   }
 
   void round_values(Size n) {
@@ -1091,15 +1108,16 @@ struct CheckBf16 : Check<float> {
         for (Size j = 0; j < n; ++j) product[size_t(i * n + j)] += small(i, q, 1) * small(q, j, 2);
     for (int by_column = 0; by_column < 2; ++by_column) {
       const Size across = by_column ? m : pairs, down = by_column ? pairs : m, lda = across + turn % 3;
-      const Size ldb = padded(n, turn / 3), ldc = padded(n, turn / 2);
+      const Size ldb = pairs * 32 + turn % 2, ldc = padded(n, turn / 2);
       auto* a = operand[0].place<uint32_t>("a", (down - 1) * lda + across);
       for (Size i = 0; i < m; ++i)
         for (Size q = 0; q < pairs; ++q)
           a[by_column ? q * lda + i : i * lda + q] = small_pair(i, q, false, depth, 1);
-      auto* b = operand[1].place<uint32_t>("b", (pairs - 1) * ldb + up(n));
+      const auto place = [&](Size q, Size j) { return j / 32 * ldb + q * 32 + j % 32; };
+      auto* b = operand[1].place<uint32_t>("b", place(pairs - 1, up(n) - 1) + 1);
       for (Size q = 0; q < pairs; ++q)
         for (Size j = 0; j < up(n); ++j)
-          b[q * ldb + j] = j < n ? small_pair(j, q, true, depth, 2) : 0;
+          b[place(q, j)] = j < n ? small_pair(j, q, true, depth, 2) : 0;
       const float* bias = matrix(operand[3], "bias", 1, n, n, 3);
       for (int i : {0, 1, 3}) operand[i].protect();
       for (int finish = FINISH_STORE; finish <= FINISH_SGD; ++finish) {
@@ -1115,28 +1133,29 @@ struct CheckBf16 : Check<float> {
 
   // As Check::bits, of what round_rows makes of numbers whose sums round.
   void bits(Size m, Size n, Size depth) {
-    const Size lda = up(depth), ld = up(n), pairs = (depth + 1) / 2;
+    const Size lda = up(depth), ld = up(n), pairs = (depth + 1) / 2, panels = (n + 31) / 32;
     std::vector<float> x, w;
     for (Size i = 0; i < m * lda; ++i) x.push_back(float(small(i, 0, 1)) / 3);
     for (Size i = 0; i < depth * ld; ++i) w.push_back(float(small(i, 0, 2)) / 7);
     auto* a = operand[0].place<float>("a", m * lda / 2);
-    auto* b = operand[1].place<float>("b", pairs * ld);
-    auto* turned = operand[6].place<float>("at", pairs * up(m));
+    auto* b = operand[1].place<float>("b", pairs * panels * 32);
+    auto* turned = operand[6].place<float>("at", (m + 31) / 32 * pairs * 32);
     at("bf16 matmul", "bits: m=%td n=%td k=%td", m, n, pairs);
-    k16.round_rows(x.data(), lda, m, depth, a, lda / 2, nullptr, 0);
-    k16.round_rows(w.data(), ld, depth, n, nullptr, 0, b, ld);
-    k16.round_transpose(x.data(), lda, m, depth, turned, up(m));
+    k16.round_rows(x.data(), lda, m, depth, a, lda / 2, nullptr, 0, 0);
+    k16.round_rows(w.data(), ld, depth, n, nullptr, 0, b, 32, pairs * 32);
+    k16.round_transpose(x.data(), lda, m, depth, turned, pairs * 32, 0);
     for (int i : {0, 1, 6}) operand[i].protect();
     auto* all = operand[2].place<float>("c", m * ld);
     auto* one = operand[4].place<float>("one", ld);
-    k16.matmul(a, lda / 2, 0, b, ld, all, ld, m, n, pairs, FINISH_STORE, nullptr, nullptr);
+    const Size step = pairs * 32;
+    k16.matmul(a, lda / 2, 0, b, step, all, ld, m, n, pairs, FINISH_STORE, nullptr, nullptr);
     for (Size i = 0; i < m; ++i)
-      for (Size j = 0; j < n; j += width)
+      for (Size j = 0; j < n; j += 32)
         for (int by_column = 0; by_column < 2; ++by_column) {
-          k16.matmul(by_column ? turned + i : a + i * lda / 2, by_column ? up(m) : lda / 2, by_column,
-                     b + j, ld, one, ld, 1, std::min(width, n - j), pairs, FINISH_STORE, nullptr,
-                     nullptr);
-          for (Size u = 0; u < std::min(width, n - j); ++u)
+          k16.matmul(by_column ? turned + i / 32 * step + i % 32 : a + i * lda / 2,
+                     by_column ? 32 : lda / 2, by_column, b + j / 32 * step, step, one, ld, 1,
+                     std::min(Size(32), n - j), pairs, FINISH_STORE, nullptr, nullptr);
+          for (Size u = 0; u < std::min(Size(32), n - j); ++u)
             equal(one[u], double(all[i * ld + j + u]), "c alone", i, j + u);
         }
   }
