@@ -86,7 +86,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                               const Step*) noexcept nogil
         void (*matmul_scatter)(const void*, Py_ssize_t, const uint16_t*, Py_ssize_t,
                                const uint32_t*, const uint32_t*, const void*, Py_ssize_t, void*,
-                               Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
+                               Py_ssize_t, Py_ssize_t, Py_ssize_t, double) noexcept nogil
         void (*transpose)(const void*, Py_ssize_t, void*, Py_ssize_t, Py_ssize_t,
                           Py_ssize_t) noexcept nogil
         void (*column_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
@@ -198,6 +198,9 @@ cdef enum:
     COLUMN_ROWS = 32
     # Rows of a gradient of so few vectors are added to in place, each row of the batch in turn.
     SCATTER_VECTORS = 3
+    # And those of so few rows to the weights themselves: a weight is then rounded as often as rows
+    # of the batch have its input, rather than once.
+    SCATTER_ROWS = 16
     # Lists hold columns as 16 bits, counted from the last multiple of this.
     SPARSE_GROUP = 65536
     # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
@@ -210,6 +213,8 @@ cdef enum:
     PACK_BYTES = 4 * 1024 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
+    # Rows that a narrow first layer reads and multiplies at a time: a tile of them.
+    ROWS_AT_A_TIME = 4
     # Columns of a panel of what is rounded; see kernels.h.
     PANEL = 32
     # Where the rows of x are compressed: beside the sources of kernels.h.
@@ -832,9 +837,26 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
                    known)
 
 
+cdef void read_and_multiply(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m,
+                            int thread) noexcept nogil:
+    """Read the rows and multiply them by the weights of a narrow layer, a few rows at a time: while
+    some are multiplied, those that were asked for arrive."""
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t item = p.k.itemsize, count
+    while m > 0:
+        count = min(m, <Py_ssize_t>ROWS_AT_A_TIME)
+        read_rows(p, row, start, count)
+        tick(p, thread, READ, 0)
+        p.k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in,
+                          l.z + start * l.ld * item, l.ld, count, l.n_out, l.n_in, l.b)
+        tick(p, thread, FORWARD, 0)
+        start += count
+        m -= count
+
+
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
                   int thread) noexcept nogil:
-    """Rows start … start + m of the chunk of all_rows that begins at ``row``."""
+    """Read rows start … start + m of the chunk of all_rows that begins at ``row``; on to the last z."""
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
@@ -843,6 +865,9 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef char *slope
     cdef Py_ssize_t first, end
     cdef int i
+    if not p.layer[0].narrow:
+        read_rows(p, row, start, m)
+        tick(p, thread, READ, 0)
     for i in range(p.n_layers):
         l = &p.layer[i]
         z = l.z + start * l.ld * item
@@ -859,6 +884,8 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
                          FINISH_BIAS, l.b, NULL)
+        elif l.narrow and i == 0:
+            read_and_multiply(p, row, start, m, thread)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
@@ -983,6 +1010,7 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef uint32_t stop
     cdef uint16_t* lit
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
+    cdef double scale = -p.step_w.rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
     for q in range(start // p.part, (start + count + p.part - 1) // p.part):
@@ -1000,7 +1028,7 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
                 while end[i] < stop and lit[end[i]] < high:
                     end[i] += 1
         p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, dz, l.ld,
-                           g + (base - start) * l.ld * item, l.ld, m, l.n_out)
+                           g + (base - start) * l.ld * item, l.ld, m, l.n_out, scale)
 
 
 cdef inline double round_half_even(double x) noexcept nogil:
@@ -1090,7 +1118,9 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     cdef int finish = FINISH_STORE if first else FINISH_ADD
     cdef bint sparse = p.sparse and l == &p.layer[0]
     cdef bint fused = p.training and first and last and p.rule == RULE_SGD
-    if sparse and (m > SPARSE_PART or p.scatter):
+    if sparse and p.scatter:
+        fused = fused and m <= SCATTER_ROWS and p.step_w.l2 == 0
+    elif sparse and m > SPARSE_PART:
         fused = False
     cdef char *g
     cdef Py_ssize_t number = l - &p.layer[0]
@@ -1271,8 +1301,6 @@ cdef void train(void* context, int thread) noexcept nogil:
 
         share(m, p.row_unit, thread, p.threads, &start, &stop)
         if start < stop or p.columns:
-            read_rows(p, row, start, stop - start)
-            tick(p, thread, READ, 0)
             forward(p, start, stop - start, m, row, thread)
             loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
             tick(p, thread, LOSS, p.n_layers - 1)
@@ -1314,7 +1342,6 @@ cdef void sweep(void* context, int thread) noexcept nogil:
         m = min(p.rows, p.n - row)
         share(m, p.row_unit, thread, p.threads, &start, &stop)
         if start < stop or p.columns:
-            read_rows(p, row, start, stop - start)
             forward(p, start, stop - start, m, row, thread)
             if p.out != NULL:
                 p.k.activate(p.output, l.z + start * l.ld * item, NULL, l.ld, stop - start, l.n_out)

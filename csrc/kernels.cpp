@@ -238,11 +238,11 @@ void matmul_sparse(const void* a, Size a_row, Size a_step, const uint16_t* list,
 
 template <class T, int COLS>
 void scatter_columns(const T* a, Size lda, const uint16_t* list, Size list_ld, const uint32_t* from,
-                     const uint32_t* to, const T* d, Size ldd, T* c, Size ldc, Size m) {
+                     const uint32_t* to, const T* d, Size ldd, T* c, Size ldc, Size m, T scale) {
   for (Size i = 0; i < m; ++i) {
     const uint16_t *at = list + i * list_ld + from[i], *end = list + i * list_ld + to[i];
     V<T> row[COLS];
-    for (int v = 0; v < COLS; ++v) row[v] = load(d + i * ldd + v * width<T>);
+    for (int v = 0; v < COLS; ++v) row[v] = load(d + i * ldd + v * width<T>) * set1(scale);
     for (; at < end; ++at) {
       const V<T> x = set1(a[i * lda + *at]);
       T* sum = c + *at * ldc;
@@ -257,7 +257,7 @@ constexpr int scatter_cols = 4;
 template <class T>
 void matmul_scatter(const void* a_, Size lda, const uint16_t* list, Size list_ld,
                     const uint32_t* from, const uint32_t* to, const void* d_, Size ldd, void* c_,
-                    Size ldc, Size m, Size n) {
+                    Size ldc, Size m, Size n, double scale) {
   const T *a = (const T*)a_, *d = (const T*)d_;
   T* c = (T*)c_;
   for (Size j = 0; j < n; j += scatter_cols * width<T>) {
@@ -266,7 +266,7 @@ void matmul_scatter(const void* a_, Size lda, const uint16_t* list, Size list_ld
               : vectors == 2 ? scatter_columns<T, 2>
               : vectors == 3 ? scatter_columns<T, 3>
                              : scatter_columns<T, scatter_cols>;
-    f(a, lda, list, list_ld, from, to, d + j, ldd, c + j, ldc, m);
+    f(a, lda, list, list_ld, from, to, d + j, ldd, c + j, ldc, m, T(scale));
   }
 }
 

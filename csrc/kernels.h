@@ -88,12 +88,13 @@ struct Kernels {
                         const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
                         std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
                         const void* bias, const Step* step);
-  // C (…, n) += Aᵀ·D with A (m, …) and D (m, n), where row i of A counts only at p = list[i·list_ld +
-  // from[i]] … up to to[i]: the gradient of few columns. Row by row, so that sums run upwards.
+  // C (…, n) += Aᵀ·(scale·D) with A (m, …) and D (m, n), where row i of A counts only at p =
+  // list[i·list_ld + from[i]] … up to to[i]: the gradient of few columns. Row by row, so that sums run
+  // upwards.
   void (*matmul_scatter)(const void* a, std::ptrdiff_t lda, const uint16_t* list,
                          std::ptrdiff_t list_ld, const uint32_t* from, const uint32_t* to,
                          const void* d, std::ptrdiff_t ldd, void* c, std::ptrdiff_t ldc,
-                         std::ptrdiff_t m, std::ptrdiff_t n);
+                         std::ptrdiff_t m, std::ptrdiff_t n, double scale);
   // dst (n, m) = src (m, n)ᵀ; m is rounded up to whole vectors of dst, which get zeros.
   void (*transpose)(const void* src, std::ptrdiff_t lds, void* dst, std::ptrdiff_t ldd,
                     std::ptrdiff_t m, std::ptrdiff_t n);

@@ -42,15 +42,16 @@ template <class E> struct Product {
   const pynn::Step* step;
 };
 
-// Rows of B and of a turned A lie a page or more apart, where no processor sees the next one coming.
-// So many steps of k ahead they are asked for: a few hundred cycles, as far as the outermost cache is.
-constexpr Size steps_ahead = 16;
-
+// Ask for a line, to be had from the second cache: that can wait for more of them than the first.
 inline void fetch(const void* at) {
 #if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(at);
+  __builtin_prefetch(at, 0, 2);
 #endif
 }
+
+// Rows of B and of a turned A lie a page or more apart, where no processor sees the next one coming.
+// So many steps of k ahead they are asked for: hundreds of cycles, as far as memory is.
+constexpr Size steps_ahead = 32;
 
 template <class E, int ROWS, int COLS, bool BY_COLUMN>
 void tile(const Product<E>& p, Size i, Size j) {

@@ -1,8 +1,8 @@
 """Working memory of one call that is kept for the next.
 
 What goes back to the system is slow to come again: each page of it is cleared anew, and a virtual
-machine may have given it to its host in the meantime. A fit of 6 million weights then spends a third
-of a second on getting the same memory back.
+machine may have given it to its host in the meantime. A fit of 6 million weights then spends
+a third of a second on getting the same memory back.
 """
 
 from __future__ import annotations

@@ -430,6 +430,7 @@ template <class T> struct Check {
     auto* from = operand[5].place<uint32_t>("from", m);
     auto* to = operand[6].place<uint32_t>("to", m);
     T* a = operand[0].place<T>("a", (m - 1) * lda + depth);
+    const double scale = turn % 2 ? 1 : -0.5;
     product.assign(size_t(depth * n), 0);
     for (Size i = 0; i < m; ++i) {
       uint32_t count = 0;
@@ -440,15 +441,16 @@ template <class T> struct Check {
       for (uint32_t u = from[i]; u < to[i]; ++u) {
         const Size q = list[i * list_ld + u];
         a[i * lda + q] = T(small(i, q, 1));
-        for (Size j = 0; j < n; ++j) product[size_t(q * n + j)] += small(i, q, 1) * small(i, j, 2);
+        for (Size j = 0; j < n; ++j)
+          product[size_t(q * n + j)] += scale * small(i, q, 1) * small(i, j, 2);
       }
     }
     const T* d = matrix(operand[1], "d", m, n, ldd, 2);
     for (int i : {0, 1, 4, 5, 6}) operand[i].protect();
     T* c = before(depth, n, ldc, FINISH_ADD, 4);
-    at("matmul_scatter", "m=%td n=%td k=%td lda=%td list_ld=%td ldd=%td ldc=%td", m, n, depth, lda,
-       list_ld, ldd, ldc);
-    k.matmul_scatter(a, lda, list, list_ld, from, to, d, ldd, c, ldc, m, n);
+    at("matmul_scatter", "m=%td n=%td k=%td lda=%td list_ld=%td ldd=%td ldc=%td scale=%g", m, n, depth,
+       lda, list_ld, ldd, ldc, scale);
+    k.matmul_scatter(a, lda, list, list_ld, from, to, d, ldd, c, ldc, m, n, scale);
     check_product(c, ldc, depth, n, FINISH_ADD, sgd, 3, 4, true);
   }
 

@@ -361,14 +361,16 @@ def test_wide_layers_and_few_rows(isa, dtype, activation, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 7, 130])
 @pytest.mark.parametrize("units", [3, 16, 30, 48, 49, 130])
 def test_mostly_zero_pixels(isa, dtype, units, batch_size, optimizer):
-    """The first layer leaves them out; its gradient is scattered where it is narrow."""
+    """The first layer leaves them out; its gradient is scattered where it is narrow, and for few
+    rows of SGD without L2 straight into the weights."""
     net = Architecture.build([1100, units, 5], "tanh", dtype=dtype)
     parameters, _, y = make(net, 150)
     rng = np.random.default_rng(units)
     x = rng.integers(1, 256, (150, 1100)).astype(np.uint8)
     x[rng.random(x.shape) > 0.03] = 0
     x[7], x[8:20, -1], x[9:30, 500:520] = 0, 255, 3  # nothing, the last one, and whole runs
-    run = {"batch_size": batch_size, "steps": 25, "rate": 0.02, "l2": 0.01, "optimizer": optimizer}
+    run = {"batch_size": batch_size, "steps": 25, "rate": 0.02, "optimizer": optimizer}
+    run["l2"] = 0.01 if optimizer or units % 4 else 0.0
     data = parameters, x, y
     trainer = _core.Engine(net, 1).trainer(
         parameters.copy(),
