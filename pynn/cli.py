@@ -407,10 +407,13 @@ def train(
     if not 0 <= checkpoint < np.inf:
         raise ValueError(f"checkpoint: found {checkpoint:g}, expected seconds of 0 or more")
     if resume and (run is None or not checkpoint):
-        what = "no --run" if run is None else "--checkpoint 0"
-        raise ValueError(
-            f"resume: found {what}, expected --run FOLDER, and checkpoints in it, to go on from"
-        )
+        if run is None:
+            what = "no --run, expected --run FOLDER, and checkpoints in it, to go on from"
+        elif fast or accurate:
+            what = "a preset, which keeps no checkpoint, expected --checkpoint SECONDS with it"
+        else:
+            what = "--checkpoint 0, expected --checkpoint SECONDS, to go on from one"
+        raise ValueError(f"resume: found {what}")
     if resume and run is not None and runs.has_ended(run):
         typer.echo(f"run       {run} has ended already")
         return
@@ -428,6 +431,8 @@ def train(
     if early_stopping is not None:
         if not validation:
             raise ValueError("early_stopping: found no validation, expected --validation above 0")
+        if early_stopping < 1:
+            raise ValueError(f"early_stopping: found {early_stopping}, expected 1 epoch or more")
         callbacks.append(EarlyStopping("validation_loss", patience=early_stopping))
     if stop_at_loss is not None:
         callbacks.append(

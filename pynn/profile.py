@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .backends import Trainer
-    from .spec import Architecture
+    from .network import Network
 
 PRODUCTS = "forward", "backward", "gradient"
 """The phases that are matrix products, beside what is done to their results."""
@@ -57,9 +57,19 @@ class Profile:
 
     phases: tuple[str, ...] = ()
 
-    def __init__(self, architecture: Architecture) -> None:
-        self._architecture = architecture
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._architecture = net.architecture
         self._runs: list[Run] = []
+
+    def __enter__(self) -> Profile:
+        if self._net._profile is not None:
+            raise RuntimeError("profile: found a profile of this network at work, expected none")
+        self._net._profile = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._net._profile = None
 
     def _watch(self, trainer: Trainer) -> None:
         """Have a new trainer take times."""

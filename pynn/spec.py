@@ -65,7 +65,8 @@ def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
         return found
     import difflib  # only here: it would be a part of the time that importing pynn takes
 
-    near = difflib.get_close_matches(str(found).lower().replace("-", "_"), allowed, n=1)
+    text = found.lower().replace("-", "_") if isinstance(found, str) else ""
+    near = difflib.get_close_matches(text, allowed, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"{argument}: found {found!r}, expected one of {', '.join(allowed)}{hint}")
 

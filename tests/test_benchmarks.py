@@ -238,6 +238,23 @@ def test_tables_of_the_sweep():
     assert "- CPU: " in page
 
 
+def test_cells_under_one_are_timed_again(monkeypatch):
+    done, asked = swept(), []
+
+    def run(cases, entrants, threads, rounds, dtype, source, say):
+        asked.append(([case.name for case in cases], entrants, threads, rounds))
+        results = [Result("8x512", 2, "numpy", [3.0] * 9), Result("8x512", 2, "pynn", [2.0] * 9)]
+        return Run(list(cases), entrants, threads, rounds, dtype, source, results, idle=0.5)
+
+    monkeypatch.setattr(sweep, "run", run)
+    done.missing["torch"] = "no such module"
+    sweep.again(done, 9)
+    assert asked == [(["8x512"], ["numpy", "pynn"], [2], 9)]
+    assert sweep.ratios(done, 2) == [[(1.5, "torch"), (1.5, "numpy")], [(30.0, "numpy"), None]]
+    assert done.idle == 0.5
+    assert "timed again and show 9 rounds" in sweep.as_markdown([done], 9)
+
+
 def test_heat_map_of_the_sweep():
     pytest.importorskip("matplotlib")
     figure = sweep.draw([swept()])

@@ -298,7 +298,7 @@ def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
     net.save(tmp_path / "net.safetensors")
     again = pynn.load(tmp_path / "net.safetensors", backend=backend)
     for other in (again, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        assert other.architecture.precision == "bf16"
+        assert other.precision == "bf16"
         assert other.predict_proba(x).tobytes() == want.tobytes()
     full = pynn.load(tmp_path / "net.safetensors", backend=backend, precision="full")
     assert full.architecture.precision == "full"

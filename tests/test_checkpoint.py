@@ -1044,8 +1044,9 @@ def test_a_run_of_the_command_line_goes_on(
     for more, message in [
         (
             ["--resume", "--checkpoint", "0"],
-            "--resume: found --checkpoint 0, expected --run FOLDER",
+            "--resume: found --checkpoint 0, expected --checkpoint SECONDS",
         ),
+        (["--resume", "--fast"], "--resume: found a preset, which keeps no checkpoint"),
         (["--checkpoint", "-1"], "--checkpoint: found -1, expected seconds of 0 or more"),
     ]:
         assert message in " ".join(run("new", *more).output.split())

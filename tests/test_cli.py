@@ -502,7 +502,7 @@ BAD = {
     "--validation 1": "--validation: found 1",
     "--validation 0.0001": "--validation: found the share 0.0001, which is 0 of 300 rows",
     "--early-stopping 2 --validation 0": "--early-stopping: found no validation",
-    "--early-stopping 0": "patience: found 0",
+    "--early-stopping 0": "--early-stopping: found 0, expected 1 epoch",
     "--data nothing.csv": "nothing.csv: found no such file",
 }
 

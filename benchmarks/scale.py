@@ -1,0 +1,139 @@
+"""What a sample costs in data sets of 1,000 to 10 million rows, and the memory beside them.
+
+``python -m benchmarks.scale`` trains 784-100-10 with Adam on MNIST's images again and again, as
+bytes, in batches of 200. Cost is the time of epochs: two, or as many as make 300,000 rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import pynn
+from pynn.files import atomic_write
+
+from . import performance, report
+from .__main__ import _file, _folder, _whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+SIZES = (784, 100, 10)
+BATCH = 200
+LEAST = 300_000
+"""Rows that are trained on at least, for a time to tell from its noise."""
+
+
+class Cost(NamedTuple):
+    """Of one size: median microseconds a sample, and MB at the peak over what was there before."""
+
+    rows: int
+    sample: float
+    memory: float | None
+
+
+def measure(rows: int, x: np.ndarray, y: np.ndarray) -> Cost:
+    """Train on so many rows, which are those of x (m, n) and y (m,) again and again."""
+    wide = np.empty((rows, x.shape[1]), x.dtype)
+    labels = np.empty(rows, y.dtype)
+    for start in range(0, rows, len(x)):
+        wide[start : start + len(x)] = x[: rows - start]
+        labels[start : start + len(x)] = y[: rows - start]
+    net = pynn.Network([x.shape[1], *SIZES[1:]])
+    before = _memory(reset=True)
+    epochs = 1 + max(2, -(-LEAST // rows))
+    net.fit(wide, labels, epochs=epochs, batch_size=BATCH, optimizer="adam", progress=False)
+    after = _memory()
+    seconds = median(record.seconds for record in net.history[1:])
+    memory = None if before is None or after is None else (after - before) / 1e6
+    return Cost(rows, seconds / rows * 1e6, memory)
+
+
+def _memory(reset: bool = False) -> float | None:
+    """Return the most bytes this process held since the last reset, or None but on Linux."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def table(found: Sequence[Cost]) -> list[str]:
+    """Return the costs as a table of Markdown."""
+    lines = ["| rows | µs a sample | MB over the data |", "| ---: | ---: | ---: |"]
+    for cost in found:
+        memory = "–" if cost.memory is None else f"{cost.memory:.1f}"
+        lines.append(f"| {cost.rows:,} | {cost.sample:.2f} | {memory} |")
+    return lines
+
+
+def draw(found: Sequence[Cost]) -> Figure:
+    """Return the cost of a sample over the number of rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    ax = figure.subplots()
+    ax.semilogx([c.rows for c in found], [c.sample for c in found], "o-")
+    ax.set(xlabel="rows", ylabel="µs a sample", title="The cost of a sample")
+    ax.set_ylim(0, 1.5 * max(c.sample for c in found))
+    ax.grid(alpha=0.3)
+    return figure
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale",
+        description="Measure what a sample costs in data sets of 1,000 to 10 million rows.",
+    )
+    parser.add_argument(
+        "--rows", type=_whole, default=ROWS[-1], help="at most (default: 10 million, 8 GB)"
+    )
+    parser.add_argument(
+        "--report",
+        type=_folder,
+        nargs="?",
+        const=Path("docs"),
+        metavar="FOLDER",
+        help="write scale.png there, and the table into its performance.md (docs)",
+    )
+    parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the curve there")
+    return parser
+
+
+def main() -> int:
+    """Measure, print and write."""
+    args = arguments().parse_args()
+    (x, y), _ = pynn.datasets.mnist()
+    x = x.reshape(len(x), -1)
+    found = []
+    for rows in sorted({min(rows, args.rows) for rows in ROWS}):
+        found.append(measure(rows, x, y))
+        print(f"{rows:>10,} rows: {found[-1].sample:.2f} µs a sample", flush=True)
+    about: dict[str, Any] = {
+        **report.machine(),
+        "settings": f"{'-'.join(map(str, SIZES))}, Adam, batch {BATCH}, float32, "
+        f"{pynn.info()['threads']} threads, images as bytes; medians of epochs",
+    }
+    lines = [f"- {name}: {value}" for name, value in about.items()] + ["", *table(found)]
+    pictures = [args.picture]
+    if args.report:
+        performance.put(args.report, {"scale": lines})
+        pictures.append(args.report / "scale.png")
+    for path in filter(None, pictures):
+        with atomic_write(path) as file:
+            draw(found).savefig(file, dpi=120, format=path.suffix[1:] or "png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
