@@ -231,6 +231,7 @@ TITLES = {
     "profile": "Where the time goes",
     "scaling": "More cores",
     "sweep": "All sizes",
+    "scale": "Many rows",
 }
 
 

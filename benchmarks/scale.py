@@ -39,7 +39,7 @@ class Cost(NamedTuple):
     memory: float | None
 
 
-def measure(rows: int, x: np.ndarray, y: np.ndarray) -> Cost:
+def measure(rows: int, x: np.ndarray, y: np.ndarray, least: int = LEAST) -> Cost:
     """Train on so many rows, which are those of x (m, n) and y (m,) again and again."""
     wide = np.empty((rows, x.shape[1]), x.dtype)
     labels = np.empty(rows, y.dtype)
@@ -48,7 +48,7 @@ def measure(rows: int, x: np.ndarray, y: np.ndarray) -> Cost:
         labels[start : start + len(x)] = y[: rows - start]
     net = pynn.Network([x.shape[1], *SIZES[1:]])
     before = _memory(reset=True)
-    epochs = 1 + max(2, -(-LEAST // rows))
+    epochs = 1 + max(2, -(-least // rows))
     net.fit(wide, labels, epochs=epochs, batch_size=BATCH, optimizer="adam", progress=False)
     after = _memory()
     seconds = median(record.seconds for record in net.history[1:])

@@ -7,6 +7,7 @@ does, and draws the ratio of the best peer's time to pynn's.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from . import performance, report
 from .__main__ import _file, _folder, _names, _threads, _whole, processors, say
 from .cases import Case
 from .entrants import ENTRANTS
-from .runner import Run, run
+from .runner import Result, Run, run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,12 +36,14 @@ MOST_STEPS = 1000
 def steps(width: int, batch: int) -> int:
     """Return how many steps last about ``SECONDS``, at 100 GFLOP/s, 10 GB/s and 10 million rows/s.
 
-    Two at least: nobody's full batch, which needs no gathering.
+    Ten at least, so that setting up does not hide them, or as many as a second is enough for; two
+    in any case, and so nobody's full batch, which needs no gathering.
     """
     parameters = width * (width + CLASSES)
     arithmetic = 6 * batch * parameters / 100e9
     memory = 28 * parameters / 10e9  # Adam reads and writes 7 numbers a weight
-    return max(2, min(MOST_STEPS, round(SECONDS / (arithmetic + memory + batch / 10e6))))
+    each = arithmetic + memory + batch / 10e6
+    return max(2, min(MOST_STEPS, round(SECONDS / each)), min(10, round(1 / each)))
 
 
 def grid(widths: Sequence[int], batches: Sequence[int]) -> list[Case]:
@@ -197,12 +200,13 @@ def main() -> int:
     """Run the sweep; return 1 if an entrant failed."""
     args = arguments().parse_args()
     cases = grid(args.widths, args.batches)
-    runs: list[Run] = []
+    runs = former(args.report / "sweep.json", args.dtypes) if args.report else []
     for dtype in args.dtypes:
         done = run(cases, [*args.peers, "pynn"], args.threads, args.rounds, dtype, "float32", say)
         if args.again:
             again(done, args.again)
-        runs.append(done)
+        runs = sorted([*runs, done], key=lambda run: run.dtype)
+        write(args, runs)
         say("")
         say("")
         for threads in done.threads:
@@ -212,6 +216,25 @@ def main() -> int:
                 sep="\n",
                 flush=True,
             )
+    return int(any(result.error is not None for done in runs for result in done.results))
+
+
+def former(path: Path, anew: Sequence[str]) -> list[Run]:
+    """Return what a file of an earlier sweep has of the dtypes that are not to be measured anew."""
+    if not path.exists():
+        return []
+    runs = []
+    for dtype, found in json.loads(path.read_text(encoding="utf-8")).items():
+        if dtype not in anew:
+            del found["machine"]
+            cases = [Case(**case | {"sizes": tuple(case["sizes"])}) for case in found["cases"]]
+            results = [Result(**result) for result in found["results"]]
+            runs.append(Run(**found | {"cases": cases, "results": results}))
+    return runs
+
+
+def write(args: argparse.Namespace, runs: Sequence[Run]) -> None:
+    """Write what is known so far: the rest of a long sweep may yet be broken off."""
     pictures, numbers = [args.picture], [args.json]
     if args.report:
         page = as_markdown(runs, args.again or 0)
@@ -226,7 +249,6 @@ def main() -> int:
     for path in filter(None, pictures):
         with atomic_write(path) as file:
             draw(runs).savefig(file, dpi=120, format=path.suffix[1:] or "png")
-    return int(any(result.error is not None for done in runs for result in done.results))
 
 
 if __name__ == "__main__":

@@ -168,12 +168,16 @@ def info():
     }
 
 
+cdef enum:
+    NAN_BYTES = 0xFF
+    HUGE_BYTES = 0x7F
+
 cdef atomic[int] _poison
 
 
 def poison(bint on):
-    """Fill new scratch memory with NaN instead of zeros, to show reads of what was never written."""
-    return bool(_poison.exchange(on))
+    """Fill new scratch memory with NaN, or by turns 3.4e38, to show reads of what was never written."""
+    return _poison.exchange(NAN_BYTES if on else 0) != 0
 
 
 # --- The plan: sizes and one arena for all that a run needs ---------------------------------------
@@ -1486,7 +1490,7 @@ cdef class _Plan:
         cdef Layer* l
         cdef size_t size
         cdef double flops = 0, total, share
-        cdef int i
+        cdef int i, fill
         p.k = kernels(_isa.load(), F32 if net.dtype == "float32" else F64)
         p.k16 = NULL
         p.row_unit = 1
@@ -1566,7 +1570,11 @@ cdef class _Plan:
             raise MemoryError(f"could not get {size} bytes of working memory") from None
         self.memory = Held(self.lent.bytes, PyBUF_WRITABLE)
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
-        memset(p.arena, 0xFF if _poison.load() else 0, size)
+        if _poison.load():
+            # By turns, since what is blind to one may take the other for a number.
+            fill = _poison.load()
+            memset(p.arena, fill, size)
+            _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
         lay_out(p, p.arena)
         memset(p.zeros, 0, p.widest * p.k.itemsize)
         if p.spread != NULL:

@@ -7,6 +7,8 @@ a third of a second on getting the same memory back.
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 Array = np.ndarray
@@ -14,7 +16,17 @@ Array = np.ndarray
 LEAST = 1 << 20
 """Bytes from which memory is kept; the allocator itself does well with less."""
 
-MOST = 256 << 20
+
+def _most() -> int:
+    """Return a sixteenth of the machine's memory, at most 1 GiB; 256 MiB if it does not tell."""
+    try:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 256 << 20
+    return min(physical // 16, 1 << 30)
+
+
+MOST = _most()
 """Bytes that are kept at most, in all."""
 
 # Each step below is one operation on this list: threads may take turns between any two of them.

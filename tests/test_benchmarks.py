@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import performance, sweep  # noqa: E402
+from benchmarks import performance, report, scale, sweep  # noqa: E402
 from benchmarks.cases import CASES, Case, Data, synthetic, training_data  # noqa: E402
 from benchmarks.runner import Result, Run, Worker, WorkerFailed  # noqa: E402
 
@@ -253,6 +253,30 @@ def test_cells_under_one_are_timed_again(monkeypatch):
     assert sweep.ratios(done, 2) == [[(1.5, "torch"), (1.5, "numpy")], [(30.0, "numpy"), None]]
     assert done.idle == 0.5
     assert "timed again and show 9 rounds" in sweep.as_markdown([done], 9)
+
+
+def test_a_dtype_that_is_not_swept_anew_stays(tmp_path):
+    path, done = tmp_path / "sweep.json", swept()
+    assert sweep.former(path, []) == []
+    path.write_text(json.dumps({"float32": report.as_json(done)}))
+    assert sweep.former(path, ["float64"]) == [done]
+    assert sweep.former(path, ["float32"]) == []
+
+
+# --- Many rows ------------------------------------------------------------------------------------
+
+
+def test_cost_of_a_sample():
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (70, 30), dtype=np.uint8), rng.integers(0, 10, 70)
+    found = [scale.measure(rows, x, y, least=500) for rows in (50, 1000)]
+    assert [cost.rows for cost in found] == [50, 1000]
+    assert all(cost.sample > 0 for cost in found)
+    assert "| 1,000 | " in scale.table(found)[-1]
+    assert scale.table([scale.Cost(5, 1.25, None)])[-1] == "| 5 | 1.25 | – |"
+    (line,) = scale.draw(found).axes[0].lines
+    assert list(line.get_xdata()) == [50, 1000]
 
 
 def test_heat_map_of_the_sweep():
