@@ -217,8 +217,6 @@ cdef enum:
     PACK_BYTES = 4 * 1024 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
-    # Rows that a narrow first layer reads and multiplies at a time: a tile of them.
-    ROWS_AT_A_TIME = 4
     # Columns of a panel of what is rounded; see kernels.h.
     PANEL = 32
     # Where the rows of x are compressed: beside the sources of kernels.h.
@@ -841,23 +839,6 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
                    known)
 
 
-cdef void read_and_multiply(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m,
-                            int thread) noexcept nogil:
-    """Read the rows and multiply them by the weights of a narrow layer, a few rows at a time: while
-    some are multiplied, those that were asked for arrive."""
-    cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = p.k.itemsize, count
-    while m > 0:
-        count = min(m, <Py_ssize_t>ROWS_AT_A_TIME)
-        read_rows(p, row, start, count)
-        tick(p, thread, READ, 0)
-        p.k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in,
-                          l.z + start * l.ld * item, l.ld, count, l.n_out, l.n_in, l.b)
-        tick(p, thread, FORWARD, 0)
-        start += count
-        m -= count
-
-
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
                   int thread) noexcept nogil:
     """Read rows start … start + m of the chunk of all_rows that begins at ``row``; on to the last z."""
@@ -869,9 +850,8 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef char *slope
     cdef Py_ssize_t first, end
     cdef int i
-    if not p.layer[0].narrow:
-        read_rows(p, row, start, m)
-        tick(p, thread, READ, 0)
+    read_rows(p, row, start, m)
+    tick(p, thread, READ, 0)
     for i in range(p.n_layers):
         l = &p.layer[i]
         z = l.z + start * l.ld * item
@@ -888,8 +868,6 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
                          FINISH_BIAS, l.b, NULL)
-        elif l.narrow and i == 0:
-            read_and_multiply(p, row, start, m, thread)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
