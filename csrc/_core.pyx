@@ -230,7 +230,7 @@ _PHASES = ("read", "forward", "loss", "backward", "gradient", "update", "transpo
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
-cdef double LONG_CHUNK = 200e6      # past this waiting counts for nothing: all threads go through it
+cdef double LONG_CHUNK = 1e9         # past this waiting counts for nothing: all threads go through it
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double MARGIN = 1.05             # by which one thread has to be faster than all
@@ -1307,8 +1307,9 @@ cdef void train(void* context, int thread) noexcept nogil:
             p.row = row + m
             p.step = step + last
             p.chunks_done += 1
+            # Where another process has a core, a team may wait for it at every step.
             p.stop = p.step == p.steps or (
-                p.chunks_done % p.check_every == 0 and seconds() > p.until)
+                (p.threads > 1 or p.chunks_done % p.check_every == 0) and seconds() > p.until)
         wait(p, thread)
         if p.stop:
             return
@@ -1346,7 +1347,8 @@ cdef void sweep(void* context, int thread) noexcept nogil:
         if thread == 0:
             p.chunks_done += 1
             p.row = row
-            p.stop = p.chunks_done % p.check_every == 0 and seconds() > p.until
+            p.stop = ((p.threads > 1 or p.chunks_done % p.check_every == 0)
+                      and seconds() > p.until)
         p.team.barrier(thread)
         if p.stop:
             return
@@ -1363,7 +1365,9 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     if not p.choosing:
         return SLICE_SECONDS
     cdef bint slow = p.trials.pace[0] * MARGIN < p.trials.pace[1]
-    if p.trials.made >= 3 and (seconds() > p.trials.due or (slow and p.threads > 1)):
+    # A new plan begins with all threads, which does not mean that they have been at work.
+    cdef bint turned = slow and p.threads > 1 and p.chunks_done > 0
+    if p.trials.made >= 3 and (seconds() > p.trials.due or turned):
         p.trials.made = 0
     if p.trials.made < 3:
         # All of them twice: the first time some may still be asleep, or on each other's core.
