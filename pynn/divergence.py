@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class Anchor:
 
     def __init__(self, net: Network, first: int) -> None:
         wanted = vectors(net)
-        self._memory = Memory(sum(vector.nbytes for vector in wanted) + net.dtype.itemsize)
-        flat = self._memory.bytes[-self._memory.bytes.ctypes.data % net.dtype.itemsize :]
+        self._memory = Memory(sum(vector.nbytes for vector in wanted))
+        flat = self._memory.bytes
         self._vectors = []
         for vector in wanted:
             self._vectors.append(flat[: vector.nbytes].view(vector.dtype))
@@ -72,13 +73,16 @@ def vectors(net: Network) -> list[Array]:
     return [net._flat, *net._state]
 
 
-def finite(vector: Array) -> bool:
-    """Whether every number of a vector is. A sum says so sooner, unless it is too large itself."""
+def finite(*vectors: Array) -> bool:
+    """Whether every number is. A sum says so sooner, unless it is too large itself."""
     with np.errstate(all="ignore"):
-        if np.isfinite(vector.sum()):
-            return True
-    # NaN passes through minimum and maximum.
-    return bool(np.isfinite(vector.min()) and np.isfinite(vector.max()))
+        for vector in vectors:
+            # NaN passes through minimum and maximum.
+            if not math.isfinite(np.add.reduce(vector)) and not (
+                math.isfinite(vector.min()) and math.isfinite(vector.max())
+            ):
+                return False
+    return True
 
 
 def layer_of_update(net: Network) -> int:
@@ -87,7 +91,7 @@ def layer_of_update(net: Network) -> int:
     for k in range(architecture.n_layers - 1, 0, -1):
         for vector in vectors(net):
             weights, biases = architecture.views(vector)
-            if not (finite(weights[k]) and finite(biases[k])):
+            if not finite(weights[k].ravel(), biases[k]):
                 return k
     return 0
 

@@ -268,7 +268,7 @@ class Loop:
         self.due = now + PATIENCE * (now - began)
 
     def is_finite(self) -> bool:
-        return all(finite(vector) for vector in vectors(self.net))
+        return finite(*vectors(self.net))
 
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""
