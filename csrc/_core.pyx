@@ -1552,6 +1552,7 @@ cdef class _Plan:
             raise MemoryError(f"could not get {size} bytes of working memory") from None
         self.memory = Held(self.lent.bytes, PyBUF_WRITABLE)
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
+        memset(p.arena, 0, size)
         if _poison.load():
             # By turns, since what is blind to one may take the other for a number.
             fill = _poison.load()
