@@ -80,6 +80,18 @@ def say(text: str) -> None:
         print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
 
 
+def add_report(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--report [FOLDER]``, whose folder is docs unless another is named."""
+    parser.add_argument(
+        "--report",
+        type=_folder,
+        nargs="?",
+        const=Path("docs"),
+        metavar="FOLDER",
+        help=f"{what} (docs)",
+    )
+
+
 def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -121,14 +133,7 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help=f"a {QUICK_ROWS}th of the rows and {QUICK_ROUNDS} rounds: under two minutes",
     )
-    parser.add_argument(
-        "--report",
-        type=_folder,
-        nargs="?",
-        const=Path("docs"),
-        metavar="FOLDER",
-        help="also measure where the time goes, and write performance.md there (docs)",
-    )
+    add_report(parser, "also measure where the time goes, and write performance.md there")
     parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page there too")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
     return parser

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from pynn.run import write_json
 from . import report
 from .cases import Case, Data, training_data
 from .runner import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE = "performance.md"
 SHOWN = ("D", "F", "G")
@@ -254,6 +257,12 @@ def put(folder: Path, parts: dict[str, list[str]]) -> Path:
     with atomic_write(path) as file:
         file.write(fill(page, parts).encode())
     return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture in the format that its name ends in."""
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=120, format=path.suffix[1:] or "png")
 
 
 def write(folder: Path, run: Run, threads: Sequence[int], say: Callable[[str], object]) -> Path:

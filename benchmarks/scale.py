@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import pynn
-from pynn.files import atomic_write
 
 from . import performance, report
-from .__main__ import _file, _folder, _whole
+from .__main__ import _file, _whole, add_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,14 +97,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows", type=_whole, default=ROWS[-1], help="at most (default: 10 million, 8 GB)"
     )
-    parser.add_argument(
-        "--report",
-        type=_folder,
-        nargs="?",
-        const=Path("docs"),
-        metavar="FOLDER",
-        help="write scale.png there, and the table into its performance.md (docs)",
-    )
+    add_report(parser, "write scale.png there, and the table into its performance.md")
     parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the curve there")
     return parser
 
@@ -119,10 +111,13 @@ def main() -> int:
     for rows in sorted({min(rows, args.rows) for rows in ROWS}):
         found.append(measure(rows, x, y))
         print(f"{rows:>10,} rows: {found[-1].sample:.2f} µs a sample", flush=True)
+    info = pynn.info()
     about: dict[str, Any] = {
         **report.machine(),
+        "versions": f"numpy {info['numpy']}, pynn {info['version']}, backend {info['backend']}, "
+        f"ISA of pynn {info.get('isa', '–')}",
         "settings": f"{'-'.join(map(str, SIZES))}, Adam, batch {BATCH}, float32, "
-        f"{pynn.info()['threads']} threads, images as bytes; medians of epochs",
+        f"{info['threads']} threads, images as bytes; medians of epochs",
     }
     lines = [f"- {name}: {value}" for name, value in about.items()] + ["", *table(found)]
     pictures = [args.picture]
@@ -130,8 +125,7 @@ def main() -> int:
         performance.put(args.report, {"scale": lines})
         pictures.append(args.report / "scale.png")
     for path in filter(None, pictures):
-        with atomic_write(path) as file:
-            draw(found).savefig(file, dpi=120, format=path.suffix[1:] or "png")
+        performance.save(draw(found), path)
     return 0
 
 

@@ -17,7 +17,7 @@ from pynn.files import atomic_write
 from pynn.run import write_json
 
 from . import performance, report
-from .__main__ import _file, _folder, _names, _threads, _whole, processors, say
+from .__main__ import _file, _names, _threads, _whole, add_report, processors, say
 from .cases import Case
 from .entrants import ENTRANTS
 from .runner import Result, Run, run
@@ -182,14 +182,7 @@ def arguments() -> argparse.ArgumentParser:
         metavar="ROUNDS",
         help="time cells under 1 once more, and show so many rounds of them instead",
     )
-    parser.add_argument(
-        "--report",
-        type=_folder,
-        nargs="?",
-        const=Path("docs"),
-        metavar="FOLDER",
-        help="write sweep.png and sweep.json there, and the tables into its performance.md (docs)",
-    )
+    add_report(parser, "write sweep.png and sweep.json there, the tables into its performance.md")
     parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the heat map there")
     parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables there too")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
@@ -247,8 +240,7 @@ def write(args: argparse.Namespace, runs: Sequence[Run]) -> None:
     for path in filter(None, numbers):
         write_json(path, {done.dtype: report.as_json(done) for done in runs})
     for path in filter(None, pictures):
-        with atomic_write(path) as file:
-            draw(runs).savefig(file, dpi=120, format=path.suffix[1:] or "png")
+        performance.save(draw(runs), path)
 
 
 if __name__ == "__main__":

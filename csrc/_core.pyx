@@ -176,7 +176,10 @@ cdef atomic[int] _poison
 
 
 def poison(bint on):
-    """Fill new scratch memory with NaN, or by turns 3.4e38, to show reads of what was never written."""
+    """Fill new scratch memory with NaN and 3.4e38 by turns, to show reads of what was never written.
+
+    Otherwise it holds what it held before.
+    """
     return _poison.exchange(NAN_BYTES if on else 0) != 0
 
 
@@ -233,7 +236,7 @@ cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a sec
 cdef double LONG_CHUNK = 1e9         # past this waiting counts for nothing: all threads go through it
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
-cdef double MARGIN = 1.05             # by which one thread has to be faster than all
+cdef double MARGIN = 1.05            # by which one thread has to be faster than all
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
 
 cdef struct Layer:
@@ -1552,10 +1555,9 @@ cdef class _Plan:
             raise MemoryError(f"could not get {size} bytes of working memory") from None
         self.memory = Held(self.lent.bytes, PyBUF_WRITABLE)
         p.arena = <char*>(round_up(<Py_ssize_t><uintptr_t>self.memory.view.buf, ALIGNMENT))
-        memset(p.arena, 0, size)
-        if _poison.load():
+        fill = _poison.load()
+        if fill:
             # By turns, since what is blind to one may take the other for a number.
-            fill = _poison.load()
             memset(p.arena, fill, size)
             _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
         lay_out(p, p.arena)

@@ -59,7 +59,6 @@ class Profile:
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._architecture = net.architecture
         self._runs: list[Run] = []
 
     def __enter__(self) -> Profile:
@@ -97,7 +96,7 @@ class Profile:
     @property
     def seconds(self) -> np.ndarray:
         """Seconds (layers, phases) of all threads together, float64."""
-        shape = self._architecture.n_layers, len(self.phases)
+        shape = self._net.architecture.n_layers, len(self.phases)
         return sum((run.seconds.sum(axis=0) for run in self._runs), np.zeros(shape))
 
     def gflops(self) -> dict[str, np.ndarray]:
@@ -106,7 +105,7 @@ class Profile:
         A multiplication and an addition are two; zeros that were skipped count as if they had not
         been. NaN for a product that is not made: ``backward`` of the first layer.
         """
-        sizes, found = self._architecture.sizes, {}
+        sizes, found = self._net.architecture.sizes, {}
         work = np.array([2.0 * m * n for m, n in itertools.pairwise(sizes)]) * self.rows
         for phase in PRODUCTS:
             seconds = self.seconds[:, self.phases.index(phase)] if self.phases else 0 * work
@@ -117,7 +116,7 @@ class Profile:
     def __str__(self) -> str:
         if not self.steps:
             return "profile of no step"
-        seconds, sizes = self.seconds, self._architecture.sizes
+        seconds, sizes = self.seconds, self._net.architecture.sizes
         total, width = seconds.sum(), max(9, *(len(phase) for phase in self.phases))
         each = seconds / self.steps * 1e6
 
@@ -145,4 +144,4 @@ class Profile:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.steps} steps of {self._architecture.sizes}>"
+        return f"<Profile of {self.steps} steps of {self._net.architecture.sizes}>"

@@ -160,7 +160,10 @@ def main() -> None:
         import safetensors.numpy  # noqa: F401
 
         print("ready", flush=True)
-        print(train(int(case), Path(path), int(threads)), flush=True)
+        # In one piece: unbuffered, print writes the end of a line by itself, and a kill between the
+        # two would leave half an answer.
+        sys.stdout.write(train(int(case), Path(path), int(threads)) + "\n")
+        sys.stdout.flush()
         return
     with tempfile.TemporaryDirectory() as folder:
         found = kill(options.kills, options.seed, Path(folder), range(len(CASES)))
