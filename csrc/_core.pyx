@@ -79,14 +79,13 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*matmul_narrow)(const void*, Py_ssize_t, const void*, Py_ssize_t, void*, Py_ssize_t,
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
         void (*find_nonzero)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, uint16_t*,
-                             Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
-        void (*matmul_sparse)(const void*, Py_ssize_t, Py_ssize_t, const uint16_t*, Py_ssize_t,
-                              const uint32_t*, const uint32_t*, const void*, Py_ssize_t, void*,
-                              Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
-                              const Step*) noexcept nogil
-        void (*matmul_scatter)(const void*, Py_ssize_t, const uint16_t*, Py_ssize_t,
-                               const uint32_t*, const uint32_t*, const void*, Py_ssize_t, void*,
-                               Py_ssize_t, Py_ssize_t, Py_ssize_t, double) noexcept nogil
+                             void*, Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
+        void (*matmul_sparse)(const uint16_t*, const void*, Py_ssize_t, const uint32_t*,
+                              const uint32_t*, const void*, Py_ssize_t, void*, Py_ssize_t,
+                              Py_ssize_t, Py_ssize_t, int, const void*, const Step*) noexcept nogil
+        void (*matmul_scatter)(const uint16_t*, const void*, Py_ssize_t, const uint32_t*,
+                               const uint32_t*, const void*, Py_ssize_t, void*, Py_ssize_t,
+                               Py_ssize_t, Py_ssize_t, double) noexcept nogil
         void (*transpose)(const void*, Py_ssize_t, void*, Py_ssize_t, Py_ssize_t,
                           Py_ssize_t) noexcept nogil
         void (*column_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
@@ -208,16 +207,22 @@ cdef enum:
     # And those of so few rows to the weights themselves: a weight is then rounded as often as rows
     # of the batch have its input, rather than once.
     SCATTER_ROWS = 16
+    # Rows of a gradient whose lists of what is not zero in a part of the batch are made at a time.
+    TURNED_ROWS = 128
+    # Steps from one count of the zeros that a layer multiplies to the next, where it does not skip them.
+    COUNT_EVERY = 16
     # Lists hold columns as 16 bits, counted from the last multiple of this.
     SPARSE_GROUP = 65536
     # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
     GATHER_BYTES = 64 * 1024 * 1024
-    # The same of compressed rows that need no gradient: what stays in cache.
-    SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
     # Bytes of x that are fetched before they are needed, beside all else that a thread's cache holds.
     FETCH_BYTES = 128 * 1024
     PACK_BYTES = 4 * 1024 * 1024
+    # The second cache of a core, or what it may be taken for.
+    CACHE_BYTES = 1024 * 1024
+    # Numbers of a thread and a layer in ``found``, in a line of their own.
+    FOUND = 8
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
     # Columns of a panel of what is rounded; see kernels.h.
@@ -239,6 +244,19 @@ cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it 
 cdef double MARGIN = 1.05            # by which one thread has to be faster than all
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
 
+# What of a matrix is not zero, row by row: see find_nonzero in kernels.h.
+cdef struct Lists:
+    uint16_t* columns
+    char* values
+    Py_ssize_t ld
+    uint32_t* starts       # (parts + 1, starts_ld)
+    Py_ssize_t starts_ld, part
+
+# Zeros in one operand of a product, and whether it skips them. Only thread 0 writes ``on``, while no
+# thread reads it.
+cdef struct Zeros:
+    bint may, on
+
 cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
     int activation
@@ -246,6 +264,8 @@ cdef struct Layer:
     bint dots              # dz · wᵀ by dot products with the rows of w, and no transpose
     bint by_columns        # threads share its outputs, not the rows of the batch
     bint direct            # weights stay where they are, in rows of n_out
+    Zeros in_h, in_dz      # of what the layers below and this one have switched off
+    bint skips             # whether its gradient skips those in h
     double dropout
     char *w
     char *wt
@@ -298,13 +318,13 @@ cdef struct Plan:
     double* batch_weight   # their sums, for each batch of an epoch
     char* blocks           # a gradient block for each thread
     size_t block_bytes
-    # Where most of x is zero: the columns that are not, for each row of the chunk, and turned
-    # round for each thread, the rows that are not, for each column of a block.
+    # Where most of x is zero: the values that are not, for each row of the chunk. Of hidden layers
+    # the same, for one layer at a time, and for each thread those of a part of the batch, turned round.
     bint sparse, scatter
-    uint16_t* lit
-    uint32_t* lit_starts   # (parts + 1, rows)
-    Py_ssize_t ld_lit, part, n_parts
-    int64_t* spread        # compressed rows: which lies in each row of h, or -1
+    Lists lit, hidden
+    bint counts            # whether some hidden layer may skip zeros
+    bint counting          # whether those are counted that it does not skip
+    uint64_t* found        # (threads, layers, 2): values of h and dz that were not zero
     char* turned
     size_t turned_bytes
     # The data set.
@@ -313,6 +333,7 @@ cdef struct Plan:
     int source
     const int64_t* x_starts   # compressed rows, and their columns, rising
     const int32_t* x_columns
+    int64_t* rows_at          # which of them are the rows of the chunk
     Py_ssize_t ahead          # rows of the order from one that is read to one that is fetched
     Py_ssize_t most_lit       # values that a row of x may have beside zeros
     const double* sample_weight
@@ -408,7 +429,12 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dw = carve(base, &used, w_size)
             elif <size_t>(l.block * l.ld) * item > largest:
                 largest = <size_t>(l.block * l.ld) * item
-        l.h = carve(base, &used, p.rows * l.ld_in * item) if i == 0 else p.layer[i - 1].z
+        if i > 0:
+            l.h = p.layer[i - 1].z
+        elif p.source == SOURCE_SPARSE:
+            l.h = NULL
+        else:
+            l.h = carve(base, &used, p.rows * l.ld_in * item)
         l.z = carve(base, &used, p.rows * l.ld * item)
         l.dz = NULL
         l.slope = NULL
@@ -452,26 +478,54 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             base, &used, (p.n + p.batch_size - 1) // p.batch_size * sizeof(double))
     p.block_bytes = round_up(largest, ALIGNMENT)
     p.blocks = carve(base, &used, p.threads * p.block_bytes)
-    p.lit = NULL
-    p.lit_starts = NULL
-    p.turned = NULL
-    p.spread = NULL
+    p.rows_at = NULL
     if p.source == SOURCE_SPARSE:
-        p.spread = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
+        p.rows_at = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
+    l = &p.layer[0]
     if p.sparse:
-        l = &p.layer[0]
-        p.ld_lit = round_up(p.most_lit, 32) + 32
-        p.n_parts = (l.n_in + p.part - 1) // p.part
-        p.lit = <uint16_t*>carve(base, &used, p.rows * p.ld_lit * sizeof(uint16_t))
-        p.lit_starts = <uint32_t*>carve(base, &used, (p.n_parts + 1) * p.rows * sizeof(uint32_t))
+        lay_out_lists(&p.lit, p.rows, p.most_lit, (l.n_in + p.lit.part - 1) // p.lit.part, item, base,
+                      &used)
+    p.found = NULL
+    if p.counts:
+        lay_out_lists(&p.hidden, p.rows, p.widest, p.widest // SPARSE_PART + 1, item, base, &used)
+        p.found = <uint64_t*>carve(base, &used, p.threads * p.n_layers * FOUND * sizeof(uint64_t))
+    p.turned = NULL
+    p.turned_bytes = 0
+    if p.gradients and p.sparse and p.scatter:
+        p.turned_bytes = round_up(2 * p.rows * sizeof(uint32_t), ALIGNMENT)
+    elif p.gradients and p.sparse and p.source == SOURCE_SPARSE:
         p.turned_bytes = round_up(
-            2 * p.rows * sizeof(uint32_t) if p.scatter
-            else l.block * (SPARSE_PART * sizeof(uint16_t) + 2 * sizeof(uint32_t)), ALIGNMENT)
-        if p.gradients:
-            p.turned = carve(base, &used, p.threads * p.turned_bytes)
+            l.block * (SPARSE_PART * (sizeof(uint16_t) + item) + 2 * sizeof(uint32_t)), ALIGNMENT)
+    if p.gradients and (p.counts or (p.sparse and not p.scatter and p.source != SOURCE_SPARSE)):
+        p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL, NULL))
+    if p.turned_bytes:
+        p.turned = carve(base, &used, p.threads * p.turned_bytes)
     p.order = NULL
     if p.training:
         p.order = <uint32_t*>carve(base, &used, round_up(p.n, 64) * sizeof(uint32_t))
+    return used
+
+
+cdef void lay_out_lists(Lists* lists, Py_ssize_t rows, Py_ssize_t most, Py_ssize_t parts, size_t item,
+                        char* base, size_t* used) noexcept nogil:
+    """Room for ``most`` values a row, and the whole vector that is written past the last."""
+    lists.ld = round_up(most, 32) + 32
+    lists.columns = <uint16_t*>carve(base, used, rows * lists.ld * sizeof(uint16_t))
+    lists.values = carve(base, used, rows * lists.ld * item)
+    lists.starts_ld = rows
+    lists.starts = <uint32_t*>carve(base, used, (parts + 1) * rows * sizeof(uint32_t))
+
+
+cdef size_t lay_out_turned(Plan* p, char* base, Lists* lists, char** square) noexcept nogil:
+    """A thread's room for lists along the batch, and for the columns that they are made from."""
+    cdef size_t used = 0
+    cdef Lists room
+    cdef char* at
+    lay_out_lists(&room, TURNED_ROWS, SPARSE_PART, 1, p.k.itemsize, base, &used)
+    at = carve(base, &used, p.k.width * SPARSE_PART * p.k.itemsize)
+    if base != NULL:
+        lists[0] = room
+        square[0] = at
     return used
 
 
@@ -531,6 +585,15 @@ cdef bint columns_pay(Plan* p, Layer* l) noexcept nogil:
     return l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES
 
 
+cdef Py_ssize_t part_of(Plan* p, Py_ssize_t n_out) noexcept nogil:
+    """Inputs that a sparse product goes through at a time: as much of a narrow layer fits the cache as
+    of a panel of a wide one."""
+    cdef Py_ssize_t vectors = (n_out + p.k.width - 1) // p.k.width, part = SPARSE_PART
+    while part * vectors < 8 * SPARSE_PART:
+        part *= 2
+    return part
+
+
 cdef bint sparse_pays(Plan* p) noexcept nogil:
     """Whether the first layer does better without the zeros of x.
 
@@ -542,13 +605,10 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p)
     cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
-    p.part = SPARSE_PART
-    # As much of a narrow layer fits the cache as of a panel of a wide one.
-    while p.part * vectors < 8 * SPARSE_PART:
-        p.part *= 2
+    p.lit.part = part_of(p, l.n_out)
     if p.source == SOURCE_SPARSE:
-        while p.part < SPARSE_GROUP and p.part * share < <double>FEW_LIT:
-            p.part *= 2
+        while p.lit.part < SPARSE_GROUP and p.lit.part * share < <double>FEW_LIT:
+            p.lit.part *= 2
         return True
     if l.n_in >= SPARSE_GROUP:
         return False
@@ -562,6 +622,56 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     if p.n < 16:
         return False
     return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / 2 if l.bf16 else dense)
+
+
+cdef inline bint switches_off(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Whether layer i has outputs that are 0, with a slope of 0."""
+    return i < p.n_layers - 1 and (p.layer[i].activation == RELU or p.layer[i].dropout > 0)
+
+
+cdef void may_skip(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Which products of layer i may skip the zeros of hidden layers. In training alone: a prediction
+    is to see a weight that is not finite in whatever chunk its row lies."""
+    cdef Layer* l = &p.layer[i]
+    cdef bint wide = (p.training and not l.narrow and not l.bf16 and not l.by_columns
+                      and p.rows >= MIN_ROWS)
+    l.in_h.may = wide and i > 0 and switches_off(p, i - 1) and l.n_in < SPARSE_GROUP
+    l.in_dz.may = wide and i > 0 and switches_off(p, i) and not l.dots and l.n_out < SPARSE_GROUP
+    l.in_h.on = l.in_dz.on = l.skips = False
+    p.counts = p.counts or l.in_h.may or l.in_dz.may
+
+
+cdef bint skipping_pays(Plan* p, Layer* l, Py_ssize_t n_out, double share) noexcept nogil:
+    """Whether a product of a hidden layer, n_out wide, does better without so many zeros.
+
+    As ``sparse_pays`` counts. What is not zero costs less than there where all weights lie in the
+    second cache, more where none do: 1.2 to 1.9 instructions a vector on a Zen 4, for 64 x 64 to
+    2,048 x 2,048 weights and 30 to 50 % that is not zero.
+    """
+    cdef double vectors = (n_out + p.k.width - 1) // p.k.width
+    cdef double cost = 1.3 + 0.5 * min(1.0, l.n_in * l.n_out * p.k.itemsize / CACHE_BYTES)
+    return share * cost * (vectors + 0.5) + 0.5 < 0.95 * vectors
+
+
+cdef void choose_skips(Plan* p, Py_ssize_t m) noexcept nogil:
+    """From what was found in a chunk of m rows, what the next one skips."""
+    cdef Py_ssize_t i
+    cdef Layer* l
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        if l.in_h.may and (l.in_h.on or p.counting):
+            l.in_h.on = skipping_pays(p, l, l.n_out, share_found(p, i, 0, m * l.n_in))
+        if l.in_dz.may and (l.in_dz.on or p.counting):
+            l.in_dz.on = skipping_pays(p, l, l.n_in, share_found(p, i, 1, m * l.n_out))
+    p.counting = p.step % COUNT_EVERY == 0
+
+
+cdef double share_found(Plan* p, Py_ssize_t i, int which, Py_ssize_t values) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef int thread
+    for thread in range(p.threads):
+        total += p.found[(thread * p.n_layers + i) * FOUND + which]
+    return total / <double>values
 
 
 # --- Sharing out work -----------------------------------------------------------------------------
@@ -752,7 +862,7 @@ cdef void round_h(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept no
         p.k16.round_rows(h, l.ld_in, m, l.n_in, l.h16 + start * l.ld_in * 2, l.ld_in // 2,
                          NULL if l.h_pairs == NULL else l.h_pairs + start // 2 * l.ld_in * 4,
                          l.ld_in, PANEL)
-    elif l.bf16 and p.source != SOURCE_SPARSE:
+    elif l.bf16:
         p.k16.round_values(h, h, m * l.ld_in)
 
 
@@ -768,42 +878,31 @@ cdef void round_dz(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept n
 
 # --- The passes -----------------------------------------------------------------------------------
 
-cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
-    """Put a compressed row of x in place of the one that lies in row ``at`` of h."""
-    cdef Py_ssize_t i, item = p.k.itemsize
-    cdef int64_t before = p.spread[at]
-    cdef char* h = p.layer[0].h + at * p.layer[0].ld_in * item
-    cdef double value
-    if before < 0:
-        memset(h, 0, p.layer[0].ld_in * item)
-    else:
-        for i in range(p.x_starts[before], p.x_starts[before + 1]):
-            memset(h + p.x_columns[i] * item, 0, item)
-    p.spread[at] = row
-    for i in range(p.x_starts[row], p.x_starts[row + 1]):
-        if p.x_col == sizeof(float):
-            value = (<const float*>p.x)[i]
-        else:
-            value = (<const double*>p.x)[i]
-        if p.layer[0].bf16:
-            (<float*>h)[p.x_columns[i]] = rounded(<float>value)
-        elif item == sizeof(float):
-            (<float*>h)[p.x_columns[i]] = <float>value
-        else:
-            (<double*>h)[p.x_columns[i]] = value
-
-
 cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
-    """The columns of the compressed row in row ``at`` of h, as ``find_nonzero`` lists them."""
-    cdef Py_ssize_t i = p.x_starts[p.spread[at]], end = p.x_starts[p.spread[at] + 1], q, count = 0
-    cdef uint16_t* lit = p.lit + at * p.ld_lit
-    for q in range(p.n_parts):
-        p.lit_starts[q * p.rows + at] = <uint32_t>count
-        while i < end and p.x_columns[i] < (q + 1) * p.part:
-            lit[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
+    """The compressed row in row ``at`` of the chunk, as ``find_nonzero`` lists it."""
+    cdef Py_ssize_t i = p.x_starts[p.rows_at[at]], end = p.x_starts[p.rows_at[at] + 1], q, count = 0
+    cdef Lists* lists = &p.lit
+    cdef Py_ssize_t parts = (p.layer[0].n_in + lists.part - 1) // lists.part
+    cdef uint16_t* columns = lists.columns + at * lists.ld
+    cdef char* values = lists.values + at * lists.ld * p.k.itemsize
+    cdef double value
+    for q in range(parts):
+        lists.starts[q * lists.starts_ld + at] = <uint32_t>count
+        while i < end and p.x_columns[i] < (q + 1) * lists.part:
+            if p.x_col == sizeof(float):
+                value = (<const float*>p.x)[i]
+            else:
+                value = (<const double*>p.x)[i]
+            columns[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
+            if p.layer[0].bf16:
+                (<float*>values)[count] = rounded(<float>value)
+            elif p.k.itemsize == sizeof(float):
+                (<float*>values)[count] = <float>value
+            else:
+                (<double*>values)[count] = value
             count += 1
             i += 1
-    p.lit_starts[p.n_parts * p.rows + at] = <uint32_t>count
+    lists.starts[parts * lists.starts_ld + at] = <uint32_t>count
 
 
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
@@ -822,11 +921,12 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
         x += at * p.x_row
     if p.source == SOURCE_SPARSE:
         for i in range(m):
-            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i, start + i)
+            p.rows_at[start + i] = <Py_ssize_t>order[i] if order != NULL else at + i
+            list_row(p, start + i)
     else:
         p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
                    l.ld_in, next, known)
-    round_h(p, l, start, m)
+        round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
             p.row_weight[start + i] = p.sample_weight[
@@ -849,6 +949,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Dropout drop
+    cdef Lists lists
     cdef char *z
     cdef char *slope
     cdef Py_ssize_t first, end
@@ -866,7 +967,13 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             tick(p, thread, FORWARD, i)
             wait(p, thread)
         elif i == 0 and p.sparse:
-            forward_sparse(p, start, m)
+            if p.source != SOURCE_SPARSE:
+                find(p, &p.lit, l.h, l.ld_in, start, m, l.n_in)
+            times_listed(p, &p.lit, start, m, l.n_in, l.w if l.w_rounded == NULL else l.w_rounded,
+                         l.ld_w if l.w_rounded == NULL else l.ld, l.z, l.ld, l.n_out, l.b)
+        elif l.in_h.on:
+            lists = list_hidden(p, i, 0, start, m, thread)
+            times_listed(p, &lists, start, m, l.n_in, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
         elif l.bf16:
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
@@ -875,6 +982,8 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
         else:
+            if l.in_h.may and p.counting:
+                list_hidden(p, i, 0, start, m, thread)
             k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld_w, z, l.ld, m, l.n_out,
                      l.n_in, FINISH_BIAS, l.b, NULL)
         if i < p.n_layers - 1:
@@ -902,86 +1011,147 @@ cdef Py_ssize_t panel(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
     return (vectors + panels - 1) // panels * k.width
 
 
-cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
-    """The first layer's z from the inputs that are not zero, a part of the inputs at a time."""
-    cdef const Kernels* k = p.k
-    cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = panel(k, l.n_out)
-    cdef char* h = l.h + start * l.ld_in * item
-    cdef char* w = l.w if l.w_rounded == NULL else l.w_rounded
-    cdef Py_ssize_t ld_w = l.ld_w if l.w_rounded == NULL else l.ld
-    cdef uint16_t* lit = p.lit + start * p.ld_lit
-    cdef uint32_t* starts = p.lit_starts + start
-    if p.source == SOURCE_SPARSE:
-        for i in range(m):
-            list_row(p, start + i)
+cdef inline void find(Plan* p, Lists* lists, const char* a, Py_ssize_t lda, Py_ssize_t start,
+                      Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    """List what is not zero in rows start … start + m of a (rows, n)."""
+    cdef Py_ssize_t item = p.k.itemsize
+    p.k.find_nonzero(a + start * lda * item, lda, m, n, lists.part, lists.columns + start * lists.ld,
+                     lists.values + start * lists.ld * item, lists.ld, lists.starts + start,
+                     lists.starts_ld)
+
+
+cdef Lists list_hidden(Plan* p, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
+                       int thread) noexcept nogil:
+    """List what layer i has in h (0) or dz (1) that is not zero, and count it."""
+    cdef Layer* l = &p.layer[i]
+    cdef Lists lists = p.hidden
+    cdef Py_ssize_t n = l.n_out if which else l.n_in, r
+    cdef uint32_t* counts
+    cdef uint64_t total = 0
+    lists.part = part_of(p, l.n_in if which else l.n_out)
+    if which:
+        find(p, &lists, l.dz, l.ld, start, m, n)
     else:
-        k.find_nonzero(h, l.ld_in, m, l.n_in, p.part, lit, p.ld_lit, starts, p.rows)
-    j = 0
-    while j < l.n_out:
-        for q in range(p.n_parts):
-            base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
-            k.matmul_sparse(h + base * item, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
-                            starts + (q + 1) * p.rows, w + (base * ld_w + j) * item, ld_w,
-                            l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
-                            FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
+        find(p, &lists, l.h, l.ld_in, start, m, n)
+    counts = lists.starts + (n + lists.part - 1) // lists.part * lists.starts_ld + start
+    for r in range(m):
+        total += counts[r]
+    p.found[(thread * p.n_layers + i) * FOUND + which] = total
+    return lists
+
+
+cdef void times_listed(Plan* p, Lists* lists, Py_ssize_t start, Py_ssize_t m, Py_ssize_t n_in,
+                       const char* w, Py_ssize_t ld_w, char* z, Py_ssize_t ld, Py_ssize_t n_out,
+                       char* b) noexcept nogil:
+    """z (rows, n_out) = b + what is listed · w (n_in, n_out), or without b, for rows start … start +
+    m: a part of the inputs at a time."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, q, base, j = 0, columns = panel(k, n_out)
+    cdef Py_ssize_t parts = (n_in + lists.part - 1) // lists.part
+    cdef uint16_t* listed = lists.columns + start * lists.ld
+    cdef char* values = lists.values + start * lists.ld * item
+    cdef uint32_t* starts = lists.starts + start
+    while j < n_out:
+        for q in range(parts):
+            base = q * lists.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+            k.matmul_sparse(listed, values, lists.ld, starts + q * lists.starts_ld,
+                            starts + (q + 1) * lists.starts_ld, w + (base * ld_w + j) * item, ld_w,
+                            z + (start * ld + j) * item, ld, m, min(columns, n_out - j),
+                            FINISH_ADD if q else FINISH_STORE if b == NULL else FINISH_BIAS,
+                            NULL if b == NULL else b + j * item, NULL)
         j += columns
 
 
 cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t count,
-                     uint16_t* lists, uint32_t* counts) noexcept nogil:
+                     uint16_t* lists, char* values, uint32_t* counts) noexcept nogil:
     """For each of ``count`` inputs from ``start`` on, which of ``rows`` rows from ``row`` on have it."""
-    cdef Py_ssize_t i, base, low, high, first, after
+    cdef Py_ssize_t i, base, low, high, first, after, item = p.k.itemsize, to
     cdef uint16_t* lit
     cdef uint16_t* end
+    cdef char* value
     cdef uint32_t column
     memset(counts, 0, count * sizeof(uint32_t))
     base = start & ~(<Py_ssize_t>SPARSE_GROUP - 1)
     while base < start + count:
         low = max(start - base, <Py_ssize_t>0)
         high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
-        first = (base + low) // p.part
-        after = min((base + SPARSE_GROUP) // p.part, p.n_parts)
+        first = (base + low) // p.lit.part
+        after = min((base + SPARSE_GROUP) // p.lit.part,
+                    (p.layer[0].n_in + p.lit.part - 1) // p.lit.part)
         for i in range(rows):
-            lit = p.lit + (row + i) * p.ld_lit
-            end = lit + p.lit_starts[after * p.rows + row + i]
-            lit += p.lit_starts[first * p.rows + row + i]
+            lit = p.lit.columns + (row + i) * p.lit.ld
+            end = lit + p.lit.starts[after * p.lit.starts_ld + row + i]
+            lit += p.lit.starts[first * p.lit.starts_ld + row + i]
             while lit < end and lit[0] < low:
                 lit += 1
+            value = p.lit.values + (lit - p.lit.columns) * item
             while lit < end and lit[0] < high:
                 column = <uint32_t>(base + lit[0] - start)
-                lists[column * SPARSE_PART + counts[column]] = <uint16_t>i
+                to = column * SPARSE_PART + counts[column]
+                lists[to] = <uint16_t>i
+                memcpy(values + to * item, value, item)
                 counts[column] += 1
                 lit += 1
+                value += item
         base += SPARSE_GROUP
 
 
-cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                          int finish, int thread) noexcept nogil:
-    """Rows start … start + count of the first layer's gradient, a part of the batch at a time."""
-    if p.scatter:
-        scatter_gradient(p, m, start, count, g, finish, thread)
-        return
+cdef void gradient_compressed(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
+                              int finish, int thread) noexcept nogil:
+    """Rows start … start + count of the first layer's gradient, a part of the batch at a time, from
+    the lists of compressed rows."""
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = panel(k, l.n_out)
+    cdef Py_ssize_t item = k.itemsize, row = 0, rows, j, columns = panel(k, l.n_out)
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef char* mine = p.turned + thread * p.turned_bytes
-    cdef uint32_t* counts = <uint32_t*>mine
+    cdef char* values = p.turned + thread * p.turned_bytes
+    cdef uint32_t* counts = <uint32_t*>(values + l.block * SPARSE_PART * item)
     cdef uint32_t* zeros = counts + l.block
     cdef uint16_t* lists = <uint16_t*>(zeros + l.block)
     memset(zeros, 0, count * sizeof(uint32_t))
-    row = 0
     while row < m:
         rows = min(SPARSE_PART, m - row)
-        turn_lists(p, row, rows, start, count, lists, counts)
+        turn_lists(p, row, rows, start, count, lists, values, counts)
         j = 0
         while j < l.n_out:
-            k.matmul_sparse(l.h + (row * l.ld_in + start) * item, 1, l.ld_in, lists, SPARSE_PART,
-                            zeros, counts, dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
-                            count, min(columns, l.n_out - j), FINISH_ADD if row else finish, NULL,
-                            &p.step_w)
+            k.matmul_sparse(lists, values, SPARSE_PART, zeros, counts, dz + (row * l.ld + j) * item,
+                            l.ld, g + j * item, l.ld, count, min(columns, l.n_out - j),
+                            FINISH_ADD if row else finish, NULL, &p.step_w)
             j += columns
+        row += rows
+
+
+cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
+                          int finish, int thread) noexcept nogil:
+    """Rows start … start + count of a gradient hᵀ · dz without the zeros of h, a part of the batch at a
+    time."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, row = 0, rows, i, at, some, j, columns = panel(k, l.n_out)
+    cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
+    cdef char* square
+    cdef Lists lists
+    lay_out_turned(p, p.turned + thread * p.turned_bytes, &lists, &square)
+    while row < m:
+        rows = min(SPARSE_PART, m - row)
+        at = 0
+        while at < count:
+            some = min(TURNED_ROWS, count - at)
+            i = 0
+            while i < some:
+                k.transpose(l.h + (row * l.ld_in + start + at + i) * item, l.ld_in, square,
+                            SPARSE_PART, rows, min(k.width, some - i))
+                k.find_nonzero(square, SPARSE_PART, min(k.width, some - i), rows, SPARSE_PART,
+                               lists.columns + i * lists.ld, lists.values + i * lists.ld * item,
+                               lists.ld, lists.starts + i, lists.starts_ld)
+                i += k.width
+            j = 0
+            while j < l.n_out:
+                k.matmul_sparse(lists.columns, lists.values, lists.ld, lists.starts,
+                                lists.starts + lists.starts_ld, dz + (row * l.ld + j) * item, l.ld,
+                                g + (at * l.ld + j) * item, l.ld, some, min(columns, l.n_out - j),
+                                FINISH_ADD if row else finish, NULL, &p.step_w)
+                j += columns
+            at += some
         row += rows
 
 
@@ -994,25 +1164,26 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef uint32_t* end = begin + p.rows
     cdef uint32_t stop
     cdef uint16_t* lit
+    cdef Py_ssize_t part = p.lit.part
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
     cdef double scale = -p.step_w.rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
-    for q in range(start // p.part, (start + count + p.part - 1) // p.part):
-        base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+    for q in range(start // part, (start + count + part - 1) // part):
+        base = q * part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
         low, high = start - base, start + count - base
         for i in range(m):
-            lit = p.lit + i * p.ld_lit
-            begin[i] = p.lit_starts[q * p.rows + i]
-            end[i] = stop = p.lit_starts[(q + 1) * p.rows + i]
-            if q * p.part < start:
+            lit = p.lit.columns + i * p.lit.ld
+            begin[i] = p.lit.starts[q * p.lit.starts_ld + i]
+            end[i] = stop = p.lit.starts[(q + 1) * p.lit.starts_ld + i]
+            if q * part < start:
                 while begin[i] < stop and lit[begin[i]] < low:
                     begin[i] += 1
-            if (q + 1) * p.part > start + count:
+            if (q + 1) * part > start + count:
                 end[i] = begin[i]
                 while end[i] < stop and lit[end[i]] < high:
                     end[i] += 1
-        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, dz, l.ld,
+        p.k.matmul_scatter(p.lit.columns, p.lit.values, p.lit.ld, begin, end, dz, l.ld,
                            g + (base - start) * l.ld * item, l.ld, m, l.n_out, scale)
 
 
@@ -1048,6 +1219,7 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Layer* below
+    cdef Lists lists
     cdef char *dz
     cdef Py_ssize_t first, end
     cdef int i
@@ -1064,7 +1236,12 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
             times_transpose(p, l, 0, all_rows, first, end, below.dz, below.ld)
             tick(p, thread, BACKWARD, i)
             wait(p, thread)
+        elif l.in_dz.on:
+            lists = list_hidden(p, i, 1, start, m, thread)
+            times_listed(p, &lists, start, m, l.n_out, l.wt, l.ld_in, below.dz, below.ld, l.n_in, NULL)
         else:
+            if l.in_dz.may and p.counting:
+                list_hidden(p, i, 1, start, m, thread)
             times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
         if below.slope != NULL:
             k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
@@ -1105,7 +1282,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     cdef bint fused = p.training and first and last and p.rule == RULE_SGD
     if sparse and p.scatter:
         fused = fused and m <= SCATTER_ROWS and p.step_w.l2 == 0
-    elif sparse and m > SPARSE_PART:
+    elif (sparse or l.skips) and m > SPARSE_PART:
         fused = False
     cdef char *g
     cdef Py_ssize_t number = l - &p.layer[0]
@@ -1137,8 +1314,12 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             g = l.w + at
             if not fused:
                 g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
-            if sparse:
-                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+            if sparse and p.scatter:
+                scatter_gradient(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+            elif sparse and p.source == SOURCE_SPARSE:
+                gradient_compressed(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+            elif sparse or l.skips:
+                gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, thread)
             elif l.bf16:
                 p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, panel_size(p.rows) // 4, g,
                              l.ld, rows, l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish,
@@ -1290,8 +1471,13 @@ cdef void train(void* context, int thread) noexcept nogil:
             loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
             tick(p, thread, LOSS, p.n_layers - 1)
             backward(p, start, stop - start, m, thread)
-        if thread == 0 and last:
-            prepare_step(p, p.rates[step], weight)
+        elif p.counts:
+            memset(p.found + thread * p.n_layers * FOUND, 0, p.n_layers * FOUND * sizeof(uint64_t))
+        if thread == 0:
+            for i in range(p.n_layers):
+                p.layer[i].skips = p.layer[i].in_h.on
+            if last:
+                prepare_step(p, p.rates[step], weight)
         wait(p, thread)
         if p.watch and not all_finite(p, m):
             if thread == 0:
@@ -1310,6 +1496,8 @@ cdef void train(void* context, int thread) noexcept nogil:
             p.row = row + m
             p.step = step + last
             p.chunks_done += 1
+            if p.counts:
+                choose_skips(p, m)
             # Where another process has a core, a team may wait for it at every step.
             p.stop = p.step == p.steps or (
                 (p.threads > 1 or p.chunks_done % p.check_every == 0) and seconds() > p.until)
@@ -1522,9 +1710,7 @@ cdef class _Plan:
         p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
         cdef Py_ssize_t batch = max(1, min(batch_size, p.n))
         cdef Py_ssize_t most = GATHER_BYTES
-        if p.source == SOURCE_SPARSE and not gradients:
-            most = SPREAD_BYTES
-        most //= p.layer[0].ld_in * p.k.itemsize
+        most //= max(<Py_ssize_t>1, p.most_lit) * p.k.itemsize
         most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
         p.rows = (batch + (batch + most - 1) // most - 1) // ((batch + most - 1) // most)
         # The same rows of the next chunk, which the same thread will read, if so many fit its cache.
@@ -1538,13 +1724,16 @@ cdef class _Plan:
         else:
             p.threads = threads
         p.team_size = p.threads
-        p.widest = p.columns = 0
+        p.widest = p.columns = p.counts = 0
+        p.counting = True
         for i in range(p.n_layers):
             l = &p.layer[i]
             p.widest = max(p.widest, l.ld_in)
             l.dots = i > 0 and gradients and dots_pay(p, l)
             l.by_columns = columns_pay(p, l) and not (i == 0 and p.sparse)
             p.columns = p.columns or l.by_columns
+        for i in range(p.n_layers):
+            may_skip(p, i)
         p.choosing = p.threads > 1 and flops < LONG_CHUNK
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
@@ -1562,8 +1751,6 @@ cdef class _Plan:
             _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
         lay_out(p, p.arena)
         memset(p.zeros, 0, p.widest * p.k.itemsize)
-        if p.spread != NULL:
-            memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
         return 0
 
     cdef int use_convention(self, object net, bint sums) except -1:
@@ -1859,6 +2046,13 @@ cdef class Trainer:
     def sparse(self):
         """Whether the first layer skips the zeros of x."""
         return bool(self.plan.p.sparse)
+
+    @property
+    def skips(self):
+        """For each layer, whether the next step skips the zeros of its inputs and of its dz."""
+        cdef int i
+        return [(bool(self.plan.p.layer[i].in_h.on), bool(self.plan.p.layer[i].in_dz.on))
+                for i in range(self.plan.p.n_layers)]
 
     def evaluate(self, x, y):
         # Through the flat vector: one text for evaluation, and a copy that costs less than a batch.

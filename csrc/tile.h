@@ -93,8 +93,10 @@ void tile(const Product<E>& p, Size i, Size j) {
       }
     return;
   }
+  // A sum that has become too small for its type is a zero of its own sign, to which a further zero
+  // makes a difference. Without signs a sum is the same whether or not its zeros are skipped.
   for (int r = 0; r < ROWS; ++r)
-    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v]);
+    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v] + set1(T(0)));
 }
 
 template <class E> using Tile = void (*)(const Product<E>&, Size, Size);

@@ -567,6 +567,61 @@ def test_skipping_zeros_changes_no_bits(isa, dtype):
     assert few.tobytes() == many.tobytes() == alone.tobytes()
 
 
+@pytest.mark.parametrize(
+    # Adam with its usual epsilon divides the smallest gradients by themselves.
+    "optimizer",
+    [spec.SGD(), spec.Momentum(), spec.Adam(epsilon=0.1)],
+    ids=lambda o: o.name,
+)
+@pytest.mark.parametrize("batch_size", [16, 33, 70, 1100])
+def test_zeros_of_hidden_layers_are_skipped(isa, dtype, optimizer, batch_size):
+    """Those of dropout and of relu, as soon as they have been counted; no bit shows it."""
+    net = Architecture.build(
+        [40, 130, 97, 300, 5], ["relu", "tanh", "relu"], dropout=[0.6, 0.8, 0.7], dtype=dtype
+    )
+    data = make(net, 1150)
+    run = {"batch_size": batch_size, "steps": 19, "optimizer": optimizer, "rate": 0.003}
+    run["l2"] = 0.0 if batch_size == 33 else 0.01
+    got = train("cython", net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    for threads, slices in ((1, None), (5, 3)):
+        again = train("cython", net, data, **run, threads=threads, slices=slices)
+        for g, a in zip((got[0], *got[1]), (again[0], *again[1]), strict=True):
+            assert g.tobytes() == a.tobytes()
+
+    # A new trainer has counted nothing yet: its first step skips none.
+    parameters, x, y = data
+    parameters = parameters.copy()
+    state = [np.zeros_like(parameters) for _ in range(optimizer.slots)]
+    more = {"batch_size": batch_size, "l2": run["l2"], "seed": 2**40 + 7, "shuffle": True}
+    in_epoch = -(-len(x) // batch_size)
+    for done in range(run["steps"]):
+        trainer = _core.Engine(net, 2).trainer(parameters, state, x, y, optimizer=optimizer, **more)
+        assert not any(map(any, trainer.skips))
+        trainer.steps(*divmod(done, in_epoch), [run["rate"] / (1.0 + 0.05 * done)], done)
+        trainer.store()
+        # Few rows are multiplied by wᵀ without a transpose of it, and then with their zeros.
+        dz = batch_size > 32
+        assert trainer.skips[1:3] == [(True, dz or found) for _, found in trainer.skips[1:3]]
+    for g, a in zip((got[0], *got[1]), (parameters, *state), strict=True):
+        assert g.tobytes() == a.tobytes()
+
+
+def test_what_is_not_zero_is_not_skipped():
+    """Nor what is, where there is too little of it, in layers as narrow as a vector, or in few rows."""
+    for sizes, dropout, batch_size in (
+        ([20, 200, 200, 3], 0.1, 64),
+        ([20, 15, 15, 3], 0.9, 64),
+        ([20, 200, 200, 3], 0.9, 9),
+    ):
+        net = Architecture.build(sizes, "tanh", dropout=dropout)
+        parameters, x, y = make(net, 300)
+        more = {"optimizer": spec.SGD(), "batch_size": batch_size, "l2": 0.0, "seed": 1}
+        trainer = _core.Engine(net, 2).trainer(parameters, [], x, y, shuffle=True, **more)
+        trainer.steps(0, 0, [0.01] * 4, 0)
+        assert not any(map(any, trainer.skips))
+
+
 def read_only(x):
     x = x.copy()
     x.setflags(write=False)
