@@ -11,6 +11,7 @@ Names and order are those of the reference, to be read beside it. Shapes: a chun
     z        (rows, ld)       = h · w + b, then f(z): the next layer's h
     dz       (rows, ld)       ∂loss/∂z
 Narrow layers, of fewer outputs than a vector has lanes, keep wt alone, in the place of w.
+Where many of x or, in training, of h and dz are zero, products go through lists of those that are not.
 
 With precision "bf16" wide layers multiply what is rounded to bfloat16, which lies beside the floats
 in pairs of consecutive k (``bf16.cpp``), halves rounded up:
@@ -79,13 +80,14 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*matmul_narrow)(const void*, Py_ssize_t, const void*, Py_ssize_t, void*, Py_ssize_t,
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
         void (*find_nonzero)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, uint16_t*,
-                             void*, Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
-        void (*matmul_sparse)(const uint16_t*, const void*, Py_ssize_t, const uint32_t*,
-                              const uint32_t*, const void*, Py_ssize_t, void*, Py_ssize_t,
-                              Py_ssize_t, Py_ssize_t, int, const void*, const Step*) noexcept nogil
-        void (*matmul_scatter)(const uint16_t*, const void*, Py_ssize_t, const uint32_t*,
-                               const uint32_t*, const void*, Py_ssize_t, void*, Py_ssize_t,
-                               Py_ssize_t, Py_ssize_t, double) noexcept nogil
+                             Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
+        void (*matmul_sparse)(const void*, Py_ssize_t, Py_ssize_t, const uint16_t*, Py_ssize_t,
+                              const uint32_t*, const uint32_t*, const void*, Py_ssize_t, void*,
+                              Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
+                              const Step*) noexcept nogil
+        void (*matmul_scatter)(const void*, Py_ssize_t, const uint16_t*, Py_ssize_t,
+                               const uint32_t*, const uint32_t*, const void*, Py_ssize_t, void*,
+                               Py_ssize_t, Py_ssize_t, Py_ssize_t, double) noexcept nogil
         void (*transpose)(const void*, Py_ssize_t, void*, Py_ssize_t, Py_ssize_t,
                           Py_ssize_t) noexcept nogil
         void (*column_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
@@ -209,12 +211,15 @@ cdef enum:
     SCATTER_ROWS = 16
     # Rows of a gradient whose lists of what is not zero in a part of the batch are made at a time.
     TURNED_ROWS = 128
+    TURNED_LD = SPARSE_PART + 32
     # Steps from one count of the zeros that a layer multiplies to the next, where it does not skip them.
     COUNT_EVERY = 16
     # Lists hold columns as 16 bits, counted from the last multiple of this.
     SPARSE_GROUP = 65536
     # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
     GATHER_BYTES = 64 * 1024 * 1024
+    # The same of compressed rows that need no gradient: what stays in cache.
+    SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
     # Bytes of x that are fetched before they are needed, beside all else that a thread's cache holds.
     FETCH_BYTES = 128 * 1024
@@ -243,14 +248,6 @@ cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double MARGIN = 1.05            # by which one thread has to be faster than all
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
-
-# What of a matrix is not zero, row by row: see find_nonzero in kernels.h.
-cdef struct Lists:
-    uint16_t* columns
-    char* values
-    Py_ssize_t ld
-    uint32_t* starts       # (parts + 1, starts_ld)
-    Py_ssize_t starts_ld, part
 
 # Zeros in one operand of a product, and whether it skips them. Only thread 0 writes ``on``, while no
 # thread reads it.
@@ -318,22 +315,28 @@ cdef struct Plan:
     double* batch_weight   # their sums, for each batch of an epoch
     char* blocks           # a gradient block for each thread
     size_t block_bytes
-    # Where most of x is zero: the values that are not, for each row of the chunk. Of hidden layers
-    # the same, for one layer at a time, and for each thread those of a part of the batch, turned round.
+    # Where most of x is zero: the columns that are not, for each row of the chunk, and turned
+    # round for each thread, the rows that are not, for each column of a block.
     bint sparse, scatter
-    Lists lit, hidden
-    bint counts            # whether some hidden layer may skip zeros
-    bint counting          # whether those are counted that it does not skip
-    uint64_t* found        # (threads, layers, 2): values of h and dz that were not zero
+    uint16_t* lit
+    uint32_t* lit_starts   # (parts + 1, rows)
+    Py_ssize_t ld_lit, part, n_parts
+    int64_t* spread        # compressed rows: which lies in each row of h, or -1
     char* turned
     size_t turned_bytes
+    # The same of hidden layers, for one at a time: what is not zero in each row of the chunk.
+    bint counts            # whether some hidden layer may skip zeros
+    bint counting          # whether those are counted that it does not skip
+    uint16_t* listed
+    uint32_t* listed_starts
+    Py_ssize_t ld_listed
+    uint64_t* found        # (threads, layers, FOUND): values of h and of dz that were not zero
     # The data set.
     const char* x
     Py_ssize_t n, x_row, x_col
     int source
     const int64_t* x_starts   # compressed rows, and their columns, rising
     const int32_t* x_columns
-    int64_t* rows_at          # which of them are the rows of the chunk
     Py_ssize_t ahead          # rows of the order from one that is read to one that is fetched
     Py_ssize_t most_lit       # values that a row of x may have beside zeros
     const double* sample_weight
@@ -429,12 +432,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dw = carve(base, &used, w_size)
             elif <size_t>(l.block * l.ld) * item > largest:
                 largest = <size_t>(l.block * l.ld) * item
-        if i > 0:
-            l.h = p.layer[i - 1].z
-        elif p.source == SOURCE_SPARSE:
-            l.h = NULL
-        else:
-            l.h = carve(base, &used, p.rows * l.ld_in * item)
+        l.h = carve(base, &used, p.rows * l.ld_in * item) if i == 0 else p.layer[i - 1].z
         l.z = carve(base, &used, p.rows * l.ld * item)
         l.dz = NULL
         l.slope = NULL
@@ -478,27 +476,33 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             base, &used, (p.n + p.batch_size - 1) // p.batch_size * sizeof(double))
     p.block_bytes = round_up(largest, ALIGNMENT)
     p.blocks = carve(base, &used, p.threads * p.block_bytes)
-    p.rows_at = NULL
+    p.lit = NULL
+    p.lit_starts = NULL
+    p.turned = NULL
+    p.spread = NULL
     if p.source == SOURCE_SPARSE:
-        p.rows_at = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
-    l = &p.layer[0]
+        p.spread = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
+    p.turned_bytes = 0
     if p.sparse:
-        lay_out_lists(&p.lit, p.rows, p.most_lit, (l.n_in + p.lit.part - 1) // p.lit.part, item, base,
-                      &used)
+        l = &p.layer[0]
+        p.ld_lit = round_up(p.most_lit, 32) + 32
+        p.n_parts = (l.n_in + p.part - 1) // p.part
+        p.lit = <uint16_t*>carve(base, &used, p.rows * p.ld_lit * sizeof(uint16_t))
+        p.lit_starts = <uint32_t*>carve(base, &used, (p.n_parts + 1) * p.rows * sizeof(uint32_t))
+        p.turned_bytes = round_up(
+            2 * p.rows * sizeof(uint32_t) if p.scatter
+            else l.block * (SPARSE_PART * sizeof(uint16_t) + 2 * sizeof(uint32_t)), ALIGNMENT)
+    p.listed = NULL
+    p.listed_starts = NULL
     p.found = NULL
     if p.counts:
-        lay_out_lists(&p.hidden, p.rows, p.widest, p.widest // SPARSE_PART + 1, item, base, &used)
+        p.ld_listed = round_up(p.widest, 32) + 32
+        p.listed = <uint16_t*>carve(base, &used, p.rows * p.ld_listed * sizeof(uint16_t))
+        p.listed_starts = <uint32_t*>carve(
+            base, &used, (p.widest // SPARSE_PART + 2) * p.rows * sizeof(uint32_t))
         p.found = <uint64_t*>carve(base, &used, p.threads * p.n_layers * FOUND * sizeof(uint64_t))
-    p.turned = NULL
-    p.turned_bytes = 0
-    if p.gradients and p.sparse and p.scatter:
-        p.turned_bytes = round_up(2 * p.rows * sizeof(uint32_t), ALIGNMENT)
-    elif p.gradients and p.sparse and p.source == SOURCE_SPARSE:
-        p.turned_bytes = round_up(
-            l.block * (SPARSE_PART * (sizeof(uint16_t) + item) + 2 * sizeof(uint32_t)), ALIGNMENT)
-    if p.gradients and (p.counts or (p.sparse and not p.scatter and p.source != SOURCE_SPARSE)):
-        p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL, NULL))
-    if p.turned_bytes:
+        p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL))
+    if p.gradients and p.turned_bytes:
         p.turned = carve(base, &used, p.threads * p.turned_bytes)
     p.order = NULL
     if p.training:
@@ -506,26 +510,22 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     return used
 
 
-cdef void lay_out_lists(Lists* lists, Py_ssize_t rows, Py_ssize_t most, Py_ssize_t parts, size_t item,
-                        char* base, size_t* used) noexcept nogil:
-    """Room for ``most`` values a row, and the whole vector that is written past the last."""
-    lists.ld = round_up(most, 32) + 32
-    lists.columns = <uint16_t*>carve(base, used, rows * lists.ld * sizeof(uint16_t))
-    lists.values = carve(base, used, rows * lists.ld * item)
-    lists.starts_ld = rows
-    lists.starts = <uint32_t*>carve(base, used, (parts + 1) * rows * sizeof(uint32_t))
+# Rows of a gradient: the columns of h that they come from, each of a part of the batch, and which of
+# those values are not zero.
+cdef struct Turned:
+    char* columns          # (TURNED_ROWS, SPARSE_PART)
+    uint16_t* lists
+    uint32_t* starts       # (2, TURNED_ROWS)
 
 
-cdef size_t lay_out_turned(Plan* p, char* base, Lists* lists, char** square) noexcept nogil:
-    """A thread's room for lists along the batch, and for the columns that they are made from."""
+cdef size_t lay_out_turned(Plan* p, char* base, Turned* turned) noexcept nogil:
     cdef size_t used = 0
-    cdef Lists room
-    cdef char* at
-    lay_out_lists(&room, TURNED_ROWS, SPARSE_PART, 1, p.k.itemsize, base, &used)
-    at = carve(base, &used, p.k.width * SPARSE_PART * p.k.itemsize)
+    cdef Turned room
+    room.columns = carve(base, &used, TURNED_ROWS * SPARSE_PART * p.k.itemsize)
+    room.lists = <uint16_t*>carve(base, &used, TURNED_ROWS * TURNED_LD * sizeof(uint16_t))
+    room.starts = <uint32_t*>carve(base, &used, 2 * TURNED_ROWS * sizeof(uint32_t))
     if base != NULL:
-        lists[0] = room
-        square[0] = at
+        turned[0] = room
     return used
 
 
@@ -605,10 +605,10 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p)
     cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
-    p.lit.part = part_of(p, l.n_out)
+    p.part = part_of(p, l.n_out)
     if p.source == SOURCE_SPARSE:
-        while p.lit.part < SPARSE_GROUP and p.lit.part * share < <double>FEW_LIT:
-            p.lit.part *= 2
+        while p.part < SPARSE_GROUP and p.part * share < <double>FEW_LIT:
+            p.part *= 2
         return True
     if l.n_in >= SPARSE_GROUP:
         return False
@@ -862,7 +862,7 @@ cdef void round_h(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept no
         p.k16.round_rows(h, l.ld_in, m, l.n_in, l.h16 + start * l.ld_in * 2, l.ld_in // 2,
                          NULL if l.h_pairs == NULL else l.h_pairs + start // 2 * l.ld_in * 4,
                          l.ld_in, PANEL)
-    elif l.bf16:
+    elif l.bf16 and p.source != SOURCE_SPARSE:
         p.k16.round_values(h, h, m * l.ld_in)
 
 
@@ -878,31 +878,42 @@ cdef void round_dz(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept n
 
 # --- The passes -----------------------------------------------------------------------------------
 
-cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
-    """The compressed row in row ``at`` of the chunk, as ``find_nonzero`` lists it."""
-    cdef Py_ssize_t i = p.x_starts[p.rows_at[at]], end = p.x_starts[p.rows_at[at] + 1], q, count = 0
-    cdef Lists* lists = &p.lit
-    cdef Py_ssize_t parts = (p.layer[0].n_in + lists.part - 1) // lists.part
-    cdef uint16_t* columns = lists.columns + at * lists.ld
-    cdef char* values = lists.values + at * lists.ld * p.k.itemsize
+cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
+    """Put a compressed row of x in place of the one that lies in row ``at`` of h."""
+    cdef Py_ssize_t i, item = p.k.itemsize
+    cdef int64_t before = p.spread[at]
+    cdef char* h = p.layer[0].h + at * p.layer[0].ld_in * item
     cdef double value
-    for q in range(parts):
-        lists.starts[q * lists.starts_ld + at] = <uint32_t>count
-        while i < end and p.x_columns[i] < (q + 1) * lists.part:
-            if p.x_col == sizeof(float):
-                value = (<const float*>p.x)[i]
-            else:
-                value = (<const double*>p.x)[i]
-            columns[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
-            if p.layer[0].bf16:
-                (<float*>values)[count] = rounded(<float>value)
-            elif p.k.itemsize == sizeof(float):
-                (<float*>values)[count] = <float>value
-            else:
-                (<double*>values)[count] = value
+    if before < 0:
+        memset(h, 0, p.layer[0].ld_in * item)
+    else:
+        for i in range(p.x_starts[before], p.x_starts[before + 1]):
+            memset(h + p.x_columns[i] * item, 0, item)
+    p.spread[at] = row
+    for i in range(p.x_starts[row], p.x_starts[row + 1]):
+        if p.x_col == sizeof(float):
+            value = (<const float*>p.x)[i]
+        else:
+            value = (<const double*>p.x)[i]
+        if p.layer[0].bf16:
+            (<float*>h)[p.x_columns[i]] = rounded(<float>value)
+        elif item == sizeof(float):
+            (<float*>h)[p.x_columns[i]] = <float>value
+        else:
+            (<double*>h)[p.x_columns[i]] = value
+
+
+cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
+    """The columns of the compressed row in row ``at`` of h, as ``find_nonzero`` lists them."""
+    cdef Py_ssize_t i = p.x_starts[p.spread[at]], end = p.x_starts[p.spread[at] + 1], q, count = 0
+    cdef uint16_t* lit = p.lit + at * p.ld_lit
+    for q in range(p.n_parts):
+        p.lit_starts[q * p.rows + at] = <uint32_t>count
+        while i < end and p.x_columns[i] < (q + 1) * p.part:
+            lit[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
             count += 1
             i += 1
-    lists.starts[parts * lists.starts_ld + at] = <uint32_t>count
+    p.lit_starts[p.n_parts * p.rows + at] = <uint32_t>count
 
 
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
@@ -921,12 +932,11 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
         x += at * p.x_row
     if p.source == SOURCE_SPARSE:
         for i in range(m):
-            p.rows_at[start + i] = <Py_ssize_t>order[i] if order != NULL else at + i
-            list_row(p, start + i)
+            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i, start + i)
     else:
         p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
                    l.ld_in, next, known)
-        round_h(p, l, start, m)
+    round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
             p.row_weight[start + i] = p.sample_weight[
@@ -949,7 +959,6 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Dropout drop
-    cdef Lists lists
     cdef char *z
     cdef char *slope
     cdef Py_ssize_t first, end
@@ -967,13 +976,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             tick(p, thread, FORWARD, i)
             wait(p, thread)
         elif i == 0 and p.sparse:
-            if p.source != SOURCE_SPARSE:
-                find(p, &p.lit, l.h, l.ld_in, start, m, l.n_in)
-            times_listed(p, &p.lit, start, m, l.n_in, l.w if l.w_rounded == NULL else l.w_rounded,
-                         l.ld_w if l.w_rounded == NULL else l.ld, l.z, l.ld, l.n_out, l.b)
-        elif l.in_h.on:
-            lists = list_hidden(p, i, 0, start, m, thread)
-            times_listed(p, &lists, start, m, l.n_in, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
+            forward_sparse(p, start, m)
         elif l.bf16:
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
@@ -981,6 +984,9 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
+        elif l.in_h.on:
+            list_hidden(p, i, 0, start, m, thread)
+            times_listed(p, l.h, l.ld_in, l.n_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
         else:
             if l.in_h.may and p.counting:
                 list_hidden(p, i, 0, start, m, thread)
@@ -1011,143 +1017,150 @@ cdef Py_ssize_t panel(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
     return (vectors + panels - 1) // panels * k.width
 
 
-cdef inline void find(Plan* p, Lists* lists, const char* a, Py_ssize_t lda, Py_ssize_t start,
-                      Py_ssize_t m, Py_ssize_t n) noexcept nogil:
-    """List what is not zero in rows start … start + m of a (rows, n)."""
-    cdef Py_ssize_t item = p.k.itemsize
-    p.k.find_nonzero(a + start * lda * item, lda, m, n, lists.part, lists.columns + start * lists.ld,
-                     lists.values + start * lists.ld * item, lists.ld, lists.starts + start,
-                     lists.starts_ld)
+cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """The first layer's z from the inputs that are not zero, a part of the inputs at a time."""
+    cdef const Kernels* k = p.k
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = panel(k, l.n_out)
+    cdef char* h = l.h + start * l.ld_in * item
+    cdef char* w = l.w if l.w_rounded == NULL else l.w_rounded
+    cdef Py_ssize_t ld_w = l.ld_w if l.w_rounded == NULL else l.ld
+    cdef uint16_t* lit = p.lit + start * p.ld_lit
+    cdef uint32_t* starts = p.lit_starts + start
+    if p.source == SOURCE_SPARSE:
+        for i in range(m):
+            list_row(p, start + i)
+    else:
+        k.find_nonzero(h, l.ld_in, m, l.n_in, p.part, lit, p.ld_lit, starts, p.rows)
+    j = 0
+    while j < l.n_out:
+        for q in range(p.n_parts):
+            base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+            k.matmul_sparse(h + base * item, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
+                            starts + (q + 1) * p.rows, w + (base * ld_w + j) * item, ld_w,
+                            l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
+                            FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
+        j += columns
 
 
-cdef Lists list_hidden(Plan* p, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
-                       int thread) noexcept nogil:
+cdef void list_hidden(Plan* p, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
+                      int thread) noexcept nogil:
     """List what layer i has in h (0) or dz (1) that is not zero, and count it."""
     cdef Layer* l = &p.layer[i]
-    cdef Lists lists = p.hidden
-    cdef Py_ssize_t n = l.n_out if which else l.n_in, r
-    cdef uint32_t* counts
+    cdef Py_ssize_t n = l.n_out if which else l.n_in, part = part_of(p, l.n_in if which else l.n_out)
+    cdef Py_ssize_t ld = l.ld if which else l.ld_in, r
+    cdef const char* a = l.dz if which else l.h
+    cdef uint32_t* starts = p.listed_starts + start
     cdef uint64_t total = 0
-    lists.part = part_of(p, l.n_in if which else l.n_out)
-    if which:
-        find(p, &lists, l.dz, l.ld, start, m, n)
-    else:
-        find(p, &lists, l.h, l.ld_in, start, m, n)
-    counts = lists.starts + (n + lists.part - 1) // lists.part * lists.starts_ld + start
+    p.k.find_nonzero(a + start * ld * p.k.itemsize, ld, m, n, part, p.listed + start * p.ld_listed,
+                     p.ld_listed, starts, p.rows)
+    starts += (n + part - 1) // part * p.rows
     for r in range(m):
-        total += counts[r]
+        total += starts[r]
     p.found[(thread * p.n_layers + i) * FOUND + which] = total
-    return lists
 
 
-cdef void times_listed(Plan* p, Lists* lists, Py_ssize_t start, Py_ssize_t m, Py_ssize_t n_in,
-                       const char* w, Py_ssize_t ld_w, char* z, Py_ssize_t ld, Py_ssize_t n_out,
-                       char* b) noexcept nogil:
-    """z (rows, n_out) = b + what is listed · w (n_in, n_out), or without b, for rows start … start +
-    m: a part of the inputs at a time."""
+cdef void times_listed(Plan* p, const char* a, Py_ssize_t lda, Py_ssize_t n_in, Py_ssize_t start,
+                       Py_ssize_t m, const char* w, Py_ssize_t ld_w, char* z, Py_ssize_t ld,
+                       Py_ssize_t n_out, const char* b) noexcept nogil:
+    """z = b + a · w, or without b, for rows start … start + m of a (rows, n_in), which are listed: a
+    part of the inputs at a time."""
     cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, q, base, j = 0, columns = panel(k, n_out)
-    cdef Py_ssize_t parts = (n_in + lists.part - 1) // lists.part
-    cdef uint16_t* listed = lists.columns + start * lists.ld
-    cdef char* values = lists.values + start * lists.ld * item
-    cdef uint32_t* starts = lists.starts + start
+    cdef Py_ssize_t item = k.itemsize, q, j = 0, columns = panel(k, n_out), part = part_of(p, n_out)
+    cdef uint32_t* starts = p.listed_starts + start
+    cdef int finish = FINISH_STORE
+    if b != NULL:
+        finish = FINISH_BIAS
     while j < n_out:
-        for q in range(parts):
-            base = q * lists.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
-            k.matmul_sparse(listed, values, lists.ld, starts + q * lists.starts_ld,
-                            starts + (q + 1) * lists.starts_ld, w + (base * ld_w + j) * item, ld_w,
-                            z + (start * ld + j) * item, ld, m, min(columns, n_out - j),
-                            FINISH_ADD if q else FINISH_STORE if b == NULL else FINISH_BIAS,
-                            NULL if b == NULL else b + j * item, NULL)
+        for q in range((n_in + part - 1) // part):
+            k.matmul_sparse(a + start * lda * item, lda, 1, p.listed + start * p.ld_listed,
+                            p.ld_listed, starts + q * p.rows, starts + (q + 1) * p.rows,
+                            w + j * item, ld_w, z + (start * ld + j) * item, ld, m,
+                            min(columns, n_out - j), FINISH_ADD if q else finish, b, NULL)
+        if b != NULL:
+            b += columns * item
         j += columns
 
 
 cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t count,
-                     uint16_t* lists, char* values, uint32_t* counts) noexcept nogil:
+                     uint16_t* lists, uint32_t* counts) noexcept nogil:
     """For each of ``count`` inputs from ``start`` on, which of ``rows`` rows from ``row`` on have it."""
-    cdef Py_ssize_t i, base, low, high, first, after, item = p.k.itemsize, to
+    cdef Py_ssize_t i, base, low, high, first, after
     cdef uint16_t* lit
     cdef uint16_t* end
-    cdef char* value
     cdef uint32_t column
     memset(counts, 0, count * sizeof(uint32_t))
     base = start & ~(<Py_ssize_t>SPARSE_GROUP - 1)
     while base < start + count:
         low = max(start - base, <Py_ssize_t>0)
         high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
-        first = (base + low) // p.lit.part
-        after = min((base + SPARSE_GROUP) // p.lit.part,
-                    (p.layer[0].n_in + p.lit.part - 1) // p.lit.part)
+        first = (base + low) // p.part
+        after = min((base + SPARSE_GROUP) // p.part, p.n_parts)
         for i in range(rows):
-            lit = p.lit.columns + (row + i) * p.lit.ld
-            end = lit + p.lit.starts[after * p.lit.starts_ld + row + i]
-            lit += p.lit.starts[first * p.lit.starts_ld + row + i]
+            lit = p.lit + (row + i) * p.ld_lit
+            end = lit + p.lit_starts[after * p.rows + row + i]
+            lit += p.lit_starts[first * p.rows + row + i]
             while lit < end and lit[0] < low:
                 lit += 1
-            value = p.lit.values + (lit - p.lit.columns) * item
             while lit < end and lit[0] < high:
                 column = <uint32_t>(base + lit[0] - start)
-                to = column * SPARSE_PART + counts[column]
-                lists[to] = <uint16_t>i
-                memcpy(values + to * item, value, item)
+                lists[column * SPARSE_PART + counts[column]] = <uint16_t>i
                 counts[column] += 1
                 lit += 1
-                value += item
         base += SPARSE_GROUP
 
 
-cdef void gradient_compressed(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                              int finish, int thread) noexcept nogil:
-    """Rows start … start + count of the first layer's gradient, a part of the batch at a time, from
-    the lists of compressed rows."""
+cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
+                          int finish, int thread) noexcept nogil:
+    """Rows start … start + count of the first layer's gradient, a part of the batch at a time."""
+    if p.scatter:
+        scatter_gradient(p, m, start, count, g, finish, thread)
+        return
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, row = 0, rows, j, columns = panel(k, l.n_out)
+    cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = panel(k, l.n_out)
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef char* values = p.turned + thread * p.turned_bytes
-    cdef uint32_t* counts = <uint32_t*>(values + l.block * SPARSE_PART * item)
+    cdef char* mine = p.turned + thread * p.turned_bytes
+    cdef uint32_t* counts = <uint32_t*>mine
     cdef uint32_t* zeros = counts + l.block
     cdef uint16_t* lists = <uint16_t*>(zeros + l.block)
     memset(zeros, 0, count * sizeof(uint32_t))
+    row = 0
     while row < m:
         rows = min(SPARSE_PART, m - row)
-        turn_lists(p, row, rows, start, count, lists, values, counts)
+        turn_lists(p, row, rows, start, count, lists, counts)
         j = 0
         while j < l.n_out:
-            k.matmul_sparse(lists, values, SPARSE_PART, zeros, counts, dz + (row * l.ld + j) * item,
-                            l.ld, g + j * item, l.ld, count, min(columns, l.n_out - j),
-                            FINISH_ADD if row else finish, NULL, &p.step_w)
+            k.matmul_sparse(l.h + (row * l.ld_in + start) * item, 1, l.ld_in, lists, SPARSE_PART,
+                            zeros, counts, dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
+                            count, min(columns, l.n_out - j), FINISH_ADD if row else finish, NULL,
+                            &p.step_w)
             j += columns
         row += rows
 
 
 cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
                           int finish, int thread) noexcept nogil:
-    """Rows start … start + count of a gradient hᵀ · dz without the zeros of h, a part of the batch at a
-    time."""
+    """Rows start … start + count of a hidden layer's gradient without the zeros of h, a part of the
+    batch at a time."""
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize, row = 0, rows, i, at, some, j, columns = panel(k, l.n_out)
-    cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef char* square
-    cdef Lists lists
-    lay_out_turned(p, p.turned + thread * p.turned_bytes, &lists, &square)
+    cdef char* h
+    cdef Turned turned
+    lay_out_turned(p, p.turned + thread * p.turned_bytes, &turned)
     while row < m:
         rows = min(SPARSE_PART, m - row)
         at = 0
         while at < count:
             some = min(TURNED_ROWS, count - at)
-            i = 0
-            while i < some:
-                k.transpose(l.h + (row * l.ld_in + start + at + i) * item, l.ld_in, square,
-                            SPARSE_PART, rows, min(k.width, some - i))
-                k.find_nonzero(square, SPARSE_PART, min(k.width, some - i), rows, SPARSE_PART,
-                               lists.columns + i * lists.ld, lists.values + i * lists.ld * item,
-                               lists.ld, lists.starts + i, lists.starts_ld)
-                i += k.width
+            h = l.h + (row * l.ld_in + start + at) * item
+            k.transpose(h, l.ld_in, turned.columns, SPARSE_PART, rows, some)
+            k.find_nonzero(turned.columns, SPARSE_PART, some, rows, SPARSE_PART, turned.lists,
+                           TURNED_LD, turned.starts, TURNED_ROWS)
             j = 0
             while j < l.n_out:
-                k.matmul_sparse(lists.columns, lists.values, lists.ld, lists.starts,
-                                lists.starts + lists.starts_ld, dz + (row * l.ld + j) * item, l.ld,
+                k.matmul_sparse(turned.columns, SPARSE_PART, 1, turned.lists, TURNED_LD, turned.starts,
+                                turned.starts + TURNED_ROWS, l.dz + (row * l.ld + j) * item, l.ld,
                                 g + (at * l.ld + j) * item, l.ld, some, min(columns, l.n_out - j),
                                 FINISH_ADD if row else finish, NULL, &p.step_w)
                 j += columns
@@ -1164,26 +1177,25 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef uint32_t* end = begin + p.rows
     cdef uint32_t stop
     cdef uint16_t* lit
-    cdef Py_ssize_t part = p.lit.part
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
     cdef double scale = -p.step_w.rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
-    for q in range(start // part, (start + count + part - 1) // part):
-        base = q * part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+    for q in range(start // p.part, (start + count + p.part - 1) // p.part):
+        base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
         low, high = start - base, start + count - base
         for i in range(m):
-            lit = p.lit.columns + i * p.lit.ld
-            begin[i] = p.lit.starts[q * p.lit.starts_ld + i]
-            end[i] = stop = p.lit.starts[(q + 1) * p.lit.starts_ld + i]
-            if q * part < start:
+            lit = p.lit + i * p.ld_lit
+            begin[i] = p.lit_starts[q * p.rows + i]
+            end[i] = stop = p.lit_starts[(q + 1) * p.rows + i]
+            if q * p.part < start:
                 while begin[i] < stop and lit[begin[i]] < low:
                     begin[i] += 1
-            if (q + 1) * part > start + count:
+            if (q + 1) * p.part > start + count:
                 end[i] = begin[i]
                 while end[i] < stop and lit[end[i]] < high:
                     end[i] += 1
-        p.k.matmul_scatter(p.lit.columns, p.lit.values, p.lit.ld, begin, end, dz, l.ld,
+        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, dz, l.ld,
                            g + (base - start) * l.ld * item, l.ld, m, l.n_out, scale)
 
 
@@ -1219,7 +1231,6 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
     cdef Layer* below
-    cdef Lists lists
     cdef char *dz
     cdef Py_ssize_t first, end
     cdef int i
@@ -1237,8 +1248,9 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
             tick(p, thread, BACKWARD, i)
             wait(p, thread)
         elif l.in_dz.on:
-            lists = list_hidden(p, i, 1, start, m, thread)
-            times_listed(p, &lists, start, m, l.n_out, l.wt, l.ld_in, below.dz, below.ld, l.n_in, NULL)
+            list_hidden(p, i, 1, start, m, thread)
+            times_listed(p, l.dz, l.ld, l.n_out, start, m, l.wt, l.ld_in, below.dz, below.ld, l.n_in,
+                         NULL)
         else:
             if l.in_dz.may and p.counting:
                 list_hidden(p, i, 1, start, m, thread)
@@ -1314,11 +1326,9 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             g = l.w + at
             if not fused:
                 g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
-            if sparse and p.scatter:
-                scatter_gradient(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
-            elif sparse and p.source == SOURCE_SPARSE:
-                gradient_compressed(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
-            elif sparse or l.skips:
+            if sparse:
+                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+            elif l.skips:
                 gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, thread)
             elif l.bf16:
                 p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, panel_size(p.rows) // 4, g,
@@ -1710,7 +1720,9 @@ cdef class _Plan:
         p.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
         cdef Py_ssize_t batch = max(1, min(batch_size, p.n))
         cdef Py_ssize_t most = GATHER_BYTES
-        most //= max(<Py_ssize_t>1, p.most_lit) * p.k.itemsize
+        if p.source == SOURCE_SPARSE and not gradients:
+            most = SPREAD_BYTES
+        most //= p.layer[0].ld_in * p.k.itemsize
         most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
         p.rows = (batch + (batch + most - 1) // most - 1) // ((batch + most - 1) // most)
         # The same rows of the next chunk, which the same thread will read, if so many fit its cache.
@@ -1751,6 +1763,8 @@ cdef class _Plan:
             _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
         lay_out(p, p.arena)
         memset(p.zeros, 0, p.widest * p.k.itemsize)
+        if p.spread != NULL:
+            memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
         return 0
 
     cdef int use_convention(self, object net, bint sums) except -1:

@@ -74,31 +74,28 @@ void matmul_narrow(const void* x_, Size ldx, const void* wt_, Size ldw, void* z_
 // --- Products with a matrix of many zeros ----------------------------------------------------------
 
 #if defined(__AVX512F__)
-// The lanes that are not zero, packed to the front, and their columns; writes a whole vector of both.
-inline int pack_lanes(V<float> v, int column, uint16_t* to, float* values) {
+// Columns of the lanes that are not zero, packed to the front; writes a whole vector.
+inline int pack_lanes(V<float> v, int column, uint16_t* to) {
   const __mmask16 lit = _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
   const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i packed =
       _mm512_maskz_compress_epi32(lit, _mm512_add_epi32(lanes, _mm512_set1_epi32(column)));
   _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(packed));
-  store(values, (V<float>)_mm512_maskz_compress_ps(lit, (__m512)v));
   return __builtin_popcount(lit);
 }
-inline int pack_lanes(V<double> v, int column, uint16_t* to, double* values) {
+inline int pack_lanes(V<double> v, int column, uint16_t* to) {
   const __mmask8 lit = _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
   const __m512i lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i packed =
       _mm512_maskz_compress_epi64(lit, _mm512_add_epi64(lanes, _mm512_set1_epi64(column)));
   _mm_storeu_si128((__m128i*)to, _mm512_cvtepi64_epi16(packed));
-  store(values, (V<double>)_mm512_maskz_compress_pd(lit, (__m512d)v));
   return __builtin_popcount(lit);
 }
 #else
-template <class A, class T> inline int pack_lanes(A v, int column, uint16_t* to, T* values) {
+template <class A> inline int pack_lanes(A v, int column, uint16_t* to) {
   int count = 0;
-  for (int i = 0; i < int(sizeof(A) / sizeof(T)); ++i) {
+  for (int i = 0; i < int(sizeof(A) / sizeof(lane_of(v, 0))); ++i) {
     to[count] = uint16_t(column + i);
-    values[count] = lane_of(v, i);
     count += lane_of(v, i) != 0;
   }
   return count;
@@ -107,16 +104,15 @@ template <class A, class T> inline int pack_lanes(A v, int column, uint16_t* to,
 
 template <class T>
 void find_nonzero(const void* x_, Size ldx, Size m, Size n, Size part, uint16_t* list,
-                  void* values_, Size ld, uint32_t* starts, Size starts_ld) {
+                  Size list_ld, uint32_t* starts, Size starts_ld) {
   const T* x = (const T*)x_;
   for (Size i = 0; i < m; ++i) {
-    uint16_t* to = list + i * ld;
-    T* values = (T*)values_ + i * ld;
+    uint16_t* to = list + i * list_ld;
     uint32_t count = 0;
     Size q = 0;
     for (Size j = 0; j < n; j += width<T>) {
       if (j % part == 0) starts[q++ * starts_ld + i] = count;
-      count += uint32_t(pack_lanes(load(x + i * ldx + j), int(j), to + count, values + count));
+      count += uint32_t(pack_lanes(load(x + i * ldx + j), int(j), to + count));
     }
     starts[q * starts_ld + i] = count;
   }
@@ -127,9 +123,10 @@ void find_nonzero(const void* x_, Size ldx, Size m, Size n, Size part, uint16_t*
 constexpr int sparse_cols = 8;
 
 template <class T> struct SparseProduct {
+  const T* a;
+  Size a_row, a_step;
   const uint16_t* list;
-  const T* values;
-  Size ld;
+  Size list_ld;
   const uint32_t *from, *to;
   const T* b;
   Size ldb;
@@ -149,11 +146,11 @@ template <class T, int COLS> inline void sparse_start(const SparseProduct<T>& p,
 }
 
 template <class T, int COLS>
-inline void sparse_row(const uint16_t* list, const T* values, Size from, Size to, const T* b, Size ldb,
-                       V<T>* acc) {
+inline void sparse_row(const T* a, Size step, const uint16_t* list, Size from, Size to, const T* b,
+                       Size ldb, V<T>* acc) {
   for (Size q = from; q < to; ++q) {
     const Size k = list[q];
-    const V<T> x = set1(values[q]);
+    const V<T> x = set1(a[k * step]);
     for (int v = 0; v < COLS; ++v) acc[v] = fma(x, load(b + k * ldb + v * width<T>), acc[v]);
   }
 }
@@ -173,51 +170,53 @@ template <class T, int COLS> inline void sparse_end(const SparseProduct<T>& p, T
 // Of narrow panels four rows go side by side, so that their additions do not wait for each other.
 template <class T, int COLS> Size sparse_fours(const SparseProduct<T>& p, Size j) {
   const T* b = p.b + j;
-  const Size ldb = p.ldb;
+  const Size ldb = p.ldb, a_row = p.a_row;
   Size i = 0;
   for (; i + 4 <= p.m; i += 4) {
+    const T* a = p.a + i * a_row;
     T* c = p.c + i * p.ldc + j;
     V<T> s0[COLS], s1[COLS], s2[COLS], s3[COLS];
     sparse_start<T, COLS>(p, c, j, s0);
     sparse_start<T, COLS>(p, c + p.ldc, j, s1);
     sparse_start<T, COLS>(p, c + 2 * p.ldc, j, s2);
     sparse_start<T, COLS>(p, c + 3 * p.ldc, j, s3);
-    const uint16_t* l[4];
-    const T* x[4];
-    Size count[4], shared = PTRDIFF_MAX;
+    const uint16_t *l0 = p.list + i * p.list_ld + p.from[i],
+                   *l1 = p.list + (i + 1) * p.list_ld + p.from[i + 1],
+                   *l2 = p.list + (i + 2) * p.list_ld + p.from[i + 2],
+                   *l3 = p.list + (i + 3) * p.list_ld + p.from[i + 3];
+    Size shared = PTRDIFF_MAX;
     for (int r = 0; r < 4; ++r) {
-      l[r] = p.list + (i + r) * p.ld + p.from[i + r];
-      x[r] = p.values + (i + r) * p.ld + p.from[i + r];
-      count[r] = Size(p.to[i + r]) - Size(p.from[i + r]);
-      shared = count[r] < shared ? count[r] : shared;
+      const Size count = Size(p.to[i + r]) - Size(p.from[i + r]);
+      shared = count < shared ? count : shared;
     }
     for (Size q = 0; q < shared; ++q) {
-      sparse_row<T, COLS>(l[0], x[0], q, q + 1, b, ldb, s0);
-      sparse_row<T, COLS>(l[1], x[1], q, q + 1, b, ldb, s1);
-      sparse_row<T, COLS>(l[2], x[2], q, q + 1, b, ldb, s2);
-      sparse_row<T, COLS>(l[3], x[3], q, q + 1, b, ldb, s3);
+      sparse_row<T, COLS>(a, 1, l0, q, q + 1, b, ldb, s0);
+      sparse_row<T, COLS>(a + a_row, 1, l1, q, q + 1, b, ldb, s1);
+      sparse_row<T, COLS>(a + 2 * a_row, 1, l2, q, q + 1, b, ldb, s2);
+      sparse_row<T, COLS>(a + 3 * a_row, 1, l3, q, q + 1, b, ldb, s3);
     }
-    const auto rest = [&](int r, V<T>* acc) {
-      sparse_row<T, COLS>(l[r], x[r], shared, count[r], b, ldb, acc);
+    const auto rest = [&](int r, const uint16_t* list, V<T>* acc) {
+      const Size count = Size(p.to[i + r]) - Size(p.from[i + r]);
+      sparse_row<T, COLS>(a + r * a_row, 1, list, shared, count, b, ldb, acc);
       sparse_end<T, COLS>(p, c + r * p.ldc, acc);
     };
-    rest(0, s0);
-    rest(1, s1);
-    rest(2, s2);
-    rest(3, s3);
+    rest(0, l0, s0);
+    rest(1, l1, s1);
+    rest(2, l2, s2);
+    rest(3, l3, s3);
   }
   return i;
 }
 
 template <class T, int COLS> void sparse_panel(const SparseProduct<T>& p, Size j) {
   Size i = 0;
-  if (COLS <= 4) i = sparse_fours<T, COLS>(p, j);
+  if (COLS <= 4 && p.a_step == 1) i = sparse_fours<T, COLS>(p, j);
   for (; i < p.m; ++i) {
     V<T> acc[COLS];
     T* c = p.c + i * p.ldc + j;
     sparse_start<T, COLS>(p, c, j, acc);
-    sparse_row<T, COLS>(p.list + i * p.ld, p.values + i * p.ld, p.from[i], p.to[i], p.b + j, p.ldb,
-                        acc);
+    sparse_row<T, COLS>(p.a + i * p.a_row, p.a_step, p.list + i * p.list_ld, p.from[i], p.to[i],
+                        p.b + j, p.ldb, acc);
     sparse_end<T, COLS>(p, c, acc);
   }
 }
@@ -230,27 +229,26 @@ template <class T, int COLS> void sparse_panels(const SparseProduct<T>& p, Size 
 }
 
 template <class T>
-void matmul_sparse(const uint16_t* list, const void* values, Size ld, const uint32_t* from,
-                   const uint32_t* to, const void* b, Size ldb, void* c, Size ldc, Size m, Size n,
-                   int finish, const void* bias, const Step* step) {
-  const SparseProduct<T> p = {list, (const T*)values, ld, from,   to,  (const T*)b,
-                              ldb,  (T*)c,            ldc, m,     finish, (const T*)bias,
-                              step};
+void matmul_sparse(const void* a, Size a_row, Size a_step, const uint16_t* list, Size list_ld,
+                   const uint32_t* from, const uint32_t* to, const void* b, Size ldb, void* c,
+                   Size ldc, Size m, Size n, int finish, const void* bias, const Step* step) {
+  const SparseProduct<T> p = {(const T*)a, a_row, a_step, list, list_ld, from,           to,  (const T*)b,
+                              ldb,         (T*)c, ldc,    m,    finish,  (const T*)bias, step};
   sparse_panels<T, sparse_cols>(p, 0, (n + width<T> - 1) / width<T>);
 }
 
 template <class T, int COLS>
-void scatter_columns(const uint16_t* list, const T* values, Size ld, const uint32_t* from,
+void scatter_columns(const T* a, Size lda, const uint16_t* list, Size list_ld, const uint32_t* from,
                      const uint32_t* to, const T* d, Size ldd, T* c, Size ldc, Size m, T scale) {
   for (Size i = 0; i < m; ++i) {
-    const uint16_t* at = list + i * ld;
-    const T* x = values + i * ld;
+    const uint16_t *at = list + i * list_ld + from[i], *end = list + i * list_ld + to[i];
     V<T> row[COLS];
     for (int v = 0; v < COLS; ++v) row[v] = load(d + i * ldd + v * width<T>) * set1(scale);
-    for (Size q = from[i]; q < Size(to[i]); ++q) {
-      T* sum = c + at[q] * ldc;
+    for (; at < end; ++at) {
+      const V<T> x = set1(a[i * lda + *at]);
+      T* sum = c + *at * ldc;
       for (int v = 0; v < COLS; ++v)
-        store(sum + v * width<T>, fma(set1(x[q]), row[v], load(sum + v * width<T>)));
+        store(sum + v * width<T>, fma(x, row[v], load(sum + v * width<T>)));
     }
   }
 }
@@ -258,10 +256,10 @@ void scatter_columns(const uint16_t* list, const T* values, Size ld, const uint3
 constexpr int scatter_cols = 4;
 
 template <class T>
-void matmul_scatter(const uint16_t* list, const void* values, Size ld, const uint32_t* from,
-                    const uint32_t* to, const void* d_, Size ldd, void* c_, Size ldc, Size m, Size n,
-                    double scale) {
-  const T* d = (const T*)d_;
+void matmul_scatter(const void* a_, Size lda, const uint16_t* list, Size list_ld,
+                    const uint32_t* from, const uint32_t* to, const void* d_, Size ldd, void* c_,
+                    Size ldc, Size m, Size n, double scale) {
+  const T *a = (const T*)a_, *d = (const T*)d_;
   T* c = (T*)c_;
   for (Size j = 0; j < n; j += scatter_cols * width<T>) {
     const Size vectors = (n - j + width<T> - 1) / width<T>;
@@ -269,7 +267,7 @@ void matmul_scatter(const uint16_t* list, const void* values, Size ld, const uin
               : vectors == 2 ? scatter_columns<T, 2>
               : vectors == 3 ? scatter_columns<T, 3>
                              : scatter_columns<T, scatter_cols>;
-    f(list, (const T*)values, ld, from, to, d + j, ldd, c + j, ldc, m, T(scale));
+    f(a, lda, list, list_ld, from, to, d + j, ldd, c + j, ldc, m, T(scale));
   }
 }
 

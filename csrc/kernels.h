@@ -74,26 +74,27 @@ struct Kernels {
                         void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                         std::ptrdiff_t k, const void* bias);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
-  // list + i·ld, they themselves at values + i·ld, and in starts[q·starts_ld + i] how many of them
-  // lie before column q·part. Both need room for n columns and a vector more; a part is a whole
-  // number of vectors.
+  // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
+  // A list needs room for n columns and a vector more; a part is a whole number of vectors.
   void (*find_nonzero)(const void* x, std::ptrdiff_t ldx, std::ptrdiff_t m, std::ptrdiff_t n,
-                       std::ptrdiff_t part, uint16_t* list, void* values, std::ptrdiff_t ld,
+                       std::ptrdiff_t part, uint16_t* list, std::ptrdiff_t list_ld,
                        uint32_t* starts, std::ptrdiff_t starts_ld);
-  // matmul where row i of A is zero but at the columns list[i·ld + from[i]] … up to to[i], in that
-  // order, and has the values of the same places there. Skipping zeros leaves sums of finite numbers
-  // as they are, so the result is that of matmul; a NaN that would only have been multiplied by
-  // zeros is not seen.
-  void (*matmul_sparse)(const uint16_t* list, const void* values, std::ptrdiff_t ld,
-                        const uint32_t* from, const uint32_t* to, const void* b, std::ptrdiff_t ldb,
-                        void* c, std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
+  // matmul where row i of A counts only at p = list[i·list_ld + from[i]] … up to to[i], in that
+  // order, and reads A as a[i·a_row + p·a_step]. Skipping zeros leaves sums of finite numbers as they
+  // are, so the result is that of matmul; a NaN that would only have been multiplied by zeros is not
+  // seen.
+  void (*matmul_sparse)(const void* a, std::ptrdiff_t a_row, std::ptrdiff_t a_step,
+                        const uint16_t* list, std::ptrdiff_t list_ld, const uint32_t* from,
+                        const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
+                        std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
                         const void* bias, const Step* step);
-  // C (…, n) += Aᵀ·(scale·D) with such an A (m, …) and D (m, n): the gradient of few columns. Row by
-  // row, so that sums run upwards.
-  void (*matmul_scatter)(const uint16_t* list, const void* values, std::ptrdiff_t ld,
-                         const uint32_t* from, const uint32_t* to, const void* d, std::ptrdiff_t ldd,
-                         void* c, std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n,
-                         double scale);
+  // C (…, n) += Aᵀ·(scale·D) with A (m, …) and D (m, n), where row i of A counts only at p =
+  // list[i·list_ld + from[i]] … up to to[i]: the gradient of few columns. Row by row, so that sums run
+  // upwards.
+  void (*matmul_scatter)(const void* a, std::ptrdiff_t lda, const uint16_t* list,
+                         std::ptrdiff_t list_ld, const uint32_t* from, const uint32_t* to,
+                         const void* d, std::ptrdiff_t ldd, void* c, std::ptrdiff_t ldc,
+                         std::ptrdiff_t m, std::ptrdiff_t n, double scale);
   // dst (n, m) = src (m, n)ᵀ; m is rounded up to whole vectors of dst, which get zeros.
   void (*transpose)(const void* src, std::ptrdiff_t lds, void* dst, std::ptrdiff_t ldd,
                     std::ptrdiff_t m, std::ptrdiff_t n);

@@ -359,7 +359,7 @@ template <class T> struct Check {
 
   void find_nonzero(Size m, Size n, Size turn) {
     const Size ldx = padded(n, turn), part = turn % 3 == 0 ? width : turn % 3 == 1 ? 64 : 128;
-    const Size ld = n + width + turn % 4, starts_ld = m + turn % 3, parts = (n + part - 1) / part;
+    const Size list_ld = n + width + turn % 4, starts_ld = m + turn % 3, parts = (n + part - 1) / part;
     const T specials[] = {T(-0.0), std::numeric_limits<T>::denorm_min(),
                           std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()};
     T* x = matrix(operand[0], "x", m, n, ldx, 1);
@@ -370,20 +370,17 @@ template <class T> struct Check {
         if (small(i, j, 6) == 8) value = specials[(i + j) % 4];
       }
     operand[0].protect();
-    auto* list = operand[1].place<uint16_t>("list", (m - 1) * ld + n + width);
+    auto* list = operand[1].place<uint16_t>("list", (m - 1) * list_ld + n + width);
     auto* starts = operand[2].place<uint32_t>("starts", parts * starts_ld + m);
-    T* values = operand[3].place<T>("values", (m - 1) * ld + n + width);
-    at("find_nonzero", "m=%td n=%td ldx=%td part=%td ld=%td starts_ld=%td", m, n, ldx, part, ld,
-       starts_ld);
-    k.find_nonzero(x, ldx, m, n, part, list, values, ld, starts, starts_ld);
+    at("find_nonzero", "m=%td n=%td ldx=%td part=%td list_ld=%td starts_ld=%td", m, n, ldx, part,
+       list_ld, starts_ld);
+    k.find_nonzero(x, ldx, m, n, part, list, list_ld, starts, starts_ld);
     for (Size i = 0; i < m; ++i) {
       uint32_t count = 0;
       for (Size j = 0; j < n; ++j) {
         if (j % part == 0) equal(starts[j / part * starts_ld + i], count, "starts", j / part, i);
         if (x[i * ldx + j] == 0) continue;
-        equal(list[i * ld + count], double(j), "list", i, count);
-        if (std::memcmp(&values[i * ld + count], &x[i * ldx + j], sizeof(T)))
-          fail("values (%td, %td): not those of column %td", i, Size(count), j);
+        equal(list[i * list_ld + count], double(j), "list", i, count);
         ++count;
       }
       equal(starts[parts * starts_ld + i], count, "starts", parts, i);
@@ -391,23 +388,25 @@ template <class T> struct Check {
   }
 
   void matmul_sparse(Size m, Size n, Size depth, Size turn) {
-    const Size ld = depth + turn % 3, ldb = padded(n, turn / 3), ldc = padded(n, turn / 2);
-    auto* list = operand[4].place<uint16_t>("list", (m - 1) * ld + depth);
+    const bool forward = turn % 2;  // rows of x, or columns of it
+    const Size a_row = forward ? depth + turn % 4 : 1, a_step = forward ? 1 : m + turn % 4;
+    const Size list_ld = depth + turn % 3, ldb = padded(n, turn / 3), ldc = padded(n, turn / 2);
+    auto* list = operand[4].place<uint16_t>("list", (m - 1) * list_ld + depth);
     auto* from = operand[5].place<uint32_t>("from", m);
     auto* to = operand[6].place<uint32_t>("to", m);
-    T* x = operand[0].place<T>("values", (m - 1) * ld + depth);
+    T* a = operand[0].place<T>("a", (m - 1) * a_row + (depth - 1) * a_step + 1);
     product.assign(size_t(m * n), 0);
     for (Size i = 0; i < m; ++i) {
       uint32_t count = 0;
       for (Size q = 0; q < depth; ++q) {
         if (small(i, q, 5) > Size(turn % 16) - 8) continue;
-        list[i * ld + count++] = uint16_t(q);
+        list[i * list_ld + count++] = uint16_t(q);
       }
       from[i] = count / 4;
       to[i] = count - count / 8;
       for (uint32_t u = from[i]; u < to[i]; ++u) {
-        const Size q = list[i * ld + u];
-        x[i * ld + u] = T(small(i, q, 1));
+        const Size q = list[i * list_ld + u];
+        a[i * a_row + q * a_step] = T(small(i, q, 1));
         for (Size j = 0; j < n; ++j) product[size_t(i * n + j)] += small(i, q, 1) * small(q, j, 2);
       }
     }
@@ -416,9 +415,9 @@ template <class T> struct Check {
     for (int i : {0, 1, 3, 4, 5, 6}) operand[i].protect();
     for (int finish = FINISH_STORE; finish <= FINISH_SGD; ++finish) {
       T* c = before(m, n, ldc, finish, 4);
-      at("matmul_sparse", "m=%td n=%td k=%td ld=%td ldb=%td ldc=%td finish=%d", m, n, depth, ld, ldb, ldc,
-         finish);
-      k.matmul_sparse(list, x, ld, from, to, b, ldb, c, ldc, m, n, finish,
+      at("matmul_sparse", "m=%td n=%td k=%td a_row=%td a_step=%td list_ld=%td ldb=%td ldc=%td finish=%d",
+         m, n, depth, a_row, a_step, list_ld, ldb, ldc, finish);
+      k.matmul_sparse(a, a_row, a_step, list, list_ld, from, to, b, ldb, c, ldc, m, n, finish,
                       finish == FINISH_BIAS ? bias : nullptr, finish == FINISH_SGD ? &sgd : nullptr);
       check_product(c, ldc, m, n, finish, sgd, 3, 4, true);
     }
@@ -437,16 +436,15 @@ template <class T> struct Check {
     for (Size q = 0; q < depth; ++q)
       for (Size j = 0; j < n; ++j) b[q * ldb + j] = T(small(q, j, 2)) * tiny;
     auto* list = operand[4].place<uint16_t>("list", (m - 1) * ld + depth + width);
-    T* values = operand[5].place<T>("values", (m - 1) * ld + depth + width);
     auto* starts = operand[6].place<uint32_t>("starts", 2 * m);
     at("no_signed_zeros", "m=%td n=%td k=%td", m, n, depth);
-    k.find_nonzero(a, lda, m, depth, 128, list, values, ld, starts, m);
+    k.find_nonzero(a, lda, m, depth, 128, list, ld, starts, m);
     T* dense = matrix(operand[2], "dense", m, n, ldc, 3);
     k.matmul(a, lda, 0, b, ldb, dense, ldc, m, n, depth, FINISH_STORE, nullptr, nullptr);
     std::vector<T> found(size_t(m * n));
     for (Size i = 0; i < m; ++i) std::memcpy(&found[size_t(i * n)], dense + i * ldc, size_t(n) * sizeof(T));
     T* c = matrix(operand[2], "c", m, n, ldc, 3);
-    k.matmul_sparse(list, values, ld, starts, starts + m, b, ldb, c, ldc, m, n, FINISH_STORE, nullptr,
+    k.matmul_sparse(a, lda, 1, list, ld, starts, starts + m, b, ldb, c, ldc, m, n, FINISH_STORE, nullptr,
                     nullptr);
     for (Size i = 0; i < m; ++i)
       for (Size j = 0; j < n; ++j)
@@ -455,22 +453,23 @@ template <class T> struct Check {
   }
 
   void matmul_scatter(Size m, Size n, Size depth, Size turn) {
-    const Size ld = depth + turn % 3, ldd = padded(n, turn / 3), ldc = padded(n, turn / 2);
-    auto* list = operand[4].place<uint16_t>("list", (m - 1) * ld + depth);
+    const Size lda = depth + turn % 4, list_ld = depth + turn % 3;
+    const Size ldd = padded(n, turn / 3), ldc = padded(n, turn / 2);
+    auto* list = operand[4].place<uint16_t>("list", (m - 1) * list_ld + depth);
     auto* from = operand[5].place<uint32_t>("from", m);
     auto* to = operand[6].place<uint32_t>("to", m);
-    T* x = operand[0].place<T>("values", (m - 1) * ld + depth);
+    T* a = operand[0].place<T>("a", (m - 1) * lda + depth);
     const double scale = turn % 2 ? 1 : -0.5;
     product.assign(size_t(depth * n), 0);
     for (Size i = 0; i < m; ++i) {
       uint32_t count = 0;
       for (Size q = 0; q < depth; ++q)
-        if (small(i, q, 5) <= Size(turn % 16) - 8) list[i * ld + count++] = uint16_t(q);
+        if (small(i, q, 5) <= Size(turn % 16) - 8) list[i * list_ld + count++] = uint16_t(q);
       from[i] = count / 4;
       to[i] = count - count / 8;
       for (uint32_t u = from[i]; u < to[i]; ++u) {
-        const Size q = list[i * ld + u];
-        x[i * ld + u] = T(small(i, q, 1));
+        const Size q = list[i * list_ld + u];
+        a[i * lda + q] = T(small(i, q, 1));
         for (Size j = 0; j < n; ++j)
           product[size_t(q * n + j)] += scale * small(i, q, 1) * small(i, j, 2);
       }
@@ -478,9 +477,9 @@ template <class T> struct Check {
     const T* d = matrix(operand[1], "d", m, n, ldd, 2);
     for (int i : {0, 1, 4, 5, 6}) operand[i].protect();
     T* c = before(depth, n, ldc, FINISH_ADD, 4);
-    at("matmul_scatter", "m=%td n=%td k=%td ld=%td ldd=%td ldc=%td scale=%g", m, n, depth, ld, ldd, ldc,
-       scale);
-    k.matmul_scatter(list, x, ld, from, to, d, ldd, c, ldc, m, n, scale);
+    at("matmul_scatter", "m=%td n=%td k=%td lda=%td list_ld=%td ldd=%td ldc=%td scale=%g", m, n, depth,
+       lda, list_ld, ldd, ldc, scale);
+    k.matmul_scatter(a, lda, list, list_ld, from, to, d, ldd, c, ldc, m, n, scale);
     check_product(c, ldc, depth, n, FINISH_ADD, sgd, 3, 4, true);
   }
 
