@@ -608,7 +608,7 @@ def test_zeros_of_hidden_layers_are_skipped(isa, dtype, optimizer, batch_size):
 
 
 def test_what_is_not_zero_is_not_skipped():
-    """Nor what is, where there is little of it, or in layers as narrow as a vector, or in few rows."""
+    """Nor what is, where it is little, or in layers as narrow as a vector, or in few rows."""
     for sizes, dropout, batch_size in (
         ([20, 200, 200, 3], 0.1, 64),
         ([20, 15, 15, 3], 0.9, 64),
