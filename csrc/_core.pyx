@@ -1071,6 +1071,8 @@ cdef void times_listed(Plan* p, const char* a, Py_ssize_t lda, Py_ssize_t n_in, 
     cdef int finish = FINISH_STORE
     if b != NULL:
         finish = FINISH_BIAS
+    if m == 0:
+        return
     # As many panels as half of the second cache holds of z: a is read from afar so much less often.
     columns *= max(<Py_ssize_t>1, CACHE_BYTES // 2 // (m * columns * item))
     while j < n_out:
