@@ -167,8 +167,8 @@ def roofline(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) -
         "",
         *lines,
         "",
-        "Operations are counted as if x had no zeros: a case that skips them, as most of these do "
-        "with MNIST, may pass the peak.",
+        "Operations are counted as if nothing were zero: a case that skips zeros, as most of "
+        "these do, may pass the peak.",
     ]
 
 

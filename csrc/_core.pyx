@@ -212,7 +212,7 @@ cdef enum:
     # Rows of a gradient whose lists of what is not zero in a part of the batch are made at a time.
     TURNED_ROWS = 128
     TURNED_LD = SPARSE_PART + 32
-    # Steps from one count of the zeros that a layer multiplies to the next, where it does not skip them.
+    # Chunks from one count of the zeros that a layer multiplies to the next, if it does not skip them.
     COUNT_EVERY = 16
     # Lists hold columns as 16 bits, counted from the last multiple of this.
     SPARSE_GROUP = 65536
@@ -649,7 +649,8 @@ cdef bint skipping_pays(Plan* p, Layer* l, Py_ssize_t n_out, double share) noexc
     2,048 x 2,048 weights and 30 to 50 % that is not zero.
     """
     cdef double vectors = (n_out + p.k.width - 1) // p.k.width
-    cdef double cost = 1.3 + 0.5 * min(1.0, l.n_in * l.n_out * p.k.itemsize / CACHE_BYTES)
+    cdef double size = l.n_in * l.n_out * p.k.itemsize
+    cdef double cost = 1.3 + 0.5 * min(1.0, size / CACHE_BYTES)
     return share * cost * (vectors + 0.5) + 0.5 < 0.95 * vectors
 
 
@@ -663,7 +664,7 @@ cdef void choose_skips(Plan* p, Py_ssize_t m) noexcept nogil:
             l.in_h.on = skipping_pays(p, l, l.n_out, share_found(p, i, 0, m * l.n_in))
         if l.in_dz.may and (l.in_dz.on or p.counting):
             l.in_dz.on = skipping_pays(p, l, l.n_in, share_found(p, i, 1, m * l.n_out))
-    p.counting = p.step % COUNT_EVERY == 0
+    p.counting = p.chunks_done % COUNT_EVERY == 0
 
 
 cdef double share_found(Plan* p, Py_ssize_t i, int which, Py_ssize_t values) noexcept nogil:

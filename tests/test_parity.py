@@ -607,6 +607,32 @@ def test_zeros_of_hidden_layers_are_skipped(isa, dtype, optimizer, batch_size):
         assert g.tobytes() == a.tobytes()
 
 
+def test_zeros_are_counted_again_and_again():
+    """Whether steps come one at a time or not."""
+    net = Architecture.build([3, 130, 130, 3], "relu")
+    parameters, _, y = make(net, 60 * 16)
+    x = np.ones((60 * 16, 3), np.float32)
+    x[20 * 16 : 50 * 16] = -1  # with weights above zero, no unit is on
+    for count in (1, 4):
+        trainer = _core.Engine(net, 2).trainer(
+            np.abs(parameters),
+            [],
+            x,
+            y,
+            optimizer=spec.SGD(),
+            batch_size=16,
+            l2=0.0,
+            seed=1,
+            shuffle=False,
+        )
+        found = []
+        for step in range(0, 60, count):
+            trainer.steps(0, step, [1e-9] * count, step)
+            found += [trainer.skips[1][0]] * count
+        assert not any(found[:20] + found[52:])
+        assert all(found[38:48])
+
+
 def test_what_is_not_zero_is_not_skipped():
     """Nor what is, where it is little, or in layers as narrow as a vector, or in few rows."""
     for sizes, dropout, batch_size in (
