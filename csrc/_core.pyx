@@ -11,7 +11,8 @@ Names and order are those of the reference, to be read beside it. Shapes: a chun
     z        (rows, ld)       = h · w + b, then f(z): the next layer's h
     dz       (rows, ld)       ∂loss/∂z
 Narrow layers, of fewer outputs than a vector has lanes, keep wt alone, in the place of w.
-Where many of x or, in training, of h and dz are zero, products go through lists of those that are not.
+Where many of x or, in training, of h and dz are zero, products go through lists of those that are not;
+narrow first layers, which may have an x for each thread, leave out vectors of x.
 
 With precision "bf16" wide layers multiply what is rounded to bfloat16, which lies beside the floats
 in pairs of consecutive k (``bf16.cpp``), halves rounded up:
@@ -55,6 +56,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD
+        MARKED_ROWS
 
     cdef struct Step:
         double rate, l2, decay, beta1, beta2, epsilon
@@ -79,6 +81,12 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                        const Step*) noexcept nogil
         void (*matmul_narrow)(const void*, Py_ssize_t, const void*, Py_ssize_t, void*, Py_ssize_t,
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
+        void (*narrow_marked)(const void*, Py_ssize_t, const uint64_t*, const void*, Py_ssize_t, void*,
+                              Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                              const void*) noexcept nogil
+        void (*gradient_marked)(const void*, Py_ssize_t, const void*, Py_ssize_t, const uint64_t*, void*,
+                                Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int,
+                                const Step*) noexcept nogil
         void (*find_nonzero)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, uint16_t*,
                              Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
         void (*matmul_sparse)(const void*, Py_ssize_t, Py_ssize_t, const uint16_t*, Py_ssize_t,
@@ -93,7 +101,8 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*column_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, void*,
                            int) noexcept nogil
         void (*gather)(int, const char*, Py_ssize_t, Py_ssize_t, const uint32_t*, Py_ssize_t,
-                       Py_ssize_t, void*, Py_ssize_t, const uint32_t*, Py_ssize_t) noexcept nogil
+                       Py_ssize_t, void*, Py_ssize_t, const uint32_t*, Py_ssize_t,
+                       uint64_t*) noexcept nogil
         void (*activate)(int, void*, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*times_slope)(int, void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*multiply)(void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
@@ -318,6 +327,9 @@ cdef struct Plan:
     # Where most of x is zero: the columns that are not, for each row of the chunk, and turned
     # round for each thread, the rows that are not, for each column of a block.
     bint sparse, scatter
+    uint64_t* marks        # or null: which vectors of each row of x, for a narrow layer, are not zero
+    Py_ssize_t mark_words
+    size_t h_step          # bytes from one thread's copy of x to the next one's, or 0: one for all
     uint16_t* lit
     uint32_t* lit_starts   # (parts + 1, rows)
     Py_ssize_t ld_lit, part, n_parts
@@ -432,7 +444,12 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
                 l.dw = carve(base, &used, w_size)
             elif <size_t>(l.block * l.ld) * item > largest:
                 largest = <size_t>(l.block * l.ld) * item
-        l.h = carve(base, &used, p.rows * l.ld_in * item) if i == 0 else p.layer[i - 1].z
+        if i > 0:
+            l.h = p.layer[i - 1].z
+        elif p.h_step:
+            l.h = carve(base, &used, p.team_size * p.h_step)
+        else:
+            l.h = carve(base, &used, p.rows * l.ld_in * item)
         l.z = carve(base, &used, p.rows * l.ld * item)
         l.dz = NULL
         l.slope = NULL
@@ -492,6 +509,8 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
         p.turned_bytes = round_up(
             2 * p.rows * sizeof(uint32_t) if p.scatter
             else l.block * (SPARSE_PART * sizeof(uint16_t) + 2 * sizeof(uint32_t)), ALIGNMENT)
+    if p.mark_words:
+        p.marks = <uint64_t*>carve(base, &used, p.rows * p.mark_words * sizeof(uint64_t))
     p.listed = NULL
     p.listed_starts = NULL
     p.found = NULL
@@ -545,22 +564,27 @@ cdef Py_ssize_t block_rows(const Kernels* k, Py_ssize_t ld) noexcept nogil:
     return max(fit // k.width, 2) * k.width
 
 
-cdef double density(Plan* p) noexcept nogil:
-    """Share of x that is not zero, from rows spread over the data set."""
-    cdef Py_ssize_t samples = min(p.n, 64), i, j, count = 0, n_in = p.layer[0].n_in
+cdef double density(Plan* p, Py_ssize_t together) noexcept nogil:
+    """Share of x that is not zero, by so many columns together, from rows spread over the data set."""
+    cdef Py_ssize_t samples = min(p.n, 64), i, j, count = 0, total = 0, n_in = p.layer[0].n_in
     cdef const char* value
+    cdef bint lit = False
     if p.source == SOURCE_SPARSE:
         return (p.x_starts[p.n] - p.x_starts[0]) / (<double>p.n * n_in)
     for i in range(samples):
         for j in range(n_in):
             value = p.x + i * (p.n // samples) * p.x_row + j * p.x_col
             if p.source == SOURCE_UINT8:
-                count += (<const uint8_t*>value)[0] != 0
+                lit = lit or (<const uint8_t*>value)[0] != 0
             elif p.source == SOURCE_FLOAT32:
-                count += (<const float*>value)[0] != 0
+                lit = lit or (<const float*>value)[0] != 0
             else:
-                count += (<const double*>value)[0] != 0
-    return count / <double>(samples * n_in)
+                lit = lit or (<const double*>value)[0] != 0
+            if (j + 1) % together == 0 or j == n_in - 1:
+                count += lit
+                total += 1
+                lit = False
+    return count / <double>total
 
 
 cdef bint dots_pay(Plan* p, Layer* l) noexcept nogil:
@@ -603,7 +627,7 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     Zen 4, 10 to 256 outputs wide and 5 to 60 % dense.
     """
     cdef Layer* l = &p.layer[0]
-    cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p)
+    cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p, 1)
     cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
     p.part = part_of(p, l.n_out)
     if p.source == SOURCE_SPARSE:
@@ -622,6 +646,20 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     if p.n < 16:
         return False
     return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / 2 if l.bf16 else dense)
+
+
+cdef bint marks_pay(Plan* p) noexcept nogil:
+    """Whether a narrow first layer does better without the vectors of x that are zero, in training.
+
+    In vector instructions for each vector of a row: one for each output, and one more to load x where
+    no further row shares it; but for the additions not to wait for each other it takes five. A row,
+    and a vector of columns, ends with a branch that is guessed wrong.
+    """
+    cdef Layer* l = &p.layer[0]
+    cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width
+    if not (p.training and l.narrow) or l.bf16 or p.rows < MIN_ROWS or p.rows > MARKED_ROWS:
+        return False
+    return density(p, p.k.width) * max(5, l.n_out + 1) + 0.5 + 20 / vectors < l.n_out
 
 
 cdef inline bint switches_off(Plan* p, Py_ssize_t i) noexcept nogil:
@@ -917,14 +955,17 @@ cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
     p.lit_starts[p.n_parts * p.rows + at] = <uint32_t>count
 
 
-cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
     """Gather rows start … start + m of the chunk that begins at ``row`` of the order."""
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t item = p.k.itemsize, i, at = row + start
     cdef const char* x = p.x
     cdef const uint32_t* order = NULL
     cdef const uint32_t* next = NULL
+    cdef uint64_t* marks = NULL
     cdef Py_ssize_t known = 0
+    if p.marks != NULL:
+        marks = p.marks + start * p.mark_words
     if p.order != NULL:
         order = p.order + at
         next = order + p.ahead
@@ -935,8 +976,8 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
         for i in range(m):
             spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i, start + i)
     else:
-        p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in, l.h + start * l.ld_in * item,
-                   l.ld_in, next, known)
+        p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in,
+                   l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, next, known, marks)
     round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
@@ -950,7 +991,28 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m) noe
         p.k.gather(SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64,
                    p.y_values + (0 if order != NULL else at * l.n_out * item), l.n_out * item, item,
                    order, m, l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, next,
-                   known)
+                   known, NULL)
+
+
+cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
+    """Gather of other threads' rows start … start + m what this one's share of the gradient needs."""
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t item = p.k.itemsize, at = row + start, first, end
+    cdef const char* x = p.x
+    cdef const uint32_t* order = NULL
+    cdef const uint32_t* next = NULL
+    cdef Py_ssize_t known = 0
+    share(l.n_in, p.k.width, thread, p.threads, &first, &end)
+    if m == 0 or first == end:
+        return
+    if p.order != NULL:
+        order = p.order + at
+        next = order + p.ahead
+        known = p.n - at - p.ahead
+    else:
+        x += at * p.x_row
+    p.k.gather(p.source, x + first * p.x_col, p.x_row, p.x_col, order, m, end - first,
+               l.h + thread * p.h_step + (start * l.ld_in + first) * item, l.ld_in, next, known, NULL)
 
 
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
@@ -964,7 +1026,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef char *slope
     cdef Py_ssize_t first, end
     cdef int i
-    read_rows(p, row, start, m)
+    read_rows(p, row, start, m, thread)
     tick(p, thread, READ, 0)
     for i in range(p.n_layers):
         l = &p.layer[i]
@@ -982,6 +1044,10 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
                          FINISH_BIAS, l.b, NULL)
+        elif i == 0 and p.marks != NULL:
+            k.narrow_marked(l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in,
+                            p.marks + start * p.mark_words, l.w, l.ld_in, z, l.ld, m, l.n_out, l.n_in,
+                            l.b)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
@@ -1306,12 +1372,16 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     if l.narrow:
         share(l.n_in, k.width, thread, p.threads, &start, &stop)
         if start < stop:
+            g = l.w if fused else l.dw
             if fused:
-                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, l.w + start * item, l.ld_in,
-                         l.n_out, stop - start, m, FINISH_SGD, NULL, &p.step_w)
+                finish = FINISH_SGD
+            if number == 0 and p.marks != NULL:
+                k.gradient_marked(l.dz, l.ld, l.h + thread * p.h_step, l.ld_in, p.marks, g, l.ld_in,
+                                  l.n_out, start, stop, m, finish, &p.step_w)
             else:
-                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, l.dw + start * item, l.ld_in,
-                         l.n_out, stop - start, m, finish, NULL, NULL)
+                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, g + start * item, l.ld_in, l.n_out,
+                         stop - start, m, finish, NULL, &p.step_w)
+            if not fused:
                 tick(p, thread, GRADIENT, number)
                 if last and p.training:
                     for j in range(l.n_out):
@@ -1488,6 +1558,10 @@ cdef void train(void* context, int thread) noexcept nogil:
             backward(p, start, stop - start, m, thread)
         elif p.counts:
             memset(p.found + thread * p.n_layers * FOUND, 0, p.n_layers * FOUND * sizeof(uint64_t))
+        if p.h_step:
+            read_columns(p, row, 0, start, thread)
+            read_columns(p, row, stop, m - stop, thread)
+            tick(p, thread, READ, 0)
         if thread == 0:
             for i in range(p.n_layers):
                 p.layer[i].skips = p.layer[i].in_h.on
@@ -1715,7 +1789,7 @@ cdef class _Plan:
             l.dropout = net.dropout[i] if i < p.n_layers - 1 else 0.0
             l.keep_slope = i < p.n_layers - 1 and (
                 l.activation == GELU or (training and l.dropout > 0))
-            share = density(p) if i == 0 and p.source == SOURCE_SPARSE else 1.0
+            share = density(p, 1) if i == 0 and p.source == SOURCE_SPARSE else 1.0
             flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
         p.sparse = sparse_pays(p)
         p.scatter = p.layer[0].n_out <= SCATTER_VECTORS * p.k.width
@@ -1751,6 +1825,14 @@ cdef class _Plan:
             p.columns = p.columns or l.by_columns
         for i in range(p.n_layers):
             may_skip(p, i)
+        p.marks = NULL
+        p.mark_words = 0
+        p.h_step = 0
+        if marks_pay(p):
+            p.mark_words = (p.layer[0].ld_in // p.k.width + 63) // 64
+            # Floats that another core has written come to this one dearer than bytes come from memory.
+            if p.threads > 1 and p.rows * p.layer[0].ld_in * p.k.itemsize <= CACHE_BYTES // 2:
+                p.h_step = round_up(p.rows * p.layer[0].ld_in * p.k.itemsize, ALIGNMENT)
         p.choosing = p.threads > 1 and flops < LONG_CHUNK
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
@@ -2065,6 +2147,11 @@ cdef class Trainer:
     def sparse(self):
         """Whether the first layer skips the zeros of x."""
         return bool(self.plan.p.sparse)
+
+    @property
+    def marked(self):
+        """Whether the first layer, a narrow one, skips the vectors of x that are zero."""
+        return self.plan.p.marks != NULL
 
     @property
     def skips(self):

@@ -5,6 +5,7 @@
 #include "simd.h"
 #include "tile.h"
 
+#include <bit>
 #include <cmath>
 
 namespace {
@@ -68,6 +69,119 @@ void matmul_narrow(const void* x_, Size ldx, const void* wt_, Size ldw, void* z_
     for (; i < m; ++i)
       one(x + i * ldx, ldx, wt + j * ldw, ldw, z + i * ldz + j, ldz, k, bias + j);
     j += cols;
+  }
+}
+
+// --- The same, without the vectors of x that are zero ----------------------------------------------
+
+template <class T> constexpr Size marked_vectors = 64 * width<T>;  // columns that a word marks
+template <class T> constexpr Size mark_words(Size ld) {
+  return (ld + marked_vectors<T> - 1) / marked_vectors<T>;
+}
+
+template <class T, int COLS>
+void narrow_row(const T* x, const uint64_t* marks, Size words, const T* wt, Size ldw, T* z,
+                const T* bias) {
+  V<T> acc[COLS];
+  PYNN_UNROLL
+  for (int c = 0; c < COLS; ++c) acc[c] = set1(T(0));
+  for (Size word = 0; word < words; ++word)
+    for (uint64_t left = marks[word]; left; left &= left - 1) {
+      const Size q = word * marked_vectors<T> + std::countr_zero(left) * width<T>;
+      const V<T> xq = load(x + q);
+      PYNN_UNROLL
+      for (int c = 0; c < COLS; ++c) acc[c] = fma(xq, load(wt + c * ldw + q), acc[c]);
+    }
+  PYNN_UNROLL
+  for (int c = 0; c < COLS; ++c) z[c] = bias[c] + sum(acc[c]);
+}
+
+template <class T> using NarrowRow = void (*)(const T*, const uint64_t*, Size, const T*, Size, T*,
+                                              const T*);
+
+template <class T, int COLS = width<T> - 1> NarrowRow<T> narrow_row_for(Size cols) {
+  if constexpr (COLS == 0)
+    return nullptr;
+  else
+    return cols == COLS ? narrow_row<T, COLS> : narrow_row_for<T, COLS - 1>(cols);
+}
+
+template <class T>
+void narrow_marked(const void* x, Size ldx, const uint64_t* marks, const void* wt, Size ldw, void* z,
+                   Size ldz, Size m, Size n, Size k, const void* bias) {
+  const NarrowRow<T> row = narrow_row_for<T>(n);
+  const Size words = mark_words<T>(ldx), used = mark_words<T>(k);
+  for (Size i = 0; i < m; ++i)
+    row((const T*)x + i * ldx, marks + i * words, used, (const T*)wt, ldw, (T*)z + i * ldz,
+        (const T*)bias);
+}
+
+// Bit j of word i becomes bit i of word j: halves of squares change places, then quarters, and so on.
+inline void turn_bits(uint64_t* square) {
+  uint64_t low = ~uint64_t(0);
+  for (int half = 32; half; half /= 2) {
+    low ^= low << half;
+    for (int first = 0; first < 64; first += 2 * half)
+      for (int i = first; i < first + half; ++i) {
+        const uint64_t moved = (square[i] >> half ^ square[i + half]) & low;
+        square[i] ^= moved << half;
+        square[i + half] ^= moved;
+      }
+  }
+}
+
+// One vector of columns, of the rows whose bits are set.
+template <class T, int ROWS>
+void marked_column(const T* d, Size ldd, const T* x, Size ldx, const uint64_t* rows, Size groups, T* c,
+                   Size ldc, int finish, const Step* step) {
+  V<T> acc[ROWS];
+  PYNN_UNROLL
+  for (int r = 0; r < ROWS; ++r)
+    acc[r] = finish == pynn::FINISH_ADD ? load(c + r * ldc) : set1(T(0));
+  for (Size group = 0; group < groups; ++group)
+    for (uint64_t left = rows[group * 64]; left; left &= left - 1) {
+      const Size q = group * 64 + std::countr_zero(left);
+      const V<T> xq = load(x + q * ldx);
+      const T* dq = d + q * ldd;
+      PYNN_UNROLL
+      for (int r = 0; r < ROWS; ++r) acc[r] = fma(set1(dq[r]), xq, acc[r]);
+    }
+  if (finish == pynn::FINISH_SGD) {
+    const V<T> rate = set1(T(-step->rate)), l2 = set1(T(step->l2));
+    PYNN_UNROLL
+    for (int r = 0; r < ROWS; ++r) {
+      const V<T> w = load(c + r * ldc);
+      acc[r] = fma(rate, fma(l2, w, acc[r]), w);
+    }
+  }
+  PYNN_UNROLL
+  for (int r = 0; r < ROWS; ++r) store(c + r * ldc, acc[r]);
+}
+
+template <class T> using MarkedColumn = void (*)(const T*, Size, const T*, Size, const uint64_t*, Size,
+                                                 T*, Size, int, const Step*);
+
+template <class T, int ROWS = width<T> - 1> MarkedColumn<T> marked_column_for(Size rows) {
+  if constexpr (ROWS == 0)
+    return nullptr;
+  else
+    return rows == ROWS ? marked_column<T, ROWS> : marked_column_for<T, ROWS - 1>(rows);
+}
+
+template <class T>
+void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uint64_t* marks, void* c,
+                     Size ldc, Size m, Size start, Size stop, Size k, int finish, const Step* step) {
+  const MarkedColumn<T> column = marked_column_for<T>(m);
+  const Size words = mark_words<T>(ldx), groups = (k + 63) / 64;
+  uint64_t rows[pynn::MARKED_ROWS];
+  for (Size j = start; j < stop; j += width<T>) {
+    const Size word = j / marked_vectors<T>, bit = j % marked_vectors<T> / width<T>;
+    if (bit == 0 || j == start)
+      for (Size i = 0; i < groups * 64; i += 64) {
+        for (Size r = 0; r < 64; ++r) rows[i + r] = i + r < k ? marks[(i + r) * words + word] : 0;
+        turn_bits(rows + i);
+      }
+    column((const T*)d, ldd, (const T*)x + j, ldx, rows + bit, groups, (T*)c + j, ldc, finish, step);
   }
 }
 
@@ -305,31 +419,51 @@ void fetch(const char* at, Size bytes) {
   for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
 }
 
-template <class T, class S> void gather_row(const char* row, Size n, T* to, Size ldo, T scale) {
+template <class A> inline void mark(A v, Size column, uint64_t* marks) {
+  constexpr Size W = Size(sizeof(A) / sizeof(lane_of(v, 0)));
+  marks[column / (64 * W)] |= uint64_t(any_bits(v)) << column / W % 64;
+}
+
+template <class T, class S, bool MARK>
+void gather_row(const char* row, Size n, T* to, T scale, uint64_t* marks) {
   constexpr int W = width<T>;
   const V<T> factor = set1(scale);
-  Size j = 0;
-  for (; j + W <= n; j += W)
-    store(to + j, load_as<T, S>(row + j * Size(sizeof(S))) * factor);
-  if (j < n) {
-    S tail[W] = {};
-    std::memcpy(tail, row + j * Size(sizeof(S)), size_t(n - j) * sizeof(S));
-    store(to + j, load_as<T, S>(tail) * factor);
-    j += W;
+  const Size whole = n / W * W;
+  for (Size from = 0; from < whole; from += marked_vectors<T>) {
+    const Size stop = whole - from < marked_vectors<T> ? whole : from + marked_vectors<T>;
+    uint64_t seen = 0;
+    int vector = 0;
+    for (Size j = from; j < stop; j += W) {
+      const V<T> x = load_as<T, S>(row + j * Size(sizeof(S))) * factor;
+      store(to + j, x);
+      if (MARK) seen |= uint64_t(any_bits(x)) << vector++;
+    }
+    if (MARK) marks[from / marked_vectors<T>] = seen;
   }
-  for (; j < ldo; j += W) store(to + j, set1(T(0)));
+  if (whole < n) {
+    S tail[W] = {};
+    std::memcpy(tail, row + whole * Size(sizeof(S)), size_t(n - whole) * sizeof(S));
+    const V<T> x = load_as<T, S>(tail) * factor;
+    store(to + whole, x);
+    if (MARK) mark(x, whole, marks);
+  }
 }
 
 template <class T, class S>
 void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
-                 Size n, T* out, Size ldo, const uint32_t* next, Size known, T scale) {
+                 Size n, T* out, Size ldo, const uint32_t* next, Size known, T scale,
+                 uint64_t* marks) {
   const bool together = col_stride == Size(sizeof(S));
+  const Size words = mark_words<T>(ldo);
+  auto* const read = marks ? gather_row<T, S, true> : gather_row<T, S, false>;
   for (Size i = 0; i < m; ++i) {
     const char* row = x + Size(order ? order[i] : i) * row_stride;
     T* to = out + i * ldo;
+    uint64_t* marked = marks ? marks + i * words : nullptr;
+    if (marked) std::memset(marked, 0, size_t(words) * sizeof *marked);
     if (together) {
       if (i < known) fetch(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
-      gather_row<T, S>(row, n, to, ldo, scale);
+      read(row, n, to, scale, marked);
       continue;
     }
     for (Size j = 0; j < n; ++j) {
@@ -337,21 +471,23 @@ void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t
       std::memcpy(&value, row + j * col_stride, sizeof(S));
       to[j] = T(value) * scale;
     }
-    for (Size j = n; j < ldo; ++j) to[j] = 0;
+    for (Size j = n; j < round_up<T>(n); ++j) to[j] = 0;
+    if (marked)
+      for (Size j = 0; j < n; j += width<T>) mark(load(to + j), j, marked);
   }
 }
 
 template <class T>
 void gather(int source, const char* x, Size row_stride, Size col_stride, const uint32_t* order,
-            Size m, Size n, void* out, Size ldo, const uint32_t* next, Size known) {
+            Size m, Size n, void* out, Size ldo, const uint32_t* next, Size known, uint64_t* marks) {
   T* to = (T*)out;
   if (source == pynn::SOURCE_UINT8)
     gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, next, known,
-                            T(1.0 / 255));
+                            T(1.0 / 255), marks);
   else if (source == pynn::SOURCE_FLOAT32)
-    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1));
+    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1), marks);
   else
-    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1));
+    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1), marks);
 }
 
 // --- Activations ---------------------------------------------------------------------------------
@@ -933,9 +1069,7 @@ template <class T> double multiply_add(Size rounds) {
   for (int i = 0; i < sums; ++i) acc[i] = set1(T(i));
   const V<T> factor = set1(T(0.999)), more = set1(T(0.001));
   for (Size round = 0; round < rounds; ++round)
-#if defined(__GNUC__)
-#pragma GCC unroll 24
-#endif
+    PYNN_UNROLL
     for (int i = 0; i < sums; ++i) acc[i] = fma(acc[i], factor, more);
   T total = 0;
   for (int i = 0; i < sums; ++i) total += sum(acc[i]);
@@ -944,7 +1078,7 @@ template <class T> double multiply_add(Size rounds) {
 
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    sparse_cols,  int(sizeof(T)), matmul<T>, matmul_narrow<T>,
-          find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
+          narrow_marked<T>, gradient_marked<T>, find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
           transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
           update<T>,    philox,           multiply_add<T>};

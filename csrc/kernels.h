@@ -6,7 +6,7 @@
 // untyped because one text (the passes in _core.pyx) serves both dtypes; each table knows its own.
 //
 // What a kernel touches: rows of n up to whole vectors, the last row too; those that take a number of
-// rows and ld alone, activate, gather's out and the z of loss: m·ld elements. Exact to the element are
+// rows and ld alone, activate and the z of loss: m·ld elements. Exact to the element are
 // A of the matrix products, z and bias of matmul_narrow, x and order of gather, lists, targets, and
 // what there is one of for each row. What activate and loss find in pads does not matter. No operand
 // needs more alignment than its elements, and x of gather none. tests/kernels.cpp holds them to it.
@@ -54,6 +54,9 @@ struct Dropout {
   double scale;
 };
 
+// Rows whose marks gradient_marked can turn at a time.
+enum { MARKED_ROWS = 512 };
+
 struct Kernels {
   const char* isa;
   int width;    // elements in a vector
@@ -73,6 +76,18 @@ struct Kernels {
   void (*matmul_narrow)(const void* x, std::ptrdiff_t ldx, const void* wt, std::ptrdiff_t ldw,
                         void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                         std::ptrdiff_t k, const void* bias);
+  // The same, of fewer columns than a vector has, where only those vectors of a row of x count that are
+  // marked. Marks are (ldx / width + 63) / 64 words for each row, a bit for each vector, the lowest
+  // first. What is not marked is zero, as with matmul_sparse.
+  void (*narrow_marked)(const void* x, std::ptrdiff_t ldx, const uint64_t* marks, const void* wt,
+                        std::ptrdiff_t ldw, void* z, std::ptrdiff_t ldz, std::ptrdiff_t m,
+                        std::ptrdiff_t n, std::ptrdiff_t k, const void* bias);
+  // Columns start … stop, from whole vectors on, of C (m, …) from Dᵀ·X with D (k, m), X (k, …) and its
+  // marks: the gradient of few outputs. m is less than a vector has lanes, k at most MARKED_ROWS.
+  void (*gradient_marked)(const void* d, std::ptrdiff_t ldd, const void* x, std::ptrdiff_t ldx,
+                          const uint64_t* marks, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
+                          std::ptrdiff_t start, std::ptrdiff_t stop, std::ptrdiff_t k, int finish,
+                          const Step* step);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
   // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
   // A list needs room for n columns and a vector more; a part is a whole number of vectors.
@@ -102,10 +117,11 @@ struct Kernels {
   void (*column_sum)(const void* d, std::ptrdiff_t ldd, std::ptrdiff_t m, std::ptrdiff_t n,
                      void* out, int add);
   // Rows of the data set as floats. Strides are in bytes; order may be null (rows as they stand).
-  // Meanwhile the rows next[0], … of which ``known`` are known, are fetched into the cache.
+  // Meanwhile the rows next[0], … of which ``known`` are known, are fetched into the cache. Where marks
+  // is not null it gets those of out.
   void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
                  const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
-                 std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known);
+                 std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known, uint64_t* marks);
   // z becomes f(z); where slope is not null it gets f'(z).
   void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
                    std::ptrdiff_t n);

@@ -28,6 +28,13 @@
 #define PYNN_INLINE inline
 #endif
 
+// Where accumulators are an array, a loop over them that stays one puts them into memory.
+#if defined(__GNUC__)
+#define PYNN_UNROLL _Pragma("GCC unroll 32")
+#else
+#define PYNN_UNROLL
+#endif
+
 namespace {
 
 template <class T> struct Bits;
@@ -265,6 +272,26 @@ template <> inline V<float> load_as<float, uint8_t>(const void* p) {
   std::memcpy(&bytes, p, sizeof bytes);
   return (V<float>)_mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 #endif
+}
+#endif
+
+// Whether a vector has a lane of other bits than zero.
+#if !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+template <class A> inline bool any_bits(A v) {
+  return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+}
+#elif !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 32 && defined(__AVX2__)
+template <class A> inline bool any_bits(A v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
+#elif !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 16 && defined(__SSE4_2__)
+template <class A> inline bool any_bits(A v) { return !_mm_testz_si128((__m128i)v, (__m128i)v); }
+#else
+template <class A> PYNN_INLINE bool any_bits(A v) {
+  uint64_t part, all = 0;
+  for (size_t i = 0; i < sizeof v; i += sizeof part) {
+    std::memcpy(&part, (const char*)&v + i, sizeof part);
+    all |= part;
+  }
+  return all != 0;
 }
 #endif
 

@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 17 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 19 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 static_assert(sizeof(Bf16Kernels) == 4 * sizeof(void (*)()), "the same in CheckBf16");
 
@@ -315,6 +315,92 @@ template <class T> struct Check {
     }
   }
 
+  // Rows of small integers, some vectors of which are not marked and poison.
+  T* marked_rows(Operand& o, Operand& marks_of, Size m, Size n, Size ld, Size turn, uint64_t*& marks) {
+    T* x = matrix(o, "x", m, n, ld, 1);
+    const Size words = (ld / width + 63) / 64;
+    marks = marks_of.place<uint64_t>("marks", m * words);
+    std::fill(marks, marks + m * words, 0);
+    for (Size i = 0; i < m; ++i)
+      for (Size v = 0; v < up(n) / width; ++v)
+        if (small(i, v, 5) > Size(turn % 19) - 10)
+          marks[i * words + v / 64] |= uint64_t(1) << v % 64;
+        else
+          std::fill_n(x + i * ld + v * width, width, poison<T>());
+    o.protect();
+    marks_of.protect();
+    return x;
+  }
+
+  static bool is_marked(const uint64_t* marks, Size words, Size i, Size v) {
+    return marks[i * words + v / 64] >> v % 64 & 1;
+  }
+
+  void narrow_marked(Size m, Size n, Size depth, Size turn) {
+    if (n >= width) return;
+    const Size ldx = padded(depth, turn), ldw = padded(depth, turn / 2), ldz = padded(n, turn / 3);
+    uint64_t* marks;
+    const T* x = marked_rows(operand[0], operand[4], m, depth, ldx, turn, marks);
+    const T* wt = matrix(operand[1], "wt", n, depth, ldw, 2);
+    T* bias = operand[3].place<T>("bias", n);
+    for (Size j = 0; j < n; ++j) bias[j] = T(small(0, j, 3));
+    for (int i : {1, 3}) operand[i].protect();
+    T* z = operand[2].place<T>("z", (m - 1) * ldz + n);
+    at("narrow_marked", "m=%td n=%td k=%td ldx=%td ldw=%td ldz=%td", m, n, depth, ldx, ldw, ldz);
+    k.narrow_marked(x, ldx, marks, wt, ldw, z, ldz, m, n, depth, bias);
+    for (Size i = 0; i < m; ++i) {
+      for (Size j = 0; j < n; ++j) {
+        double want = small(0, j, 3);
+        for (Size q = 0; q < depth; ++q)
+          if (is_marked(marks, (ldx / width + 63) / 64, i, q / width))
+            want += small(i, q, 1) * small(j, q, 2);
+        equal(z[i * ldz + j], want, "z", i, j);
+      }
+      for (Size j = n; i + 1 < m && j < ldz; ++j) left(z[i * ldz + j], "z", i, j);
+    }
+  }
+
+  void gradient_marked(Size m, Size n, Size depth, Size turn) {
+    if (m >= width) return;
+    const Size ldd = m + turn % 3, ldx = padded(n, turn), ldc = padded(n, turn / 2);
+    const Size start = turn % 5 == 0 ? up(n) / width / 3 * width : 0;
+    const Size stop = turn % 7 == 0 ? std::max(start, up(n) / width / 2 * width) : n;
+    if (start >= stop) return;
+    uint64_t* marks;
+    const T* x = marked_rows(operand[0], operand[4], depth, n, ldx, turn, marks);
+    T* d = operand[1].place<T>("d", (depth - 1) * ldd + m);
+    for (Size q = 0; q < depth; ++q)
+      for (Size i = 0; i < m; ++i) d[q * ldd + i] = T(small(q, i, 2));
+    operand[1].protect();
+    for (int finish : {FINISH_STORE, FINISH_ADD, FINISH_SGD}) {
+      T* c = before(m, n, ldc, finish, 4);
+      at("gradient_marked", "m=%td n=%td k=%td ldd=%td ldx=%td ldc=%td start=%td stop=%td finish=%d", m,
+         n, depth, ldd, ldx, ldc, start, stop, finish);
+      k.gradient_marked(d, ldd, x, ldx, marks, c, ldc, m, start, stop, depth, finish,
+                        finish == FINISH_SGD ? &sgd : nullptr);
+      for (Size i = 0; i < m; ++i)
+        for (Size j = 0; j < up(n); ++j) {
+          const double old = j < n ? small(i, j, 4) : 0;
+          if (j < start || j >= up(stop)) {
+            if (finish == FINISH_STORE)
+              left(c[i * ldc + j], "c", i, j);
+            else
+              equal(c[i * ldc + j], old, "c", i, j);
+            continue;
+          }
+          double sum = 0;
+          for (Size q = 0; j < n && q < depth; ++q)
+            if (is_marked(marks, (ldx / width + 63) / 64, q, j / width))
+              sum += small(q, i, 2) * small(q, j, 1);
+          equal(c[i * ldc + j],
+                finish == FINISH_STORE ? sum
+                : finish == FINISH_ADD ? sum + old
+                                       : old - sgd.rate * (sum + sgd.l2 * old),
+                "c", i, j);
+        }
+    }
+  }
+
   // The bits of an element do not depend on the rows and columns that come with it.
   void bits(Size m, Size n, Size depth) {
     const Size ld = up(n), lda = up(depth);
@@ -524,11 +610,15 @@ template <class T> struct Check {
     const Size step = turn % 4 == 0 ? item : turn % 4 == 1 ? -item : turn % 4 == 2 ? 2 * item : item + 1;
     const Size span = (n - 1) * std::abs(step) + item;
     const Size row = (turn % 3 == 0 ? 1 : -1) * (span + (turn % 5 ? 1 : 0)), ldo = padded(n, turn);
+    const auto element = [&](Size i, Size j) {
+      return small(i, j / width, 9) < Size(turn % 19) - 9 ? -8 : small(i, j, 1);
+    };
+    const bool bytes_are_shifted = std::is_same_v<S, uint8_t>;
     char* bytes = operand[0].place<char>("x", (rows - 1) * std::abs(row) + span);
     char* x = bytes + (row < 0 ? (rows - 1) * -row : 0) + (step < 0 ? span - item : 0);
     for (Size i = 0; i < rows; ++i)
       for (Size j = 0; j < n; ++j) {
-        const S value = S(std::is_same_v<S, uint8_t> ? (small(i, j, 1) + 8) * 15 : small(i, j, 1));
+        const S value = S((element(i, j) + 8) * (bytes_are_shifted ? 15 : 1));
         std::memcpy(x + i * row + j * step, &value, sizeof value);
       }
     operand[0].protect();
@@ -538,18 +628,26 @@ template <class T> struct Check {
       for (Size i = 0; i < m; ++i) order[i] = uint32_t((i * 7 + 3) % rows);
       operand[1].protect();
     }
-    T* out = operand[2].place<T>("out", m * ldo);
+    T* out = operand[2].place<T>("out", (m - 1) * ldo + up(n));
     const uint32_t* next = order && turn % 4 == 1 ? order + m / 2 : nullptr;
     at("gather", "source=%d m=%td n=%td row_stride=%td col_stride=%td order=%d ldo=%td", source, m, n,
        row, step, order != nullptr, ldo);
-    k.gather(source, x, row, step, order, m, n, out, ldo, next, next ? m - m / 2 : 0);
+    const Size words = (ldo / width + 63) / 64;
+    uint64_t* marks = turn % 3 ? operand[3].place<uint64_t>("marks", m * words) : nullptr;
+    k.gather(source, x, row, step, order, m, n, out, ldo, next, next ? m - m / 2 : 0, marks);
     for (Size i = 0; i < m; ++i) {
       for (Size j = 0; j < n; ++j) {
-        const int value = small(order ? Size(order[i]) : i, j, 1);
-        const T want = source == SOURCE_UINT8 ? T((value + 8) * 15) * T(1.0 / 255) : T(value);
+        const int value = element(order ? Size(order[i]) : i, j) + 8;
+        const T want = source == SOURCE_UINT8 ? T(value * 15) * T(1.0 / 255) : T(value);
         equal(out[i * ldo + j], double(want), "out", i, j);
       }
-      for (Size j = n; j < ldo; ++j) zero(out[i * ldo + j], "out", i, j);
+      for (Size j = n; j < up(n); ++j) zero(out[i * ldo + j], "out", i, j);
+      for (Size j = up(n); i + 1 < m && j < ldo; ++j) left(out[i * ldo + j], "out", i, j);
+      for (Size v = 0; marks && v < words * 64; ++v) {
+        bool lit = false;
+        for (Size j = v * width; j < std::min((v + 1) * width, n); ++j) lit |= out[i * ldo + j] != 0;
+        if (is_marked(marks, words, i, v) != lit) fail("the mark of vector %td of row %td is %d", v, i, !lit);
+      }
     }
   }
 
@@ -969,6 +1067,8 @@ template <class T> struct Check {
       triples([&](Size m, Size n, Size depth, Size turn) {
         matmul(m, n, depth, turn);
         matmul_narrow(m, n, depth, turn);
+        narrow_marked(m, n, depth, turn);
+        gradient_marked(m, n, depth, turn);
         matmul_sparse(m, n, depth, turn);
         matmul_scatter(m, n, depth, turn);
         no_signed_zeros(m, n, depth, turn);
@@ -990,6 +1090,14 @@ template <class T> struct Check {
         find_nonzero(3, n, n);
         dropout(3, n, n);
       }
+      // Past a word of marks, and past a word of rows.
+      for (Size n : {1023, 1024, 1025, 2060}) {
+        gather(1, n, n);
+        gather(1, n, n + 1);
+        narrow_marked(3, width - 1, n, n);
+        gradient_marked(width - 1, n, 3, n);
+      }
+      for (Size depth : {127, 128, 500, int(MARKED_ROWS)}) gradient_marked(1, 5, depth, depth);
       for (Size size = 1; size <= most; ++size) {
         update(size);
         philox(size);

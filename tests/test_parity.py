@@ -568,6 +568,65 @@ def test_skipping_zeros_changes_no_bits(isa, dtype):
 
 
 @pytest.mark.parametrize(
+    "optimizer", [spec.SGD(), spec.Momentum(), spec.Adam(epsilon=0.1)], ids=lambda o: o.name
+)
+@pytest.mark.parametrize("batch_size", [9, 16, 33, 70, 1100])
+@pytest.mark.parametrize("source", [np.uint8, np.float32, np.float64])
+def test_empty_parts_of_rows(isa, dtype, source, batch_size, optimizer):
+    """A narrow first layer leaves out the vectors of a row that are zero."""
+    width = {"avx512": 64, "avx2": 32}.get(isa, 16) // np.dtype(dtype).itemsize
+    units = max(1, width - 1)
+    net = Architecture.build([1100, units, 3], "tanh", dtype=dtype)
+    rng = np.random.default_rng(batch_size)
+    parameters, _, y = make(net, 1150)
+    x = rng.integers(1, 256, (1150, 2200)).astype(np.uint8)
+    x[np.repeat(rng.random((1150, 22)) < 0.7, 100, axis=1)] = 0
+    x[7], x[8:20, -5:], x[30:40] = 0, 255, 9
+    x = (x / np.uint8(255)).astype(source) if source != np.uint8 else x
+    x = x[:, ::-2] if batch_size == 33 else x[:, 1000:2100]
+    data = parameters, x, y
+    trainer = _core.Engine(net, 1).trainer(
+        parameters.copy(),
+        [],
+        x,
+        y,
+        optimizer=spec.SGD(),
+        batch_size=batch_size,
+        l2=0.0,
+        seed=1,
+        shuffle=True,
+    )
+    assert trainer.marked == (batch_size >= 16 and units > 1)
+    run = {"batch_size": batch_size, "steps": 9, "rate": 0.01, "optimizer": optimizer}
+    run["l2"] = 0.0 if batch_size == 33 else 0.01
+    got = train("cython", net, data, **run)
+    assert_same_run(got, train("numpy", net, data, **run), dtype)
+    for threads, slices in ((1, None), (5, 4)):
+        again = train("cython", net, data, **run, threads=threads, slices=slices)
+        for g, a in zip((got[0], *got[1]), (again[0], *again[1]), strict=True):
+            assert g.tobytes() == a.tobytes()
+
+
+def test_full_rows_are_not_marked():
+    """Nor those of wide layers, nor those that are predicted."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 64).astype(np.int32)
+    x = rng.integers(1, 256, (64, 800)).astype(np.uint8)
+    empty = x.copy()
+    empty[:, 100:] = 0
+    for units, pixels, marked in ((3, empty, True), (3, x, False), (200, empty, False)):
+        net = Architecture.build([800, 3] if units == 3 else [800, units, 3], "tanh")
+        parameters, _, _ = make(net, 64)
+        more = {"optimizer": spec.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": False}
+        trainer = _core.Engine(net, 1).trainer(parameters, [], pixels, y, **more)
+        assert trainer.marked == marked
+    net = Architecture.build([800, 3], "tanh")
+    parameters, _, _ = make(net, 64)
+    parameters[-5] = np.nan  # of a weight whose pixel is zero in all rows
+    assert np.isnan(_core.Engine(net, 1).forward(parameters, empty)).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
     # Adam with its usual epsilon divides the smallest gradients by themselves.
     "optimizer",
     [spec.SGD(), spec.Momentum(), spec.Adam(epsilon=0.1)],
