@@ -117,7 +117,7 @@ def main() -> int:
         "versions": f"numpy {info['numpy']}, pynn {info['version']}, backend {info['backend']}, "
         f"ISA of pynn {info.get('isa', '–')}",
         "settings": f"{'-'.join(map(str, SIZES))}, Adam, batch {BATCH}, float32, "
-        f"{info['threads']} threads, images as bytes; medians of epochs",
+        f"{info.get('threads', 'all')} threads, images as bytes; medians of epochs",
     }
     lines = [f"- {name}: {value}" for name, value in about.items()] + ["", *table(found)]
     pictures = [args.picture]

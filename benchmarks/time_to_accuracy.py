@@ -130,7 +130,9 @@ def run_pynn(preset: str, seed: int, threads: int, folder: Path) -> Training:
     if not hasattr(os, "sched_setaffinity"):
         # Elsewhere it is kept on as many processors, and chooses for itself.
         options += ["--threads", str(threads)]
-    _, seconds, processor = _process(["-m", "pynn", "train", *options], dict(os.environ))
+    # From where this process has its pynn: an installed one is not found beside its own source.
+    home = Path(pynn.__file__).resolve().parent.parent
+    _, seconds, processor = _process(["-m", "pynn", "train", *options], dict(os.environ), home)
     settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     for file in run.iterdir():
         file.unlink()
@@ -157,13 +159,15 @@ def run_peer(name: str, folder: Path, threads: int) -> Training:
     )
 
 
-def _process(arguments: list[str], env: dict[str, str]) -> tuple[str, float, float | None]:
-    """Run Python from start to end; return what it printed, its seconds and processor seconds."""
+def _process(
+    arguments: list[str], env: dict[str, str], folder: Path = ROOT
+) -> tuple[str, float, float | None]:
+    """Run Python there to its end; return what it printed, its seconds and processor seconds."""
     # Whoever is installed has its modules compiled; so has a checkout, after the first run.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     before, start = _processor(), time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, encoding="utf-8"
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, encoding="utf-8"
     )
     seconds, after = time.perf_counter() - start, _processor()
     if done.returncode:

@@ -403,3 +403,14 @@ def test_report(tmp_path):
     most = performance.ceilings([1, 2])
     assert min(most.float32, most.float64, most.copied) > 0
     assert list(most.meeting) == [2]
+
+
+def test_an_installed_pynn_goes_before_the_source():
+    """With ``python -m`` the checkout would come first."""
+    program = "import sys; import benchmarks; print(*sys.path, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = done.stdout.splitlines()
+    assert found[-1] == str(ROOT)
+    assert not {"", str(ROOT)} & set(found[:-1])
