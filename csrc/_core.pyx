@@ -263,6 +263,13 @@ cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other n
 cdef struct Zeros:
     bint may, on
 
+# What is not zero in each row of a chunk: its columns, by parts of so many.
+cdef struct Lists:
+    uint16_t* columns
+    Py_ssize_t ld
+    uint32_t* starts       # (parts + 1, rows)
+    Py_ssize_t part, parts
+
 cdef struct Layer:
     Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
     int activation
@@ -324,24 +331,20 @@ cdef struct Plan:
     double* batch_weight   # their sums, for each batch of an epoch
     char* blocks           # a gradient block for each thread
     size_t block_bytes
-    # Where most of x is zero: the columns that are not, for each row of the chunk, and turned
-    # round for each thread, the rows that are not, for each column of a block.
+    # Where most of x is zero: what is not, and turned round for each thread, the rows that are not, for
+    # each column of a block.
     bint sparse, scatter
     uint64_t* marks        # or null: which vectors of each row of x, for a narrow layer, are not zero
     Py_ssize_t mark_words
     size_t h_step          # bytes from one thread's copy of x to the next one's, or 0: one for all
-    uint16_t* lit
-    uint32_t* lit_starts   # (parts + 1, rows)
-    Py_ssize_t ld_lit, part, n_parts
+    Lists lit
     int64_t* spread        # compressed rows: which lies in each row of h, or -1
     char* turned
     size_t turned_bytes
-    # The same of hidden layers, for one at a time: what is not zero in each row of the chunk.
+    # The same of hidden layers, for one at a time.
     bint counts            # whether some hidden layer may skip zeros
     bint counting          # whether those are counted that it does not skip
-    uint16_t* listed
-    uint32_t* listed_starts
-    Py_ssize_t ld_listed
+    Lists listed
     uint64_t* found        # (threads, layers, FOUND): values of h and of dz that were not zero
     # The data set.
     const char* x
@@ -414,6 +417,14 @@ cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
 cdef inline Py_ssize_t panel_size(Py_ssize_t k) noexcept nogil:
     """Bytes of a panel of pairs; those of k are rounded up."""
     return (k + 1) // 2 * PANEL * 4
+
+
+cdef void carve_lists(Plan* p, Lists* lists, Py_ssize_t values, Py_ssize_t parts, char* base,
+                      size_t* used) noexcept nogil:
+    """Room for lists of so many values and parts a row. They are written by whole vectors."""
+    lists.ld = round_up(values, 32) + 32
+    lists.columns = <uint16_t*>carve(base, used, p.rows * lists.ld * sizeof(uint16_t))
+    lists.starts = <uint32_t*>carve(base, used, (parts + 1) * p.rows * sizeof(uint32_t))
 
 
 cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
@@ -493,8 +504,6 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             base, &used, (p.n + p.batch_size - 1) // p.batch_size * sizeof(double))
     p.block_bytes = round_up(largest, ALIGNMENT)
     p.blocks = carve(base, &used, p.threads * p.block_bytes)
-    p.lit = NULL
-    p.lit_starts = NULL
     p.turned = NULL
     p.spread = NULL
     if p.source == SOURCE_SPARSE:
@@ -502,23 +511,16 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     p.turned_bytes = 0
     if p.sparse:
         l = &p.layer[0]
-        p.ld_lit = round_up(p.most_lit, 32) + 32
-        p.n_parts = (l.n_in + p.part - 1) // p.part
-        p.lit = <uint16_t*>carve(base, &used, p.rows * p.ld_lit * sizeof(uint16_t))
-        p.lit_starts = <uint32_t*>carve(base, &used, (p.n_parts + 1) * p.rows * sizeof(uint32_t))
+        p.lit.parts = (l.n_in + p.lit.part - 1) // p.lit.part
+        carve_lists(p, &p.lit, p.most_lit, p.lit.parts, base, &used)
         p.turned_bytes = round_up(
             2 * p.rows * sizeof(uint32_t) if p.scatter
             else l.block * (SPARSE_PART * sizeof(uint16_t) + 2 * sizeof(uint32_t)), ALIGNMENT)
     if p.mark_words:
         p.marks = <uint64_t*>carve(base, &used, p.rows * p.mark_words * sizeof(uint64_t))
-    p.listed = NULL
-    p.listed_starts = NULL
     p.found = NULL
     if p.counts:
-        p.ld_listed = round_up(p.widest, 32) + 32
-        p.listed = <uint16_t*>carve(base, &used, p.rows * p.ld_listed * sizeof(uint16_t))
-        p.listed_starts = <uint32_t*>carve(
-            base, &used, (p.widest // SPARSE_PART + 2) * p.rows * sizeof(uint32_t))
+        carve_lists(p, &p.listed, p.widest, p.widest // SPARSE_PART + 1, base, &used)
         p.found = <uint64_t*>carve(base, &used, p.threads * p.n_layers * FOUND * sizeof(uint64_t))
         p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL))
     if p.gradients and p.turned_bytes:
@@ -629,10 +631,10 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p, 1)
     cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
-    p.part = part_of(p, l.n_out)
+    p.lit.part = part_of(p, l.n_out)
     if p.source == SOURCE_SPARSE:
-        while p.part < SPARSE_GROUP and p.part * share < <double>FEW_LIT:
-            p.part *= 2
+        while p.lit.part < SPARSE_GROUP and p.lit.part * share < <double>FEW_LIT:
+            p.lit.part *= 2
         return True
     if l.n_in >= SPARSE_GROUP:
         return False
@@ -945,14 +947,14 @@ cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
 cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
     """The columns of the compressed row in row ``at`` of h, as ``find_nonzero`` lists them."""
     cdef Py_ssize_t i = p.x_starts[p.spread[at]], end = p.x_starts[p.spread[at] + 1], q, count = 0
-    cdef uint16_t* lit = p.lit + at * p.ld_lit
-    for q in range(p.n_parts):
-        p.lit_starts[q * p.rows + at] = <uint32_t>count
-        while i < end and p.x_columns[i] < (q + 1) * p.part:
+    cdef uint16_t* lit = p.lit.columns + at * p.lit.ld
+    for q in range(p.lit.parts):
+        p.lit.starts[q * p.rows + at] = <uint32_t>count
+        while i < end and p.x_columns[i] < (q + 1) * p.lit.part:
             lit[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
             count += 1
             i += 1
-    p.lit_starts[p.n_parts * p.rows + at] = <uint32_t>count
+    p.lit.starts[p.lit.parts * p.rows + at] = <uint32_t>count
 
 
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
@@ -1021,6 +1023,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
+    cdef Lists lists = p.listed
     cdef Dropout drop
     cdef char *z
     cdef char *slope
@@ -1052,11 +1055,11 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
         elif l.in_h.on:
-            list_hidden(p, i, 0, start, m, thread)
-            times_listed(p, l.h, l.ld_in, l.n_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
+            list_hidden(p, &lists, i, 0, start, m, thread)
+            times_listed(p, &lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
         else:
             if l.in_h.may and p.counting:
-                list_hidden(p, i, 0, start, m, thread)
+                list_hidden(p, &lists, i, 0, start, m, thread)
             k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld_w, z, l.ld, m, l.n_out,
                      l.n_in, FINISH_BIAS, l.b, NULL)
         if i < p.n_layers - 1:
@@ -1084,57 +1087,55 @@ cdef Py_ssize_t panel(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
     return (vectors + panels - 1) // panels * k.width
 
 
+cdef void list_rows(Plan* p, const Lists* lists, const char* a, Py_ssize_t ld, Py_ssize_t n,
+                    Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """List what is not zero in rows start … start + m of a (rows, n)."""
+    p.k.find_nonzero(a + start * ld * p.k.itemsize, ld, m, n, lists.part,
+                     lists.columns + start * lists.ld, lists.ld, lists.starts + start, p.rows)
+
+
 cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
-    """The first layer's z from the inputs that are not zero, a part of the inputs at a time."""
-    cdef const Kernels* k = p.k
+    """The first layer's z from the inputs that are not zero."""
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, i, q, j, base, columns = panel(k, l.n_out)
-    cdef char* h = l.h + start * l.ld_in * item
-    cdef char* w = l.w if l.w_rounded == NULL else l.w_rounded
-    cdef Py_ssize_t ld_w = l.ld_w if l.w_rounded == NULL else l.ld
-    cdef uint16_t* lit = p.lit + start * p.ld_lit
-    cdef uint32_t* starts = p.lit_starts + start
+    cdef Py_ssize_t i
     if p.source == SOURCE_SPARSE:
-        for i in range(m):
-            list_row(p, start + i)
+        for i in range(start, start + m):
+            list_row(p, i)
     else:
-        k.find_nonzero(h, l.ld_in, m, l.n_in, p.part, lit, p.ld_lit, starts, p.rows)
-    j = 0
-    while j < l.n_out:
-        for q in range(p.n_parts):
-            base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
-            k.matmul_sparse(h + base * item, l.ld_in, 1, lit, p.ld_lit, starts + q * p.rows,
-                            starts + (q + 1) * p.rows, w + (base * ld_w + j) * item, ld_w,
-                            l.z + (start * l.ld + j) * item, l.ld, m, min(columns, l.n_out - j),
-                            FINISH_ADD if q else FINISH_BIAS, l.b + j * item, NULL)
-        j += columns
+        list_rows(p, &p.lit, l.h, l.ld_in, l.n_in, start, m)
+    if l.w_rounded == NULL:
+        times_listed(p, &p.lit, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
+    else:
+        times_listed(p, &p.lit, l.h, l.ld_in, start, m, l.w_rounded, l.ld, l.z, l.ld, l.n_out, l.b)
 
 
-cdef void list_hidden(Plan* p, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
+cdef void list_hidden(Plan* p, Lists* lists, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
                       int thread) noexcept nogil:
-    """List what layer i has in h (0) or dz (1) that is not zero, and count it."""
+    """List what layer i has in h (0) or dz (1) that is not zero, and count it. ``lists`` are the caller's
+    own: other threads may be in other layers."""
     cdef Layer* l = &p.layer[i]
-    cdef Py_ssize_t n = l.n_out if which else l.n_in, part = part_of(p, l.n_in if which else l.n_out)
-    cdef Py_ssize_t ld = l.ld if which else l.ld_in, r
-    cdef const char* a = l.dz if which else l.h
-    cdef uint32_t* starts = p.listed_starts + start
+    cdef Py_ssize_t r
     cdef uint64_t total = 0
-    p.k.find_nonzero(a + start * ld * p.k.itemsize, ld, m, n, part, p.listed + start * p.ld_listed,
-                     p.ld_listed, starts, p.rows)
-    starts += (n + part - 1) // part * p.rows
-    for r in range(m):
-        total += starts[r]
+    cdef Py_ssize_t n = l.n_out if which else l.n_in
+    lists.part = part_of(p, l.n_in if which else l.n_out)
+    lists.parts = (n + lists.part - 1) // lists.part
+    if which:
+        list_rows(p, lists, l.dz, l.ld, l.n_out, start, m)
+    else:
+        list_rows(p, lists, l.h, l.ld_in, l.n_in, start, m)
+    for r in range(start, start + m):
+        total += lists.starts[lists.parts * p.rows + r]
     p.found[(thread * p.n_layers + i) * FOUND + which] = total
 
 
-cdef void times_listed(Plan* p, const char* a, Py_ssize_t lda, Py_ssize_t n_in, Py_ssize_t start,
+cdef void times_listed(Plan* p, const Lists* lists, const char* a, Py_ssize_t lda, Py_ssize_t start,
                        Py_ssize_t m, const char* w, Py_ssize_t ld_w, char* z, Py_ssize_t ld,
                        Py_ssize_t n_out, const char* b) noexcept nogil:
-    """z = b + a · w, or without b, for rows start … start + m of a (rows, n_in), which are listed: a
-    part of the inputs at a time."""
+    """z = b + a · w, or without b, for rows start … start + m of a, which are listed: a part of the
+    inputs at a time."""
     cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, q, j = 0, columns = panel(k, n_out), part = part_of(p, n_out)
-    cdef uint32_t* starts = p.listed_starts + start
+    cdef Py_ssize_t item = k.itemsize, q, base, j = 0, columns = panel(k, n_out)
+    cdef const uint32_t* starts = lists.starts + start
     cdef int finish = FINISH_STORE
     if b != NULL:
         finish = FINISH_BIAS
@@ -1143,10 +1144,11 @@ cdef void times_listed(Plan* p, const char* a, Py_ssize_t lda, Py_ssize_t n_in, 
     # As many panels as half of the second cache holds of z: a is read from afar so much less often.
     columns *= max(<Py_ssize_t>1, CACHE_BYTES // 2 // (m * columns * item))
     while j < n_out:
-        for q in range((n_in + part - 1) // part):
-            k.matmul_sparse(a + start * lda * item, lda, 1, p.listed + start * p.ld_listed,
-                            p.ld_listed, starts + q * p.rows, starts + (q + 1) * p.rows,
-                            w + j * item, ld_w, z + (start * ld + j) * item, ld, m,
+        for q in range(lists.parts):
+            base = q * lists.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+            k.matmul_sparse(a + (start * lda + base) * item, lda, 1, lists.columns + start * lists.ld,
+                            lists.ld, starts + q * p.rows, starts + (q + 1) * p.rows,
+                            w + (base * ld_w + j) * item, ld_w, z + (start * ld + j) * item, ld, m,
                             min(columns, n_out - j), FINISH_ADD if q else finish, b, NULL)
         if b != NULL:
             b += columns * item
@@ -1165,12 +1167,12 @@ cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start,
     while base < start + count:
         low = max(start - base, <Py_ssize_t>0)
         high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
-        first = (base + low) // p.part
-        after = min((base + SPARSE_GROUP) // p.part, p.n_parts)
+        first = (base + low) // p.lit.part
+        after = min((base + SPARSE_GROUP) // p.lit.part, p.lit.parts)
         for i in range(rows):
-            lit = p.lit + (row + i) * p.ld_lit
-            end = lit + p.lit_starts[after * p.rows + row + i]
-            lit += p.lit_starts[first * p.rows + row + i]
+            lit = p.lit.columns + (row + i) * p.lit.ld
+            end = lit + p.lit.starts[after * p.rows + row + i]
+            lit += p.lit.starts[first * p.rows + row + i]
             while lit < end and lit[0] < low:
                 lit += 1
             while lit < end and lit[0] < high:
@@ -1252,21 +1254,22 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef double scale = -p.step_w.rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
-    for q in range(start // p.part, (start + count + p.part - 1) // p.part):
-        base = q * p.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+    cdef Py_ssize_t part = p.lit.part
+    for q in range(start // part, (start + count + part - 1) // part):
+        base = q * part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
         low, high = start - base, start + count - base
         for i in range(m):
-            lit = p.lit + i * p.ld_lit
-            begin[i] = p.lit_starts[q * p.rows + i]
-            end[i] = stop = p.lit_starts[(q + 1) * p.rows + i]
-            if q * p.part < start:
+            lit = p.lit.columns + i * p.lit.ld
+            begin[i] = p.lit.starts[q * p.rows + i]
+            end[i] = stop = p.lit.starts[(q + 1) * p.rows + i]
+            if q * part < start:
                 while begin[i] < stop and lit[begin[i]] < low:
                     begin[i] += 1
-            if (q + 1) * p.part > start + count:
+            if (q + 1) * part > start + count:
                 end[i] = begin[i]
                 while end[i] < stop and lit[end[i]] < high:
                     end[i] += 1
-        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit, p.ld_lit, begin, end, dz, l.ld,
+        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit.columns, p.lit.ld, begin, end, dz, l.ld,
                            g + (base - start) * l.ld * item, l.ld, m, l.n_out, scale)
 
 
@@ -1301,6 +1304,7 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
     cdef const Kernels* k = p.k
     cdef Py_ssize_t item = k.itemsize
     cdef Layer* l
+    cdef Lists lists = p.listed
     cdef Layer* below
     cdef char *dz
     cdef Py_ssize_t first, end
@@ -1319,12 +1323,11 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
             tick(p, thread, BACKWARD, i)
             wait(p, thread)
         elif l.in_dz.on:
-            list_hidden(p, i, 1, start, m, thread)
-            times_listed(p, l.dz, l.ld, l.n_out, start, m, l.wt, l.ld_in, below.dz, below.ld, l.n_in,
-                         NULL)
+            list_hidden(p, &lists, i, 1, start, m, thread)
+            times_listed(p, &lists, l.dz, l.ld, start, m, l.wt, l.ld_in, below.dz, below.ld, l.n_in, NULL)
         else:
             if l.in_dz.may and p.counting:
-                list_hidden(p, i, 1, start, m, thread)
+                list_hidden(p, &lists, i, 1, start, m, thread)
             times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
         if below.slope != NULL:
             k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
