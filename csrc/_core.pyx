@@ -163,7 +163,7 @@ def use_isa(name):
     return _isas[_isa.exchange(_isas.index(name))]
 
 
-use_isa(os.environ.get("PYNN_ISA") or None)
+use_isa((os.environ.get("PYNN_ISA") or "").lower() or None)
 
 
 def info():

@@ -266,10 +266,15 @@ def capable(net: Architecture, threads: int | None) -> Engine:
     return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
 
 
-def _check_bf16(name: str) -> None:
+def why_numba(net: Architecture) -> str:
+    """Return what tells a user who never asked for numba why an error speaks of it."""
+    return f" (taken for {net.functions[0]!r}, a function of your own)" if net.functions else ""
+
+
+def _check_bf16(name: str, net: Architecture) -> None:
     """Raise ImportError if a backend cannot round to bfloat16 here."""
     if name == "numba":
-        found = "the backend 'numba', which has none"
+        found = f"the backend 'numba'{why_numba(net)}, which has none"
     elif name == "cython":
         from . import _core
 
@@ -332,7 +337,7 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     """
     name = _resolve_for_functions(name, net) if net.functions else resolve(name)
     if net.precision == "bf16":
-        _check_bf16(name)
+        _check_bf16(name, net)
     if name == "cython":
         from . import _core
 

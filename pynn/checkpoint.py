@@ -179,7 +179,7 @@ def has_horizon(schedule: Schedule) -> bool:
 def _schedule(rates: Rates, start: int, stop: int) -> Any:
     if rates.function is not None:
         times = range(start, min(stop, start + FUNCTION_EPOCHS))
-        return [repr(float(rates.function(float(t)))) for t in times]
+        return [repr(rates.factor(float(t))) for t in times]
     if is_dataclass(rates.schedule):
         return repr(rates.schedule)
     return f"{type(rates.schedule).__qualname__}({vars(rates.schedule)})"
@@ -417,8 +417,8 @@ class Saver:
                 for m in (dict(kept["machine"]), machine)
             )
             warnings.warn(
-                f"fit: the run in {self.path} was begun with {before} and goes on with {now}: its "
-                "last bits can differ from those of a run on one of them",
+                f"fit: the run in {self.path} was trained with {before} and goes on with {now}: "
+                "its last bits can differ from those of a run on one of them",
                 RuntimeWarning,
                 stacklevel=_level(),
             )

@@ -24,6 +24,9 @@ _BLOCK = 1 << 18
 _LONGEST_LIST = 12
 """How many classes an error spells out."""
 
+MOST_THREADS = 4096
+"""Each takes memory of its own: far past any machine's processors it is a slip of the keyboard."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -97,10 +100,11 @@ def _must_be_numbers(a: Array, name: str) -> None:
     raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
 
 
-def check_finite(a: Array, name: str, dtype: np.dtype[Any]) -> None:
+def check_finite(a: Array, name: str, dtype: np.dtype[Any], matrix: Sparse | None = None) -> None:
     """Raise if an element of ``a`` is NaN or infinite, or would be in ``dtype``.
 
-    Minimum and maximum carry NaN along and need no temporary array.
+    Minimum and maximum carry NaN along and need no temporary array. ``matrix`` is that of which
+    ``a`` are the values.
     """
     if a.dtype.kind != "f" or a.size == 0:
         return
@@ -115,8 +119,11 @@ def check_finite(a: Array, name: str, dtype: np.dtype[Any]) -> None:
             continue
         where = np.argwhere(~(np.abs(block) <= limit))[0]
         where[0] += start
-        place = tuple(where[::-1].tolist() if across else where.tolist())
-        at = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+        place = shown = tuple(where[::-1].tolist() if across else where.tolist())
+        if matrix is not None:
+            row = int(np.searchsorted(matrix.indptr, place[0], side="right")) - 1
+            shown = row, int(matrix.indices[place[0]])
+        at = f"row {shown[0]}" + (f", column {shown[1]}" if len(shown) > 1 else "")
         expected = "finite numbers"
         if math.isfinite(float(a[place])):
             expected = f"numbers that {np.dtype(dtype).name} can hold"
@@ -125,6 +132,21 @@ def check_finite(a: Array, name: str, dtype: np.dtype[Any]) -> None:
 
 def _is_sparse(value: object) -> bool:
     return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
+def _without_nullable(value: Any) -> Any:
+    """Return a frame of pandas with nullable columns of numbers as float64, NaN where one misses.
+
+    Of itself such a frame becomes an array of Python objects. Anything else is returned as it is.
+    """
+    if not hasattr(value, "to_numpy") or getattr(value, "ndim", 0) != 2:
+        return value
+    dtypes = list(getattr(value, "dtypes", ()))
+    if all(isinstance(d, np.dtype) for d in dtypes):
+        return value
+    if not all(getattr(d, "kind", "O") in "biuf" for d in dtypes):
+        return value
+    return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan), order="C")
 
 
 def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
@@ -142,7 +164,7 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
     """
     if _is_sparse(x):
         return _compressed_rows(x, net, name)
-    a = as_array(x, name)
+    a = as_array(_without_nullable(x), name)
     n_in = net.sizes[0]
     if a.ndim < 2:
         hint = ""
@@ -182,7 +204,7 @@ def _compressed_rows(x: Any, net: Architecture, name: str) -> Sparse:
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name}: found a sparse matrix of {x.dtype}, expected numbers")
     found = Sparse.of(x, name)
-    check_finite(found.data, f"{name}.data", np.dtype(net.dtype))
+    check_finite(found.data, name, np.dtype(net.dtype), found)
     if x.dtype.char in "fd":
         return found
     data = found.data.astype(net.dtype)
@@ -221,7 +243,8 @@ def targets(
     TypeError, ValueError
         If y does not fit the rows, the loss, the number of outputs or the classes.
     """
-    a = as_array(y, name)
+    single = getattr(y, "shape", ())[1:] == (1,)  # may be labels, which stay what they are
+    a = as_array(y if single else _without_nullable(y), name)
     if a.ndim not in (1, 2):
         raise ValueError(f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_out})")
     if len(a) != rows:
@@ -505,6 +528,11 @@ def label_smoothing(value: Any, net: Architecture) -> float:
             "'cross_entropy'"
         )
     return share
+
+
+def threads(value: Any) -> int | None:
+    """Return how many threads compute at most; None leaves it to the backend."""
+    return None if value is None else whole(value, "threads", 1, MOST_THREADS)
 
 
 def batch_size(value: Any) -> int | None:

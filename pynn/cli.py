@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -17,6 +19,7 @@ import typer
 
 from . import checks
 from . import run as runs
+from .callbacks import Callback
 from .files import shown
 from .spec import (
     ACTIVATIONS,
@@ -58,17 +61,47 @@ def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     typer.echo(f"pynn: {message}", err=True)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which is to save what Ctrl-C saves."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM raise ``_Terminated``, unless somebody has given it another meaning."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        # Some send it twice, which shall not break off the saving.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit_code(interrupt: KeyboardInterrupt) -> int:
+    """Return 128 and the number of the signal, as shells do."""
+    return 143 if isinstance(interrupt, _Terminated) else 130
+
+
 def _reported(command: Command) -> Command:
     """Make a command say what a user can do something about in one line instead of a traceback."""
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
         try:
-            command(**options)
+            with _terminable():
+                command(**options)
         except BrokenPipeError:
             raise
-        except KeyboardInterrupt:
-            _fail("stopped", 130)
+        except KeyboardInterrupt as interrupt:
+            _fail("stopped", _exit_code(interrupt))
         except OSError as error:
             if error.strerror is None:
                 _fail(str(error))
@@ -414,7 +447,9 @@ def train(
         else:
             what = "--checkpoint 0, expected --checkpoint SECONDS, to go on from one"
         raise ValueError(f"resume: found {what}")
-    if resume and run is not None and runs.has_ended(run):
+    ended = runs.ended(run) if resume and run is not None else None
+    if ended is not None:
+        _must_be_the_same(ctx, ended, options)
         typer.echo(f"run       {run} has ended already")
         return
     settings: dict[str, Any] = {
@@ -480,17 +515,17 @@ def train(
         settings |= {"checkpoint": Checkpoint(kept, seconds=checkpoint), "resume": resume}
     try:
         if not quiet:
-            _describe(net, found, settings, len(x), options)
+            callbacks.append(_Header(lambda: _describe(net, found, settings, len(x), options)))
         if plain and not quiet:
             callbacks.append(_print_epoch)
         began = time.perf_counter()
-        interrupted, diverged = False, ""
+        stopped, diverged = 0, ""
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as interrupt:
+            stopped = _exit_code(interrupt)
         except DivergenceError as error:
             diverged = str(error).removeprefix("fit: ")
         seconds = time.perf_counter() - began
@@ -521,11 +556,11 @@ def train(
         "result": {
             "epochs": net.epochs,
             "seconds": seconds,
-            "interrupted": interrupted,
+            "interrupted": bool(stopped),
             "diverged": diverged,
         },
     }
-    if interrupted or diverged:
+    if stopped or diverged:
         runs.write_json(folder / runs.SETTINGS, record)
         if pictures:
             _draw_curves(net, folder)
@@ -534,7 +569,10 @@ def train(
             kept.unlink(missing_ok=True)
             _fail(f"{diverged}; that network is in {folder}")
         how = f"; --run {folder} --resume goes on" if kept.exists() else ""
-        _fail(f"stopped after {net.epochs} whole epochs; what was trained is in {folder}{how}", 130)
+        _fail(
+            f"stopped after {net.epochs} whole epochs; what was trained is in {folder}{how}",
+            stopped,
+        )
 
     result = net.evaluate(*test)
     record["result"] |= {f"{tested}_{name}": value for name, value in result.items()}
@@ -550,6 +588,40 @@ def train(
             typer.echo(f"process   {since_start:.2f} s since its start")
         typer.echo(f"run       {folder}")
     typer.echo(_result(tested, result))
+
+
+# What may differ from one part of a run to the next.
+_FREE = ("run", "resume", "checkpoint", "threads", "plain", "quiet")
+
+
+def _must_be_the_same(ctx: typer.Context, ended: dict[str, Any], options: dict[str, Any]) -> None:
+    """Raise if an option was typed that is not as in a run that has ended: it would do nothing."""
+    kept = ended["options"] | {"data": ended["data"]["path"]}
+    now = dict(options)
+    if now["data"] is not None:
+        now["data"] = str(Path(now["data"]).resolve())
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if name in _FREE or source is None or source.name != "COMMANDLINE":
+            continue
+        found, was = now.get(name), kept.get(name)
+        if name in PRESETS:
+            found, was = name, kept.get("preset", "no preset")
+        if found != was:
+            raise ValueError(
+                f"{name}: found {found}, but the run in {options['run']} has {was} and has ended; "
+                "expected the same, or another folder for another run"
+            )
+
+
+class _Header(Callback):
+    """Says what is to be trained once nothing of it is refused any more."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self._say = say
+
+    def on_fit_begin(self, net: Network) -> None:
+        self._say()
 
 
 def _check_matplotlib() -> None:

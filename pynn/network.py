@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -21,6 +22,7 @@ from .checks import Task
 from .functions import Activation, Function, Loss
 from .history import History, Record
 from .profile import Profile
+from .progress import check_progress
 from .spec import (
     OPTIMIZERS,
     PRECISIONS,
@@ -73,9 +75,9 @@ class Network:
         What computes; ``"auto"`` takes the first of the three that can be used here. Functions of
         your own are not for ``"cython"``.
     threads : int, optional
-        How many threads compute at most, in the cython backend: small steps run on one where that
-        is measured to be faster, and the bits are the same with any number. None takes as many as
-        there are processors, or fewer for little work.
+        How many threads compute at most, from 1 to 4096, in the cython backend: small steps run on
+        one where that is measured to be faster, and the bits are the same with any number. None
+        takes as many as there are processors, or fewer for little work.
     seed : int, optional
         Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
         rows. None draws one from the system; ``net.seed`` tells which.
@@ -105,6 +107,8 @@ class Network:
         If an argument is not one of those above.
     ImportError
         If the backend, or the precision with it, cannot be used here.
+    MemoryError
+        If there is not enough for so many parameters.
 
     Notes
     -----
@@ -137,10 +141,16 @@ class Network:
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         self.seed = checks.whole(seed, "seed", 0, 2**64 - 1)
-        if threads is not None:
-            threads = checks.whole(threads, "threads", 1)
-        self._set_up(net, backend, threads)
-        initialise.fill(net, names, self.seed, self._flat)
+        threads = checks.threads(threads)
+        try:
+            self._set_up(net, backend, threads)
+            initialise.fill(net, names, self.seed, self._flat)
+        except MemoryError:
+            gib = net.n_parameters * np.dtype(net.dtype).itemsize / 2**30
+            raise MemoryError(
+                f"sizes: found {list(net.sizes)}, which make {net.n_parameters:,} parameters of "
+                f"{gib:,.1f} GiB; expected no more than there is memory for"
+            ) from None
 
     def _set_up(self, net: Architecture, backend: str, threads: int | None) -> None:
         self.architecture = net
@@ -158,6 +168,7 @@ class Network:
         self.epochs = 0
         self.updates = 0
         self._training = threading.Lock()
+        self._training_process = 0
         self._profile: Profile | None = None
 
     # --- What it is -----------------------------------------------------------------------------
@@ -303,8 +314,8 @@ class Network:
             first trained.
         validation : (x, y) or float, optional
             Data to measure loss and accuracy on after every epoch; or the share of the rows to
-            hold out for it, between 0 and 1, chosen by the seed. Holding out copies the rows;
-            the same rows are held out whenever n is the same.
+            hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies
+            the rows; the same rows are held out whenever n is the same.
         shuffle : bool or "blocks"
             Whether each epoch takes the rows in a new order. ``"blocks"`` is for memory-mapped
             files that do not fit into memory: blocks of 1 MiB are read in a random order, and rows
@@ -335,7 +346,7 @@ class Network:
             the checkpoint to resume from was given, or if a checkpoint of a run that has not ended
             would be lost.
         RuntimeError
-            If this network is being trained already.
+            If this network is being trained already, or was when this process was forked.
         DivergenceError
             If a loss, a weight or a state of the optimizer is no longer finite; it names epoch,
             step and layer. The network is then as it was before that step: its weights are finite,
@@ -374,10 +385,14 @@ class Network:
                 "checkpoint=pynn.Checkpoint(path, …)"
             )
         calls = as_callbacks(callbacks)
+        check_progress(progress)
         x = checks.features(x, net)
         y, task = checks.targets(y, len(x), net, self._task)
         given: dict[str, Array | Sparse] = {"x": x, "y": y}
         held: tuple[Array | Sparse, Array] | None = None
+        number = isinstance(validation, (int, float, np.number))
+        if number and not isinstance(validation, bool) and validation == 0:
+            validation = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
         if smoothing:
@@ -393,7 +408,15 @@ class Network:
         if not ours or self.epochs != known[0] or self._task is not known[1]:
             if ours:
                 self._training.release()
+            elif self._training_process not in (0, os.getpid()):
+                raise RuntimeError(
+                    f"fit: found this network in training by process {self._training_process} "
+                    f"when this one, {os.getpid()}, came of it by fork: here it never comes to "
+                    "rest, and its parameters may be half updated; expected a network at rest: "
+                    "fork before fit or after it, or make or load another one here"
+                )
             raise RuntimeError("fit: found this network training already, expected it at rest")
+        self._training_process = os.getpid()
         begin, start = len(self.history), self.epochs
         batch = min(rows or len(x), len(x))
         saver: Saver | None = None
@@ -434,6 +457,7 @@ class Network:
             loop = Loop(self, (x, y), training, rates, calls, held, saver, taken, blocks)
             loop.run(start, start + epochs, progress)
         finally:
+            self._training_process = 0
             self._training.release()
         return self.history[begin:]
 
@@ -501,7 +525,7 @@ class Network:
             )
             raise ValueError(
                 f"validation: found {found}, expected a pair (x, y), or a share of the rows "
-                "between 0 and 1"
+                "between 0 and 1, or None"
             )
         n = len(x)
         count = round(share * n)
@@ -533,11 +557,18 @@ class Network:
         ------
         TypeError, ValueError
             If x does not fit.
+
+        Warns
+        -----
+        RuntimeWarning
+            If outputs that labels are taken from are NaN or infinite.
         """
         out = self._engine.forward(self._flat, checks.features(x, self.architecture))
         task = self._known_task()
         if task.kind == "values":
             return out.reshape(-1) if task.flat else out
+        if not np.isfinite(out).all():
+            _warn_of_labels(out)
         if task.classes is None:
             return (out > 0.5).astype(np.int64)
         index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
@@ -687,7 +718,8 @@ class Network:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_engine", "_training", "_profile", "_parameters", "weights", "biases")
+        passing = "_training", "_training_process", "_profile"
+        left_out = (*passing, "_engine", "_parameters", "weights", "biases")
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -735,6 +767,7 @@ def load(
 
     if precision is not None:
         choose("precision", precision, PRECISIONS)
+    threads = checks.threads(threads)
     given: list[Any] = [functions] if isinstance(functions, Function) else list(functions)
     for found in given:
         if not isinstance(found, (Activation, Loss)):
@@ -902,9 +935,25 @@ def _from_json(name: str, value: Any) -> Any:
     return value if isinstance(value, int) else found
 
 
+def _warn_of_labels(out: Array) -> None:
+    """Name the first of the outputs (n, n_out) behind labels that is not finite."""
+    import warnings
+
+    row, k = np.argwhere(~np.isfinite(out))[0].tolist()
+    warnings.warn(
+        f"predict: found {out[row, k]} at row {row}, output {k} (counted from 0), expected finite "
+        "outputs: such a row has no most probable label; look for NaN in net.weights and "
+        "net.biases, and at the size of the numbers in x",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
 def aligned(n: int, dtype: Any) -> Array:
     """Return a vector of zeros that starts on a cache line."""
     itemsize = np.dtype(dtype).itemsize
+    if n * itemsize > sys.maxsize - 64:
+        raise MemoryError  # NumPy speaks of dimensions
     raw = np.zeros(n * itemsize + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + n * itemsize].view(dtype)

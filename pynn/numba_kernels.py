@@ -42,7 +42,7 @@ from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
 from . import philox
-from .backends import Sparse
+from .backends import Sparse, why_numba
 from .spec import LEAKY_SLOPE, LOSSES, OPTIMIZERS, OUTPUTS, Architecture, Optimizer
 
 Array = np.ndarray
@@ -1439,12 +1439,15 @@ def _what_to_count(net: Architecture, y: Array | None) -> int:
     return NOT_COUNTED if net.regression else BY_LARGEST
 
 
-def _refuse(x: Array | Sparse, sample_weight: Array | None, convention: str) -> Array:
+def _refuse(
+    net: Architecture, x: Array | Sparse, sample_weight: Array | None, convention: str
+) -> Array:
     """Return x, or say what this backend cannot do."""
     if isinstance(x, Sparse) or sample_weight is not None or convention != "pynn":
         raise ValueError(
-            "backend: found 'numba', which takes no sparse rows, sample weights or conventions of "
-            "other libraries; expected 'cython' or 'numpy'"
+            f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows, sample weights "
+            "or conventions of other libraries; expected "
+            + ("backend='numpy', or dense rows" if net.functions else "'cython' or 'numpy'")
         )
     return x
 
@@ -1478,14 +1481,14 @@ class Engine:
         self.threads = _default_threads() if threads is None else threads
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
-        x = _refuse(x, None, "pynn")
+        x = _refuse(self.net, x, None, "pynn")
         weights = _Weights(self.net, self.own, parameters, [], learning=False)
         job = _Job(weights, self.threads, FORWARD, x, None, len(x))
         job.run(0, len(x))
         return job.plan.out.reshape(len(x), self.net.n_out)
 
     def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
-        x = _refuse(x, None, "pynn")
+        x = _refuse(self.net, x, None, "pynn")
         weights = _Weights(self.net, self.own, parameters, [], learning=False)
         return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
@@ -1498,7 +1501,7 @@ class Engine:
         sample_weight: Array | None = None,
         convention: str = "pynn",
     ) -> Callable[[Array], tuple[float, Array]]:
-        x = _refuse(x, sample_weight, convention)
+        x = _refuse(self.net, x, sample_weight, convention)
         net, n = self.net, len(x)
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
@@ -1529,7 +1532,7 @@ class Engine:
         convention: str = "pynn",
         watch: bool = False,
     ) -> Trainer:
-        x = _refuse(x, sample_weight, convention)
+        x = _refuse(self.net, x, sample_weight, convention)
         if optimizer.name not in OPTIMIZER:
             raise ValueError(
                 f"optimizer: found {optimizer.name!r}, which this backend does not know"
@@ -1591,7 +1594,7 @@ class Trainer:
 
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
-        x = _refuse(x, None, "pynn")
+        x = _refuse(self._weights.net, x, None, "pynn")
         return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def store(self) -> None:

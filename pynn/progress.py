@@ -157,6 +157,12 @@ def _has(package: str) -> bool:
     return find_spec(package) is not None
 
 
+def check_progress(progress: object) -> None:
+    """Raise ValueError if ``progress`` is not ``"auto"``, True, False or a function."""
+    if not (isinstance(progress, bool) or callable(progress)):
+        choose("progress", progress, ("auto", "True, False or a function"))
+
+
 def reporter(progress: object, first: int, last: int) -> Reporter | None:
     """Return what reports on the epochs ``first`` + 1 to ``last``, or None for silence.
 
@@ -165,16 +171,11 @@ def reporter(progress: object, first: int, last: int) -> Reporter | None:
     ValueError
         If ``progress`` is not ``"auto"``, True, False or a function.
     """
+    check_progress(progress)
     if progress is False:
         return None
     if callable(progress):
         return Reporter(progress)
-    if progress is not True:
-        if not isinstance(progress, str):
-            raise ValueError(
-                f"progress: found {progress!r}, expected 'auto', True, False or a function"
-            )
-        choose("progress", progress, ("auto",))
     terminal = sys.stderr is not None and sys.stderr.isatty()
     notebook = not terminal and _in_notebook()
     if progress is not True and not (terminal or notebook):

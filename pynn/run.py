@@ -134,15 +134,20 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             number += 1
 
 
-def has_ended(folder: Path) -> bool:
-    """Whether a folder holds a run that came to its end, so that nothing is left to resume."""
+def ended(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of a run that came to its end, so that nothing is left to resume.
+
+    None if it has not, or if the folder holds none.
+    """
     if not (folder / MODEL).is_file() or (folder / CHECKPOINT).exists():
-        return False
+        return None
     try:
-        result = json.loads((folder / SETTINGS).read_bytes())["result"]
-        return not (result["interrupted"] or result["diverged"])
+        found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
+        result = found["result"]
+        whole = isinstance(found["options"], dict) and "path" in found["data"]
+        return found if whole and not (result["interrupted"] or result["diverged"]) else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
+        return None
 
 
 def newest_model() -> Path:

@@ -37,6 +37,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from . import backends, initialise, training
 from .backends import Sparse
 from .callbacks import Callback, EarlyStopping, as_callbacks, check_monitors, stops
+from .checks import MOST_THREADS
 from .history import History, Record
 from .network import aligned
 from .progress import reporter
@@ -67,7 +68,7 @@ _MORE_CONSTRAINTS: dict[str, Any] = {
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "schedule": [StrOptions(set(SCHEDULES)), Schedule, callable, None],
     "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
-    "threads": [Interval(Integral, 1, None, closed="left"), None],
+    "threads": [Interval(Integral, 1, MOST_THREADS, closed="both"), None],
     "callbacks": [callable, list, tuple, Callback, None],
     "progress": ["boolean", StrOptions({"auto"}), callable],
 }
@@ -705,8 +706,8 @@ early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, 
     dtype : "float32", "float64" or None, default=None
         New. What to compute in; None keeps that of X.
     threads : int or None, default=None
-        New. How many threads compute at most; None lets pynn choose, and takes one inside a
-        parallel call of joblib, such as a grid search. The numbers do not depend on it.
+        New. How many threads compute at most, up to 4096; None lets pynn choose, and takes one
+        inside a parallel call of joblib, such as a grid search. The numbers do not depend on it.
     callbacks : function, pynn.Callback, list of them or None, default=None
         New. Called as ``f(estimator, record)`` after every epoch; training stops when one returns
         True. See :mod:`pynn.callbacks`.
@@ -932,8 +933,8 @@ early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, 
     dtype : "float32", "float64" or None, default=None
         New. What to compute in; None keeps that of X.
     threads : int or None, default=None
-        New. How many threads compute at most; None lets pynn choose, and takes one inside a
-        parallel call of joblib, such as a grid search. The numbers do not depend on it.
+        New. How many threads compute at most, up to 4096; None lets pynn choose, and takes one
+        inside a parallel call of joblib, such as a grid search. The numbers do not depend on it.
     callbacks : function, pynn.Callback, list of them or None, default=None
         New. Called as ``f(estimator, record)`` after every epoch; training stops when one returns
         True. See :mod:`pynn.callbacks`.

@@ -7,6 +7,7 @@ compiled backends follow that text.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -130,9 +131,10 @@ class Architecture:
     ) -> Architecture:
         """Check the arguments as a user gives them and spell them out, one value a layer."""
         try:
-            widths = [int(s) if int(s) == s else -1 for s in sizes]
-        except (TypeError, ValueError, OverflowError):
-            widths = [-1]
+            # A bool would count as 0 or 1.
+            widths = [0 if isinstance(s, (bool, np.bool_)) else operator.index(s) for s in sizes]
+        except TypeError:
+            widths = [0]
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError(
                 f"sizes: found {sizes!r}, expected at least two whole numbers of 1 or more, "

@@ -35,16 +35,31 @@ class Rates:
         self.function: Callable[[float], float] | None = None
         self.schedule = Schedule()
         if callable(schedule) and not isinstance(schedule, (type, Schedule)):
+            _must_take_a_time(schedule)
             self.function = schedule
         else:
             self.schedule = as_schedule(schedule)
         self._learning_rate, self._start, self._stop = learning_rate, start, stop
 
+    def factor(self, time: float) -> float:
+        """Return what a schedule that is a function gives at a time in epochs."""
+        assert self.function is not None
+        found: Any = self.function(time)
+        try:
+            return float(found + 0)  # float alone would read text
+        except (TypeError, ValueError):
+            from .files import shown
+
+            raise TypeError(
+                f"schedule: found {shown(repr(found), 80)} from {self.function!r} at {time:g} "
+                "epochs, expected a number of 0 or more, the factor on the learning rate"
+            ) from None
+
     def of(self, epoch: int, steps: int) -> Array:
         """Return the rates of the steps of an epoch, float64."""
         times = epoch + np.arange(steps) / steps
         if self.function is not None:
-            factors = np.array([float(self.function(t)) for t in times.tolist()])
+            factors = np.array([self.factor(t) for t in times.tolist()])
         else:
             found = self.schedule.factors(times, self._start, self._stop)
             factors = np.asarray(found, dtype=np.float64)
@@ -54,6 +69,22 @@ class Rates:
                 "numbers of 0 or more, one for each step"
             )
         return self._learning_rate * factors
+
+
+def _must_take_a_time(function: Callable[..., object]) -> None:
+    import inspect
+
+    try:
+        takes = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C do not tell
+        return
+    try:
+        takes.bind(0.0)
+    except TypeError:
+        raise TypeError(
+            f"schedule: found {function!r}, which takes {takes}, expected a function of one "
+            "argument, the time in epochs"
+        ) from None
 
 
 class Loop:
@@ -97,9 +128,6 @@ class Loop:
                 f"fit: found NaN or infinity in weights[{k}], biases[{k}] or what the optimizer "
                 "keeps of them, expected finite numbers"
             )
-        self.report = reporter(progress, start, stop)
-        if self.report is not None:
-            self.pace.append(self.report)
         if self.saver is not None and self.saver.checkpoint.seconds is not None:
             # Slices as short as those of a report, so that there is a moment to look at the clock.
             self.pace.append(Reporter(lambda record: None))
@@ -113,6 +141,10 @@ class Loop:
                 # What had a state was restored when the checkpoint was read.
                 if self.taken is None or not keeps(call):
                     call.on_fit_begin(net)
+            # Below what they print.
+            self.report = reporter(progress, start, stop)
+            if self.report is not None:
+                self.pace.append(self.report)
             while net.epochs < stop and not self.stop:
                 record = self.epoch()
                 if record is None:

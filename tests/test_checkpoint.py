@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -567,9 +568,28 @@ def test_another_machine_is_told(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "a"
     broken_off(path, blobs, 6)
     change(path, lambda about, _: about["checkpoint"]["machine"].update(numpy="1.0"))
-    with pytest.warns(RuntimeWarning, match=r"begun with numpy 1\.0, pynn .* last bits") as told:
+    with pytest.warns(RuntimeWarning, match=r"trained with numpy 1\.0, pynn .* last bits") as told:
         fit(make(), blobs, checkpoint=pynn.Checkpoint(path, steps=1), resume=True)
     assert [w.filename for w in told] == [__file__]
+
+
+def test_another_instruction_set_is_told(tmp_path: Path, blobs: Data) -> None:
+    core = pytest.importorskip("pynn._core")
+    first, *others = core.info()["isas"]
+    before = core.use_isa(first)
+    try:
+        path = tmp_path / "a"
+        broken_off(path, blobs, 6, network={"backend": "cython"})
+        kept = pynn.Checkpoint(path, steps=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fit(make(backend="cython"), blobs, epochs=3, checkpoint=kept, resume=True)
+        for isa in others[:1]:
+            core.use_isa(isa)
+            with pytest.warns(RuntimeWarning, match=f"trained with isa {first}, .* with isa {isa}"):
+                fit(make(backend="cython"), blobs, epochs=4, checkpoint=kept, resume=True)
+    finally:
+        core.use_isa(before)
 
 
 def test_fingerprint_covers_every_byte_and_no_layout() -> None:

@@ -125,6 +125,35 @@ def test_frames(library: str) -> None:
     assert task.classes.tolist() == ["b", "c"]
 
 
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_frames_of_nullable_columns(backend: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    if backend == "pyarrow":
+        pytest.importorskip("pyarrow")
+    x = pandas.DataFrame({"a": [1.5, 2.5], "b": [3, 4], "c": [5.0, 6.5], "d": [True, False]})
+    plain = x.astype("float64").to_numpy()
+    frame = x.convert_dtypes(dtype_backend=backend)
+    found = features(frame, NET)
+    assert isinstance(found, np.ndarray)
+    assert found.flags.c_contiguous
+    assert (found == plain).all()
+    assert (features(frame.astype({"a": "float32"}), NET) == plain).all()
+    values, task = targets(frame, 2, build(4, 4, loss="mse"), None)
+    assert (values == plain).all()
+    assert task.kind == "values"
+    # One column may be labels: those stay what they are.
+    for column, classes in ("b", [3, 4]), ("d", [False, True]):
+        _, task = targets(frame[[column]], 2, build(n_out=2), None)
+        assert task.classes is not None
+        assert task.classes.tolist() == classes
+    frame.loc[1, "b"] = pandas.NA
+    with pytest.raises(ValueError, match=r"x: found nan at row 1, column 1 \(counted from 0\)"):
+        features(frame, NET)
+    frame["c"] = ["x", "y"]
+    with pytest.raises(TypeError, match="x: found an array of Python objects"):
+        features(frame, NET)
+
+
 # --- x: errors ------------------------------------------------------------------------------------
 
 NAN, INF = float("nan"), float("inf")
@@ -199,8 +228,14 @@ def test_sparse_matrices_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"x: found no rows \(shape \(0, 4\)\)"):
         features(sparse.csr_matrix((0, 4)), NET)
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match=r"x.data: found (nan|inf) at row 0 .*finite"):
-            features(sparse.csr_matrix([[bad, 0, 0, 0]]), NET)
+        for kind in ("csr_matrix", "csc_array", "coo_matrix"):
+            rows = getattr(sparse, kind)([[1, 2.0, 0, 3], [0, 0, 0, 0], [4, 0, bad, 5]])
+            with pytest.raises(
+                ValueError, match=r"^v: found (nan|inf) at row 2, column 2 \(cou.*finite"
+            ):
+                features(rows, NET, "v")
+    with pytest.raises(ValueError, match="x: found 1e.39 at row 1, column 0 .*float32 can hold"):
+        features(sparse.csr_matrix([[0, 0, 0, 0], [1e39, 0, 0, 0]]), NET)
     with pytest.raises(TypeError, match="x: found a sparse matrix of complex128"):
         features(sparse.csr_matrix(np.ones((2, 4)) * 1j), NET)
     for kind, part, value in (

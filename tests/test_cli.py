@@ -6,8 +6,10 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -455,6 +457,65 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
     assert not list(run.glob("*.png"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
+def test_sigterm_keeps_what_was_trained(folder, tmp_path):
+    run = tmp_path / "run"
+    command = ["train", *SMALL, "--data", folder, "--run", run]
+    endless = ["--schedule", "constant", "--epochs", 10**6]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pynn", *map(str, command + endless)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])},
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("epoch 1 ")
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1].splitlines()[-1]
+    assert process.returncode == 143
+    assert re.match(r"pynn: stopped after \d+ whole epochs; what was trained is in", told)
+    assert told.endswith("--resume goes on")
+    epochs = pynn.load(run / "model.safetensors", backend="numpy").epochs
+    assert epochs > 0
+    assert len(json.loads((run / "history.json").read_text())["loss"]) == epochs
+    assert json.loads((run / "settings.json").read_text())["result"]["interrupted"] is True
+    assert (run / "checkpoint.safetensors").exists()
+    more = ["--schedule", "constant", "--epochs", epochs + 2, "--resume"]
+    assert f"epoch {epochs + 1} " in pynn_command(*command, *more)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
+def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeypatch):
+    def terminate(net, record):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # which would end the tests
+        for _ in range(2):  # some send it twice
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "_print_epoch", terminate)
+    command = ["train", *SMALL, "--data", folder]
+    out = pynn_command(*command, "--run", tmp_path / "ours", code=143)
+    assert "pynn: stopped after 1 whole epochs" in out
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    theirs = signal.getsignal(signal.SIGTERM)
+    try:
+        pynn_command(*command, "--run", tmp_path / "theirs", "--epochs", 1)
+        assert signal.getsignal(signal.SIGTERM) is theirs
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM] * 2
+    # Only the main thread may set handlers.
+    monkeypatch.setattr(cli, "_print_epoch", lambda net, record: None)
+    found = []
+    options = [*command, "--run", tmp_path / "thread", "--epochs", 1]
+    thread = threading.Thread(target=lambda: found.append(pynn_command(*options)))
+    thread.start()
+    thread.join()
+    assert "trained   1 epochs" in found[0]
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_pictures_of_other_shapes_and_of_a_training_that_diverged(tmp_path):
     pytest.importorskip("matplotlib")
@@ -492,6 +553,7 @@ BAD = {
     "--dtype float16": "--dtype: found 'float16'",
     "--backend gpu": "--backend: found 'gpu'",
     "--threads 0": "--threads: found 0",
+    "--threads 100000": "--threads: found 100000, expected a whole number from 1 to 4096",
     "--seed -1": "--seed: found -1",
     "--seed x": "--seed: found 'x', expected a whole number or random",
     "--epochs -1": "--epochs: found -1",
@@ -512,9 +574,9 @@ def test_bad_options_get_one_line_and_leave_nothing(folder, tmp_path, options):
     run = tmp_path / "run"
     arguments = ["train", *SMALL, "--data", folder, "--run", run, *options.split()]
     out = pynn_command(*arguments, code=1)
-    (line,) = (line for line in out.splitlines() if line.startswith("pynn: "))
+    (line,) = out.splitlines()
+    assert line.startswith("pynn: ")
     assert re.search(BAD[options], line), line
-    assert out.splitlines()[-1] == line
     assert not run.exists()
 
 
@@ -548,6 +610,32 @@ def test_a_run_is_never_overwritten(folder, trained):
     out = pynn_command("train", *SMALL, "--data", folder, "--run", trained, code=1)
     assert "--run: found a run in" in out
     assert (trained / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("--epochs 5", r"--epochs: found 5, but the run in .*first has 4 and has ended; expected"),
+        ("--learning-rate 0.1", "--learning-rate: found 0.1, but .* has 0.01 and has ended"),
+        ("--no-shuffle", "--shuffle: found False, but .* has True"),
+        ("--data other.csv", "--data: found .*other.csv, but .* has .*idx"),
+        ("--fast --checkpoint 60", "--fast: found fast, but .* has no preset"),
+    ],
+)
+def test_a_run_that_has_ended_goes_on_with_no_other_settings(trained, typed, message):
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    out = pynn_command("train", "--run", trained, "--resume", *typed.split(), code=1)
+    assert re.match(f"pynn: {message}", out), out
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_a_run_that_has_ended_says_so(folder, trained, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    same = [*SMALL, "--epochs", 4, "--batch-size", 8, "--data", folder.name]
+    free = ["--threads", 3, "--checkpoint", 7, "--quiet"]
+    for options in [], same, [*same, *free]:
+        out = pynn_command("train", "--run", trained, "--resume", *options)
+        assert out.split()[-3:] == ["has", "ended", "already"]
 
 
 def test_a_file_where_the_folder_should_be(folder, tmp_path):

@@ -576,6 +576,35 @@ def test_the_choice_of_a_backend(monkeypatch):
         make("numba")
 
 
+@needs_numba
+def test_errors_say_why_the_backend_is_numba(blobs):
+    sparse = pytest.importorskip("scipy.sparse")
+    x, y = blobs
+    rows = sparse.csr_matrix(x)
+    why = (
+        r"found 'numba' \(taken for Activation\('swish'\), a function of your own\), which takes no"
+    )
+    net = make("auto")
+    for ask in (
+        lambda: net.predict(rows),
+        lambda: net.evaluate(rows, y),
+        lambda: net.loss_and_gradient(rows, y),
+        lambda: net.fit(rows, y),
+        lambda: net.fit(x, y, validation=(rows, y), epochs=1),
+    ):
+        with pytest.raises(ValueError, match=f"backend: {why} .*; expected backend='numpy'"):
+            ask()
+    assert len(make("numpy").predict(rows)) == len(x)
+    with pytest.raises(ValueError, match="backend: found 'numba', which .* 'cython' or 'numpy'"):
+        make("numba", activation="relu").predict(rows)
+    why = (
+        r"'bf16' with the backend 'numba' \(taken for Activation\('swish'\), a function of your own"
+    )
+    with pytest.raises(ImportError, match=f"precision: found {why}.*backend='numpy'"):
+        make("auto", precision="bf16")
+    assert make("numpy", precision="bf16").precision == "bf16"
+
+
 # --- With everything else -------------------------------------------------------------------------
 
 

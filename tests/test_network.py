@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import math
+import os
 import pickle
 import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,9 @@ def test_setting_parameters_errors(
     ("settings", "error", "message"),
     [
         ({"backend": "numppy"}, ValueError, "backend: found 'numppy'.*did you mean 'numpy'"),
-        ({"threads": 0}, ValueError, "threads: found 0, expected a whole number of 1 or more"),
+        ({"threads": 0}, ValueError, "threads: found 0, expected a whole number from 1 to 4096"),
+        ({"threads": 100_000}, ValueError, "threads: found 100000, expected .* from 1 to 4096"),
+        ({"threads": 2**70}, ValueError, f"threads: found {2**70}, expected .* from 1 to 4096"),
         ({"threads": True}, ValueError, "threads: found True"),
         ({"seed": -1}, ValueError, "seed: found -1, expected a whole number from 0 to"),
         ({"seed": 2**64}, ValueError, "seed: found 18446744073709551616"),
@@ -105,6 +109,13 @@ def test_construction_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         make(**settings)
+
+
+@pytest.mark.parametrize("width", [2**57, 2**70])
+def test_more_parameters_than_memory(width: int) -> None:
+    count = f"{4 * width + width + 3 * width + 3:,}"
+    with pytest.raises(MemoryError, match=rf"sizes: found \[4, {width}, 3\].* {count} .*GiB"):
+        make((4, width, 3))
 
 
 def test_no_seed_draws_one() -> None:
@@ -264,6 +275,32 @@ def test_schedules_reach_the_record(blobs: Data) -> None:
 def test_schedule_that_is_no_factor(net: pynn.Network, blobs: Data, factor: float) -> None:
     with pytest.raises(ValueError, match="schedule: found factors .* expected 10 finite numbers"):
         quiet(net, blobs, schedule=lambda epoch: factor)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda epoch: "0.5", "schedule: found '0.5' from <function .* at 0 epochs, expected a nu"),
+        (lambda epoch: None, "schedule: found None from"),
+        (lambda epoch: [1, 1], r"schedule: found \[1, 1\] from"),
+        (lambda: 1, r"schedule: found <function .*, which takes \(\), expected .* of one argument"),
+        (lambda epoch, step: 1, r"schedule: found .*, which takes \(epoch, step\), expected"),
+    ],
+)
+def test_schedule_that_is_no_function_of_time(
+    net: pynn.Network, blobs: Data, schedule: Any, message: str, checkpoint: bool, tmp_path: Path
+) -> None:
+    kept = pynn.Checkpoint(tmp_path / "a", steps=1) if checkpoint else None
+    with pytest.raises(TypeError, match=message):
+        quiet(net, blobs, schedule=schedule, checkpoint=kept)
+    assert net.updates == 0
+    assert len(quiet(net, blobs, schedule=np.exp2, epochs=1)) == 1
+
+
+def test_an_error_of_a_schedule_is_passed_on(net: pynn.Network, blobs: Data) -> None:
+    with pytest.raises(TypeError, match="unsupported operand"):
+        quiet(net, blobs, schedule=lambda epoch: epoch + "a")
 
 
 def test_no_epochs(net: pynn.Network, blobs: Data) -> None:
@@ -440,7 +477,8 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        (0.0, "validation: found 0.0, expected a pair"),
+        (False, "validation: found False, expected a pair .*, or None"),
+        (-0.1, "validation: found -0.1, expected"),
         (1.0, "validation: found 1.0"),
         (math.nan, "validation: found nan"),
         (1, "validation: found 1, expected"),
@@ -457,6 +495,16 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
 def test_validation_errors(net: pynn.Network, blobs: Data, validation: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         quiet(net, blobs, validation=validation)
+
+
+@pytest.mark.parametrize("validation", [0, 0.0, np.float32(0)])
+def test_nothing_is_held_out(net: pynn.Network, blobs: Data, validation: Any) -> None:
+    twin = make(seed=net.seed)
+    quiet(twin, blobs)
+    assert quiet(net, blobs, validation=validation).validation_loss == [None] * 3
+    assert (net.parameters == twin.parameters).all()
+    with pytest.raises(ValueError, match="no validation data"):
+        quiet(net, blobs, validation=validation, callbacks=pynn.EarlyStopping())
 
 
 # --- Errors leave the network as it was -----------------------------------------------------------
@@ -489,7 +537,8 @@ def test_validation_errors(net: pynn.Network, blobs: Data, validation: Any, mess
         ({"callbacks": [3]}, TypeError, "callbacks: found 3, expected functions"),
         ({"callbacks": pynn.EarlyStopping}, TypeError, "callbacks: found <class"),
         ({"progress": "atuo"}, ValueError, "progress: found 'atuo'.*did you mean 'auto'"),
-        ({"progress": 3}, ValueError, "progress: found 3"),
+        ({"progress": "x"}, ValueError, "progress: found 'x', .* auto, True, False or a function"),
+        ({"progress": 3}, ValueError, "progress: found 3, .* auto, True, False or a function"),
         (
             {"callbacks": pynn.EarlyStopping()},
             ValueError,
@@ -512,6 +561,44 @@ def test_fit_errors(
     assert net.parameters.flags.writeable
     assert len(net.history) == net.updates == net.epochs == 0
     assert len(quiet(net, blobs)) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "loss", "y"),
+    [
+        ((4, 8, 3), "cross_entropy", None),
+        ((4, 1), "binary_cross_entropy", None),
+        ((4, 2), "binary_cross_entropy", np.ones((150, 2))),
+    ],
+    ids=["classes", "yes or no", "multilabel"],
+)
+def test_labels_of_outputs_that_are_not_finite(
+    blobs: Data, sizes: tuple[int, ...], loss: str, y: Any
+) -> None:
+    x = blobs[0]
+    net = make(sizes, loss=loss)
+    if y is not None:
+        quiet(net, (x, y), epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.predict(x)
+        values = make(sizes, loss="mse")
+        values.biases[-1][0] = np.nan
+        values.predict(x)  # shows it itself
+    net.biases[-1][-1] = np.nan
+    last = 0 if len(sizes) == 3 else sizes[-1] - 1
+    with pytest.warns(RuntimeWarning, match=f"predict: found nan at row 0, output {last} ") as told:
+        assert len(net.predict(x)) == 150
+    assert [w.filename for w in told] == [__file__]
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_the_first_row_without_a_label_is_named(blobs: Data) -> None:
+    net, x = make((4, 3)), blobs[0].copy()
+    net.weights[0][...] = 2
+    x[[5, 9]] = np.finfo(np.float32).max
+    with pytest.warns(RuntimeWarning, match="predict: found nan at row 5, output 0 "):
+        net.predict(x)
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
@@ -1017,6 +1104,17 @@ def test_names_of_the_package() -> None:
     assert set(pynn.__all__) <= set(dir(pynn))
     with pytest.raises(AttributeError, match="module 'pynn' has no attribute 'Netwrok'"):
         pynn.Netwrok  # noqa: B018
+
+
+def test_the_instruction_set_may_be_written_in_any_case() -> None:
+    if backends.available()["cython"]:
+        pytest.skip("the compiled core is not there")
+    code = "import pynn; print(pynn.info()['isa'])"
+    for name in pynn.info()["isas"]:
+        environment = os.environ | {"PYNN_ISA": name.upper()}
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert (run.stdout.strip(), run.stderr) == (name, "")
 
 
 def test_info() -> None:

@@ -478,7 +478,7 @@ def test_lbfgs_refuses_validation_data():
         "weight_decay": [-1, "much"],
         "schedule": ["slow", 0.1],
         "dtype": ["float16", 32],
-        "threads": [0, 1.5, "all"],
+        "threads": [0, 1.5, "all", 100_000, 2**70],
         "callbacks": [3, "stop"],
         "progress": ["loud", 3],
         "class_weight": ["equal", 2],

@@ -37,6 +37,12 @@ def test_output_follows_the_loss(loss: str, output: str) -> None:
     assert Architecture.build([2, 3], loss=loss).activations == (output,)
 
 
+def test_widths_of_numpy() -> None:
+    net = Architecture.build(np.array([5, 4, 3], np.uint8))
+    assert net.sizes == Architecture.build([np.int64(5), 4, np.int8(3)]).sizes == (5, 4, 3)
+    assert all(type(width) is int for width in net.sizes)
+
+
 def test_views_share_the_flat_vector() -> None:
     net = Architecture.build([2, 3, 2])
     flat = np.arange(net.n_parameters, dtype=np.float32)
@@ -53,6 +59,9 @@ def test_views_share_the_flat_vector() -> None:
         ({"sizes": [3]}, "sizes: found"),
         ({"sizes": [3, 0]}, "sizes: found"),
         ({"sizes": [3, 2.5]}, "sizes: found"),
+        ({"sizes": [3, 16.0, 2]}, r"sizes: found \[3, 16.0, 2\], expected .* whole numbers of 1"),
+        ({"sizes": [3, True, 2]}, r"sizes: found \[3, True, 2\], expected"),
+        ({"sizes": [3, np.True_, 2]}, "sizes: found"),
         ({"sizes": [3, float("inf")]}, "sizes: found"),
         ({"sizes": "3-2"}, "sizes: found"),
         ({"sizes": None}, "sizes: found None"),
