@@ -1384,15 +1384,13 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             else:
                 k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, g + start * item, l.ld_in, l.n_out,
                          stop - start, m, finish, NULL, &p.step_w)
-            if not fused:
-                tick(p, thread, GRADIENT, number)
-                if last and p.training:
-                    for j in range(l.n_out):
-                        at = (j * l.ld_in + start) * item
-                        k.update(p.rule, &p.step_w, l.w + at, l.dw + at,
-                                 NULL if p.slots < 1 else l.sw[0] + at,
-                                 NULL if p.slots < 2 else l.sw[1] + at,
-                                 round_up(stop - start, k.width))
+            tick(p, thread, GRADIENT, number)
+            if not fused and last and p.training:
+                for j in range(l.n_out):
+                    at = (j * l.ld_in + start) * item
+                    k.update(p.rule, &p.step_w, l.w + at, l.dw + at,
+                             NULL if p.slots < 1 else l.sw[0] + at,
+                             NULL if p.slots < 2 else l.sw[1] + at, round_up(stop - start, k.width))
             if last and l.squares != NULL:
                 square_weights(p, l, start, stop)
     else:

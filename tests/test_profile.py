@@ -50,6 +50,16 @@ def test_every_phase_is_timed(threads: int) -> None:
 
 
 @needs_core
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_gradient_of_a_narrow_layer_is_not_the_update(optimizer: str) -> None:
+    x, y = np.random.default_rng(0).integers(0, 256, (500, 784)).astype(np.uint8), data()[1]
+    net = pynn.Network([784, 3], backend="cython", threads=1)
+    with net.profile() as profile:
+        net.fit(x, y, epochs=3, batch_size=64, optimizer=optimizer, progress=False)
+    assert dict(zip(profile.phases, profile.seconds.T, strict=True))["gradient"][0] > 0
+
+
+@needs_core
 def test_the_bits_and_the_network_know_nothing_of_it() -> None:
     watched, twin = network(), network()
     with watched.profile() as profile:
