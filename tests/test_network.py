@@ -1106,14 +1106,14 @@ def test_names_of_the_package() -> None:
         pynn.Netwrok  # noqa: B018
 
 
-def test_the_instruction_set_may_be_written_in_any_case() -> None:
+def test_the_instruction_set_may_be_written_in_any_case(tmp_path) -> None:
     if backends.available()["cython"]:
         pytest.skip("the compiled core is not there")
     code = "import pynn; print(pynn.info()['isa'])"
     for name in pynn.info()["isas"]:
         environment = os.environ | {"PYNN_ISA": name.upper()}
         command = [sys.executable, "-c", code]
-        run = subprocess.run(command, capture_output=True, text=True, env=environment)
+        run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert (run.stdout.strip(), run.stderr) == (name, "")
 
 

@@ -127,7 +127,9 @@ def _look_at(net: pynn.Network) -> None:
     if net.sizes[0] > 1000 or len(net.parameters) > 10_000:
         return
     x = np.linspace(-1, 1, 2 * net.sizes[0], dtype=net.dtype).reshape(2, -1)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # Weights may lead to outputs past all bounds, of which it does warn.
+        warnings.filterwarnings("ignore", "predict: found", RuntimeWarning)
         y = net.predict(x)
     settings = json.loads(seeds.settings())
     found = run.Run(Path("run"), settings, net, "test", (x, y))
