@@ -972,64 +972,54 @@ cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
     p.lit.starts[p.lit.parts * p.rows + at] = <uint32_t>count
 
 
+cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride, Py_ssize_t col_stride,
+                 Py_ssize_t at, Py_ssize_t m, Py_ssize_t n, char* out, Py_ssize_t ld,
+                 uint64_t* marks) noexcept nogil:
+    """Gather m rows of n from place ``at`` of the order on, and fetch those that are next."""
+    if p.order == NULL:
+        p.k.gather(source, rows + at * row_stride, row_stride, col_stride, NULL, m, n, out, ld, NULL, 0,
+                   marks)
+    else:
+        p.k.gather(source, rows, row_stride, col_stride, p.order + at, m, n, out, ld,
+                   p.order + at + p.ahead, p.n - at - p.ahead, marks)
+
+
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
     """Gather rows start … start + m of the chunk that begins at ``row`` of the order."""
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t item = p.k.itemsize, i, at = row + start
-    cdef const char* x = p.x
-    cdef const uint32_t* order = NULL
-    cdef const uint32_t* next = NULL
     cdef uint64_t* marks = NULL
-    cdef Py_ssize_t known = 0
     if p.marks != NULL:
         marks = p.marks + start * p.mark_words
-    if p.order != NULL:
-        order = p.order + at
-        next = order + p.ahead
-        known = p.n - at - p.ahead
-    elif p.source != SOURCE_SPARSE:
-        x += at * p.x_row
     if p.source == SOURCE_SPARSE:
         for i in range(m):
-            spread_row(p, <Py_ssize_t>order[i] if order != NULL else at + i, start + i)
+            spread_row(p, <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i, start + i)
     else:
-        p.k.gather(p.source, x, p.x_row, p.x_col, order, m, l.n_in,
-                   l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, next, known, marks)
+        gather(p, p.source, p.x, p.x_row, p.x_col, at, m, l.n_in,
+               l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, marks)
     round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
             p.row_weight[start + i] = p.sample_weight[
-                <Py_ssize_t>order[i] if order != NULL else at + i]
+                <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i]
     if p.y_labels != NULL:
         for i in range(m):
-            p.labels[start + i] = p.y_labels[<Py_ssize_t>order[i] if order != NULL else at + i]
+            p.labels[start + i] = p.y_labels[
+                <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i]
     elif p.y_values != NULL:
         l = &p.layer[p.n_layers - 1]
-        p.k.gather(SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64,
-                   p.y_values + (0 if order != NULL else at * l.n_out * item), l.n_out * item, item,
-                   order, m, l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, next,
-                   known, NULL)
+        gather(p, SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64, p.y_values, l.n_out * item, item, at, m,
+               l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, NULL)
 
 
 cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
     """Gather of other threads' rows start … start + m what this one's share of the gradient needs."""
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = p.k.itemsize, at = row + start, first, end
-    cdef const char* x = p.x
-    cdef const uint32_t* order = NULL
-    cdef const uint32_t* next = NULL
-    cdef Py_ssize_t known = 0
+    cdef Py_ssize_t first, end
     share(l.n_in, p.k.width, thread, p.threads, &first, &end)
-    if m == 0 or first == end:
-        return
-    if p.order != NULL:
-        order = p.order + at
-        next = order + p.ahead
-        known = p.n - at - p.ahead
-    else:
-        x += at * p.x_row
-    p.k.gather(p.source, x + first * p.x_col, p.x_row, p.x_col, order, m, end - first,
-               l.h + thread * p.h_step + (start * l.ld_in + first) * item, l.ld_in, next, known, NULL)
+    if m > 0 and first < end:
+        gather(p, p.source, p.x + first * p.x_col, p.x_row, p.x_col, row + start, m, end - first,
+               l.h + thread * p.h_step + (start * l.ld_in + first) * p.k.itemsize, l.ld_in, NULL)
 
 
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
