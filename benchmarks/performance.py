@@ -23,6 +23,7 @@ from pynn.run import write_json
 
 from . import report
 from .cases import Case, Data, training_data
+from .machine import Processors
 from .runner import Run
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ SHOWN = ("D", "F", "G")
 """The cases whose profile is shown whole."""
 CALIBRATION = "D"
 """The case that tells what it costs to pass weights from core to core."""
+LOOKS = 50
 CORES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -58,12 +60,17 @@ class Profiled:
 
 @dataclass
 class Ceilings:
-    """What one core can do at most: operations and bytes a second, and a meeting of two."""
+    """What one core can do at most: operations and bytes a second, and a meeting of two.
+
+    And what several at once do, each as much as the slowest, in the best and the worst of some
+    looks.
+    """
 
     float32: float
     float64: float
     copied: float
     meeting: dict[int, float]
+    at_once: dict[int, tuple[float, float]]
 
 
 def ceilings(threads: Sequence[int]) -> Ceilings:
@@ -77,11 +84,18 @@ def ceilings(threads: Sequence[int]) -> Ceilings:
         np.copyto(b, a)
         return 2 * a.nbytes / (time.perf_counter() - began)
 
+    at_once = {}
+    for n in threads:
+        if n > 1:
+            processors = Processors(n)
+            looks = [n * processors.pace() for _ in range(LOOKS)]
+            at_once[n] = (max(looks), min(looks))
     return Ceilings(
         float32=max(_core.peak("float32") for _ in range(15)),
         float64=max(_core.peak("float64") for _ in range(15)),
         copied=max(copy() for _ in range(15)),
         meeting={n: min(_core.meeting(n) for _ in range(9)) for n in threads if n > 1},
+        at_once=at_once,
     )
 
 
@@ -160,10 +174,16 @@ def roofline(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) -
             f"{bound(p)} |"
         )
     meetings = ", ".join(f"{n} threads {t * 1e9:,.0f} ns" for n, t in most.meeting.items())
+    at_once = "".join(
+        f" {n} at once: {best / 1e9:.1f} in float32 in the best of {LOOKS} looks, "
+        f"{worst / 1e9:.1f} in the worst."
+        for n, (best, worst) in most.at_once.items()
+    )
     return [
         f"The peak of one core, measured in the same run: {most.float32 / 1e9:.1f} GFLOP/s in "
-        f"float32, {most.float64 / 1e9:.1f} in float64. Copying memory: {most.copied / 1e9:.1f} "
-        f"GB/s, reads and writes together. Meeting once: {meetings or 'one thread only'}.",
+        f"float32, {most.float64 / 1e9:.1f} in float64.{at_once} Copying memory: "
+        f"{most.copied / 1e9:.1f} GB/s, reads and writes together. "
+        f"Meeting once: {meetings or 'one thread only'}.",
         "",
         *lines,
         "",

@@ -132,6 +132,13 @@ def notes(run: Run) -> list[str]:
         f"While the others took their turns, none used more than {run.idle * 1e3:.1f} ms of "
         f"processor time.",
     ]
+    if run.turns:
+        found.append(
+            f"{run.turns} turns count. {run.repeated} more were repeated, since just before or "
+            f"after them the processors were slower than nine tenths of their best with nothing "
+            f"else at work here, as virtual ones are that share a core with somebody; "
+            f"{run.disturbed} of those that count still were."
+        )
     if "torch" in run.versions and "AMD" in cpu_name():
         found.append(
             "This is an AMD processor: the MKL inside PyTorch multiplies float32 matrices at "

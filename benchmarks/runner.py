@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from .cases import Case, training_data
+from .machine import Processors
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -146,6 +147,9 @@ class Run:
     missing: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     idle: float = 0.0
+    turns: int = 0
+    repeated: int = 0
+    disturbed: int = 0
 
     def of(self, case: Case, threads: int) -> dict[str, Result]:
         """The results of one row of a table, by entrant."""
@@ -164,7 +168,8 @@ def run(
     """Time every case on every entrant that is installed.
 
     The entrants take turns, an epoch each, so that all meet the same machine. Their first epoch is
-    not counted.
+    not counted, nor is one just before or after which the processors were not whole: it is
+    repeated, for each entrant of a case as often as there are rounds.
     """
     done = Run(list(cases), list(entrants), list(threads), rounds, dtype, source)
     with tempfile.TemporaryDirectory() as temporary:
@@ -174,6 +179,7 @@ def run(
             training_data(kind).save(folder)
         for n in threads:
             workers: list[Worker] = []
+            processors = Processors(n)
             try:
                 for name in entrants:
                     say(f"starting {name}")
@@ -184,7 +190,8 @@ def run(
                         done.missing[name] = worker.missing
                 present = [w for w in workers if w.missing is None]
                 for case in cases:
-                    done.results += _turns(case, n, present, rounds, folders[case.data], say)
+                    data = folders[case.data]
+                    done.results += _turns(done, case, n, present, processors, data, say)
                 done.idle = max([done.idle, *(w.idle for w in present)])
             finally:
                 for worker in workers:
@@ -193,10 +200,11 @@ def run(
 
 
 def _turns(
+    done: Run,
     case: Case,
     threads: int,
     workers: Sequence[Worker],
-    rounds: int,
+    processors: Processors,
     data: Path,
     say: Callable[[str], object],
 ) -> list[Result]:
@@ -211,17 +219,30 @@ def _turns(
             result.error = str(error)
         if result.unsupported is None and result.error is None:
             at_work.append(worker)
+    rounds = done.rounds
+    left = {worker.name: rounds for worker in at_work}
     for turn in range(rounds + 1):
         for worker in list(at_work):
             say(f"case {case.name}, {threads} threads: round {turn} of {rounds}, {worker.name}")
             result = results[worker.name]
             try:
-                seconds, loss = worker.epoch()
+                while True:
+                    whole = processors.whole()
+                    seconds, loss = worker.epoch()
+                    result.losses.append(loss)
+                    whole = processors.whole() and whole
+                    if whole or not turn or not left[worker.name]:
+                        break
+                    left[worker.name] -= 1
+                    done.repeated += 1
             except WorkerFailed as error:
                 result.error = str(error)
                 at_work.remove(worker)
                 continue
             if turn:
                 result.seconds.append(seconds)
-            result.losses.append(loss)
+                done.turns += 1
+                done.disturbed += not whole
+    for result in results.values():
+        del result.losses[rounds + 1 :]  # so many epochs all have trained
     return list(results.values())

@@ -91,6 +91,9 @@ def again(done: Run, rounds: int) -> None:
         kept = [r for r in done.results if r.case not in names or r.threads != threads]
         done.results = kept + second.results
         done.idle = max(done.idle, second.idle)
+        done.turns += second.turns
+        done.repeated += second.repeated
+        done.disturbed += second.disturbed
 
 
 def sides(done: Run) -> tuple[list[int], list[int]]:

@@ -257,6 +257,7 @@ cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double MARGIN = 1.05            # by which one thread has to be faster than all
 cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
+cdef double UNEVEN = 1.02            # by which the slowest thread may be later than all on average
 
 # Zeros in one operand of a product, and whether it skips them. Only thread 0 writes ``on``, while no
 # thread reads it.
@@ -302,10 +303,21 @@ cdef struct Layer:
     double *squares        # of weights: for each row or, of narrow layers, each vector of columns
     Py_ssize_t n_squares
 
+# What a thread did: rows of a batch, or weights, and the seconds that they took.
+cdef enum:
+    BATCH_ROWS, WEIGHTS, N_WORKS
+    MOST_BALANCED = 128    # larger teams share equally
+
+cdef struct Work:
+    double amount, seconds
+    double apart[2]        # two of them fill a line
+
 cdef struct Trials:
     double pace[2]         # chunks a second, by all and by one
     int made               # of the three that a choice takes
     double due             # when to try both again
+    int team               # how many share a chunk, and where the share of each begins, of 1
+    double shares[N_WORKS][MOST_BALANCED + 1]
 
 cdef struct Plan:
     const Kernels* k
@@ -381,6 +393,9 @@ cdef struct Plan:
     bint choosing
     Trials trials
     int team_size
+    bint balanced          # whether all share work by what they took for it
+    Work* work             # (team_size, N_WORKS): since that was last looked at
+    double slice           # seconds until then, at most
     char* out              # forward: (n, n_out), not padded
     char* flat             # pack and unpack
     int moved              # -1 for parameters, or which state of the optimizer
@@ -525,6 +540,7 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
         p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL))
     if p.gradients and p.turned_bytes:
         p.turned = carve(base, &used, p.threads * p.turned_bytes)
+    p.work = <Work*>carve(base, &used, p.team_size * N_WORKS * sizeof(Work))
     p.order = NULL
     if p.training:
         p.order = <uint32_t*>carve(base, &used, round_up(p.n, 64) * sizeof(uint32_t))
@@ -738,6 +754,79 @@ cdef inline void share(Py_ssize_t n, Py_ssize_t unit, int thread, int threads,
     cdef Py_ssize_t units = (n + unit - 1) // unit
     start[0] = min(n, units * thread // threads * unit)
     stop[0] = min(n, units * (thread + 1) // threads * unit)
+
+
+cdef inline void share_work(Plan* p, int which, Py_ssize_t n, Py_ssize_t unit, int thread,
+                            Py_ssize_t* start, Py_ssize_t* stop) noexcept nogil:
+    """The same in the proportions of ``shares``, if all of the team are at work."""
+    cdef Py_ssize_t units = (n + unit - 1) // unit
+    cdef double* at = &p.trials.shares[which][thread]
+    if not p.balanced or p.threads != p.team_size:
+        share(n, unit, thread, p.threads, start, stop)
+        return
+    start[0] = min(n, <Py_ssize_t>(units * at[0] + 0.5) * unit)
+    stop[0] = min(n, <Py_ssize_t>(units * at[1] + 0.5) * unit)
+
+
+cdef void share_equally(Plan* p) noexcept nogil:
+    cdef int which, thread
+    p.trials.team = p.team_size
+    for which in range(N_WORKS):
+        for thread in range(p.team_size + 1):
+            p.trials.shares[which][thread] = <double>thread / p.team_size
+
+
+cdef void note_work(Plan* p, int which, int thread, double amount, double began) noexcept nogil:
+    cdef Work* work = p.work + thread * N_WORKS + which
+    work.amount += amount
+    work.seconds += seconds() - began
+
+
+cdef double weights_of(Plan* p, int thread) noexcept nogil:
+    cdef Py_ssize_t start, stop
+    cdef double total = 0
+    cdef int i
+    for i in range(p.n_layers):
+        share_work(p, WEIGHTS, p.layer[i].n_in, p.k.width, thread, &start, &stop)
+        total += <double>(stop - start) * p.layer[i].n_out
+    return total
+
+
+cdef void balance(Plan* p) noexcept nogil:
+    """Change the shares by what the threads took for theirs, so that all are done at the same time.
+
+    Cores differ: in kind, in what else they do, and a virtual one in whom it shares the real one with.
+    Half of the way each time, since what was measured may have been a moment's. A thread that had
+    nothing to do is tried with more. The bits do not depend on the shares.
+    """
+    cdef int which, thread, n = p.team_size
+    cdef double most, total, pace, place, share
+    cdef bint idle
+    cdef Work* work
+    cdef double* at
+    if not p.balanced or p.threads != n:
+        return
+    for which in range(N_WORKS):
+        at = p.trials.shares[which]
+        most = total = pace = 0
+        idle = False
+        for thread in range(n):
+            work = p.work + thread * N_WORKS + which
+            if work.amount <= 0 or work.seconds <= 0:
+                idle = True
+                break
+            most = max(most, work.seconds)
+            total += work.seconds
+            pace += work.amount / work.seconds
+        if idle or most * n > UNEVEN * total:
+            place = 0
+            for thread in range(n):
+                work = p.work + thread * N_WORKS + which
+                share = 1.0 / n if idle else work.amount / work.seconds / pace
+                share = 0.5 * (at[thread + 1] - at[thread] + share)
+                at[thread] = place
+                place += share
+    memset(p.work, 0, n * N_WORKS * sizeof(Work))
 
 
 # --- A profile ------------------------------------------------------------------------------------
@@ -1016,7 +1105,7 @@ cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, 
     """Gather of other threads' rows start … start + m what this one's share of the gradient needs."""
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t first, end
-    share(l.n_in, p.k.width, thread, p.threads, &first, &end)
+    share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &first, &end)
     if m > 0 and first < end:
         gather(p, p.source, p.x + first * p.x_col, p.x_row, p.x_col, row + start, m, end - first,
                l.h + thread * p.h_step + (start * l.ld_in + first) * p.k.itemsize, l.ld_in, NULL)
@@ -1378,7 +1467,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     cdef char *g
     cdef Py_ssize_t number = l - &p.layer[0]
     if l.narrow:
-        share(l.n_in, k.width, thread, p.threads, &start, &stop)
+        share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
         if start < stop:
             g = l.w if fused else l.dw
             if fused:
@@ -1399,7 +1488,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
             if last and l.squares != NULL:
                 square_weights(p, l, start, stop)
     else:
-        share(l.n_in, k.width, thread, p.threads, &start, &stop)
+        share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
         i = start
         while i < stop:
             rows = min(l.block, stop - i)
@@ -1540,12 +1629,16 @@ cdef void weigh_batches(Plan* p) noexcept nogil:
 cdef void train(void* context, int thread) noexcept nogil:
     """Chunk after chunk from p.row on, until p.steps batches are done or the slice is over."""
     cdef Plan* p = <Plan*>context
-    cdef Py_ssize_t row, batch, batch_end, m, start, stop, step
-    cdef bint first, last
-    cdef double weight
+    cdef Py_ssize_t row, batch, batch_end, m, start, stop, step, chunks = 0
+    cdef bint first, last, timed
+    cdef double weight, began = 0
     cdef int i
     tick(p, thread, -1, 0)
     while True:
+        timed = p.balanced and chunks % p.check_every == 0 and p.threads == p.team_size
+        chunks += 1
+        if timed:
+            began = seconds()
         # Only thread 0 moves these on, between the two barriers; all read them after the second.
         row = p.row
         step = p.step
@@ -1556,7 +1649,7 @@ cdef void train(void* context, int thread) noexcept nogil:
         last = row + m == batch_end
         weight = weight_of_batch(p, batch)
 
-        share(m, p.row_unit, thread, p.threads, &start, &stop)
+        share_work(p, BATCH_ROWS, m, p.row_unit, thread, &start, &stop)
         if start < stop or p.columns:
             forward(p, start, stop - start, m, row, thread)
             loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
@@ -1568,6 +1661,8 @@ cdef void train(void* context, int thread) noexcept nogil:
             read_columns(p, row, 0, start, thread)
             read_columns(p, row, stop, m - stop, thread)
             tick(p, thread, READ, 0)
+        if timed:
+            note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
         if thread == 0:
             for i in range(p.n_layers):
                 p.layer[i].skips = p.layer[i].in_h.on
@@ -1579,6 +1674,8 @@ cdef void train(void* context, int thread) noexcept nogil:
                 p.diverged = True
             return
 
+        if timed:
+            began = seconds()
         for i in range(p.n_layers - 1, -1, -1):
             update_layer(p, &p.layer[i], m, first, last, thread)
         if thread == 0:
@@ -1596,6 +1693,8 @@ cdef void train(void* context, int thread) noexcept nogil:
             # Where another process has a core, a team may wait for it at every step.
             p.stop = p.step == p.steps or (
                 (p.threads > 1 or p.chunks_done % p.check_every == 0) and seconds() > p.until)
+        if timed:
+            note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
         wait(p, thread)
         if p.stop:
             return
@@ -1605,11 +1704,17 @@ cdef void sweep(void* context, int thread) noexcept nogil:
     """All rows in their own order: outputs, or losses, or the gradient, with nothing updated."""
     cdef Plan* p = <Plan*>context
     cdef Layer* l = &p.layer[p.n_layers - 1]
-    cdef Py_ssize_t row = p.row, m, start, stop, i, item = p.k.itemsize
+    cdef Py_ssize_t row = p.row, m, start, stop, i, item = p.k.itemsize, chunks = 0
+    cdef bint timed
+    cdef double began = 0
     cdef int k
     while row < p.n:
+        timed = p.balanced and chunks % p.check_every == 0 and p.threads == p.team_size
+        chunks += 1
+        if timed:
+            began = seconds()
         m = min(p.rows, p.n - row)
-        share(m, p.row_unit, thread, p.threads, &start, &stop)
+        share_work(p, BATCH_ROWS, m, p.row_unit, thread, &start, &stop)
         if start < stop or p.columns:
             forward(p, start, stop - start, m, row, thread)
             if p.out != NULL:
@@ -1621,12 +1726,18 @@ cdef void sweep(void* context, int thread) noexcept nogil:
                 loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
                 if p.gradients:
                     backward(p, start, stop - start, m, thread)
+        if timed:
+            note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
         # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
         p.team.barrier(thread)
         if p.out == NULL:
             if p.gradients:
+                if timed:
+                    began = seconds()
                 for k in range(p.n_layers - 1, -1, -1):
                     update_layer(p, &p.layer[k], m, row == 0, row + m == p.n, thread)
+                if timed:
+                    note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
             if thread == 0:
                 sum_rows(p, m)
         row += m
@@ -1640,6 +1751,12 @@ cdef void sweep(void* context, int thread) noexcept nogil:
             return
 
 
+cdef double longer_slice(Plan* p) noexcept nogil:
+    """At first shares are soon balanced; what comes later is for the long run."""
+    p.slice = min(2 * p.slice, SLICE_SECONDS)
+    return p.slice
+
+
 cdef double choose_threads(Plan* p) noexcept nogil:
     """Set the threads of the next slice; return how long it may last.
 
@@ -1649,7 +1766,7 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     and then.
     """
     if not p.choosing:
-        return SLICE_SECONDS
+        return longer_slice(p)
     cdef bint slow = p.trials.pace[0] * MARGIN < p.trials.pace[1]
     # A new plan begins with all threads, which does not mean that they have been at work.
     cdef bint turned = slow and p.threads > 1 and p.chunks_done > 0
@@ -1662,7 +1779,7 @@ cdef double choose_threads(Plan* p) noexcept nogil:
         p.trials.due = seconds() + TRIAL_EVERY
         return TRIAL_SECONDS
     p.threads = 1 if slow else p.team_size
-    return SLICE_SECONDS
+    return longer_slice(p)
 
 
 cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
@@ -1670,6 +1787,8 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
     """Run a loop on a team, and let Python see to signals now and then."""
     cdef double began
     cdef Py_ssize_t chunks
+    if p.balanced and p.trials.team != p.team_size:
+        share_equally(p)
     while (p.step < p.steps and not p.diverged) if training else (p.row < p.n):
         with nogil:
             began = seconds()
@@ -1681,6 +1800,7 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
             p.team.run(task, p)
             Team.release(p.team)
             p.trials.pace[p.threads == 1] = (p.chunks_done - chunks) / (seconds() - began)
+            balance(p)
         PyErr_CheckSignals()
     return 0
 
@@ -1841,6 +1961,9 @@ cdef class _Plan:
             if p.threads > 1 and p.rows * p.layer[0].ld_in * p.k.itemsize <= CACHE_BYTES // 2:
                 p.h_step = round_up(p.rows * p.layer[0].ld_in * p.k.itemsize, ALIGNMENT)
         p.choosing = p.threads > 1 and flops < LONG_CHUNK
+        # Threads that wait for each other within a phase take the same time for it.
+        p.balanced = 1 < p.threads <= MOST_BALANCED and not p.columns
+        p.slice = TRIAL_SECONDS
         # About a millisecond at 10 GFLOP/s between two looks at the clock.
         p.check_every = <Py_ssize_t>max(1.0, 1e7 / max(flops, 1.0))
         size = lay_out(p, NULL)
@@ -1857,6 +1980,7 @@ cdef class _Plan:
             _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
         lay_out(p, p.arena)
         memset(p.zeros, 0, p.widest * p.k.itemsize)
+        memset(p.work, 0, p.team_size * N_WORKS * sizeof(Work))
         if p.spread != NULL:
             memset(p.spread, 0xFF, p.rows * sizeof(int64_t))
         return 0
@@ -2159,6 +2283,37 @@ cdef class Trainer:
     def marked(self):
         """Whether the first layer, a narrow one, skips the vectors of x that are zero."""
         return self.plan.p.marks != NULL
+
+    @property
+    def shares(self):
+        """How the threads share a chunk, all being at work: for each the part of its rows that it has, and
+        the part of the weights.
+
+        They follow what the threads take for theirs. Those that are set are for the next steps, but have
+        no effect where threads always share equally.
+        """
+        cdef Plan* p = &self.plan.p
+        cdef Trials trials
+        copy_trials(self.engine, &trials, &self.engine.trials)
+        if not p.balanced or trials.team != p.team_size:
+            return [[1.0 / p.team_size] * p.team_size] * N_WORKS
+        return [[trials.shares[which][i + 1] - trials.shares[which][i] for i in range(p.team_size)]
+                for which in range(N_WORKS)]
+
+    @shares.setter
+    def shares(self, wanted):
+        cdef Plan* p = &self.plan.p
+        cdef int which, i
+        if [len(parts) for parts in wanted] != [p.team_size] * N_WORKS:
+            raise ValueError(f"shares: found {wanted}, expected {N_WORKS} x {p.team_size}")
+        if not p.balanced:
+            return
+        share_equally(p)
+        for which in range(N_WORKS):
+            for i in range(p.team_size - 1):
+                p.trials.shares[which][i + 1] = p.trials.shares[which][i] + wanted[which][i]
+        p.trials.made = 0
+        copy_trials(self.engine, &self.engine.trials, &p.trials)
 
     @property
     def skips(self):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import performance, report, scale, sweep  # noqa: E402
+from benchmarks import machine, performance, report, runner, scale, sweep  # noqa: E402
 from benchmarks.cases import CASES, Case, Data, synthetic, training_data  # noqa: E402
 from benchmarks.runner import Result, Run, Worker, WorkerFailed  # noqa: E402
 
@@ -244,7 +244,10 @@ def test_cells_under_one_are_timed_again(monkeypatch):
     def run(cases, entrants, threads, rounds, dtype, source, say):
         asked.append(([case.name for case in cases], entrants, threads, rounds))
         results = [Result("8x512", 2, "numpy", [3.0] * 9), Result("8x512", 2, "pynn", [2.0] * 9)]
-        return Run(list(cases), entrants, threads, rounds, dtype, source, results, idle=0.5)
+        return Run(
+            list(cases), entrants, threads, rounds, dtype, source, results,
+            idle=0.5, turns=5, repeated=2, disturbed=1,
+        )  # fmt: skip
 
     monkeypatch.setattr(sweep, "run", run)
     done.missing["torch"] = "no such module"
@@ -252,6 +255,7 @@ def test_cells_under_one_are_timed_again(monkeypatch):
     assert asked == [(["8x512"], ["numpy", "pynn"], [2], 9)]
     assert sweep.ratios(done, 2) == [[(1.5, "torch"), (1.5, "numpy")], [(30.0, "numpy"), None]]
     assert done.idle == 0.5
+    assert (done.turns, done.repeated, done.disturbed) == (5, 2, 1)
     assert "timed again and show 9 rounds" in sweep.as_markdown([done], 9)
 
 
@@ -261,6 +265,91 @@ def test_a_dtype_that_is_not_swept_anew_stays(tmp_path):
     path.write_text(json.dumps({"float32": report.as_json(done)}))
     assert sweep.former(path, ["float64"]) == [done]
     assert sweep.former(path, ["float32"]) == []
+
+
+# --- Turns on processors that are not all there ---------------------------------------------------
+
+
+class Looks:
+    """What two looks at the processors, before a turn and after it, find each time."""
+
+    def __init__(self, found: list[bool]) -> None:
+        self.found = iter(found)
+
+    def whole(self) -> bool:
+        return next(self.found)
+
+
+class Diary:
+    """A worker whose epochs take 1, 2, 3, ... seconds."""
+
+    name = "diary"
+    missing = None
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def setup(self, case: Case, data: Path) -> None:
+        pass
+
+    def epoch(self) -> tuple[float, float]:
+        self.epochs += 1
+        return float(self.epochs), 1 / self.epochs
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds", "repeated", "disturbed"),
+    [
+        ([True] * 6, [2, 3], 0, 0),
+        # The first epoch does not count anyway.
+        ([False, True] + [True] * 4, [2, 3], 0, 0),
+        ([True, True, True, False, True, True, True, True], [3, 4], 1, 0),
+        ([True, True, False, True, True, True, True, False, True, True], [3, 5], 2, 0),
+        # As often as there are rounds, and not for ever.
+        ([True, True] + [False] * 8, [4, 5], 2, 2),
+    ],
+)
+def test_disturbed_turns_are_repeated(looks, seconds, repeated, disturbed):
+    done = Run([RECIPES["one-layer"]], ["diary"], [2], 2, "float32", "uint8")
+    (result,) = runner._turns(
+        done, done.cases[0], 2, [Diary()], Looks(looks), Path(), lambda text: None
+    )
+    assert result.seconds == seconds
+    assert result.losses == [1, 1 / 2, 1 / 3]
+    assert (done.turns, done.repeated, done.disturbed) == (2, repeated, disturbed)
+    (note,) = [note for note in report.notes(done) if "turns count" in note]
+    assert note.startswith(f"2 turns count. {repeated} more were repeated")
+    assert f"; {disturbed} of those" in note
+
+
+def test_processors_are_held_against_their_best(monkeypatch):
+    paces = iter([100.0] * 10 + [91.0, 89.0, 200.0, 100.0] + [100.0] * machine.REMEMBERED)
+    monkeypatch.setattr(machine.Processors, "pace", lambda self: next(paces))
+    processors = machine.Processors(2)
+    assert [processors.whole() for _ in range(4)] == [True, False, True, False]
+    # A best that is long ago does not count any more.
+    assert [processors.whole() for _ in range(machine.REMEMBERED)][-1]
+
+
+def test_the_slowest_processor_counts(monkeypatch):
+    processors = machine.Processors(3)
+
+    class Core:
+        paces = iter([30.0, 20.0, 25.0])
+
+        @classmethod
+        def peak(cls, dtype: str, seconds: float) -> float:
+            return next(cls.paces)
+
+    processors._core = Core
+    assert processors.pace() == 20
+    processors._core = None
+    assert processors.whole()
+
+
+def test_processors_as_they_are():
+    pytest.importorskip("pynn._core")
+    assert 1e8 < machine.Processors(2).pace() < 1e13
 
 
 # --- Many rows ------------------------------------------------------------------------------------
@@ -371,7 +460,7 @@ def test_the_model_of_more_cores_is_exact_where_it_was_calibrated():
         profile_of(case, n, step)
         for case, n, step in [("D", 1, 4e-4), ("D", 2, 2.5e-4), ("H", 1, 3e-5), ("H", 2, 2e-5)]
     ]
-    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7})
+    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7}, {2: (1.9e11, 1.2e11)})
     lines = performance.scaling([d, h], found, most)
     row = next(line for line in lines if line.startswith("| D |"))
     assert row.split(" | ")[1:4] == ["250.0 µs", "250.0 µs", "1.6"]
@@ -388,8 +477,10 @@ def test_what_holds_a_case_back():
     assert performance.bound(found) == (
         "arithmetic of the products (59%), then the optimizer's roots, divisions and memory (25%)"
     )
-    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7})
-    row = next(x for x in performance.roofline([CASES["D"]], [found], most) if "| D |" in x)
+    most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7}, {2: (1.9e11, 1.2e11)})
+    lines = performance.roofline([CASES["D"]], [found], most)
+    assert "2 at once: 190.0 in float32 in the best of 50 looks, 120.0 in the worst." in lines[0]
+    row = next(x for x in lines if "| D |" in x)
     total = 64 * 2 * (3 * (784 * 256 + 256 * 128 + 1280) - 784 * 256)
     assert row.split(" | ")[2:5] == ["200.0", f"{total / 2e-4 / 1e9:.0f}", f"{total / 4e7:.0%}"]
 
@@ -402,7 +493,9 @@ def test_report(tmp_path):
     assert found.table.startswith("625 steps of 32 rows")
     most = performance.ceilings([1, 2])
     assert min(most.float32, most.float64, most.copied) > 0
-    assert list(most.meeting) == [2]
+    assert list(most.meeting) == list(most.at_once) == [2]
+    best, worst = most.at_once[2]
+    assert 0 < worst <= best
 
 
 def test_an_installed_pynn_goes_before_the_source():

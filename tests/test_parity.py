@@ -103,7 +103,10 @@ def train(
     )
     in_epoch = -(-len(x) // batch_size)
     done, sums = 0, []
+    rng = np.random.default_rng(steps)
     while done < steps:
+        if slices is not None and name == "cython":
+            trainer.shares = rng.dirichlet([0.5] * threads, 2).tolist()
         epoch, first = divmod(done, in_epoch)
         if orders is not None and first == 0:
             trainer.order(orders[epoch])

@@ -281,6 +281,11 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def uneven(rng: np.random.Generator, threads: int) -> list[list[float]]:
+    """Shares of the rows and of the weights, some of which are next to nothing."""
+    return rng.dirichlet([0.3] * threads, 2).tolist()
+
+
 def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
     """Two epochs in slices of so many steps, and what the engine says of the end."""
     optimizer, (x, y) = run["optimizer"], run["data"]
@@ -302,12 +307,15 @@ def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
         **sums,
     )
     steps = -(-len(y) // run["batch_size"])
+    rng = np.random.default_rng(run["seed"])
     found = []
     for epoch in range(2):
         if run["order"] is not None:
             trainer.order(run["order"])
         for first in range(0, steps, slices):
             rates = 1e-3 / (1.0 + np.arange(first, min(steps, first + slices)))
+            if threads > 1 and rng.random() < 0.7:
+                trainer.shares = uneven(rng, threads)
             total = trainer.steps(epoch, first, rates, epoch * steps + first)
             if trainer.diverged:
                 break

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import pynn
+from pynn import spec
+from pynn.spec import Architecture
 
-pytest.importorskip("pynn._core")
+_core = pytest.importorskip("pynn._core")
 
 TASKS = Path("/proc/self/task")
 
@@ -62,6 +64,59 @@ def test_leaves_the_caller_on_the_processors_it_was_on():
     before = os.sched_getaffinity(0)
     trained(2)
     assert os.sched_getaffinity(0) == before
+
+
+def trainer(threads: int, sizes: tuple[int, ...] = (40, 64, 3)):
+    rng = np.random.default_rng(1)
+    net = Architecture.build(sizes, "tanh")
+    parameters = rng.normal(scale=0.1, size=net.n_parameters).astype(np.float32)
+    x = rng.normal(size=(300, sizes[0])).astype(np.float32)
+    y = rng.integers(0, 3, 300).astype(np.int32)
+    more = {"optimizer": spec.Adam(), "batch_size": 30, "l2": 0.0, "seed": 1, "shuffle": True}
+    slots = [np.zeros_like(parameters) for _ in range(2)]
+    return _core.Engine(net, threads).trainer(parameters, slots, x, y, **more)
+
+
+def test_threads_share_as_told_and_who_has_nothing_gets_more():
+    some = trainer(2)
+    assert some.shares == [[0.5, 0.5], [0.5, 0.5]]
+    some.shares = [[1, 0], [0, 1]]
+    assert some.shares == [[1, 0], [0, 1]]
+    phases, spent = some.profile()
+    some.steps(0, 0, [0.01], 0)
+    rows, weights = phases.index("forward"), phases.index("gradient")
+    assert (spent[:, :, rows] > 0).all(axis=1).tolist() == [True, False]
+    assert (spent[:, :, weights] > 0).all(axis=1).tolist() == [False, True]
+    assert some.shares == [[0.75, 0.25], [0.25, 0.75]]
+
+
+def test_shares_are_parts_of_one_and_go_from_run_to_run():
+    net = Architecture.build([40, 64, 3], "tanh")
+    first = trainer(5)
+    for step in range(10):
+        first.steps(0, step, [0.01], step)
+        for parts in first.shares:
+            assert min(parts) > 0
+            assert sum(parts) == pytest.approx(1, rel=1e-12)
+    engine = _core.Engine(net, 2)
+    parameters = np.zeros(net.n_parameters, np.float32)
+    x, y = np.zeros((9, 40), np.float32), np.zeros(9, np.int32)
+    more = {"optimizer": spec.SGD(), "batch_size": 3, "l2": 0.0, "seed": 1, "shuffle": True}
+    one = engine.trainer(parameters, [], x, y, **more)
+    one.shares = [[0.25, 0.75], [0.125, 0.875]]
+    other = engine.trainer(parameters, [], x, y, **more)
+    assert other.shares == one.shares == [[0.25, 0.75], [0.125, 0.875]]
+
+
+def test_some_share_equally():
+    # Alone; in a team of too many; and in one that waits for each other within a pass.
+    for threads, sizes in ((1, (40, 64, 3)), (200, (40, 64, 3)), (2, (40, 600, 600, 3))):
+        some = trainer(threads, sizes)
+        some.shares = [[1] + [0] * (threads - 1)] * 2
+        some.steps(0, 0, [0.01], 0)
+        assert some.shares == [[1 / threads] * threads] * 2
+    with pytest.raises(ValueError, match="expected 2 x 2"):
+        trainer(2).shares = [[1], [0, 1]]
 
 
 def test_pixels_are_not_copied():
