@@ -116,6 +116,23 @@ void narrow_marked(const void* x, Size ldx, const uint64_t* marks, const void* w
         (const T*)bias);
 }
 
+// Rows lie anywhere in memory, and the processor cannot guess where the next one does.
+constexpr Size fetched_bytes = 4096;
+
+void fetch(const char* at, Size bytes) {
+  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
+}
+
+void fetch_rows(const pynn::Ahead* ahead, Size from, Size to) {
+  for (Size i = from; i < to; ++i) {
+    const char* row = ahead->x + Size(ahead->order[i]) * ahead->row_stride;
+    if (i >= ahead->first && i < ahead->last)
+      fetch(row, ahead->bytes);
+    else
+      fetch(row + ahead->from, ahead->to - ahead->from);
+  }
+}
+
 // Bit j of word i becomes bit i of word j: halves of squares change places, then quarters, and so on.
 inline void turn_bits(uint64_t* square) {
   uint64_t low = ~uint64_t(0);
@@ -170,11 +187,19 @@ template <class T, int ROWS = width<T> - 1> MarkedColumn<T> marked_column_for(Si
 
 template <class T>
 void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uint64_t* marks, void* c,
-                     Size ldc, Size m, Size start, Size stop, Size k, int finish, const Step* step) {
+                     Size ldc, Size m, Size start, Size stop, Size k, int finish, const Step* step,
+                     const pynn::Ahead* ahead) {
   const MarkedColumn<T> column = marked_column_for<T>(m);
   const Size words = mark_words<T>(ldx), groups = (k + 63) / 64;
   uint64_t rows[pynn::MARKED_ROWS];
+  // A few rows with each vector of columns: more at a time would have to wait for each other.
+  Size fetched = 0;
   for (Size j = start; j < stop; j += width<T>) {
+    if (ahead) {
+      const Size upto = ahead->rows * (j + width<T> - start) / (stop - start);
+      fetch_rows(ahead, fetched, upto < ahead->rows ? upto : ahead->rows);
+      fetched = upto;
+    }
     const Size word = j / marked_vectors<T>, bit = j % marked_vectors<T> / width<T>;
     if (bit == 0 || j == start)
       for (Size i = 0; i < groups * 64; i += 64) {
@@ -411,13 +436,6 @@ template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, voi
 }
 
 // --- Reading the data set ------------------------------------------------------------------------
-
-// Rows lie anywhere in memory, and the processor cannot guess where the next one does.
-constexpr Size fetched_bytes = 4096;
-
-void fetch(const char* at, Size bytes) {
-  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
-}
 
 template <class A> inline void mark(A v, Size column, uint64_t* marks) {
   constexpr Size W = Size(sizeof(A) / sizeof(lane_of(v, 0)));
@@ -1079,7 +1097,7 @@ template <class T> double multiply_add(Size rounds) {
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    sparse_cols,  int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           narrow_marked<T>, gradient_marked<T>, find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
-          transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
+          transpose<T>, column_sum<T>,    gather<T>,    fetch_rows,   activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
           update<T>,    philox,           multiply_add<T>};
 }

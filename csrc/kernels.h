@@ -57,6 +57,15 @@ struct Dropout {
 // Rows whose marks gradient_marked can turn at a time.
 enum { MARKED_ROWS = 512 };
 
+// Rows of the data set that will be read next, to be fetched into the cache while something else is
+// computed: of rows first … last whole ones, of all others bytes from … to.
+struct Ahead {
+  const char* x;
+  std::ptrdiff_t row_stride;
+  const uint32_t* order;
+  std::ptrdiff_t rows, first, last, bytes, from, to;
+};
+
 struct Kernels {
   const char* isa;
   int width;    // elements in a vector
@@ -84,10 +93,11 @@ struct Kernels {
                         std::ptrdiff_t n, std::ptrdiff_t k, const void* bias);
   // Columns start … stop, from whole vectors on, of C (m, …) from Dᵀ·X with D (k, m), X (k, …) and its
   // marks: the gradient of few outputs. m is less than a vector has lanes, k at most MARKED_ROWS.
+  // Meanwhile the rows of ``ahead``, if that is not null, are fetched.
   void (*gradient_marked)(const void* d, std::ptrdiff_t ldd, const void* x, std::ptrdiff_t ldx,
                           const uint64_t* marks, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                           std::ptrdiff_t start, std::ptrdiff_t stop, std::ptrdiff_t k, int finish,
-                          const Step* step);
+                          const Step* step, const Ahead* ahead);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
   // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
   // A list needs room for n columns and a vector more; a part is a whole number of vectors.
@@ -122,6 +132,8 @@ struct Kernels {
   void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
                  const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
                  std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known, uint64_t* marks);
+  // Fetch rows from … to of those ahead.
+  void (*fetch_rows)(const Ahead* ahead, std::ptrdiff_t from, std::ptrdiff_t to);
   // z becomes f(z); where slope is not null it gets f'(z).
   void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
                    std::ptrdiff_t n);

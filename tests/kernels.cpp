@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 19 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 20 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 static_assert(sizeof(Bf16Kernels) == 4 * sizeof(void (*)()), "the same in CheckBf16");
 
@@ -372,12 +372,19 @@ template <class T> struct Check {
     for (Size q = 0; q < depth; ++q)
       for (Size i = 0; i < m; ++i) d[q * ldd + i] = T(small(q, i, 2));
     operand[1].protect();
+    // Rows that are fetched are not looked at, and may be none of the program's; their order is read.
+    const Size rows = turn % 90;
+    uint32_t* order = operand[5].place<uint32_t>("order", rows);
+    for (Size i = 0; i < rows; ++i) order[i] = uint32_t(i * 77);
+    operand[5].protect();
+    const Ahead ahead = {(const char*)x, 4096, order, rows, rows / 3, rows / 2, 784, 100, 300};
+    k.fetch_rows(&ahead, 0, rows);
     for (int finish : {FINISH_STORE, FINISH_ADD, FINISH_SGD}) {
       T* c = before(m, n, ldc, finish, 4);
       at("gradient_marked", "m=%td n=%td k=%td ldd=%td ldx=%td ldc=%td start=%td stop=%td finish=%d", m,
          n, depth, ldd, ldx, ldc, start, stop, finish);
       k.gradient_marked(d, ldd, x, ldx, marks, c, ldc, m, start, stop, depth, finish,
-                        finish == FINISH_SGD ? &sgd : nullptr);
+                        finish == FINISH_SGD ? &sgd : nullptr, turn % 4 ? &ahead : nullptr);
       for (Size i = 0; i < m; ++i)
         for (Size j = 0; j < up(n); ++j) {
           const double old = j < n ? small(i, j, 4) : 0;
