@@ -395,6 +395,13 @@ class Network:
             validation = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
+            # Of a sparse x the backend itself says so.
+            numba = self.backend == "numba" and not isinstance(x, Sparse)
+            if numba and isinstance(held[0], Sparse):
+                raise ValueError(
+                    "validation: found sparse rows, which the backend 'numba' does not take, "
+                    "expected dense ones or another backend"
+                )
         if smoothing:
             y = checks.smoothed(y, net, smoothing)
         check_monitors(calls, held is not None, task.kind != "values")
@@ -765,6 +772,7 @@ def load(
     """
     from . import files
 
+    choose("backend", backend, ("auto", *backends.BACKENDS))
     if precision is not None:
         choose("precision", precision, PRECISIONS)
     threads = checks.threads(threads)

@@ -1171,6 +1171,27 @@ def test_sparse_rows_give_what_dense_ones_do(backend: str, tmp_path: Path) -> No
     assert resumed.parameters.tobytes() == nets[1].parameters.tobytes()
 
 
+def test_sparse_validation_is_refused_before_training_with_numba():
+    sparse = pytest.importorskip("scipy.sparse")
+    if backends.available()["numba"]:
+        pytest.skip(backends.available()["numba"])
+    x, y = np.eye(6, dtype=np.float32), np.arange(6) % 3
+    net = pynn.Network([6, 3], backend="numba", seed=1)
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match="^validation: found sparse rows"):
+        net.fit(x, y, epochs=2, validation=(sparse.csr_matrix(x), y))
+    with pytest.raises(ValueError, match="^backend: found 'numba'"):
+        net.fit(sparse.csr_matrix(x), y, epochs=2, validation=0.5)
+    assert net.parameters.tobytes() == before
+    assert len(net.history) == 0
+
+
+def test_load_names_a_backend_that_there_is_not(tmp_path):
+    pynn.Network([2, 3]).save(tmp_path / "net")
+    with pytest.raises(ValueError, match="^backend: found 'abacus', expected one of auto"):
+        pynn.load(tmp_path / "net", backend="abacus")
+
+
 def test_copy_is_independent(blobs):
     net, twin = (pynn.Network([4, 8, 3], seed=1) for _ in range(2))
     for each in (net, twin):
