@@ -259,11 +259,12 @@ _PHASES = ("read", "forward", "loss", "backward", "gradient", "update", "transpo
 
 cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
 cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
-cdef double LONG_CHUNK = 1e9         # past this waiting counts for nothing: all threads go through it
+cdef double LONG_CHUNK = 1e9         # such a chunk is not tried on one thread before the first trial is due
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double MARGIN = 1.05            # by which one thread has to be faster than all
-cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads
+cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads,
+cdef double TRIAL_FLOPS = 1e9        # and one for so many operations of a chunk, if that is more
 cdef double UNEVEN = 1.02            # by which the slowest thread may be later than all on average
 
 # Zeros in one operand of a product, and whether it skips them. Only thread 0 writes ``on``, while no
@@ -398,7 +399,8 @@ cdef struct Plan:
     bint stop
     bint watch, diverged   # stop before an update whose batch has a loss that is not finite
     # The choice between one thread and all, made by measuring: chunks a second with each.
-    bint choosing
+    bint choosing, tries_late
+    double trial_every
     Trials trials
     int team_size
     bint balanced          # whether all share work by what they took for it
@@ -1800,6 +1802,9 @@ cdef double choose_threads(Plan* p) noexcept nogil:
     """
     if not p.choosing:
         return longer_slice(p)
+    if p.tries_late and p.trials.due == 0:
+        p.trials.made = 3
+        p.trials.due = seconds() + p.trial_every
     cdef bint slow = p.trials.pace[0] * MARGIN < p.trials.pace[1]
     # A new plan begins with all threads, which does not mean that they have been at work.
     cdef bint turned = slow and p.threads > 1 and p.chunks_done > 0
@@ -1809,7 +1814,7 @@ cdef double choose_threads(Plan* p) noexcept nogil:
         # All of them twice: the first time some may still be asleep, or on each other's core.
         p.threads = 1 if p.trials.made == 2 else p.team_size
         p.trials.made += 1
-        p.trials.due = seconds() + TRIAL_EVERY
+        p.trials.due = seconds() + p.trial_every
         return TRIAL_SECONDS
     p.threads = 1 if slow else p.team_size
     return longer_slice(p)
@@ -1998,7 +2003,9 @@ cdef class _Plan:
         p.later = (p.training and (p.mark_words > 0 or p.sparse and p.scatter)
                    and p.source != SOURCE_SPARSE and p.x_col == self.x.view.itemsize
                    and p.ahead == p.rows)
-        p.choosing = p.threads > 1 and flops < LONG_CHUNK
+        p.choosing = p.threads > 1
+        p.trial_every = max(TRIAL_EVERY, flops / TRIAL_FLOPS)
+        p.tries_late = flops > LONG_CHUNK
         # Threads that wait for each other within a phase take the same time for it.
         p.balanced = 1 < p.threads <= MOST_BALANCED and not p.columns
         p.slice = TRIAL_SECONDS
