@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from threadpoolctl import threadpool_limits
 
 from . import backends, initialise, training
 from .backends import Sparse
@@ -96,6 +98,35 @@ def _threads(threads: int | None) -> int | None:
     if threads is None and (getattr(get_active_backend()[0], "nesting_level", 0) or 0) > 0:
         return 1
     return threads
+
+
+class _OneBlasThread:
+    """BLAS on one thread while at least one Python thread is within.
+
+    SciPy's L-BFGS-B calls it for a few vectors between two gradients. Threads of OpenBLAS go on
+    spinning for a tenth of a second after that, on the processors that the gradient needs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._limits = threadpool_limits(1, user_api="blas")
+            self._within += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                self._limits.restore_original_limits()
+                self._limits = None
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
 
 
 class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
@@ -290,7 +321,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Array | None, *buffers: Any) -> None:
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
-            super()._fit_lbfgs(X, y, sample_weight, *buffers)
+            with _ONE_BLAS_THREAD:
+                super()._fit_lbfgs(X, y, sample_weight, *buffers)
         finally:
             del self._objective
             self._adopt()

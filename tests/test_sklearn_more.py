@@ -33,6 +33,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import pynn
 from pynn import sklearn as ours
@@ -1212,3 +1213,50 @@ def test_interrupted_by_a_signal_in_the_middle_of_an_epoch(solver):
     assert one.predict_proba(rows[:9]).shape == (9, 2)
     one.set_params(callbacks=None).partial_fit(rows[:2000], labels[:2000])
     assert one.n_iter_ == 1
+
+
+# --- BLAS beside L-BFGS-B -------------------------------------------------------------------------
+
+
+def blas_threads() -> list[int]:
+    return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+
+
+def test_blas_stays_on_one_thread_during_lbfgs(monkeypatch):
+    with threadpool_limits(2, user_api="blas"):
+        before, during = blas_threads(), []
+
+        def look(self, *arguments):
+            during.append(blas_threads())
+            if len(during) == 3:
+                raise RuntimeError("in the middle")
+            return usual(self, *arguments)
+
+        usual = MLPClassifier._loss_grad_lbfgs
+        monkeypatch.setattr(MLPClassifier, "_loss_grad_lbfgs", look)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            MLPClassifier(3, solver="lbfgs", max_iter=5, random_state=1).fit(X, Y)
+        assert during == [[1] * len(before)] * 3
+        assert blas_threads() == before
+
+
+def test_blas_has_its_threads_back_after_the_last_of_several():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with ours._ONE_BLAS_THREAD:
+            with ours._ONE_BLAS_THREAD:
+                pass
+            assert blas_threads() == [1] * len(before)
+        assert blas_threads() == before
+        fits = [
+            threading.Thread(
+                target=MLPClassifier(3, solver="lbfgs", max_iter=20, random_state=i).fit,
+                args=(X, Y),
+            )
+            for i in range(4)
+        ]
+        for fit in fits:
+            fit.start()
+        for fit in fits:
+            fit.join()
+        assert blas_threads() == before
