@@ -47,7 +47,7 @@ def _instruction_sets() -> str:
 
 def head(run: Run) -> dict[str, str]:
     """Return everything that stands above the tables."""
-    return {
+    found = {
         **machine(),
         "threads": ", ".join(map(str, run.threads)),
         "versions": ", ".join(
@@ -56,6 +56,12 @@ def head(run: Run) -> dict[str, str]:
         **{name: v for name, v in run.versions.items() if name == "BLAS of NumPy"},
         "settings": f"{run.dtype}, medians of {run.rounds} rounds, MNIST to pynn as {run.input}",
     }
+    if 2 * run.disturbed > run.turns:
+        found["beware"] = (
+            "most turns were slowed down by other work (see the notes): close other programs, or "
+            "measure again at another time"
+        )
+    return found
 
 
 def ours(name: str) -> bool:
@@ -134,10 +140,12 @@ def notes(run: Run) -> list[str]:
     ]
     if run.turns:
         found.append(
-            f"{run.turns} turns count. {run.repeated} more were repeated, since just before or "
-            f"after them the processors were slower than nine tenths of their best with nothing "
-            f"else at work here, as virtual ones are that share a core with somebody; "
-            f"{run.disturbed} of those that count still were."
+            f"Before and after each turn it is measured how fast all processors multiply at once. "
+            f"Where that was less than nine tenths of their best, for another program here or, on "
+            f"a virtual machine, for somebody else on the real processors, the turn was repeated, "
+            f"at most as often for each entrant and case as there are rounds. {run.repeated} "
+            f"turns were; of the {run.turns} that count, {run.disturbed} were slowed down all the "
+            f"same."
         )
     if "torch" in run.versions and "AMD" in cpu_name():
         found.append(

@@ -115,7 +115,7 @@ class Profile:
 
     def __str__(self) -> str:
         if not self.steps:
-            return "profile of no step"
+            return "profile of no step: with net.profile() as profile: net.fit(…)"
         seconds, sizes = self.seconds, self._net.architecture.sizes
         total, width = seconds.sum(), max(9, *(len(phase) for phase in self.phases))
         each = seconds / self.steps * 1e6

@@ -317,9 +317,9 @@ def test_disturbed_turns_are_repeated(looks, seconds, repeated, disturbed):
     assert result.seconds == seconds
     assert result.losses == [1, 1 / 2, 1 / 3]
     assert (done.turns, done.repeated, done.disturbed) == (2, repeated, disturbed)
-    (note,) = [note for note in report.notes(done) if "turns count" in note]
-    assert note.startswith(f"2 turns count. {repeated} more were repeated")
-    assert f"; {disturbed} of those" in note
+    (note,) = [note for note in report.notes(done) if "repeated" in note]
+    assert f" {repeated} turns were; of the 2 that count, {disturbed} were slowed" in note
+    assert ("beware" in report.head(done)) == (disturbed == 2)
 
 
 def test_processors_are_held_against_their_best(monkeypatch):
