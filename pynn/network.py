@@ -198,7 +198,10 @@ class Network:
     def parameters(self) -> Array:
         """All weights and biases, one flat vector: weights row by row, then biases, by layer.
 
-        Setting it copies the values in. While ``fit`` runs it can only be read.
+        Setting it copies the values in. While ``fit`` runs it can only be read, and holds what it
+        held after the last whole epoch, or before the first; so do ``predict``, ``evaluate`` and
+        ``save`` from another thread or in the child of a fork. (With the backend numpy it may be
+        in the middle of an epoch, and of an update.)
         """
         return self._parameters
 
