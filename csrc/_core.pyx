@@ -220,8 +220,8 @@ cdef enum:
     # Threads share the outputs of layers with so many bytes of weights, if each had but so few rows.
     COLUMN_BYTES = 512 * 1024
     COLUMN_ROWS = 32
-    # Rows of a gradient of so few vectors are added to in place, each row of the batch in turn.
-    SCATTER_VECTORS = 3
+    # Rows of a gradient of so few bytes are added to in place, each row of the batch in turn.
+    SCATTER_BYTES = 192
     # And those of so few rows to the weights themselves: a weight is then rounded as often as rows
     # of the batch have its input, rather than once.
     SCATTER_ROWS = 16
@@ -1957,7 +1957,7 @@ cdef class _Plan:
             share = density(p, 1) if i == 0 and p.source == SOURCE_SPARSE else 1.0
             flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
         p.sparse = sparse_pays(p)
-        p.scatter = p.layer[0].n_out <= SCATTER_VECTORS * p.k.width
+        p.scatter = p.layer[0].n_out * p.k.itemsize <= SCATTER_BYTES
         if p.sparse:
             p.layer[0].narrow = False
         self.use_convention(net, sums)

@@ -212,23 +212,28 @@ void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uin
 
 // --- Products with a matrix of many zeros ----------------------------------------------------------
 
-#if defined(__AVX512F__)
-// Columns of the lanes that are not zero, packed to the front; writes a whole vector.
-inline int pack_lanes(V<float> v, int column, uint16_t* to) {
-  const __mmask16 lit = _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i packed =
-      _mm512_maskz_compress_epi32(lit, _mm512_add_epi32(lanes, _mm512_set1_epi32(column)));
-  _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(packed));
-  return __builtin_popcount(lit);
-}
-inline int pack_lanes(V<double> v, int column, uint16_t* to) {
-  const __mmask8 lit = _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-  const __m512i lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i packed =
-      _mm512_maskz_compress_epi64(lit, _mm512_add_epi64(lanes, _mm512_set1_epi64(column)));
-  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi64_epi16(packed));
-  return __builtin_popcount(lit);
+// Columns of the lanes that are not zero, packed to the front; may write eight more than there are.
+#if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
+// The numbers of the bits that are set, for each byte.
+struct BitNumbers {
+  alignas(16) uint16_t of[256][8];
+  constexpr BitNumbers() : of() {
+    for (int byte = 0; byte < 256; ++byte)
+      for (int bit = 0, count = 0; bit < 8; ++bit)
+        if (byte >> bit & 1) of[byte][count++] = uint16_t(bit);
+  }
+};
+constexpr BitNumbers bit_numbers;
+
+template <class A> inline int pack_lanes(A v, int column, uint16_t* to) {
+  unsigned lit = nonzero_lanes(v);
+  int count = 0;
+  for (int from = 0; from < int(sizeof(A) / sizeof(lane_of(v, 0))); from += 8, lit >>= 8) {
+    const __m128i bits = _mm_load_si128((const __m128i*)bit_numbers.of[lit & 255]);
+    _mm_storeu_si128((__m128i*)(to + count), _mm_add_epi16(bits, _mm_set1_epi16(short(column + from))));
+    count += __builtin_popcount(lit & 255);
+  }
+  return count;
 }
 #else
 template <class A> inline int pack_lanes(A v, int column, uint16_t* to) {

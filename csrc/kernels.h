@@ -100,7 +100,8 @@ struct Kernels {
                           const Step* step, const Ahead* ahead);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
   // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
-  // A list needs room for n columns and a vector more; a part is a whole number of vectors.
+  // A list needs room for n columns and, what is written beside, a vector more or eight; a part is a
+  // whole number of vectors.
   void (*find_nonzero)(const void* x, std::ptrdiff_t ldx, std::ptrdiff_t m, std::ptrdiff_t n,
                        std::ptrdiff_t part, uint16_t* list, std::ptrdiff_t list_ld,
                        uint32_t* starts, std::ptrdiff_t starts_ld);

@@ -295,6 +295,32 @@ template <class A> PYNN_INLINE bool any_bits(A v) {
 }
 #endif
 
+// Which lanes are not zero, the lowest bit first. A NaN is not.
+#if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
+#if PYNN_VECTOR_BYTES == 64
+inline unsigned nonzero_lanes(V<float> v) {
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+inline unsigned nonzero_lanes(V<double> v) {
+  return _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+}
+#elif PYNN_VECTOR_BYTES == 32
+inline unsigned nonzero_lanes(V<float> v) {
+  return unsigned(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+}
+inline unsigned nonzero_lanes(V<double> v) {
+  return unsigned(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
+}
+#else
+inline unsigned nonzero_lanes(V<float> v) {
+  return unsigned(_mm_movemask_ps(_mm_cmpneq_ps((__m128)v, _mm_setzero_ps())));
+}
+inline unsigned nonzero_lanes(V<double> v) {
+  return unsigned(_mm_movemask_pd(_mm_cmpneq_pd((__m128d)v, _mm_setzero_pd())));
+}
+#endif
+#endif
+
 template <class A> PYNN_INLINE auto lane_of(A v, int i) {
 #ifdef PYNN_PLAIN
   return v.lane[i];

@@ -452,7 +452,8 @@ template <class T> struct Check {
 
   void find_nonzero(Size m, Size n, Size turn) {
     const Size ldx = padded(n, turn), part = turn % 3 == 0 ? width : turn % 3 == 1 ? 64 : 128;
-    const Size list_ld = n + width + turn % 4, starts_ld = m + turn % 3, parts = (n + part - 1) / part;
+    const Size beside = std::max(width, Size(8));
+    const Size list_ld = n + beside + turn % 4, starts_ld = m + turn % 3, parts = (n + part - 1) / part;
     const T specials[] = {T(-0.0), std::numeric_limits<T>::denorm_min(),
                           std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()};
     T* x = matrix(operand[0], "x", m, n, ldx, 1);
@@ -463,7 +464,7 @@ template <class T> struct Check {
         if (small(i, j, 6) == 8) value = specials[(i + j) % 4];
       }
     operand[0].protect();
-    auto* list = operand[1].place<uint16_t>("list", (m - 1) * list_ld + n + width);
+    auto* list = operand[1].place<uint16_t>("list", (m - 1) * list_ld + n + beside);
     auto* starts = operand[2].place<uint32_t>("starts", parts * starts_ld + m);
     at("find_nonzero", "m=%td n=%td ldx=%td part=%td list_ld=%td starts_ld=%td", m, n, ldx, part,
        list_ld, starts_ld);
@@ -519,7 +520,7 @@ template <class T> struct Check {
   // Where sums have become too small for T and all that is left of them is a sign.
   void no_signed_zeros(Size m, Size n, Size depth, Size turn) {
     const Size lda = padded(depth, turn), ldb = padded(n, turn), ldc = padded(n, turn / 2);
-    const Size ld = depth + width;
+    const Size ld = depth + std::max(width, Size(8));
     T* a = matrix(operand[0], "a", m, depth, lda, 1);
     T* b = matrix(operand[1], "b", depth, n, ldb, 2);
     const T tiny = std::sqrt(std::numeric_limits<T>::denorm_min()) / 4;
@@ -528,7 +529,7 @@ template <class T> struct Check {
         a[i * lda + q] = small(i, q, 5) > 0 ? T(0) : T(small(i, q, 1)) * tiny;
     for (Size q = 0; q < depth; ++q)
       for (Size j = 0; j < n; ++j) b[q * ldb + j] = T(small(q, j, 2)) * tiny;
-    auto* list = operand[4].place<uint16_t>("list", (m - 1) * ld + depth + width);
+    auto* list = operand[4].place<uint16_t>("list", m * ld);
     auto* starts = operand[6].place<uint32_t>("starts", 2 * m);
     at("no_signed_zeros", "m=%td n=%td k=%td", m, n, depth);
     k.find_nonzero(a, lda, m, depth, 128, list, ld, starts, m);
