@@ -398,13 +398,9 @@ class Network:
             validation = None
         if validation is not None:
             x, y, held = self._validation(validation, x, y, task)
-            # Of a sparse x the backend itself says so.
-            numba = self.backend == "numba" and not isinstance(x, Sparse)
-            if numba and isinstance(held[0], Sparse):
-                raise ValueError(
-                    "validation: found sparse rows, which the backend 'numba' does not take, "
-                    "expected dense ones or another backend"
-                )
+            if self.backend == "numba" and isinstance(held[0], Sparse):
+                # It refuses them, but would not before the first epoch is over.
+                self._engine.forward(self._flat, held[0])
         if smoothing:
             y = checks.smoothed(y, net, smoothing)
         check_monitors(calls, held is not None, task.kind != "values")
