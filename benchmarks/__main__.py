@@ -167,4 +167,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written")
+        sys.exit("interrupted")

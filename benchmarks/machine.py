@@ -7,6 +7,7 @@ machine. What shows it is how fast all processors multiply and add at once, with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -56,7 +57,9 @@ class Processors:
 
         def work(cpu: int | None) -> None:
             if cpu is not None:
-                os.sched_setaffinity(0, [cpu])  # of this thread alone
+                # Of this thread alone. One that may not go there must not keep the others waiting.
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, [cpu])
             together.wait()
             paces.append(self._core.peak("float32", SECONDS))
 

@@ -58,8 +58,8 @@ def head(run: Run) -> dict[str, str]:
     }
     if 2 * run.disturbed > run.turns:
         found["beware"] = (
-            "most turns were slowed down by other work (see the notes): close other programs, or "
-            "measure again at another time"
+            f"other work on the processors slowed down {run.disturbed} of {run.turns} turns: close "
+            "other programs, or measure again at another time"
         )
     return found
 

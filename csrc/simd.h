@@ -295,7 +295,7 @@ template <class A> PYNN_INLINE bool any_bits(A v) {
 }
 #endif
 
-// Which lanes are not zero, the lowest bit first. A NaN is not.
+// Which lanes are not zero, as a NaN is not: the lowest bit first.
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
 #if PYNN_VECTOR_BYTES == 64
 inline unsigned nonzero_lanes(V<float> v) {
