@@ -125,6 +125,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         double (*multiply_add)(Py_ssize_t) noexcept nogil
 
     cdef struct Bf16Kernels:
+        double gain
         void (*matmul)(const void*, Py_ssize_t, int, const void*, Py_ssize_t, void*, Py_ssize_t,
                        Py_ssize_t, Py_ssize_t, Py_ssize_t, int, const void*,
                        const Step*) noexcept nogil
@@ -688,7 +689,7 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
         return True
     if p.n < 16:
         return False
-    return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / 2 if l.bf16 else dense)
+    return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / p.k16.gain if l.bf16 else dense)
 
 
 cdef bint marks_pay(Plan* p) noexcept nogil:

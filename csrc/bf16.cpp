@@ -1,4 +1,4 @@
-// Matrix products of bfloat16, for processors with AVX512-BF16.
+// Matrix products of bfloat16, for processors with AVX512-BF16 and, built a second time, with AMX.
 //
 // An element of both operands is a pair: two bfloat16 values of consecutive k in the 32 bits of a
 // lane, the first of them in the lower half. With it the tile of all other products does these too,
@@ -95,9 +95,16 @@ void round_values(const float* src, float* dst, Size count) {
 
 }  // namespace
 
+#ifdef __AMX_BF16__
+#include "amx.h"
+#define PYNN_PRODUCTS 12, matmul_amx
+#else
+#define PYNN_PRODUCTS 2, matmul<int32_t>
+#endif
+
 namespace pynn {
-namespace bf16 {
+namespace PYNN_ISA {
 extern const Bf16Kernels table;
-const Bf16Kernels table = {matmul<int32_t>, round_rows, round_transpose, round_values};
-}  // namespace bf16
+const Bf16Kernels table = {PYNN_PRODUCTS, round_rows, round_transpose, round_values};
+}  // namespace PYNN_ISA
 }  // namespace pynn

@@ -6,6 +6,12 @@
 
 #include <cstring>
 
+#ifdef PYNN_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace pynn {
 
 // One line for each set that the build compiled: PYNN_ISAS is PYNN_WITH(name) PYNN_WITH(name) …
@@ -17,6 +23,11 @@ PYNN_ISAS
 #undef PYNN_WITH
 #ifdef PYNN_BF16
 namespace bf16 {
+extern const Bf16Kernels table;
+}
+#endif
+#ifdef PYNN_AMX
+namespace amx {
 extern const Bf16Kernels table;
 }
 #endif
@@ -39,6 +50,24 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl");
 }
 #endif
+#ifdef PYNN_BF16
+bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+#ifdef PYNN_AMX
+// The processor has it, and Linux has let this process use it, which it has to ask for: the state is 8 KiB
+// (https://docs.kernel.org/arch/x86/xstate.html).
+bool ask_for_amx() {
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  constexpr int request_permission = 0x1023, tile_data = 18;
+  unsigned a, b, c, d;
+  return has_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile) &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+bool has_amx() {
+  static const bool there = ask_for_amx();
+  return there;
+}
+#endif
 
 struct Isa {
   const char* name;
@@ -49,10 +78,21 @@ struct Isa {
 #define has_plain always
 #define has_neon always
 #define PYNN_WITH(isa) {#isa, has_##isa, isa::tables},
-const Isa isas[] = {PYNN_ISAS};
+const Isa isas[] = {
+    PYNN_ISAS
+#ifdef PYNN_AMX
+    // The same kernels, but those of bfloat16.
+    {"amx", has_amx, avx512::tables},
+#endif
+};
 #undef PYNN_WITH
 
 }  // namespace
+
+void* scratch() {
+  alignas(64) static thread_local char bytes[SCRATCH_BYTES];
+  return bytes;
+}
 
 int isa_count() { return int(sizeof isas / sizeof isas[0]); }
 const char* isa_name(int isa) { return isas[isa].name; }
@@ -60,10 +100,12 @@ bool isa_usable(int isa) { return isas[isa].present(); }
 const Kernels* kernels(int isa, int dtype) { return &isas[isa].tables[dtype]; }
 
 const Bf16Kernels* bf16_kernels([[maybe_unused]] int isa) {
+  [[maybe_unused]] const auto is = [&](const char* name) { return !std::strcmp(isa_name(isa), name); };
+#ifdef PYNN_AMX
+  if (is("amx") && has_amx()) return &amx::table;
+#endif
 #ifdef PYNN_BF16
-  if (!std::strcmp(isa_name(isa), "avx512") && isa_usable(isa) &&
-      __builtin_cpu_supports("avx512bf16"))
-    return &bf16::table;
+  if (is("avx512") && has_bf16()) return &bf16::table;
 #endif
   return nullptr;
 }

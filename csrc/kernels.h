@@ -54,6 +54,10 @@ struct Dropout {
   double scale;
 };
 
+// Memory of each thread's own, in which nothing lasts from one call of a kernel to the next.
+enum { SCRATCH_BYTES = 128 * 1024 };
+void* scratch();
+
 // Rows whose marks gradient_marked can turn at a time.
 enum { MARKED_ROWS = 512 };
 
@@ -164,13 +168,18 @@ struct Kernels {
   double (*multiply_add)(std::ptrdiff_t rounds);
 };
 
+// Pairs of k at most where a product of bfloat16 reads A by column.
+enum { COLUMN_PAIRS = 512 };
+
 // Products of float32 matrices whose values are first rounded to bfloat16: to the nearest, ties to
 // even. Sums are float32. Denormal numbers count as zero. A pair is 32 bits: two bfloat16 values, the
 // first in the lower half. n and what is rounded up to whole vectors are those of float32.
 // B lies in panels of 32 columns, the rows of a panel one after the other; the last may be half.
 struct Bf16Kernels {
+  double gain;  // over dense products of float32, about
+
   // As that of float32, on pairs of consecutive k: k and lda count pairs, ldb those from panel to
-  // panel.
+  // panel. By column k is at most COLUMN_PAIRS.
   void (*matmul)(const void* a, std::ptrdiff_t lda, int by_column, const void* b,
                  std::ptrdiff_t ldb, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                  std::ptrdiff_t n, std::ptrdiff_t k, int finish, const void* bias,

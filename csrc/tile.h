@@ -40,6 +40,10 @@ template <class E> struct Product {
   int finish;
   const Sum<E>* bias;
   const pynn::Step* step;
+  bool wide = false;  // B is more than the nearest cache holds
+  // Rows of B to be asked for, one with each of the first steps of k.
+  const E* ahead = nullptr;
+  Size rows_ahead = 0;
 };
 
 // Ask for a line, to be had from the second cache: that can wait for more of them than the first.
@@ -71,10 +75,12 @@ void tile(const Product<E>& p, Size i, Size j) {
   if (p.finish == pynn::FINISH_ADD)
     for (int r = 0; r < ROWS; ++r)
       for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
+  const E* ahead = p.ahead;
+  const Size rows_ahead = p.rows_ahead;
   for (Size q = 0; q < k; ++q) {
     V<E> row[COLS];
-    if (!in_panels<E> && q + steps_ahead < k) {
-      for (int v = 0; v < COLS; ++v) fetch(b + (q + steps_ahead) * ldb + v * width<T>);
+    if (!in_panels<E> && q < rows_ahead) {
+      for (int v = 0; v < COLS; ++v) fetch(ahead + q * ldb + v * width<T>);
     }
     if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
     for (int v = 0; v < COLS; ++v)
@@ -113,31 +119,52 @@ Tile<E> tile_for(Size rows) {
                         : tile_for<E, COLS, BY_COLUMN, ROWS - 1>(rows);
 }
 
-// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones. Within a
-// panel all rows pass by, so that the panel of B stays in the nearest cache.
+// The panel of COLS vectors that begins at column ``from``, of as many as there are from there on: all rows
+// pass by, so that the panel of B stays in the nearest cache. Of several tiles each asks for a part of the
+// panel after it; one alone asks for its own rows.
+template <class E, int COLS, bool BY_COLUMN>
+void one_panel(Product<E> p, Size m, Size from, Size vectors) {
+  const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
+  const Size rows = m / tiles, longer = m % tiles;
+  const Tile<E> small = tile_for<E, COLS, BY_COLUMN>(rows);
+  const Tile<E> large = longer ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : small;
+  Size i = 0;
+  for (Size t = 0; t < tiles; ++t) {
+    if (tiles == 1) {
+      p.ahead = p.b + steps_ahead * p.ldb + from;
+      p.rows_ahead = p.k - steps_ahead;
+    } else if (p.wide && vectors > COLS) {
+      const Size begin = p.k * t / tiles;
+      p.ahead = p.b + begin * p.ldb + from + COLS * width<E>;
+      p.rows_ahead = p.k * (t + 1) / tiles - begin;
+    }
+    if (p.finish == pynn::FINISH_ADD && t + 1 < tiles)
+      for (Size r = i + rows + (t < longer); r < m && r < i + 2 * rows + 2; ++r)
+        for (int v = 0; v < COLS; ++v) fetch(p.c + r * p.ldc + from + v * width<Sum<E>>);
+    (t < longer ? large : small)(p, i, from);
+    i += rows + (t < longer);
+  }
+}
+
+// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones; but three, and not
+// two and one, which would wait for its broadcasts.
 template <class E, int COLS, bool BY_COLUMN>
 void panels(const Product<E>& p, Size m, Size from, Size vectors) {
   if constexpr (COLS > 0) {
-    const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
-    const Size rows = m / tiles, longer = m % tiles;
-    const Tile<E> small = tile_for<E, COLS, BY_COLUMN>(rows);
-    const Tile<E> large = longer ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : small;
-    for (; vectors >= COLS; vectors -= COLS, from += COLS * width<E>) {
-      Size i = 0;
-      for (Size t = 0; t < longer; ++t, i += rows + 1) large(p, i, from);
-      for (Size t = longer; t < tiles; ++t, i += rows) small(p, i, from);
+    for (; vectors >= COLS && !(COLS == 2 && !in_panels<E> && vectors == 3);
+         vectors -= COLS, from += COLS * width<E>)
+      one_panel<E, COLS, BY_COLUMN>(p, m, from, vectors);
+    if constexpr (COLS == 2 && !in_panels<E>) {
+      if (vectors == 3) {
+        one_panel<E, 3, BY_COLUMN>(p, m, from, vectors);
+        return;
+      }
     }
     if (vectors) panels<E, COLS / 2, BY_COLUMN>(p, m, from, vectors);
   }
 }
 
-template <class E>
-void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, void* c, Size ldc,
-            Size m, Size n, Size k, int finish, const void* bias, const pynn::Step* step) {
-  if (m <= 0 || n <= 0) return;
-  using T = Sum<E>;
-  const Product<E> p = {(const E*)a, lda, (const E*)b, ldb, (T*)c,
-                        ldc,         k,   finish,      (const T*)bias, step};
+template <class E> void multiply(const Product<E>& p, int by_column, Size m, Size n) {
   const Size vectors = (n + width<E> - 1) / width<E>;
   // Few rows need more columns at a time, or the additions wait for each other.
   const int most = tile_registers / 2;
@@ -147,6 +174,57 @@ void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, voi
     by_column ? panels<E, 4, true>(p, m, 0, vectors) : panels<E, 4, false>(p, m, 0, vectors);
   else
     by_column ? panels<E, 2, true>(p, m, 0, vectors) : panels<E, 2, false>(p, m, 0, vectors);
+}
+
+// What the nearest cache is sure not to hold.
+constexpr Size near_bytes = 128 * 1024;
+// Of a B that the second cache does not hold, so many rows at a time: as many pages of memory as a
+// processor finds its way to at once, and with A and C no more than that cache holds.
+constexpr Size far_bytes = 1 << 20;
+constexpr Size near_rows = 256;
+// A turned A whose rows lie further apart is copied to where they lie together, if C is as wide.
+constexpr Size apart_bytes = 4096;
+
+template <class E>
+void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_, Size ldc,
+            Size m, Size n, Size k, int finish, const void* bias, const pynn::Step* step) {
+  if (m <= 0 || n <= 0) return;
+  using T = Sum<E>;
+  const E *a = (const E*)a_, *b = (const E*)b_;
+  T* c = (T*)c_;
+  Product<E> p = {a, lda, b, ldb, c, ldc, k, finish, (const T*)bias, step};
+  if (in_panels<E>) {
+    multiply(p, by_column, m, n);
+    return;
+  }
+  const Size fit = by_column && k > 0 ? pynn::SCRATCH_BYTES / Size(sizeof(E)) / k : 0;
+  const bool copied = fit >= tile_rows && m > 1 && lda * Size(sizeof(E)) >= apart_bytes &&
+                      n * Size(sizeof(E)) >= apart_bytes;
+  const Size blocks = copied ? (m + fit - 1) / fit : 1, most = (m + blocks - 1) / blocks;
+  E* together = copied ? (E*)pynn::scratch() : nullptr;
+  const bool far = !copied && finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
+                   k * n * Size(sizeof(E)) > far_bytes;
+  const Size parts = far ? (k + near_rows - 1) / near_rows : 1;
+  const Size deep = parts ? (k + parts - 1) / parts : 0;
+  for (Size i = 0; i < m; i += most)
+    for (Size q = 0; q == 0 || q < k; q += deep) {
+      const Size rows = m - i < most ? m - i : most;
+      p.k = k - q < deep ? k - q : deep;
+      p.a = by_column ? a + q * lda + i : a + i * lda + q;
+      p.lda = lda;
+      if (copied) {
+        for (Size s = 0; s < p.k; ++s)
+          for (Size r = 0; r < rows; ++r) together[s * most + r] = p.a[s * lda + r];
+        p.a = together;
+        p.lda = most;
+      }
+      p.b = b + q * ldb;
+      p.c = c + i * ldc;
+      p.finish = q ? int(pynn::FINISH_ADD) : finish;
+      p.wide = p.k * n * Size(sizeof(E)) > near_bytes;
+      multiply(p, by_column, rows, n);
+      if (!deep) break;
+    }
 }
 
 }  // namespace

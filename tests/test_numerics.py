@@ -30,7 +30,8 @@ VARIANTS: list[tuple[str, str | None]] = [("numpy", None)]
 if not MISSING["cython"]:
     from pynn import _core
 
-    VARIANTS += [("cython", isa) for isa in _core.info()["isas"]]
+    # Not amx, whose kernels for floats are those of avx512.
+    VARIANTS += [("cython", isa) for isa in _core.info()["isas"] if isa != "amx"]
 if not MISSING["numba"]:
     VARIANTS.append(("numba", None))
 COMPILED = [variant for variant in VARIANTS if variant[0] != "numpy"]
