@@ -50,7 +50,7 @@ from .memory import Memory
 
 cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef enum:
-        F32, F64
+        F32, F64, N_DTYPES
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
         IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
         CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
@@ -199,6 +199,89 @@ def poison(bint on):
     Otherwise it holds what it held before.
     """
     return _poison.exchange(NAN_BYTES if on else 0) != 0
+
+
+# --- What skipping zeros costs here ---------------------------------------------------------------
+
+# Of a value that is not zero, in a product that goes through lists, and of listing a value, both in parts
+# of what a vector takes in a dense product. Where a core multiplies two vectors at once a list cannot keep
+# up with it, where it multiplies one, it nearly can.
+cdef struct Costs:
+    double product, listing
+
+cdef enum:
+    MOST_ISAS = 16
+    TRIAL_ROWS = 32
+    TRIAL_SIZE = 64
+    TRIALS = 9
+
+cdef Costs _costs[MOST_ISAS][N_DTYPES]
+
+
+cdef void measure_costs(const Kernels* k, char* room, Costs* costs) noexcept nogil:
+    """Time small products, half of whose left operand is zero: some 50 us in all."""
+    cdef Py_ssize_t item = k.itemsize, ld = TRIAL_SIZE + k.width, i, j, list_ld = TRIAL_SIZE + 64
+    cdef char* a = room
+    cdef char* w = a + TRIAL_ROWS * ld * item
+    cdef char* z = w + TRIAL_SIZE * ld * item
+    cdef uint32_t* starts = <uint32_t*>(z + TRIAL_ROWS * ld * item)
+    cdef uint16_t* lists = <uint16_t*>(starts + 2 * TRIAL_ROWS)
+    cdef double began, dense = 1, listing = 1, product = 1, lit, vectors = TRIAL_SIZE // k.width
+    cdef uint32_t bits = 1
+    memset(room, 0, (2 * TRIAL_ROWS + TRIAL_SIZE) * ld * item)
+    for i in range(TRIAL_ROWS):
+        for j in range(TRIAL_SIZE):
+            bits = bits * 1664525 + 1013904223
+            if bits >> 31:
+                if item == sizeof(float):
+                    (<float*>a)[i * ld + j] = 1
+                else:
+                    (<double*>a)[i * ld + j] = 1
+    for i in range(TRIALS):
+        began = seconds()
+        k.matmul(a, ld, 0, w, ld, z, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, FINISH_STORE, NULL, NULL)
+        dense = min(dense, seconds() - began)
+        began = seconds()
+        k.find_nonzero(a, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, lists, list_ld, starts, TRIAL_ROWS)
+        listing = min(listing, seconds() - began)
+        began = seconds()
+        k.matmul_sparse(a, ld, 1, lists, list_ld, starts, starts + TRIAL_ROWS, w, ld, z, ld, TRIAL_ROWS,
+                        TRIAL_SIZE, FINISH_STORE, NULL, NULL)
+        product = min(product, seconds() - began)
+    lit = 0
+    for i in range(TRIAL_ROWS):
+        lit += starts[TRIAL_ROWS + i]
+    dense /= TRIAL_ROWS * TRIAL_SIZE * vectors
+    costs.product = max(1.0, min(4.0, product / (lit * (vectors + 0.5)) / dense))
+    costs.listing = max(0.1, min(4.0, listing / (TRIAL_ROWS * TRIAL_SIZE) / dense))
+
+
+cdef Costs costs_here(int isa, int dtype) except *:
+    """What was measured of an instruction set and a dtype, once in a process."""
+    cdef Costs* costs = &_costs[isa][dtype]
+    cdef const Kernels* k = kernels(isa, dtype)
+    cdef char* room
+    if costs.product == 0:
+        room = <char*>malloc((2 * TRIAL_ROWS + TRIAL_SIZE) * (TRIAL_SIZE + k.width) * k.itemsize
+                             + TRIAL_ROWS * (2 * sizeof(uint32_t) + (TRIAL_SIZE + 64) * sizeof(uint16_t)))
+        if room == NULL:
+            raise MemoryError("could not get working memory")
+        with nogil:
+            measure_costs(k, room, costs)
+        free(room)
+    return costs[0]
+
+
+def skipping_costs(dtype, given=None):
+    """Return what skipping a value costs with the instruction set in use, after taking it from ``given``.
+
+    ``given`` is a pair like the one returned, for tests that must not depend on the time of day.
+    """
+    cdef int isa = _isa.load(), number = F32 if dtype == "float32" else F64
+    if given is not None:
+        _costs[isa][number].product, _costs[isa][number].listing = given
+    costs = costs_here(isa, number)
+    return costs.product, costs.listing
 
 
 # --- The plan: sizes and one arena for all that a run needs ---------------------------------------
@@ -365,6 +448,7 @@ cdef struct Plan:
     # The same of hidden layers, for one at a time.
     bint counts            # whether some hidden layer may skip zeros
     bint counting          # whether those are counted that it does not skip
+    Costs costs
     Lists listed
     uint64_t* found        # (threads, layers, FOUND): values of h and of dz that were not zero
     # The data set.
@@ -726,14 +810,14 @@ cdef void may_skip(Plan* p, Py_ssize_t i) noexcept nogil:
 cdef bint skipping_pays(Plan* p, Layer* l, Py_ssize_t n_out, double share) noexcept nogil:
     """Whether a product of a hidden layer, n_out wide, does better without so many zeros.
 
-    As ``sparse_pays`` counts. What is not zero costs less than there where all weights lie in the
-    second cache, more where none do: 1.2 to 1.9 instructions a vector on a Zen 4, for 64 x 64 to
-    2,048 x 2,048 weights and 30 to 50 % that is not zero.
+    As ``sparse_pays`` counts, by costs measured where all weights lie in a near cache. Where none do,
+    what is not zero costs more: half a vector of 64 bytes on a Zen 4, for 2,048 x 2,048 weights and 30 to
+    50 % that is not zero.
     """
     cdef double vectors = (n_out + p.k.width - 1) // p.k.width
     cdef double size = l.n_in * l.n_out * p.k.itemsize
-    cdef double cost = 1.3 + 0.5 * min(1.0, size / CACHE_BYTES)
-    return share * cost * (vectors + 0.5) + 0.5 < 0.95 * vectors
+    cdef double cost = p.costs.product + 0.5 * min(1.0, size / CACHE_BYTES)
+    return share * cost * (vectors + 0.5) + p.costs.listing < 0.95 * vectors
 
 
 cdef void choose_skips(Plan* p, Py_ssize_t m) noexcept nogil:
@@ -1991,6 +2075,8 @@ cdef class _Plan:
             p.columns = p.columns or l.by_columns
         for i in range(p.n_layers):
             may_skip(p, i)
+        if p.counts:
+            p.costs = costs_here(_isa.load(), F32 if net.dtype == "float32" else F64)
         p.marks = NULL
         p.mark_words = 0
         p.h_step = 0

@@ -232,6 +232,35 @@ SKLEARN_LOSSES = [
 ]
 
 
+@pytest.fixture
+def usual_costs():
+    """What is decided by a measurement does not hang on the time of day."""
+    before = {dtype: _core.skipping_costs(dtype) for dtype in ("float32", "float64")}
+    for dtype in before:
+        _core.skipping_costs(dtype, (1.3, 0.5))
+    yield
+    for dtype, costs in before.items():
+        _core.skipping_costs(dtype, costs)
+
+
+def test_costs_of_skipping_are_measured_once_and_in_bounds(isa, dtype):
+    product, listing = _core.skipping_costs(dtype)
+    assert 1 <= product <= 4
+    assert 0.1 <= listing <= 4
+    assert _core.skipping_costs(dtype) == (product, listing)
+
+
+@pytest.mark.parametrize("costs, skips", [((1.0, 0.1), True), ((4.0, 4.0), False)])
+def test_hidden_zeros_are_skipped_where_that_costs_little(dtype, usual_costs, costs, skips):
+    _core.skipping_costs(dtype, costs)
+    net = Architecture.build([40, 256, 256, 5], "tanh", dropout=0.5, dtype=dtype)
+    parameters, x, y = make(net, 64)
+    more = {"optimizer": spec.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": True}
+    trainer = _core.Engine(net, 1).trainer(parameters, [], x, y, **more)
+    trainer.steps(0, 0, [0.01], 0)
+    assert trainer.skips[1] == (skips, skips)
+
+
 @pytest.fixture(params=ISAS)
 def isa(request):
     before, poisoned = _core.use_isa(request.param), _core.poison(True)
@@ -637,7 +666,7 @@ def test_full_rows_are_not_marked():
     ids=lambda o: o.name,
 )
 @pytest.mark.parametrize("batch_size", [16, 33, 70, 1100])
-def test_zeros_of_hidden_layers_are_skipped(isa, dtype, optimizer, batch_size):
+def test_zeros_of_hidden_layers_are_skipped(isa, usual_costs, dtype, optimizer, batch_size):
     """Those of dropout and of relu, as soon as they have been counted; no bit shows it."""
     net = Architecture.build(
         [40, 130, 97, 300, 5], ["relu", "tanh", "relu"], dropout=[0.6, 0.8, 0.7], dtype=dtype
@@ -670,7 +699,7 @@ def test_zeros_of_hidden_layers_are_skipped(isa, dtype, optimizer, batch_size):
         assert g.tobytes() == a.tobytes()
 
 
-def test_zeros_are_counted_again_and_again():
+def test_zeros_are_counted_again_and_again(usual_costs):
     """Whether steps come one at a time or not."""
     net = Architecture.build([3, 130, 130, 3], "relu")
     parameters, _, y = make(net, 60 * 16)
@@ -696,7 +725,7 @@ def test_zeros_are_counted_again_and_again():
         assert all(found[38:48])
 
 
-def test_what_is_not_zero_is_not_skipped():
+def test_what_is_not_zero_is_not_skipped(usual_costs):
     """Nor what is, where it is little, or in narrow layers, or in few rows."""
     for sizes, dropout, batch_size in (
         ([20, 200, 200, 3], 0.1, 64),
