@@ -328,6 +328,8 @@ cdef enum:
     CACHE_BYTES = 1024 * 1024
     # Numbers of a thread and a layer in ``found``, in a line of their own.
     FOUND = 8
+    # Rows of a copy that are looked at together, while they are in the nearest cache.
+    LOOK_ROWS = 8
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
     # Columns of a panel of what is rounded; see kernels.h.
@@ -402,7 +404,8 @@ cdef enum:
 
 cdef struct Work:
     double amount, seconds
-    double apart[2]        # two of them fill a line
+    double in_doubt        # whether what it copied may not be finite
+    double apart           # two of them fill a line
 
 cdef struct Trials:
     double pace[2]         # chunks a second, by all and by one
@@ -668,9 +671,9 @@ cdef Py_ssize_t common_multiple(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return m
 
 
-cdef Py_ssize_t block_rows(const Kernels* k, Py_ssize_t ld) noexcept nogil:
+cdef Py_ssize_t block_rows(const Kernels* k, Py_ssize_t ld, Py_ssize_t size) noexcept nogil:
     """Rows of weights in a block: whole vectors for the transpose and, if they fit, whole tiles."""
-    cdef Py_ssize_t fit = BLOCK_BYTES // (ld * k.itemsize)
+    cdef Py_ssize_t fit = size // (ld * k.itemsize)
     cdef Py_ssize_t tiles = common_multiple(k.rows, k.width)
     if fit >= tiles:
         return fit // tiles * tiles
@@ -956,10 +959,24 @@ cdef void copy_turned(char* to, Py_ssize_t to_row, Py_ssize_t to_col, const char
             memcpy(to + i * to_row + j * to_col, source + i * row + j * col, item)
 
 
+cdef void see_to_finite(Plan* p, const char* w, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
+                        int thread) noexcept nogil:
+    """Take note if rows of padded storage, which have just been copied, may hold what is not finite."""
+    cdef double squares[LOOK_ROWS]
+    cdef double total = 0
+    cdef Py_ssize_t i
+    p.k.square_sum(w, ld, m, n, squares)
+    for i in range(m):
+        total += squares[i]
+    # Numbers of over 1e19 have squares that are not finite either.
+    if not isfinite(total):
+        p.work[thread * N_WORKS].in_doubt = 1
+
+
 cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
                      int thread) noexcept nogil:
     """Copy this thread's share of a layer between the flat vector and padded storage."""
-    cdef Py_ssize_t i, start, stop, item = p.k.itemsize, ld
+    cdef Py_ssize_t i, start, stop, some, item = p.k.itemsize, ld
     cdef char* flat_b = flat + l.n_in * l.n_out * item
     if l.narrow:
         ld = l.ld_in
@@ -970,6 +987,11 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
                     memset(w + (i * ld + l.n_in) * item, 0, (ld - l.n_in) * item)
             else:
                 copy_turned(flat, l.n_out * item, item, w, item, ld * item, l.n_in, l.n_out, item)
+            i = 0
+            while i < l.n_out:
+                some = min(l.n_out - i, <Py_ssize_t>LOOK_ROWS)
+                see_to_finite(p, w + i * ld * item, ld, some, l.n_in, thread)
+                i += some
     else:
         ld = l.ld
         share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
@@ -979,12 +1001,16 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
                 memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
             else:
                 memcpy(flat + i * l.n_out * item, w + i * ld * item, l.n_out * item)
+            if (i + 1 - start) % LOOK_ROWS == 0 or i + 1 == stop:
+                some = (i - start) % LOOK_ROWS + 1
+                see_to_finite(p, w + (i + 1 - some) * ld * item, ld, some, l.n_out, thread)
     if thread == 0:
         if pack:
             memcpy(b, flat_b, l.n_out * item)
             memset(b + l.n_out * item, 0, (l.ld - l.n_out) * item)
         else:
             memcpy(flat_b, b, l.n_out * item)
+        see_to_finite(p, b, l.ld, 1, l.n_out, 0)
 
 
 cdef void point_at_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
@@ -2031,7 +2057,9 @@ cdef class _Plan:
             # Vectors past the end of such weights end in the biases. Rounded ones are packed anew.
             l.direct = (p.direct and l.n_out >= p.k.width) or (l.bf16 and not training)
             l.ld_w = l.n_out if l.direct else l.ld
-            l.block = block_rows(p.k, l.ld)
+            # The faster the product, the more it waits for dz, which comes anew for each block.
+            l.block = block_rows(
+                p.k, l.ld, 2 * BLOCK_BYTES if l.bf16 and p.k16.gain > 4 else BLOCK_BYTES)
             # The first layer of sparse rows goes by lists of columns, which narrow ones cannot.
             l.narrow = (i > 0 or p.source != SOURCE_SPARSE) and narrow_pays(
                 p, l, max(1, min(batch_size, p.n)) if i > 0 and gradients else 0)
@@ -2287,7 +2315,7 @@ cdef class Trainer:
     cdef _Plan plan
     cdef Engine engine
     cdef object parameters, state
-    cdef bint shuffle, ordered, given
+    cdef bint shuffle, ordered, given, looked_at
     cdef object profiled
     cdef Held spent, looked
 
@@ -2299,7 +2327,7 @@ cdef class Trainer:
         self.engine = engine
         self.parameters, self.state = parameters, list(state)
         self.shuffle = shuffle
-        self.ordered = self.given = False
+        self.ordered = self.given = self.looked_at = False
         self.plan = _Plan.__new__(_Plan)
         p = &self.plan.p
         self.plan.set_up(engine.net, engine._threads, x, y, min(<Py_ssize_t>batch_size, len(x)),
@@ -2322,6 +2350,7 @@ cdef class Trainer:
                 raise ValueError(
                     f"state: found {flat.view.len} bytes, expected {self.plan.parameters.view.len}")
             move_flat(p, s, flat, True)
+        self.looked_at = True
         p.team = Team.acquire(1)
         p.team.run(square_all_weights, p)
         Team.release(p.team)
@@ -2372,6 +2401,7 @@ cdef class Trainer:
                 weigh_batches(p)
             if not self.ordered:
                 raise MemoryError(f"could not get memory to shuffle {p.n} rows")
+        self.looked_at = False
         p.rates = <const double*>held.view.buf
         p.first = first
         p.steps = len(rates)
@@ -2463,12 +2493,22 @@ cdef class Trainer:
         return self.engine.evaluate(parameters, x, y)
 
     def store(self):
+        memset(self.plan.p.work, 0, self.plan.p.team_size * N_WORKS * sizeof(Work))
         cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         cdef int s
         move_flat(&self.plan.p, -1, flat, False)
         for s in range(self.plan.p.slots):
             flat = Held(self.state[s], PyBUF_WRITABLE | PyBUF_SIMPLE)
             move_flat(&self.plan.p, s, flat, False)
+        self.looked_at = True
+
+
+    @property
+    def finite(self):
+        """Whether all that was last taken in or stored is known to be finite."""
+        cdef int thread
+        return self.looked_at and not any(
+            [self.plan.p.work[thread * N_WORKS].in_doubt for thread in range(self.plan.p.team_size)])
 
 
 def peak(dtype, double least=0.05):

@@ -23,7 +23,8 @@ namespace {
 
 constexpr Size tile_side = 16;
 // Of a turned A so much is turned back at a time: at least two tiles' rows.
-constexpr Size turned_pairs = 64 * pynn::COLUMN_PAIRS / 2;
+constexpr Size turned_pairs = pynn::SCRATCH_BYTES / 4;
+static_assert(turned_pairs >= 2 * tile_side * pynn::COLUMN_PAIRS);
 // Of A so much stays in the second cache while the panels of B pass by.
 constexpr Size resident_pairs = 256 * 1024;
 constexpr Size most_rows = 512;
@@ -191,7 +192,7 @@ void matmul_amx(const void* a_, Size lda, int by_column, const void* b_, Size ld
   const auto* bias = (const float*)bias_;
   auto* c = (float*)c_;
   const Size full = (k + tile_side - 1) / tile_side * tile_side, strip_rows = 2 * tile_side;
-  alignas(64) int32_t turned[turned_pairs];
+  auto* turned = (int32_t*)pynn::scratch();
   Size most = (by_column ? turned_pairs : resident_pairs) / (full ? full : 1);
   most = most / strip_rows * strip_rows;
   most = most < strip_rows ? strip_rows : most > most_rows ? most_rows : most;

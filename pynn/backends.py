@@ -126,6 +126,9 @@ class Trainer(Protocol):
     """What ``steps`` returns, for the whole batches of an epoch that was broken off; or, set in a
     new trainer, what a later ``steps`` with ``first`` above 0 goes on from."""
 
+    finite: bool
+    """Whether all that was last taken in, or stored, is known to be finite."""
+
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
 

@@ -1546,6 +1546,8 @@ class Engine:
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
+    finite = False
+
     def __init__(
         self, weights: _Weights, job: _Job, threads: int, seed: int, shuffle: bool
     ) -> None:

@@ -424,6 +424,8 @@ class Engine:
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
+    finite = False
+
     def __init__(
         self,
         net: Architecture,

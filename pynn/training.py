@@ -300,7 +300,8 @@ class Loop:
         self.due = now + PATIENCE * (now - began)
 
     def is_finite(self) -> bool:
-        return finite(*vectors(self.net))
+        # To look while it is copied takes less time than to look again.
+        return self.trainer.finite or finite(*vectors(self.net))
 
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""

@@ -275,3 +275,46 @@ def test_command_line_and_page(tmp_path):
     assert np.isfinite(pynn.load(run / "model.safetensors").parameters).all()
     pytest.importorskip("matplotlib")
     assert "The training diverged: step " in report.write(run).read_text()
+
+
+@pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [[1, 1], [70, 33, 3], [40, 300, 7, 2], [3, 1100, 1100, 1]])
+def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int]) -> None:
+    """Wherever it stands, in parameters and in state; large numbers are in doubt."""
+    from pynn import _core
+    from pynn.spec import Adam, Architecture
+
+    net = Architecture.build(sizes, "tanh", loss="mse", dtype=dtype)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, net.n_in)).astype(dtype)
+    y = rng.normal(size=(20, net.n_out)).astype(dtype)
+    vectors = [rng.normal(size=net.n_parameters).astype(dtype) for _ in range(3)]
+    vectors[2] = np.abs(vectors[2])
+    more: dict[str, Any] = {
+        "optimizer": Adam(),
+        "batch_size": 10,
+        "l2": 0.0,
+        "seed": 1,
+        "shuffle": True,
+    }
+
+    def trainer() -> Any:
+        return _core.Engine(net, 2).trainer(vectors[0], vectors[1:], x, y, **more)
+
+    trained = trainer()
+    assert trained.finite
+    trained.steps(0, 0, [1e-3], 0)
+    assert not trained.finite  # nobody has looked
+    trained.store()
+    assert trained.finite
+    places = {0, net.n_parameters - 1, *rng.integers(0, net.n_parameters, 20).tolist()}
+    places.add(net.views(vectors[0])[0][0].size)  # the first of the biases
+    for vector in vectors:
+        for at in places:
+            kept = vector[at]
+            for odd in (np.nan, np.inf, -np.inf, np.finfo(dtype).max):
+                vector[at] = odd
+                assert not trainer().finite
+            vector[at] = kept
+    assert trainer().finite
