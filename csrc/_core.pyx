@@ -349,7 +349,7 @@ cdef double LONG_CHUNK = 1e9         # such a chunk is not tried on one thread b
 cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
 cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
 cdef double MARGIN = 1.05            # by which one thread has to be faster than all
-cdef double TRIAL_EVERY = 0.8        # seconds between two trials of the other number of threads,
+cdef double TRIAL_EVERY = 0.8        # seconds of work between two trials of the other number of threads,
 cdef double TRIAL_FLOPS = 1e9        # and one for so many operations of a chunk, if that is more
 cdef double UNEVEN = 1.02            # by which the slowest thread may be later than all on average
 
@@ -410,7 +410,8 @@ cdef struct Work:
 cdef struct Trials:
     double pace[2]         # chunks a second, by all and by one
     int made               # of the three that a choice takes
-    double due             # when to try both again
+    double worked          # seconds, in all that share these
+    double due             # at how many to try both again
     int team               # how many share a chunk, and where the share of each begins, of 1
     double shares[N_WORKS][MOST_BALANCED + 1]
 
@@ -1915,17 +1916,17 @@ cdef double choose_threads(Plan* p) noexcept nogil:
         return longer_slice(p)
     if p.tries_late and p.trials.due == 0:
         p.trials.made = 3
-        p.trials.due = seconds() + p.trial_every
+        p.trials.due = p.trials.worked + p.trial_every
     cdef bint slow = p.trials.pace[0] * MARGIN < p.trials.pace[1]
     # A new plan begins with all threads, which does not mean that they have been at work.
     cdef bint turned = slow and p.threads > 1 and p.chunks_done > 0
-    if p.trials.made >= 3 and (seconds() > p.trials.due or turned):
+    if p.trials.made >= 3 and (p.trials.worked > p.trials.due or turned):
         p.trials.made = 0
     if p.trials.made < 3:
         # All of them twice: the first time some may still be asleep, or on each other's core.
         p.threads = 1 if p.trials.made == 2 else p.team_size
         p.trials.made += 1
-        p.trials.due = seconds() + p.trial_every
+        p.trials.due = p.trials.worked + p.trial_every
         return TRIAL_SECONDS
     p.threads = 1 if slow else p.team_size
     return longer_slice(p)
@@ -1934,7 +1935,7 @@ cdef double choose_threads(Plan* p) noexcept nogil:
 cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
                        bint training) except -1:
     """Run a loop on a team, and let Python see to signals now and then."""
-    cdef double began
+    cdef double began, took
     cdef Py_ssize_t chunks
     if p.balanced and p.trials.team != p.team_size:
         share_equally(p)
@@ -1948,7 +1949,9 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
             p.threads = p.team.size()
             p.team.run(task, p)
             Team.release(p.team)
-            p.trials.pace[p.threads == 1] = (p.chunks_done - chunks) / (seconds() - began)
+            took = seconds() - began
+            p.trials.worked += took
+            p.trials.pace[p.threads == 1] = (p.chunks_done - chunks) / took
             balance(p)
         PyErr_CheckSignals()
     return 0

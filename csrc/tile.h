@@ -124,6 +124,7 @@ Tile<E> tile_for(Size rows) {
 // panel after it; one alone asks for its own rows.
 template <class E, int COLS, bool BY_COLUMN>
 void one_panel(Product<E> p, Size m, Size from, Size vectors) {
+  using T = Sum<E>;
   const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
   const Size rows = m / tiles, longer = m % tiles;
   const Tile<E> small = tile_for<E, COLS, BY_COLUMN>(rows);
@@ -138,9 +139,14 @@ void one_panel(Product<E> p, Size m, Size from, Size vectors) {
       p.ahead = p.b + begin * p.ldb + from + COLS * width<E>;
       p.rows_ahead = p.k * (t + 1) / tiles - begin;
     }
-    if (p.finish == pynn::FINISH_ADD && t + 1 < tiles)
-      for (Size r = i + rows + (t < longer); r < m && r < i + 2 * rows + 2; ++r)
-        for (int v = 0; v < COLS; ++v) fetch(p.c + r * p.ldc + from + v * width<Sum<E>>);
+    if (p.wide) {
+      // Of C what the next tile will write, which would else be waited for.
+      const bool below = t + 1 < tiles;
+      T* c = p.c + (below ? i + rows + (t < longer) : 0) * p.ldc + from + (below ? 0 : COLS * width<T>);
+      if (below || vectors > COLS)
+        for (Size r = 0; r < rows; ++r)
+          for (int v = 0; v < COLS; ++v) fetch(c + r * p.ldc + v * width<T>);
+    }
     (t < longer ? large : small)(p, i, from);
     i += rows + (t < longer);
   }
@@ -179,7 +185,7 @@ template <class E> void multiply(const Product<E>& p, int by_column, Size m, Siz
 // What the nearest cache is sure not to hold.
 constexpr Size near_bytes = 128 * 1024;
 // Of a B that the second cache does not hold, so many rows at a time: as many pages of memory as a
-// processor finds its way to at once, and with A and C no more than that cache holds.
+// processor finds its way to at once, and with A no more than that cache holds.
 constexpr Size far_bytes = 1 << 20;
 constexpr Size near_rows = 256;
 // A turned A whose rows lie further apart is copied to where they lie together, if C is as wide.
@@ -211,7 +217,6 @@ void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, v
       const Size rows = m - i < most ? m - i : most;
       p.k = k - q < deep ? k - q : deep;
       p.a = by_column ? a + q * lda + i : a + i * lda + q;
-      p.lda = lda;
       if (copied) {
         for (Size s = 0; s < p.k; ++s)
           for (Size r = 0; r < rows; ++r) together[s * most + r] = p.a[s * lda + r];
