@@ -188,8 +188,10 @@ constexpr Size near_bytes = 128 * 1024;
 // processor finds its way to at once, and with A no more than that cache holds.
 constexpr Size far_bytes = 1 << 20;
 constexpr Size near_rows = 256;
-// A turned A whose rows lie further apart is copied to where they lie together, if C is as wide.
+// A turned A whose rows lie further apart is copied to where they lie together, if C is as wide and
+// deserves it.
 constexpr Size apart_bytes = 4096;
+constexpr Size few_steps = 16;
 
 template <class E>
 void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_, Size ldc,
@@ -204,9 +206,12 @@ void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, v
     return;
   }
   const Size fit = by_column && k > 0 ? pynn::SCRATCH_BYTES / Size(sizeof(E)) / k : 0;
-  const bool copied = fit >= tile_rows && m > 1 && lda * Size(sizeof(E)) >= apart_bytes &&
+  const bool copied = k >= few_steps && fit >= tile_rows && m > 1 && lda * Size(sizeof(E)) >= apart_bytes &&
                       n * Size(sizeof(E)) >= apart_bytes;
-  const Size blocks = copied ? (m + fit - 1) / fit : 1, most = (m + blocks - 1) / blocks;
+  // Of few products for each element C is what takes the time: its rows go by one after the other.
+  const bool shallow = k < few_steps && m * n * Size(sizeof(E)) > far_bytes;
+  const Size together_rows = shallow ? tile_rows : copied ? fit : m;
+  const Size blocks = (m + together_rows - 1) / together_rows, most = (m + blocks - 1) / blocks;
   E* together = copied ? (E*)pynn::scratch() : nullptr;
   const bool far = !copied && finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
                    k * n * Size(sizeof(E)) > far_bytes;

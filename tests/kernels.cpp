@@ -1106,7 +1106,7 @@ template <class T> struct Check {
       // Of a B that no near cache holds a part at a time, and a turned A whose rows lie far apart.
       for (Size m : {3, 8, 16, 31}) matmul(m, 401, 701, m);
       matmul(1030, 1027, 3, 1);
-      if (!brief) matmul(1030, 1027, 40, 2);
+      matmul(1030, 1027, 17, 2);
       bits(17, 40, 7000);
       // Past a group of random numbers, and past a part of a list.
       for (Size n : {127, 128, 129, 200, 300}) {
