@@ -10,6 +10,8 @@ values on an edge cannot add up, is held to less than any operand left unrounded
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
 
 import numpy as np
@@ -398,3 +400,18 @@ def test_there_are_kernels_for_it_with_avx512_and_amx_alone() -> None:
         found[isa] = _core.info()["bf16"]
         _core.use_isa(before)
     assert [isa for isa, there in found.items() if there] == ISAS
+
+
+def _trained_bytes(threads: int) -> bytes:
+    x, y = data_of_three_classes()
+    net = pynn.Network([6, 48, 32, 3], precision="bf16", threads=threads, seed=1)
+    net.fit(x, y, epochs=3, batch_size=50)
+    return net.parameters.tobytes()
+
+
+@needs_bf16
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_child_of_a_fork_has_the_same_instructions(core) -> None:
+    want = _trained_bytes(2)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_trained_bytes, (2,)).get(60) == want
