@@ -28,6 +28,7 @@ static_assert(turned_pairs >= 2 * tile_side * pynn::COLUMN_PAIRS);
 // Of A so much stays in the second cache while the panels of B pass by.
 constexpr Size resident_pairs = 256 * 1024;
 constexpr Size most_rows = 512;
+static_assert(turned_pairs >= most_rows * tile_side);
 
 // Which rows the tiles have: sums 0 to 3, A 4 and 5, B 6 and 7, and 5 where A has one.
 struct alignas(64) Shapes {

@@ -2,7 +2,7 @@
 //
 // An element of both operands is a pair: two bfloat16 values of consecutive k in the 32 bits of a
 // lane, the first of them in the lower half. With it the tile of all other products does these too,
-// over half the k, with B in panels of two vectors.
+// over half the k, with B in panels of two vectors; or, with AMX, those of the processor do.
 
 #include "kernels.h"
 
@@ -95,7 +95,7 @@ void round_values(const float* src, float* dst, Size count) {
 
 }  // namespace
 
-#ifdef __AMX_BF16__
+#ifdef PYNN_TILES
 #include "amx.h"
 #define PYNN_PRODUCTS 12, matmul_amx
 #else

@@ -179,7 +179,8 @@ struct Bf16Kernels {
   double gain;  // over dense products of float32, about
 
   // As that of float32, on pairs of consecutive k: k and lda count pairs, ldb those from panel to
-  // panel. By column k is at most COLUMN_PAIRS.
+  // panel. By column k is at most COLUMN_PAIRS. With AMX the first
+  // and the second of each sixteen pairs are added up apart, and then to the sum.
   void (*matmul)(const void* a, std::ptrdiff_t lda, int by_column, const void* b,
                  std::ptrdiff_t ldb, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                  std::ptrdiff_t n, std::ptrdiff_t k, int finish, const void* bias,

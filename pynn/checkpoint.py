@@ -549,7 +549,10 @@ def _machine(net: Network) -> dict[str, str]:
     if net.backend == "cython":
         from . import _core
 
-        found["isa"] = _core.info()["isa"]  # type: ignore[attr-defined]
+        isa = _core.info()["isa"]  # type: ignore[attr-defined]
+        # Floats are multiplied by the same kernels with amx as with avx512.
+        same = isa == "amx" and net.architecture.precision == "full"
+        found["isa"] = "avx512" if same else isa
     elif net.backend == "numpy":
         found["numpy"] = np.__version__
     else:

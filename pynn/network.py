@@ -69,8 +69,9 @@ class Network:
     precision : {"full", "bf16"}
         ``"bf16"`` rounds what goes into the matrix products of layers of 16 or more outputs to
         bfloat16, in training and in prediction; everything else, sums and parameters among it,
-        stays float32. Large networks train in about half the time, with AMX in a third. For
-        processors with AVX512-BF16 or AMX (and, slowly, the numpy backend).
+        stays float32. Large networks train in about a third of the time with AMX, in half of it
+        with the AVX512-BF16 of a Zen 4. For processors with one of them (and, slowly, the numpy
+        backend).
     backend : {"auto", "cython", "numba", "numpy"}
         What computes; ``"auto"`` takes the first of the three that can be used here. Functions of
         your own are not for ``"cython"``.

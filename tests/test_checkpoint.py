@@ -592,6 +592,27 @@ def test_another_instruction_set_is_told(tmp_path: Path, blobs: Data) -> None:
         core.use_isa(before)
 
 
+def test_amx_is_another_instruction_set_in_bf16_alone(tmp_path: Path, blobs: Data) -> None:
+    core = pytest.importorskip("pynn._core")
+    if "amx" not in core.info()["isas"]:
+        pytest.skip("needs AMX")
+    for precision in ("full", "bf16"):
+        network = {"backend": "cython", "precision": precision}
+        kept = pynn.Checkpoint(tmp_path / precision, steps=1)
+        before = core.use_isa("avx512")
+        try:
+            broken_off(tmp_path / precision, blobs, 6, network=network)
+            core.use_isa("amx")
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                fit(make(**network), blobs, epochs=3, checkpoint=kept, resume=True)
+        finally:
+            core.use_isa(before)
+        assert [str(w.message) for w in told if "isa avx512" in str(w.message)] == (
+            [] if precision == "full" else [str(told[0].message)]
+        )
+
+
 def test_fingerprint_covers_every_byte_and_no_layout() -> None:
     a = np.arange(3000, dtype=np.float32).reshape(500, 6)
     same = fingerprint(a)
