@@ -13,6 +13,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -415,3 +416,18 @@ def test_the_child_of_a_fork_has_the_same_instructions(core) -> None:
     want = _trained_bytes(2)
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply_async(_trained_bytes, (2,)).get(60) == want
+
+
+def _has_amx() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags and "amx_tile" in flags
+
+
+@needs_bf16
+@pytest.mark.skipif(not _has_amx(), reason="needs AMX")
+def test_a_build_for_a_machine_with_amx_has_it() -> None:
+    # What a compiler is found not to have is left out without a word.
+    assert "amx" in pynn.info()["isas"]
