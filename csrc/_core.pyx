@@ -302,6 +302,8 @@ cdef enum:
     # Bytes of gradient that a thread computes before it updates those weights: what stays in L2
     # beside the weights and the state of the optimizer.
     BLOCK_BYTES = 512 * 1024
+    # Rows of a block whose product takes dz from afar, which is then read so much less often.
+    WIDE_ROWS = 256
     ALIGNMENT = 64
     # Inputs, or rows of a batch, that a sparse product goes through at a time: so many rows of a
     # panel of eight vectors fit the nearest cache. Where fewer than FEW_LIT of so many inputs are
@@ -1095,6 +1097,27 @@ cdef void move_share(void* context, int thread) noexcept nogil:
         else:
             move_layer(p, l, l.sw[p.moved], l.sb[p.moved], flat, p.packing, thread)
         flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+
+
+cdef void look_at_share(void* context, int thread) noexcept nogil:
+    """Take note if this thread's share of the parameters and their state may not be finite."""
+    cdef Plan* p = <Plan*>context
+    cdef Layer* l
+    cdef Py_ssize_t start, stop, some, n, ld
+    cdef char* w
+    cdef int i, s
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        n, ld = (l.n_in, l.ld_in) if l.narrow else (l.n_out, l.ld)
+        for s in range(-1, p.slots):
+            share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.threads, &start, &stop)
+            w = l.w if s < 0 else l.sw[s]
+            while start < stop:
+                some = min(stop - start, <Py_ssize_t>LOOK_ROWS)
+                see_to_finite(p, w + start * ld * p.k.itemsize, ld, some, n, thread)
+                start += some
+            if thread == 0:
+                see_to_finite(p, l.b if s < 0 else l.sb[s], l.ld, 1, l.n_out, 0)
 
 
 cdef int run_on_team(Plan* p, void (*task)(void*, int) noexcept nogil,
@@ -2117,6 +2140,10 @@ cdef class _Plan:
             p.columns = p.columns or l.by_columns
         for i in range(p.n_layers):
             may_skip(p, i)
+            l = &p.layer[i]
+            if (not l.bf16 and not l.narrow and not (i == 0 and p.sparse)
+                    and p.rows * l.ld * p.k.itemsize > CACHE_BYTES):
+                l.block = max(l.block, <Py_ssize_t>WIDE_ROWS)
         if p.counts:
             p.costs = costs_here(_isa.load(), F32 if net.dtype == "float32" else F64)
         p.marks = NULL
@@ -2506,9 +2533,25 @@ cdef class Trainer:
         move_flat(&self.plan.p, -1, flat, False)
         return self.engine.evaluate(parameters, x, y)
 
-    def store(self):
+    def sound(self):
+        """Whether all that ``store`` would write is known to be finite."""
+        self.see_anew()
+        with nogil:
+            run_on_team(&self.plan.p, look_at_share, self.plan.parameters.view.len)
+        return not self.in_doubt()
+
+    cdef int see_anew(self) except -1:
         self.looked_at = False
         memset(self.plan.p.work, 0, self.plan.p.team_size * N_WORKS * sizeof(Work))
+        return 0
+
+    cdef bint in_doubt(self) except -1:
+        cdef int thread
+        return any(
+            [self.plan.p.work[thread * N_WORKS].in_doubt for thread in range(self.plan.p.team_size)])
+
+    def store(self):
+        self.see_anew()
         cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         cdef int s
         move_flat(&self.plan.p, -1, flat, False)
@@ -2517,13 +2560,15 @@ cdef class Trainer:
             move_flat(&self.plan.p, s, flat, False)
         self.looked_at = True
 
+    @property
+    def apart(self):
+        """Whether it works on copies of the vectors it was made with, which only ``store`` changes."""
+        return True
 
     @property
     def finite(self):
         """Whether all that was last taken in or stored is known to be finite."""
-        cdef int thread
-        return self.looked_at and not any(
-            [self.plan.p.work[thread * N_WORKS].in_doubt for thread in range(self.plan.p.team_size)])
+        return self.looked_at and not self.in_doubt()
 
 
 def peak(dtype, double least=0.05):

@@ -55,7 +55,7 @@ struct Dropout {
 };
 
 // Memory of each thread's own, in which nothing lasts from one call of a kernel to the next.
-enum { SCRATCH_BYTES = 128 * 1024 };
+enum { SCRATCH_BYTES = 704 * 1024 };
 void* scratch();
 
 // Rows whose marks gradient_marked can turn at a time.

@@ -43,7 +43,10 @@ template <class E> struct Product {
   bool wide = false;  // B is more than the nearest cache holds
   // Rows of B to be asked for, one with each of the first steps of k.
   const E* ahead = nullptr;
-  Size rows_ahead = 0;
+  Size ld_ahead = 0, rows_ahead = 0;
+  // What will be copied to where B is, while this product goes on.
+  const E* next = nullptr;
+  Size ld_next = 0, next_k = 0, next_n = 0;
 };
 
 // Ask for a line, to be had from the second cache: that can wait for more of them than the first.
@@ -67,33 +70,43 @@ void tile(const Product<E>& p, Size i, Size j) {
   T* c = p.c + i * p.ldc + j;
   const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
   V<T> acc[ROWS][COLS];
+  PYNN_UNROLL
   for (int v = 0; v < COLS; ++v) {
     const V<T> start =
         p.finish == pynn::FINISH_BIAS ? load(p.bias + j + v * width<T>) : set1(T(0));
+    PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r) acc[r][v] = start;
   }
   if (p.finish == pynn::FINISH_ADD)
+    PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r)
+      PYNN_UNROLL
       for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
   const E* ahead = p.ahead;
-  const Size rows_ahead = p.rows_ahead;
+  const Size ld_ahead = p.ld_ahead, rows_ahead = p.rows_ahead;
   for (Size q = 0; q < k; ++q) {
     V<E> row[COLS];
     if (!in_panels<E> && q < rows_ahead) {
-      for (int v = 0; v < COLS; ++v) fetch(ahead + q * ldb + v * width<T>);
+      PYNN_UNROLL
+      for (int v = 0; v < COLS; ++v) fetch(ahead + q * ld_ahead + v * width<T>);
     }
     if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
+    PYNN_UNROLL
     for (int v = 0; v < COLS; ++v)
       row[v] = load(in_panels<E> ? b + v / 2 * ldb + q * panel<E> + v % 2 * width<E>
                                  : b + q * ldb + v * width<E>);
+    PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r) {
       const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
+      PYNN_UNROLL
       for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
     }
   }
   if (p.finish == pynn::FINISH_SGD) {
     const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+    PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r)
+      PYNN_UNROLL
       for (int v = 0; v < COLS; ++v) {
         T* at = c + r * ldc + v * width<T>;
         const V<T> w = load(at);
@@ -103,7 +116,9 @@ void tile(const Product<E>& p, Size i, Size j) {
   }
   // A sum that has become too small for its type is a zero of its own sign, to which a further zero
   // makes a difference. Without signs a sum is the same whether or not its zeros are skipped.
+  PYNN_UNROLL
   for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
     for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v] + set1(T(0)));
 }
 
@@ -131,13 +146,18 @@ void one_panel(Product<E> p, Size m, Size from, Size vectors) {
   const Tile<E> large = longer ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : small;
   Size i = 0;
   for (Size t = 0; t < tiles; ++t) {
-    if (tiles == 1) {
+    const Size begin = (p.next ? p.next_k : p.k) * t / tiles, end = (p.next ? p.next_k : p.k) * (t + 1) / tiles;
+    p.ld_ahead = p.ldb;
+    if (p.next) {
+      p.ahead = p.next + begin * p.ld_next + from;
+      p.ld_ahead = p.ld_next;
+      p.rows_ahead = from < p.next_n ? end - begin : 0;
+    } else if (tiles == 1) {
       p.ahead = p.b + steps_ahead * p.ldb + from;
       p.rows_ahead = p.k - steps_ahead;
     } else if (p.wide && vectors > COLS) {
-      const Size begin = p.k * t / tiles;
       p.ahead = p.b + begin * p.ldb + from + COLS * width<E>;
-      p.rows_ahead = p.k * (t + 1) / tiles - begin;
+      p.rows_ahead = end - begin;
     }
     if (p.wide) {
       // Of C what the next tile will write, which would else be waited for.
@@ -152,12 +172,12 @@ void one_panel(Product<E> p, Size m, Size from, Size vectors) {
   }
 }
 
-// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones; but three, and not
-// two and one, which would wait for its broadcasts.
+// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones; none of one vector
+// behind three, which would wait for its broadcasts.
 template <class E, int COLS, bool BY_COLUMN>
 void panels(const Product<E>& p, Size m, Size from, Size vectors) {
   if constexpr (COLS > 0) {
-    for (; vectors >= COLS && !(COLS == 2 && !in_panels<E> && vectors == 3);
+    for (; vectors >= COLS && !(COLS == 3 && vectors == 4) && !(COLS == 2 && !in_panels<E> && vectors == 3);
          vectors -= COLS, from += COLS * width<E>)
       one_panel<E, COLS, BY_COLUMN>(p, m, from, vectors);
     if constexpr (COLS == 2 && !in_panels<E>) {
@@ -166,7 +186,7 @@ void panels(const Product<E>& p, Size m, Size from, Size vectors) {
         return;
       }
     }
-    if (vectors) panels<E, COLS / 2, BY_COLUMN>(p, m, from, vectors);
+    if (vectors) panels<E, COLS == 3 ? 2 : COLS / 2, BY_COLUMN>(p, m, from, vectors);
   }
 }
 
@@ -178,8 +198,10 @@ template <class E> void multiply(const Product<E>& p, int by_column, Size m, Siz
     by_column ? panels<E, 8, true>(p, m, 0, vectors) : panels<E, 8, false>(p, m, 0, vectors);
   else if (m * 2 <= most)
     by_column ? panels<E, 4, true>(p, m, 0, vectors) : panels<E, 4, false>(p, m, 0, vectors);
-  else
+  else if (in_panels<E>)
     by_column ? panels<E, 2, true>(p, m, 0, vectors) : panels<E, 2, false>(p, m, 0, vectors);
+  else
+    by_column ? panels<E, 3, true>(p, m, 0, vectors) : panels<E, 3, false>(p, m, 0, vectors);
 }
 
 // What the nearest cache is sure not to hold.
@@ -193,6 +215,57 @@ constexpr Size near_rows = 256;
 constexpr Size apart_bytes = 4096;
 constexpr Size few_steps = 16;
 
+// A product whose B comes from afar and serves many rows: blocks of it are copied to where they lie together,
+// in few pages of memory, and the next block is asked for while one is multiplied by.
+constexpr Size packed_rows = 256;
+constexpr Size packed_bytes = 128 * 1024;
+
+template <class E>
+void matmul_packed(Product<E> p, int by_column, Size m, Size n, Size deepest) {
+  const E *a = p.a, *b = p.b;
+  const Size lda = p.lda, ldb = p.ldb, k = p.k, item = sizeof(E);
+  const int finish = p.finish;
+  E* const copy = (E*)pynn::scratch();
+  E* const turned = copy + packed_bytes / item;
+  const Size parts = (k + deepest - 1) / deepest, deep = (k + parts - 1) / parts;
+  const Size all = (n + width<E> - 1) / width<E> * width<E>;
+  Size cols = packed_bytes / item / deep / width<E>;
+  // Rows an odd number of vectors apart share no sets of the nearest cache.
+  const Size ld = (cols - (cols % 2 == 0)) * width<E>;
+  cols = ld / width<E> / 3 * 3 * width<E>;
+  p.wide = true;
+  p.ld_next = ldb;
+  p.ldb = ld;
+  const auto* bias = p.bias;
+  auto* c = p.c;
+  for (Size q = 0; q < k; q += deep) {
+    p.k = k - q < deep ? k - q : deep;
+    p.a = by_column ? a + q * lda : a + q;
+    if (by_column) {
+      for (Size s = 0; s < p.k; ++s)
+        for (Size r = 0; r < m; ++r) turned[s * m + r] = p.a[s * lda + r];
+      p.a = turned;
+      p.lda = m;
+    }
+    p.finish = q ? int(pynn::FINISH_ADD) : finish;
+    for (Size j = 0; j < all; j += cols) {
+      const Size some = all - j < cols ? all - j : cols;
+      for (Size s = 0; s < p.k; ++s)
+        for (Size v = 0; v < some; v += width<E>)
+          store(copy + s * ld + v, load(b + (q + s) * ldb + j + v));
+      const bool across = j + cols < all;
+      const Size q_next = across ? q : q + deep, j_next = across ? j + cols : 0;
+      p.next = q_next < k ? b + q_next * ldb + j_next : nullptr;
+      p.next_k = k - q_next < deep ? k - q_next : deep;
+      p.next_n = all - j_next;
+      p.b = copy;
+      p.c = c + j;
+      p.bias = bias ? bias + j : nullptr;
+      multiply(p, by_column, m, some);
+    }
+  }
+}
+
 template <class E>
 void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_, Size ldc,
             Size m, Size n, Size k, int finish, const void* bias, const pynn::Step* step) {
@@ -205,7 +278,15 @@ void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, v
     multiply(p, by_column, m, n);
     return;
   }
-  const Size fit = by_column && k > 0 ? pynn::SCRATCH_BYTES / Size(sizeof(E)) / k : 0;
+  // A gradient that is subtracted as it ends cannot be added up by parts.
+  const Size deepest = finish == pynn::FINISH_SGD ? 2 * near_rows : near_rows;
+  if (m >= packed_rows && k * n * Size(sizeof(E)) > far_bytes && k >= few_steps &&
+      (finish != pynn::FINISH_SGD || k <= deepest) &&
+      (!by_column || packed_bytes + deepest * m * Size(sizeof(E)) <= pynn::SCRATCH_BYTES)) {
+    matmul_packed(p, by_column, m, n, deepest);
+    return;
+  }
+  const Size fit = by_column && k > 0 ? packed_bytes / Size(sizeof(E)) / k : 0;
   const bool copied = k >= few_steps && fit >= tile_rows && m > 1 && lda * Size(sizeof(E)) >= apart_bytes &&
                       n * Size(sizeof(E)) >= apart_bytes;
   // Of few products for each element C is what takes the time: its rows go by one after the other.

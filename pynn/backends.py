@@ -128,6 +128,8 @@ class Trainer(Protocol):
 
     finite: bool
     """Whether all that was last taken in, or stored, is known to be finite."""
+    apart: bool
+    """Whether it works on copies of the vectors it was made with, which only ``store`` changes."""
 
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
@@ -148,6 +150,10 @@ class Trainer(Protocol):
 
     def evaluate(self, x: np.ndarray | Sparse, y: np.ndarray) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
+        ...
+
+    def sound(self) -> bool:
+        """Whether all that ``store`` would write is known to be finite."""
         ...
 
     def store(self) -> None:

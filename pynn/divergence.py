@@ -43,29 +43,50 @@ class DivergenceError(ArithmeticError):
 
 
 class Anchor:
-    """A copy of a network that was finite, to go back to."""
+    """A network that was finite, to go back to: where it stood and, once that is to be overwritten, a copy.
 
-    def __init__(self, net: Network, first: int) -> None:
-        wanted = vectors(net)
-        self._memory = Memory(sum(vector.nbytes for vector in wanted))
-        flat = self._memory.bytes
-        self._vectors = []
-        for vector in wanted:
-            self._vectors.append(flat[: vector.nbytes].view(vector.dtype))
-            flat = flat[vector.nbytes :]
+    Parameters
+    ----------
+    apart : bool
+        Whether the network's own vectors stay as they are between calls of ``take`` and ``keep``.
+    """
+
+    def __init__(self, net: Network, first: int, apart: bool) -> None:
+        self._apart = apart
+        self._memory: Memory | None = None
         self.take(net, first)
 
     def take(self, net: Network, first: int) -> None:
-        """Copy the network as it stands before step ``first`` of its epoch."""
-        for mine, vector in zip(self._vectors, vectors(net), strict=True):
-            np.copyto(mine, vector)
+        """Go back to the network as it stands, before step ``first`` of its epoch."""
+        self._kept = False
         self._epochs, self._updates, self.first = net.epochs, net.updates, first
+        if not self._apart:
+            self.keep(net)
+
+    def keep(self, net: Network) -> None:
+        """Copy what the network was when it was taken, if that has not been done."""
+        if self._kept:
+            return
+        for mine, vector in zip(self._copies(net), vectors(net), strict=True):
+            np.copyto(mine, vector)
+        self._kept = True
 
     def give_back(self, net: Network) -> None:
         """Make the network what it was."""
-        for mine, vector in zip(self._vectors, vectors(net), strict=True):
-            np.copyto(vector, mine)
+        if self._kept:
+            for mine, vector in zip(self._copies(net), vectors(net), strict=True):
+                np.copyto(vector, mine)
         net.epochs, net.updates = self._epochs, self._updates
+
+    def _copies(self, net: Network) -> list[Array]:
+        wanted = vectors(net)
+        if self._memory is None:
+            self._memory = Memory(sum(vector.nbytes for vector in wanted))
+        flat, copies = self._memory.bytes, []
+        for vector in wanted:
+            copies.append(flat[: vector.nbytes].view(vector.dtype))
+            flat = flat[vector.nbytes :]
+        return copies
 
 
 def vectors(net: Network) -> list[Array]:

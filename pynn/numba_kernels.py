@@ -43,6 +43,7 @@ from numba.extending import intrinsic, overload
 
 from . import philox
 from .backends import Sparse, why_numba
+from .divergence import finite
 from .spec import LEAKY_SLOPE, LOSSES, OPTIMIZERS, OUTPUTS, Architecture, Optimizer
 
 Array = np.ndarray
@@ -1246,7 +1247,7 @@ class _Weights:
         self.transposed = _zeros(transposed_size, net.dtype)
         self.gradient = _zeros(size if learning else 0, net.dtype)
         self.state = _zeros(size * len(state), net.dtype)
-        for padded, flat in self._pairs():
+        for padded, flat in self.pairs():
             self.copy(flat, padded)
         if learning:
             for layer, w in zip(self.layers[1:], self._matrices(self.weights)[1:], strict=True):
@@ -1259,7 +1260,7 @@ class _Weights:
             b[...] = a
 
     def store(self) -> None:
-        for padded, flat in self._pairs():
+        for padded, flat in self.pairs():
             self.copy(padded, flat)
 
     def _matrices(self, vector: Array) -> list[Array]:
@@ -1274,7 +1275,7 @@ class _Weights:
             at += size
         return views
 
-    def _pairs(self) -> list[tuple[Array, Array]]:
+    def pairs(self) -> list[tuple[Array, Array]]:
         slots = np.split(self.state, max(1, len(self.flat_state)))
         return [(self.weights, self.parameters), *zip(slots, self.flat_state)]
 
@@ -1546,7 +1547,7 @@ class Engine:
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
-    finite = False
+    finite, apart = False, True
 
     def __init__(
         self, weights: _Weights, job: _Job, threads: int, seed: int, shuffle: bool
@@ -1598,6 +1599,10 @@ class Trainer:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
         x = _refuse(self._weights.net, x, None, "pynn")
         return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
+
+    def sound(self) -> bool:
+        """Whether all that ``store`` would write is finite."""
+        return finite(*(padded for padded, _ in self._weights.pairs()))
 
     def store(self) -> None:
         """Write parameters and state back to the vectors the trainer was made with."""

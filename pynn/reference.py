@@ -424,7 +424,7 @@ class Engine:
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
-    finite = False
+    finite, apart = False, False
 
     def __init__(
         self,
@@ -538,6 +538,10 @@ class Trainer:
 
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         return Engine(self.net).evaluate(self.parameters, x, y)
+
+    def sound(self) -> bool:
+        """Not known: whoever asks has the vectors to look at."""
+        return False
 
     def store(self) -> None:
         """Parameters and state are trained in place: nothing to write back."""

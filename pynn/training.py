@@ -104,7 +104,10 @@ class Loop:
     ) -> None:
         self.blocks, self.ordered = blocks, -1
         self.net, self.data, self.training = net, data, training
+        began = time.perf_counter()
         self.trainer = self.new_trainer()
+        # To take all weights in takes as long as to write them back and look at them.
+        self.look_after(began)
         self.rows, self.batch_size = len(data[0]), training["batch_size"]
         self.steps = -(-self.rows // self.batch_size)
         self.rates = rates
@@ -132,9 +135,7 @@ class Loop:
             # Slices as short as those of a report, so that there is a moment to look at the clock.
             self.pace.append(Reporter(lambda record: None))
         self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
-        began = time.perf_counter()
-        self.anchor = Anchor(net, self.at)
-        self.look_after(began)
+        self.anchor = Anchor(net, self.at, self.trainer.apart)
         net._set_writeable(False)
         try:
             for call in self.calls:
@@ -157,7 +158,7 @@ class Loop:
                 if self.report is not None:
                     self.report.show(record)
                 if self.calls:
-                    self.trainer.store()
+                    self.store()
                     for call in self.calls:
                         self.stop |= stops(call.on_epoch_end(net, record))
                 if self.saver is not None and net.epochs < stop and not self.stop:
@@ -168,7 +169,7 @@ class Loop:
             if self.saver is not None and not as_it_was:
                 self.save(Place(), ended=True)
         except BaseException:
-            self.trainer.store()
+            self.store()
             if not self.is_finite():
                 self.anchor.give_back(net)
             raise
@@ -228,7 +229,7 @@ class Loop:
                 self.report.show(record())
             due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
             if due:
-                self.trainer.store()
+                self.store()
                 for call in due:
                     self.stop |= stops(call.on_steps(net, record()))
             if self.saver is not None and self.at < self.steps and not self.stop:
@@ -287,12 +288,21 @@ class Loop:
     def look(self, keep: bool = False) -> None:
         """Write back what is trained, and see that it is finite; keep a copy to go back to."""
         began = time.perf_counter()
-        self.trainer.store()
+        self.store()
         if not self.is_finite():
             self.diverge()
         if keep:
             self.anchor.take(self.net, self.at)
             self.look_after(began)
+
+    def store(self) -> None:
+        """Write back what is trained, and keep what can be gone back to."""
+        sound = self.trainer.sound()
+        if not sound:
+            self.anchor.keep(self.net)
+        self.trainer.store()
+        if sound:
+            self.anchor.take(self.net, self.at)
 
     def look_after(self, began: float) -> None:
         """Put off the next look, in proportion to what one that began then has cost."""
@@ -306,7 +316,7 @@ class Loop:
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""
         net = self.net
-        self.trainer.store()
+        self.store()
         again, layer = (True, None) if self.is_finite() else self.retrace()
         count = net.architecture.n_layers
         if layer is not None:
@@ -354,7 +364,7 @@ class Loop:
             if too_many:
                 count = max(1, too_many // 2)
             self.train(self.rates.of(net.epochs, self.steps), count)
-            self.trainer.store()
+            self.store()
             done = self.trainer.done
             if self.is_finite():
                 if self.trainer.diverged:
@@ -372,8 +382,11 @@ class Loop:
         return False, None
 
     def go_back(self) -> None:
-        self.anchor.give_back(self.net)
+        net = self.net
+        self.anchor.give_back(net)
         self.at = self.anchor.first
+        if self.at == self.steps:
+            net.epochs, self.at = net.epochs + 1, 0
         self.trainer, self.ordered = self.new_trainer(), -1
 
     # --- Checkpoints ------------------------------------------------------------------------------
@@ -388,7 +401,7 @@ class Loop:
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
         if self.saver is None or (due and done == count):
             return
-        self.trainer.store()
+        self.store()
         if not self.is_finite():
             return
         loss, right = self.trainer.sums if self.at > 0 else (0.0, 0.0)

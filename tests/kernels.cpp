@@ -1108,6 +1108,11 @@ template <class T> struct Check {
       matmul(1030, 1027, 3, 1);
       matmul(1030, 1027, 17, 2);
       bits(17, 40, 7000);
+      // Of a B that is copied in blocks, for so many rows of C: with a last block that is narrower and
+      // a part of k that is shorter.
+      matmul(257, 401, 701, 2);
+      matmul(262, 900, 300, 2);
+      bits(257, 300, 900);
       // Past a group of random numbers, and past a part of a list.
       for (Size n : {127, 128, 129, 200, 300}) {
         find_nonzero(3, n, n);
