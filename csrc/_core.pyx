@@ -55,11 +55,12 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
         CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
-        FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD
+        FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
         MARKED_ROWS
 
     cdef struct Step:
         double rate, l2, decay, beta1, beta2, epsilon
+        Py_ssize_t w, s1, s2
 
     cdef struct Targets:
         const int32_t* labels
@@ -1449,8 +1450,15 @@ cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start,
         base += SPARSE_GROUP
 
 
+cdef inline int finish_of_part(int finish, Py_ssize_t row, bint last, const Step* step) noexcept nogil:
+    """How the product of a part of the batch ends, from how all together do."""
+    if last and step.w != 0:
+        return FINISH_ADAM if row == 0 and finish == FINISH_STORE else FINISH_ADD_ADAM
+    return FINISH_ADD if row else finish
+
+
 cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                          int finish, int thread, const Ahead* ahead) noexcept nogil:
+                          int finish, const Step* step, int thread, const Ahead* ahead) noexcept nogil:
     """Rows start … start + count of the first layer's gradient, a part of the batch at a time."""
     if p.scatter:
         scatter_gradient(p, m, start, count, g, finish, thread, ahead)
@@ -1472,14 +1480,14 @@ cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t co
         while j < l.n_out:
             k.matmul_sparse(l.h + (row * l.ld_in + start) * item, 1, l.ld_in, lists, SPARSE_PART,
                             zeros, counts, dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
-                            count, min(columns, l.n_out - j), FINISH_ADD if row else finish, NULL,
-                            &p.step_w)
+                            count, min(columns, l.n_out - j),
+                            finish_of_part(finish, row, row + rows == m, step), NULL, step)
             j += columns
         row += rows
 
 
 cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                          int finish, int thread) noexcept nogil:
+                          int finish, const Step* step, int thread) noexcept nogil:
     """Rows start … start + count of a hidden layer's gradient without the zeros of h, a part of the
     batch at a time."""
     cdef const Kernels* k = p.k
@@ -1501,7 +1509,7 @@ cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_
                 k.matmul_sparse(turned.columns, SPARSE_PART, 1, turned.lists, TURNED_LD, turned.starts,
                                 turned.starts + TURNED_ROWS, l.dz + (row * l.ld + j) * item, l.ld,
                                 g + (at * l.ld + j) * item, l.ld, some, min(columns, l.n_out - j),
-                                FINISH_ADD if row else finish, NULL, &p.step_w)
+                                finish_of_part(finish, row, row + rows == m, step), NULL, step)
                 j += columns
             at += some
         row += rows
@@ -1639,6 +1647,11 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
         fused = fused and m <= SCATTER_ROWS and p.step_w.l2 == 0
     elif (sparse or l.skips) and m > SPARSE_PART:
         fused = False
+    # Where the product goes by lists, Adam's roots and quotients are found while it goes on.
+    cdef bint adam = (p.training and last and p.rule == RULE_ADAM and not l.narrow and m > 0
+                      and ((sparse and not p.scatter) or (l.skips and not sparse)))
+    cdef Step step = p.step_w
+    step.w = 0
     cdef char *g
     cdef Py_ssize_t number = l - &p.layer[0]
     cdef Ahead ahead
@@ -1676,11 +1689,13 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
             g = l.w + at
             if not fused:
                 g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
+            if adam:
+                step.w, step.s1, step.s2 = l.w + at - g, l.sw[0] + at - g, l.sw[1] + at - g
             if sparse:
-                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, thread, next)
+                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread, next)
                 next = NULL
             elif l.skips:
-                gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, thread)
+                gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread)
             elif l.bf16:
                 p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, panel_size(p.rows) // 4, g,
                              l.ld, rows, l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish,
@@ -1689,7 +1704,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
                 k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
                          FINISH_SGD if fused else finish, NULL, &p.step_w)
             tick(p, thread, GRADIENT, number)
-            if not fused:
+            if not fused and not adam:
                 if last and p.training:
                     k.update(p.rule, &p.step_w, l.w + at, g,
                              NULL if p.slots < 1 else l.sw[0] + at,

@@ -28,17 +28,24 @@ template <class T, int ROWS, int COLS>
 void narrow_tile(const T* x, Size ldx, const T* wt, Size ldw, T* z, Size ldz, Size k,
                  const T* bias) {
   V<T> acc[ROWS][COLS];
+  PYNN_UNROLL
   for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
     for (int c = 0; c < COLS; ++c) acc[r][c] = set1(T(0));
   for (Size q = 0; q < k; q += width<T>) {
     V<T> w[COLS];
+    PYNN_UNROLL
     for (int c = 0; c < COLS; ++c) w[c] = load(wt + c * ldw + q);
+    PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r) {
       const V<T> xr = load(x + r * ldx + q);
+      PYNN_UNROLL
       for (int c = 0; c < COLS; ++c) acc[r][c] = fma(xr, w[c], acc[r][c]);
     }
   }
+  PYNN_UNROLL
   for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
     for (int c = 0; c < COLS; ++c) z[r * ldz + c] = bias[c] + sum(acc[r][c]);
 }
 
@@ -210,6 +217,27 @@ void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uin
   }
 }
 
+// --- Adam's update, by itself or as a product ends --------------------------------------------------
+
+template <class T> struct Adam {
+  V<T> rate, l2, stay, beta1, beta2, rest1, rest2, epsilon;
+
+  explicit Adam(const Step* step)
+      : rate(set1(T(step->rate))), l2(set1(T(step->l2))), stay(set1(T(1)) - set1(T(step->decay))),
+        beta1(set1(T(step->beta1))), beta2(set1(T(step->beta2))),
+        // In double first: 1 − 0.999 in float has lost three digits.
+        rest1(set1(T(1 - step->beta1))), rest2(set1(T(1 - step->beta2))),
+        epsilon(set1(T(step->epsilon))) {}
+
+  PYNN_INLINE void update(V<T> gradient, T* w_, T* s1, T* s2) const {
+    const V<T> w = load(w_), g = fma(l2, w, gradient);
+    const V<T> m = fma(beta1, load(s1), rest1 * g), v = fma(beta2, load(s2), rest2 * g * g);
+    store(s1, m);
+    store(s2, v);
+    store(w_, w * stay - rate * m / (square_root(v) + epsilon));
+  }
+};
+
 // --- Products with a matrix of many zeros ----------------------------------------------------------
 
 // Columns of the lanes that are not zero, packed to the front; may write eight more than there are.
@@ -227,6 +255,14 @@ constexpr BitNumbers bit_numbers;
 
 template <class A> inline int pack_lanes(A v, int column, uint16_t* to) {
   unsigned lit = nonzero_lanes(v);
+#if PYNN_VECTOR_BYTES == 64
+  if constexpr (sizeof(A) / sizeof(lane_of(v, 0)) == 16) {
+    const __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i packed = _mm512_maskz_compress_epi32(__mmask16(lit), _mm512_add_epi32(numbers, _mm512_set1_epi32(column)));
+    _mm256_storeu_si256((__m256i*)to, _mm512_cvtepi32_epi16(packed));
+    return __builtin_popcount(lit);
+  }
+#endif
   int count = 0;
   for (int from = 0; from < int(sizeof(A) / sizeof(lane_of(v, 0))); from += 8, lit >>= 8) {
     const __m128i bits = _mm_load_si128((const __m128i*)bit_numbers.of[lit & 255]);
@@ -254,9 +290,11 @@ void find_nonzero(const void* x_, Size ldx, Size m, Size n, Size part, uint16_t*
     uint16_t* to = list + i * list_ld;
     uint32_t count = 0;
     Size q = 0;
-    for (Size j = 0; j < n; j += width<T>) {
-      if (j % part == 0) starts[q++ * starts_ld + i] = count;
-      count += uint32_t(pack_lanes(load(x + i * ldx + j), int(j), to + count));
+    for (Size from = 0; from < n; from += part) {
+      starts[q++ * starts_ld + i] = count;
+      const Size stop = from + part < n ? from + part : n;
+      for (Size j = from; j < stop; j += width<T>)
+        count += uint32_t(pack_lanes(load(x + i * ldx + j), int(j), to + count));
     }
     starts[q * starts_ld + i] = count;
   }
@@ -279,14 +317,16 @@ template <class T> struct SparseProduct {
   int finish;
   const T* bias;
   const Step* step;
+  const Adam<T>* adam;
 };
 
 template <class T, int COLS> inline void sparse_start(const SparseProduct<T>& p, const T* c, Size j,
                                                      V<T>* acc) {
   for (int v = 0; v < COLS; ++v)
-    acc[v] = p.finish == pynn::FINISH_BIAS  ? load(p.bias + j + v * width<T>)
-             : p.finish == pynn::FINISH_ADD ? load(c + v * width<T>)
-                                            : set1(T(0));
+    acc[v] = p.finish == pynn::FINISH_BIAS ? load(p.bias + j + v * width<T>)
+             : p.finish == pynn::FINISH_ADD || p.finish == pynn::FINISH_ADD_ADAM
+                 ? load(c + v * width<T>)
+                 : set1(T(0));
 }
 
 template <class T, int COLS>
@@ -300,6 +340,13 @@ inline void sparse_row(const T* a, Size step, const uint16_t* list, Size from, S
 }
 
 template <class T, int COLS> inline void sparse_end(const SparseProduct<T>& p, T* c, V<T>* acc) {
+  if (p.adam) {
+    // While roots and quotients are waited for, the next row's sums go on.
+    T *w = (T*)((char*)c + p.step->w), *s1 = (T*)((char*)c + p.step->s1), *s2 = (T*)((char*)c + p.step->s2);
+    for (int v = 0; v < COLS; ++v)
+      p.adam->update(acc[v] + set1(T(0)), w + v * width<T>, s1 + v * width<T>, s2 + v * width<T>);
+    return;
+  }
   if (p.finish == pynn::FINISH_SGD) {
     const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
     for (int v = 0; v < COLS; ++v) {
@@ -376,8 +423,14 @@ template <class T>
 void matmul_sparse(const void* a, Size a_row, Size a_step, const uint16_t* list, Size list_ld,
                    const uint32_t* from, const uint32_t* to, const void* b, Size ldb, void* c,
                    Size ldc, Size m, Size n, int finish, const void* bias, const Step* step) {
-  const SparseProduct<T> p = {(const T*)a, a_row, a_step, list, list_ld, from,           to,  (const T*)b,
-                              ldb,         (T*)c, ldc,    m,    finish,  (const T*)bias, step};
+  SparseProduct<T> p = {(const T*)a, a_row, a_step, list,   list_ld,        from, to,     (const T*)b,
+                        ldb,         (T*)c, ldc,    m,      finish, (const T*)bias, step, nullptr};
+  if (finish == pynn::FINISH_ADAM || finish == pynn::FINISH_ADD_ADAM) {
+    const Adam<T> adam(step);
+    p.adam = &adam;
+    sparse_panels<T, sparse_cols>(p, 0, (n + width<T> - 1) / width<T>);
+    return;
+  }
   sparse_panels<T, sparse_cols>(p, 0, (n + width<T> - 1) / width<T>);
 }
 
@@ -571,15 +624,42 @@ template <class T> void zero_pads(T* row, Size n, Size ld) {
   for (Size j = n; j < ld; ++j) row[j] = 0;
 }
 
+// The same with F found out when it is needed.
+template <class T> V<T> activation_of(int f, V<T> z, V<T>& slope) {
+  switch (f) {
+    case pynn::SIGMOID: return activation<T, pynn::SIGMOID>(z, slope);
+    case pynn::TANH: return activation<T, pynn::TANH>(z, slope);
+    case pynn::RELU: return activation<T, pynn::RELU>(z, slope);
+    case pynn::LEAKY_RELU: return activation<T, pynn::LEAKY_RELU>(z, slope);
+    case pynn::ELU: return activation<T, pynn::ELU>(z, slope);
+    case pynn::GELU: return activation<T, pynn::GELU>(z, slope);
+    case pynn::SOFTPLUS: return activation<T, pynn::SOFTPLUS>(z, slope);
+    case pynn::EXP: return activation<T, pynn::EXP>(z, slope);
+    default: return activation<T, pynn::IDENTITY>(z, slope);
+  }
+}
+
 template <class T, int F> void activate_rows(T* z, T* slope, Size ld, Size m, Size n) {
-  for (Size i = 0; i < m; ++i) {
-    for (Size j = 0; j < n; j += width<T>) {
-      V<T> s;
-      store(z + i * ld + j, activation<T, F>(load(z + i * ld + j), s));
-      if (slope) store(slope + i * ld + j, s);
+  // Pads by whole vectors: what is stored in pieces is slow to load as one.
+  const Size whole = n / width<T> * width<T>;
+  const auto rest = first_lanes<T>(n - whole);
+  const V<T> zero = set1(T(0));
+  for (Size i = 0; i < m; ++i, z += ld, slope += slope ? ld : 0) {
+    V<T> s;
+    for (Size j = 0; j < whole; j += width<T>) {
+      store(z + j, activation<T, F>(load(z + j), s));
+      if (slope) store(slope + j, s);
     }
-    zero_pads(z + i * ld, n, ld);
-    if (slope) zero_pads(slope + i * ld, n, ld);
+    for (Size j = whole; j < ld; j += width<T>) {
+      V<T> a = zero;
+      s = zero;
+      if (j < n) {
+        a = select(rest, activation<T, F>(load(z + j), s), zero);
+        s = select(rest, s, zero);
+      }
+      store(z + j, a);
+      if (slope) store(slope + j, s);
+    }
   }
 }
 
@@ -963,7 +1043,6 @@ template <class T> double poisson(const Row<T>& r) {
 
 template <class T> double mean_squared_error(const Row<T>& r, int output) {
   double total = 0, inner = 0;
-  T slope[width<T>];
   const T twice = T(2) * r.scale;
   if (output == pynn::SOFTMAX) {
     softmax_rows<T>(r.z, round_up<T>(r.n), 1, r.n);
@@ -971,13 +1050,21 @@ template <class T> double mean_squared_error(const Row<T>& r, int output) {
   }
   for (Size j = 0; j < r.n; j += width<T>) {
     const Size count = r.n - j < width<T> ? r.n - j : width<T>;
-    if (output != pynn::SOFTMAX) activate<T>(output, r.z + j, slope, width<T>, 1, count);
-    for (Size u = 0; u < count; ++u) {
-      const T a = r.z[j + u], e = a - r.at(j + u);
-      total += double(e) * double(e);
-      if (!r.gradient) continue;
-      r.z[j + u] = output == pynn::SOFTMAX ? a * T(double(e) - inner) * twice : e * slope[u] * twice;
+    T y[width<T>] = {}, error[width<T>];
+    for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+    V<T> slope = set1(T(0)), a = load(r.z + j);
+    if (output != pynn::SOFTMAX) a = activation_of<T>(output, a, slope);
+    const V<T> e = a - load(y);
+    store(error, e);
+    for (Size u = 0; u < count; ++u) total += double(error[u]) * double(error[u]);
+    if (!r.gradient) continue;
+    if (output != pynn::SOFTMAX) {
+      store(r.z + j, e * slope * set1(twice));
+      continue;
     }
+    T p[width<T>];
+    store(p, a);
+    for (Size u = 0; u < count; ++u) r.z[j + u] = p[u] * T(double(error[u]) - inner) * twice;
   }
   return total / double(r.n);
 }
@@ -1022,34 +1109,26 @@ void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets*
 
 template <class T, int RULE>
 void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count) {
-  const V<T> one = set1(T(1)), rate = set1(T(step->rate)), l2 = set1(T(step->l2)),
-             decay = set1(T(step->decay)), beta1 = set1(T(step->beta1)),
-             beta2 = set1(T(step->beta2)), epsilon = set1(T(step->epsilon));
-  // In double first: 1 − 0.999 in float has lost three digits.
-  const V<T> rest1 = set1(T(1 - step->beta1)), rest2 = set1(T(1 - step->beta2));
+  const Adam<T> adam(step);
+  const V<T> rate = adam.rate, beta1 = adam.beta1;
   for (Size j = 0; j < count; j += width<T>) {
+    if constexpr (RULE == pynn::RULE_ADAM) {
+      adam.update(load(g_ + j), w_ + j, s1 + j, s2 + j);
+      continue;
+    }
     V<T> w = load(w_ + j);
-    const V<T> g = fma(l2, w, load(g_ + j));
+    const V<T> g = fma(adam.l2, w, load(g_ + j));
     if constexpr (RULE == pynn::RULE_SGD) {
       w = fma(set1(T(0)) - rate, g, w);
     } else if constexpr (RULE == pynn::RULE_MOMENTUM || RULE == pynn::RULE_NESTEROV) {
       const V<T> push = rate * g, v = fma(beta1, load(s1 + j), set1(T(0)) - push);
       store(s1 + j, v);
       w = RULE == pynn::RULE_MOMENTUM ? w + v : w + fma(beta1, v, set1(T(0)) - push);
-    } else if constexpr (RULE == pynn::RULE_RMSPROP) {
-      const V<T> s = fma(beta1, load(s1 + j), rest1 * g * g);
-      store(s1 + j, s);
-      w = w - rate * g / (square_root(s) + epsilon);
-    } else if constexpr (RULE == pynn::RULE_ADAGRAD) {
-      const V<T> s = fma(g, g, load(s1 + j));
-      store(s1 + j, s);
-      w = w - rate * g / (square_root(s) + epsilon);
     } else {
-      const V<T> m = fma(beta1, load(s1 + j), rest1 * g);
-      const V<T> v = fma(beta2, load(s2 + j), rest2 * g * g);
-      store(s1 + j, m);
-      store(s2 + j, v);
-      w = w * (one - decay) - rate * m / (square_root(v) + epsilon);
+      const V<T> s = RULE == pynn::RULE_ADAGRAD ? fma(g, g, load(s1 + j))
+                                                : fma(beta1, load(s1 + j), adam.rest1 * g * g);
+      store(s1 + j, s);
+      w = w - rate * g / (square_root(s) + adam.epsilon);
     }
     store(w_ + j, w);
   }

@@ -29,12 +29,15 @@ enum Activation : int {
 enum Loss : int { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON };
 enum Rule : int { RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM };
 
-// How matmul ends: C = A·B, C = bias + A·B, C += A·B, or C -= rate·(A·B + l2·C).
-enum Finish : int { FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD };
+// How matmul ends: C = A·B, C = bias + A·B, C += A·B, or C -= rate·(A·B + l2·C). With matmul_sparse it may be
+// Adam's update as well, with the gradient A·B or C + A·B, of weights and moments that lie as the step says.
+enum Finish : int { FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM };
 
-// Coefficients of one optimizer step; what each rule reads is in kernels.cpp.
+// Coefficients of one optimizer step; what each rule reads is in kernels.cpp. For FINISH_ADAM how many bytes
+// from C the weights and the two moments are: rows of all are as far apart as C's.
 struct Step {
   double rate, l2, decay, beta1, beta2, epsilon;
+  std::ptrdiff_t w, s1, s2;
 };
 
 // Targets of a batch: labels, or rows of n_out values; the other pointer is null. Rows may have

@@ -161,11 +161,11 @@ class Operand {
   bool read_only_ = false;
 };
 
-Operand* operand;  // eight of them
+Operand* operand;  // ten of them
 
 void on_fault(int number, siginfo_t* info, void*) {
   char text[300] = "touches memory that is none of its operands";
-  for (int i = 0; i < 8; ++i)
+  for (int i = 0; i < 10; ++i)
     if (operand[i].explain((const char*)info->si_addr, text, sizeof text)) break;
   char line[800];
   const int length = std::snprintf(line, sizeof line, "%s: %s (signal %d)\n", where, text, number);
@@ -524,6 +524,39 @@ template <class T> struct Check {
       k.matmul_sparse(a, a_row, a_step, list, list_ld, from, to, b, ldb, c, ldc, m, n, finish,
                       finish == FINISH_BIAS ? bias : nullptr, finish == FINISH_SGD ? &sgd : nullptr);
       check_product(c, ldc, m, n, finish, sgd, 3, 4, true);
+    }
+    if (turn % 8 != 0 && turn % 8 != 3) return;
+    for (int finish : {FINISH_ADAM, FINISH_ADD_ADAM}) {
+      const bool adds = finish == FINISH_ADD_ADAM;
+      Step adam = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0, 0, 0};
+      T* c = before(m, n, ldc, adds ? FINISH_ADD : FINISH_STORE, 4);
+      k.matmul_sparse(a, a_row, a_step, list, list_ld, from, to, b, ldb, c, ldc, m, n,
+                      adds ? FINISH_ADD : FINISH_STORE, nullptr, nullptr);
+      // What the update makes of it afterwards, and then what both make at once.
+      const Size size = (m - 1) * ldc + up(n);
+      std::vector<T> g(c, c + size), kept[3];
+      T* of[3];
+      for (int v = 0; v < 3; ++v) {
+        of[v] = matrix(operand[7 + v], v == 0 ? "w" : v == 1 ? "s1" : "s2", m, n, ldc, 6 + v);
+        for (Size i = 0; v == 2 && i < m; ++i)
+          for (Size j = 0; j < n; ++j) of[v][i * ldc + j] = std::fabs(of[v][i * ldc + j]);
+        kept[v].assign(of[v], of[v] + size);
+      }
+      for (Size i = 0; i < m; ++i)
+        k.update(RULE_ADAM, &adam, &kept[0][size_t(i * ldc)], &g[size_t(i * ldc)], &kept[1][size_t(i * ldc)],
+                 &kept[2][size_t(i * ldc)], up(n));
+      c = before(m, n, ldc, adds ? FINISH_ADD : FINISH_STORE, 4);
+      operand[2].protect();
+      adam.w = (char*)of[0] - (char*)c, adam.s1 = (char*)of[1] - (char*)c, adam.s2 = (char*)of[2] - (char*)c;
+      at("matmul_sparse", "m=%td n=%td k=%td a_row=%td a_step=%td list_ld=%td ldb=%td ldc=%td finish=%d",
+         m, n, depth, a_row, a_step, list_ld, ldb, ldc, finish);
+      k.matmul_sparse(a, a_row, a_step, list, list_ld, from, to, b, ldb, c, ldc, m, n, finish, nullptr, &adam);
+      for (int v = 0; v < 3; ++v)
+        for (Size i = 0; i < m; ++i) {
+          for (Size j = 0; j < up(n); ++j)
+            equal(of[v][i * ldc + j], double(kept[v][size_t(i * ldc + j)]), v == 0 ? "w" : "state", i, j);
+          for (Size j = up(n); i + 1 < m && j < ldc; ++j) left(of[v][i * ldc + j], "w or state", i, j);
+        }
     }
   }
 
@@ -1457,7 +1490,7 @@ int main(int count, char** arguments) {
       return 2;
     }
   }
-  operand = new Operand[8];
+  operand = new Operand[10];
   struct sigaction action = {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO;
