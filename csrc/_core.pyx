@@ -118,6 +118,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                         Py_ssize_t) noexcept nogil
         void (*loss)(int, int, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Targets*, int,
                      double, double*, double*) noexcept nogil
+        void (*copy_far)(const void*, void*, Py_ssize_t) noexcept nogil
         void (*square_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*) noexcept nogil
         void (*update)(int, const Step*, void*, const void*, void*, void*,
                        Py_ssize_t) noexcept nogil
@@ -342,6 +343,8 @@ cdef enum:
     FOUND = 8
     # Rows of a copy that are looked at together, while they are in the nearest cache.
     LOOK_ROWS = 8
+    # A matrix that no cache holds, not even all of a processor's.
+    FAR_BYTES = 32 * 1024 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
     # Columns of a panel of what is rounded; see kernels.h.
@@ -1010,6 +1013,20 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
     else:
         ld = l.ld
         share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
+        if l.n_in * l.n_out * item >= FAR_BYTES and l.n_out % p.k.width == 0:
+            while start < stop:
+                some = min(stop - start, <Py_ssize_t>LOOK_ROWS)
+                if pack:
+                    see_to_finite(p, flat + start * l.n_out * item, l.n_out, some, l.n_out, thread)
+                else:
+                    see_to_finite(p, w + start * ld * item, ld, some, l.n_out, thread)
+                for i in range(start, start + some):
+                    if pack:
+                        p.k.copy_far(flat + i * l.n_out * item, w + i * ld * item, l.n_out)
+                        memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
+                    else:
+                        p.k.copy_far(w + i * ld * item, flat + i * l.n_out * item, l.n_out)
+                start += some
         for i in range(start, stop):
             if pack:
                 memcpy(w + i * ld * item, flat + i * l.n_out * item, l.n_out * item)

@@ -1134,6 +1134,17 @@ void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count)
   }
 }
 
+template <class T> void copy_far(const void* from_, void* to_, Size n) {
+  const T* from = (const T*)from_;
+  T* to = (T*)to_;
+  const Size aligned = Size(-(uintptr_t)to % PYNN_VECTOR_BYTES / sizeof(T)), head = aligned < n ? aligned : n;
+  const Size whole = (n - head) / width<T> * width<T>;
+  std::memcpy(to, from, size_t(head) * sizeof(T));
+  for (Size j = head; j < head + whole; j += width<T>) store_past(to + j, load(from + j));
+  std::memcpy(to + head + whole, from + head + whole, size_t(n - head - whole) * sizeof(T));
+  stored_past();
+}
+
 template <class T>
 void square_sum(const void* w_, Size ld, Size m, Size n, double* out) {
   const T* w = (const T*)w_;
@@ -1182,7 +1193,7 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    sparse_cols,  int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           narrow_marked<T>, gradient_marked<T>, find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
           transpose<T>, column_sum<T>,    gather<T>,    fetch_rows,   activate<T>,    times_slope<T>,
-          multiply<T>,  dropout<T>,       loss<T>,      square_sum<T>,
+          multiply<T>,  dropout<T>,       loss<T>,      copy_far<T>,   square_sum<T>,
           update<T>,    philox,           multiply_add<T>};
 }
 

@@ -251,6 +251,24 @@ template <class T> PYNN_INLINE V<T> load(const T* p) {
 }
 template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
+// Store to whole lines past the caches: no line is read first to be written over. Weakly ordered, until
+// stored_past.
+#if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
+template <class T> inline void store_past(T* p, V<T> v) {
+#if PYNN_VECTOR_BYTES == 64
+  _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#elif PYNN_VECTOR_BYTES == 32
+  _mm256_stream_si256((__m256i*)p, (__m256i)v);
+#else
+  _mm_stream_si128((__m128i*)p, (__m128i)v);
+#endif
+}
+inline void stored_past() { _mm_sfence(); }
+#else
+template <class T> PYNN_INLINE void store_past(T* p, V<T> v) { store(p, v); }
+inline void stored_past() {}
+#endif
+
 // A vector of numbers of another type, which may lie at any address.
 template <class T, class S> PYNN_INLINE V<T> load_as(const void* p) {
   S from[width<T>];

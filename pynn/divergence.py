@@ -43,7 +43,7 @@ class DivergenceError(ArithmeticError):
 
 
 class Anchor:
-    """A network that was finite, to go back to: where it stood and, once that is to be overwritten, a copy.
+    """A network that was finite, to go back to: where it stood, and a copy once it is overwritten.
 
     Parameters
     ----------

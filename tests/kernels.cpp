@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 20 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 21 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 static_assert(sizeof(Bf16Kernels) == 5 * sizeof(void (*)()), "the same in CheckBf16");
 
@@ -1068,6 +1068,20 @@ template <class T> struct Check {
     }
   }
 
+  void copy_far(Size m, Size n, Size turn) {
+    const Size count = m * n, off = turn % (width + 1);
+    const T* from = matrix(operand[0], "from", 1, count, count, 1, false);
+    operand[0].protect();
+    T* room = operand[1].place<T>("to", off + count + 3);
+    at("copy_far", "n=%td off=%td", count, off);
+    k.copy_far(from, room + off, count);
+    for (Size j = 0; j < off + count + 3; ++j)
+      if (j < off || j >= off + count)
+        left(room[j], "to", 0, j);
+      else
+        equal(room[j], double(from[j - off]), "to", 0, j - off);
+  }
+
   void square_sum(Size m, Size n, Size turn) {
     const Size ld = padded(n, turn);
     const T* w = matrix(operand[0], "w", m, n, ld, 1);
@@ -1135,6 +1149,7 @@ template <class T> struct Check {
         dropout(m, n, turn);
         losses(m, n, turn);
         square_sum(m, n, turn);
+        copy_far(m, n, turn);
       });
       // Of a B that no near cache holds a part at a time, and a turned A whose rows lie far apart.
       for (Size m : {3, 8, 16, 31}) matmul(m, 401, 701, m);
