@@ -1664,9 +1664,11 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
         fused = fused and m <= SCATTER_ROWS and p.step_w.l2 == 0
     elif (sparse or l.skips) and m > SPARSE_PART:
         fused = False
-    # Where the product goes by lists, Adam's roots and quotients are found while it goes on.
-    cdef bint adam = (p.training and last and p.rule == RULE_ADAM and not l.narrow and m > 0
-                      and ((sparse and not p.scatter) or (l.skips and not sparse)))
+    # Where the product goes by lists, Adam takes sums as they end; but weights and moments from afar come
+    # sooner in whole blocks.
+    cdef bint adam = (p.training and last and p.rule == RULE_ADAM and not l.narrow
+                      and (not p.scatter if sparse else l.skips)
+                      and l.n_in * l.ld * item <= CACHE_BYTES)
     cdef Step step = p.step_w
     step.w = 0
     cdef char *g

@@ -341,7 +341,6 @@ inline void sparse_row(const T* a, Size step, const uint16_t* list, Size from, S
 
 template <class T, int COLS> inline void sparse_end(const SparseProduct<T>& p, T* c, V<T>* acc) {
   if (p.adam) {
-    // While roots and quotients are waited for, the next row's sums go on.
     T *w = (T*)((char*)c + p.step->w), *s1 = (T*)((char*)c + p.step->s1), *s2 = (T*)((char*)c + p.step->s2);
     for (int v = 0; v < COLS; ++v)
       p.adam->update(acc[v] + set1(T(0)), w + v * width<T>, s1 + v * width<T>, s2 + v * width<T>);
