@@ -118,7 +118,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                         Py_ssize_t) noexcept nogil
         void (*loss)(int, int, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Targets*, int,
                      double, double*, double*) noexcept nogil
-        void (*copy_far)(const void*, void*, Py_ssize_t) noexcept nogil
+        void (*copy_far)(const void*, Py_ssize_t, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*square_sum)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, double*) noexcept nogil
         void (*update)(int, const Step*, void*, const void*, void*, void*,
                        Py_ssize_t) noexcept nogil
@@ -343,8 +343,9 @@ cdef enum:
     FOUND = 8
     # Rows of a copy that are looked at together, while they are in the nearest cache.
     LOOK_ROWS = 8
-    # A matrix that no cache holds, not even all of a processor's.
-    FAR_BYTES = 32 * 1024 * 1024
+    # A matrix that is copied past the caches, and the least that its rows are to have.
+    FAR_BYTES = 64 * 1024 * 1024
+    FAR_ROW = 8 * 1024
     # So few rows are not worth a copy of the weights into whole vectors.
     DIRECT_ROWS = 16
     # Columns of a panel of what is rounded; see kernels.h.
@@ -1013,19 +1014,20 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
     else:
         ld = l.ld
         share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
-        if l.n_in * l.n_out * item >= FAR_BYTES and l.n_out % p.k.width == 0:
+        if (l.n_in * l.n_out * item >= FAR_BYTES and l.n_out * item >= FAR_ROW
+                and l.n_out % p.k.width == 0):
             while start < stop:
                 some = min(stop - start, <Py_ssize_t>LOOK_ROWS)
                 if pack:
                     see_to_finite(p, flat + start * l.n_out * item, l.n_out, some, l.n_out, thread)
                 else:
                     see_to_finite(p, w + start * ld * item, ld, some, l.n_out, thread)
-                for i in range(start, start + some):
-                    if pack:
-                        p.k.copy_far(flat + i * l.n_out * item, w + i * ld * item, l.n_out)
+                if pack:
+                    p.k.copy_far(flat + start * l.n_out * item, l.n_out, w + start * ld * item, ld, some, l.n_out)
+                    for i in range(start, start + some):
                         memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
-                    else:
-                        p.k.copy_far(w + i * ld * item, flat + i * l.n_out * item, l.n_out)
+                else:
+                    p.k.copy_far(w + start * ld * item, ld, flat + start * l.n_out * item, l.n_out, some, l.n_out)
                 start += some
         for i in range(start, stop):
             if pack:
@@ -2177,7 +2179,8 @@ cdef class _Plan:
             l = &p.layer[i]
             if (not l.bf16 and not l.narrow and not (i == 0 and p.sparse)
                     and p.rows * l.ld * p.k.itemsize > CACHE_BYTES):
-                l.block = max(l.block, <Py_ssize_t>WIDE_ROWS)
+                l.block = max(l.block, min(<Py_ssize_t>WIDE_ROWS, round_up(
+                    (l.n_in + p.threads - 1) // p.threads, p.k.width)))
         if p.counts:
             p.costs = costs_here(_isa.load(), F32 if net.dtype == "float32" else F64)
         p.marks = NULL

@@ -23,7 +23,8 @@ namespace {
 
 constexpr Size tile_side = 16;
 // Of a turned A so much is turned back at a time: at least two tiles' rows.
-constexpr Size turned_pairs = pynn::SCRATCH_BYTES / 4;
+constexpr Size turned_pairs = 128 * 1024 / 4;
+static_assert(turned_pairs * 4 <= pynn::SCRATCH_BYTES);
 static_assert(turned_pairs >= 2 * tile_side * pynn::COLUMN_PAIRS);
 // Of A so much stays in the second cache while the panels of B pass by.
 constexpr Size resident_pairs = 256 * 1024;

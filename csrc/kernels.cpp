@@ -1133,14 +1133,19 @@ void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count)
   }
 }
 
-template <class T> void copy_far(const void* from_, void* to_, Size n) {
-  const T* from = (const T*)from_;
-  T* to = (T*)to_;
-  const Size aligned = Size(-(uintptr_t)to % PYNN_VECTOR_BYTES / sizeof(T)), head = aligned < n ? aligned : n;
-  const Size whole = (n - head) / width<T> * width<T>;
-  std::memcpy(to, from, size_t(head) * sizeof(T));
-  for (Size j = head; j < head + whole; j += width<T>) store_past(to + j, load(from + j));
-  std::memcpy(to + head + whole, from + head + whole, size_t(n - head - whole) * sizeof(T));
+template <class T>
+void copy_far(const void* from_, Size ldf, void* to_, Size ldt, Size m, Size n) {
+  for (Size i = 0; i < m; ++i) {
+    const T* from = (const T*)from_ + i * ldf;
+    T* to = (T*)to_ + i * ldt;
+    // Whole vectors where they are aligned; not even elements need be.
+    const Size before = Size(-(uintptr_t)to % PYNN_VECTOR_BYTES), aligned = before / Size(sizeof(T));
+    const Size head = before % Size(sizeof(T)) || aligned > n ? n : aligned;
+    const Size end = head + (n - head) / width<T> * width<T>;
+    std::memcpy(to, from, size_t(head) * sizeof(T));
+    for (Size j = head; j < end; j += width<T>) store_past(to + j, load(from + j));
+    std::memcpy(to + end, from + end, size_t(n - end) * sizeof(T));
+  }
   stored_past();
 }
 

@@ -76,7 +76,7 @@ struct Ahead {
 struct Kernels {
   const char* isa;
   int width;    // elements in a vector
-  int rows;     // rows of a full matmul tile
+  int rows;     // rows of a matmul tile that is two vectors wide
   int sparse_cols;  // vectors of a row that matmul_sparse takes at a time
   int itemsize;
 
@@ -157,8 +157,9 @@ struct Kernels {
   void (*loss)(int loss, int output, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
                std::ptrdiff_t n, const Targets* t, int gradient, double scale, double* row_loss,
                double* row_right);
-  // Copy n elements to where nobody looks for them soon: past the caches, if the processor can.
-  void (*copy_far)(const void* from, void* to, std::ptrdiff_t n);
+  // Copy rows of n elements to where nobody looks for them soon: past the caches, if the processor can.
+  void (*copy_far)(const void* from, std::ptrdiff_t ldf, void* to, std::ptrdiff_t ldt, std::ptrdiff_t m,
+                   std::ptrdiff_t n);
   // out (m,) = Σ over the n values of each row of their squares.
   void (*square_sum)(const void* w, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
                      double* out);

@@ -169,7 +169,13 @@ class Loop:
             if self.saver is not None and not as_it_was:
                 self.save(Place(), ended=True)
         except BaseException:
-            self.store()
+            try:
+                self.store()
+            except BaseException:
+                # No memory for a copy, or a second interrupt: the network has what it had before.
+                if not self.trainer.finite:
+                    self.anchor.give_back(net)
+                raise
             if not self.is_finite():
                 self.anchor.give_back(net)
             raise

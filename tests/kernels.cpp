@@ -1069,17 +1069,19 @@ template <class T> struct Check {
   }
 
   void copy_far(Size m, Size n, Size turn) {
-    const Size count = m * n, off = turn % (width + 1);
-    const T* from = matrix(operand[0], "from", 1, count, count, 1, false);
+    const Size off = turn % (width + 1), ldf = n + turn % 3, ldt = n + turn % 5, last = (m - 1) * ldt + n;
+    const T* from = matrix(operand[0], "from", m, n, ldf, 1, false);
     operand[0].protect();
-    T* room = operand[1].place<T>("to", off + count + 3);
-    at("copy_far", "n=%td off=%td", count, off);
-    k.copy_far(from, room + off, count);
-    for (Size j = 0; j < off + count + 3; ++j)
-      if (j < off || j >= off + count)
+    T* room = operand[1].place<T>("to", off + last + 3);
+    at("copy_far", "m=%td n=%td ldf=%td ldt=%td off=%td", m, n, ldf, ldt, off);
+    k.copy_far(from, ldf, room + off, ldt, m, n);
+    for (Size j = 0; j < off + last + 3; ++j) {
+      const Size i = (j - off) / ldt, column = (j - off) % ldt;
+      if (j < off || j >= off + last || column >= n)
         left(room[j], "to", 0, j);
       else
-        equal(room[j], double(from[j - off]), "to", 0, j - off);
+        equal(room[j], double(from[i * ldf + column]), "to", i, column);
+    }
   }
 
   void square_sum(Size m, Size n, Size turn) {

@@ -280,7 +280,7 @@ def test_command_line_and_page(tmp_path):
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "sizes", [[1, 1], [70, 33, 3], [40, 300, 7, 2], [3, 1100, 1100, 1], [2, 2900, 2912, 1]]
+    "sizes", [[1, 1], [70, 33, 3], [40, 300, 7, 2], [3, 1100, 1100, 1], [2, 4096, 4096, 1]]
 )
 def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int]) -> None:
     """Wherever it stands, in parameters and in state; large numbers are in doubt."""
@@ -331,3 +331,49 @@ def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int
                 assert not broken.sound()
             vector[at] = kept
     assert trainer().finite
+
+
+@pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
+def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, epochs and updates are then those before training."""
+
+    def none(size: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pynn.divergence.Memory", none)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 20)), rng.normal(size=(400, 1))
+    net = pynn.Network([20, 30, 1], loss="mse", backend="cython", seed=3)
+    before = net.parameters.copy()
+    net.fit(x, y, epochs=1, optimizer="sgd", learning_rate=0.01, batch_size=100)  # takes none
+    assert (net.epochs, net.updates) == (1, 4)
+    assert not np.array_equal(net.parameters, before)
+    before = net.parameters.copy()
+    with pytest.raises(MemoryError):
+        # Finite, but too large for that to be seen from the sum of squares.
+        net.fit(x * 1e5, y * 1e30, epochs=2, learning_rate=1e-3, batch_size=100)
+    assert (net.epochs, net.updates, len(net.history)) == (1, 4, 1)
+    assert np.array_equal(net.parameters, before)
+
+
+@pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
+def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained is not written back any more, and does not count."""
+    from pynn.training import Loop
+
+    def interrupted(*anything: object) -> None:
+        raise KeyboardInterrupt
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 20)), rng.normal(size=(400, 1))
+    net = pynn.Network([20, 30, 1], loss="mse", backend="cython", seed=3)
+    net.fit(x, y, epochs=1)
+    before, at = net.parameters.copy(), (net.epochs, net.updates, len(net.history))
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "store", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(x, y, epochs=2, callbacks=[interrupted])
+    assert np.array_equal(net.parameters, before)
+    assert (net.epochs, net.updates, len(net.history)) == at
+    net.fit(x, y, epochs=1)
+    assert net.epochs == 2
