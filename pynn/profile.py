@@ -39,7 +39,7 @@ class Profile:
     ``forward``    h · w + b, activation, dropout
     ``loss``       losses of the rows, and ∂loss/∂z of the last layer
     ``backward``   dz · wᵀ, times f'(z) of the layer below
-    ``gradient``   hᵀ · dz; with plain SGD often, and with Adam where zeros are skipped, the update
+    ``gradient``   hᵀ · dz, and at times the update: plain SGD's, Adam's where zeros are skipped
     ``update``     the optimizer, and the gradient of the biases
     ``transpose``  a copy of the weights for the next ``backward``
     ``wait``       for other threads

@@ -292,7 +292,7 @@ class Loop:
     # --- Divergence -------------------------------------------------------------------------------
 
     def look(self, keep: bool = False) -> None:
-        """Write back what is trained, and see that it is finite; keep a copy to go back to."""
+        """Write back what is trained, and see that it is finite; with ``keep`` go back to it."""
         began = time.perf_counter()
         self.store()
         if not self.is_finite():
@@ -302,7 +302,7 @@ class Loop:
             self.look_after(began)
 
     def store(self) -> None:
-        """Write back what is trained, and keep what can be gone back to."""
+        """Write back what is trained; if that may not be finite, copy what it is written over."""
         sound = self.trainer.sound()
         if not sound:
             self.anchor.keep(self.net)
