@@ -90,7 +90,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
         void (*narrow_marked)(const void*, Py_ssize_t, const uint64_t*, const void*, Py_ssize_t, void*,
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                              const void*) noexcept nogil
+                              const void*, const Ahead*) noexcept nogil
         void (*gradient_marked)(const void*, Py_ssize_t, const void*, Py_ssize_t, const uint64_t*, void*,
                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int,
                                 const Step*, const Ahead*) noexcept nogil
@@ -1311,6 +1311,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef Layer* l
     cdef Lists lists = p.listed
     cdef Dropout drop
+    cdef Ahead ahead
     cdef char *z
     cdef char *slope
     cdef Py_ssize_t first, end
@@ -1334,9 +1335,11 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
                          FINISH_BIAS, l.b, NULL)
         elif i == 0 and p.marks != NULL:
+            if p.later:
+                ahead = rows_ahead(p, row + all_rows, thread)
             k.narrow_marked(l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in,
                             p.marks + start * p.mark_words, l.w, l.ld_in, z, l.ld, m, l.n_out, l.n_in,
-                            l.b)
+                            l.b, &ahead if p.later else NULL)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)

@@ -86,48 +86,12 @@ template <class T> constexpr Size mark_words(Size ld) {
   return (ld + marked_vectors<T> - 1) / marked_vectors<T>;
 }
 
-template <class T, int COLS>
-void narrow_row(const T* x, const uint64_t* marks, Size words, const T* wt, Size ldw, T* z,
-                const T* bias) {
-  V<T> acc[COLS];
-  PYNN_UNROLL
-  for (int c = 0; c < COLS; ++c) acc[c] = set1(T(0));
-  for (Size word = 0; word < words; ++word)
-    for (uint64_t left = marks[word]; left; left &= left - 1) {
-      const Size q = word * marked_vectors<T> + std::countr_zero(left) * width<T>;
-      const V<T> xq = load(x + q);
-      PYNN_UNROLL
-      for (int c = 0; c < COLS; ++c) acc[c] = fma(xq, load(wt + c * ldw + q), acc[c]);
-    }
-  PYNN_UNROLL
-  for (int c = 0; c < COLS; ++c) z[c] = bias[c] + sum(acc[c]);
-}
-
-template <class T> using NarrowRow = void (*)(const T*, const uint64_t*, Size, const T*, Size, T*,
-                                              const T*);
-
-template <class T, int COLS = width<T> - 1> NarrowRow<T> narrow_row_for(Size cols) {
-  if constexpr (COLS == 0)
-    return nullptr;
-  else
-    return cols == COLS ? narrow_row<T, COLS> : narrow_row_for<T, COLS - 1>(cols);
-}
-
-template <class T>
-void narrow_marked(const void* x, Size ldx, const uint64_t* marks, const void* wt, Size ldw, void* z,
-                   Size ldz, Size m, Size n, Size k, const void* bias) {
-  const NarrowRow<T> row = narrow_row_for<T>(n);
-  const Size words = mark_words<T>(ldx), used = mark_words<T>(k);
-  for (Size i = 0; i < m; ++i)
-    row((const T*)x + i * ldx, marks + i * words, used, (const T*)wt, ldw, (T*)z + i * ldz,
-        (const T*)bias);
-}
-
 // Rows lie anywhere in memory, and the processor cannot guess where the next one does.
 constexpr Size fetched_bytes = 4096;
 
 void fetch(const char* at, Size bytes) {
-  for (Size b = 0; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
+  const Size into = Size(uintptr_t(at) % 64);
+  for (Size b = -into; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
 }
 
 void fetch_rows(const pynn::Ahead* ahead, Size from, Size to) {
@@ -137,6 +101,94 @@ void fetch_rows(const pynn::Ahead* ahead, Size from, Size to) {
       fetch(row, ahead->bytes);
     else
       fetch(row + ahead->from, ahead->to - ahead->from);
+  }
+}
+
+// Rows first … last of those ahead, a few with each of so many pieces of work: all at once would take up the
+// places in which a core notes what it waits for, and what lies near would have to wait as well.
+struct Fetching {
+  const pynn::Ahead* ahead;
+  Size next, rows, pieces, due = 0;
+  Fetching(const pynn::Ahead* those, Size first, Size last, Size count)
+      : ahead(those), next(first), rows(last - first), pieces(count) {}
+  void piece() {
+    if (!ahead) return;
+    Size upto = next;
+    for (due += rows; due >= pieces; due -= pieces) ++upto;
+    fetch_rows(ahead, next, upto);
+    next = upto;
+  }
+};
+
+// How many of the rows ahead a marked layer fetches in its forward pass, which has more time for them than
+// its gradient.
+inline Size fetched_forward(const pynn::Ahead* ahead) { return ahead ? ahead->rows * 5 / 8 : 0; }
+
+// ROWS rows at once, ``words`` of marks apart: of the vectors that any of them has marked.
+template <class T, int COLS, int ROWS>
+void narrow_rows_marked(const T* x, Size ldx, const uint64_t* marks, Size words, Size used, const T* wt,
+                        Size ldw, T* z, Size ldz, const T* bias) {
+  V<T> acc[ROWS][COLS];
+  PYNN_UNROLL
+  for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
+    for (int c = 0; c < COLS; ++c) acc[r][c] = set1(T(0));
+  for (Size word = 0; word < used; ++word)
+    for (uint64_t left = marks[word] | marks[(ROWS - 1) * words + word]; left; left &= left - 1) {
+      const Size q = word * marked_vectors<T> + std::countr_zero(left) * width<T>;
+      V<T> xq[ROWS];
+      PYNN_UNROLL
+      for (int r = 0; r < ROWS; ++r) xq[r] = load(x + r * ldx + q);
+      PYNN_UNROLL
+      for (int c = 0; c < COLS; ++c) {
+        V<T> w = load(wt + c * ldw + q);
+        if (ROWS > 1) keep(w);
+        PYNN_UNROLL
+        for (int r = 0; r < ROWS; ++r) acc[r][c] = fma(xq[r], w, acc[r][c]);
+      }
+    }
+  // As in tile.h: without signs of zeros a row is the same whichever is beside it.
+  PYNN_UNROLL
+  for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
+    for (int c = 0; c < COLS; ++c) z[r * ldz + c] = bias[c] + sum(acc[r][c]) + T(0);
+}
+
+template <class T> using NarrowRows = void (*)(const T*, Size, const uint64_t*, Size, Size, const T*, Size,
+                                               T*, Size, const T*);
+
+template <class T, int ROWS, int COLS = width<T> - 1> NarrowRows<T> narrow_rows_for(Size cols) {
+  if constexpr (COLS == 0)
+    return nullptr;
+  else if constexpr (ROWS * COLS > tile_registers)
+    return cols == COLS ? nullptr : narrow_rows_for<T, ROWS, COLS - 1>(cols);
+  else
+    return cols == COLS ? narrow_rows_marked<T, COLS, ROWS> : narrow_rows_for<T, ROWS, COLS - 1>(cols);
+}
+
+template <class T>
+void narrow_marked(const void* x_, Size ldx, const uint64_t* marks, const void* wt_, Size ldw, void* z_,
+                   Size ldz, Size m, Size n, Size k, const void* bias_, const pynn::Ahead* ahead) {
+  const T *x = (const T*)x_, *wt = (const T*)wt_, *bias = (const T*)bias_;
+  T* z = (T*)z_;
+  const NarrowRows<T> one = narrow_rows_for<T, 1>(n), two = narrow_rows_for<T, 2>(n);
+  const Size words = mark_words<T>(ldx), used = mark_words<T>(k);
+  Fetching fetching(ahead, 0, fetched_forward(ahead), (m + 1) / 2);
+  for (Size i = 0; i < m; i += 2) {
+    fetching.piece();
+    // Two rows that share their weights take one and a half times as long as one by itself.
+    const uint64_t* both = marks + i * words;
+    Size apart = 0, together = 0;
+    for (Size word = 0; i + 1 < m && two && word < used; ++word) {
+      apart += std::popcount(both[word]) + std::popcount(both[words + word]);
+      together += std::popcount(both[word] | both[words + word]);
+    }
+    if (together * 3 < apart * 2) {
+      two(x + i * ldx, ldx, both, words, used, wt, ldw, z + i * ldz, ldz, bias);
+      continue;
+    }
+    for (Size r = i; r < m && r < i + 2; ++r)
+      one(x + r * ldx, ldx, marks + r * words, words, used, wt, ldw, z + r * ldz, ldz, bias);
   }
 }
 
@@ -199,14 +251,10 @@ void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uin
   const MarkedColumn<T> column = marked_column_for<T>(m);
   const Size words = mark_words<T>(ldx), groups = (k + 63) / 64;
   uint64_t rows[pynn::MARKED_ROWS];
-  // A few rows with each vector of columns: more at a time would have to wait for each other.
-  Size fetched = 0;
+  Fetching fetching(ahead, fetched_forward(ahead), ahead ? ahead->rows : 0,
+                    (stop - start + width<T> - 1) / width<T>);
   for (Size j = start; j < stop; j += width<T>) {
-    if (ahead) {
-      const Size upto = ahead->rows * (j + width<T> - start) / (stop - start);
-      fetch_rows(ahead, fetched, upto < ahead->rows ? upto : ahead->rows);
-      fetched = upto;
-    }
+    fetching.piece();
     const Size word = j / marked_vectors<T>, bit = j % marked_vectors<T> / width<T>;
     if (bit == 0 || j == start)
       for (Size i = 0; i < groups * 64; i += 64) {

@@ -94,13 +94,14 @@ struct Kernels {
                         std::ptrdiff_t k, const void* bias);
   // The same, of fewer columns than a vector has, where only those vectors of a row of x count that are
   // marked. Marks are (ldx / width + 63) / 64 words for each row, a bit for each vector, the lowest
-  // first. What is not marked is zero, as with matmul_sparse.
+  // first. What is not marked is zero. Meanwhile the first part of the rows of ``ahead``, if that is not
+  // null, is fetched.
   void (*narrow_marked)(const void* x, std::ptrdiff_t ldx, const uint64_t* marks, const void* wt,
                         std::ptrdiff_t ldw, void* z, std::ptrdiff_t ldz, std::ptrdiff_t m,
-                        std::ptrdiff_t n, std::ptrdiff_t k, const void* bias);
+                        std::ptrdiff_t n, std::ptrdiff_t k, const void* bias, const Ahead* ahead);
   // Columns start … stop, from whole vectors on, of C (m, …) from Dᵀ·X with D (k, m), X (k, …) and its
   // marks: the gradient of few outputs. m is less than a vector has lanes, k at most MARKED_ROWS.
-  // Meanwhile the rows of ``ahead``, if that is not null, are fetched.
+  // Meanwhile the other rows of ``ahead`` are fetched.
   void (*gradient_marked)(const void* d, std::ptrdiff_t ldd, const void* x, std::ptrdiff_t ldx,
                           const uint64_t* marks, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                           std::ptrdiff_t start, std::ptrdiff_t stop, std::ptrdiff_t k, int finish,

@@ -31,8 +31,10 @@
 // Where accumulators are an array, a loop over them that stays one puts them into memory.
 #if defined(__GNUC__)
 #define PYNN_UNROLL _Pragma("GCC unroll 32")
+#define PYNN_UNROLL_TWICE _Pragma("GCC unroll 2")
 #else
 #define PYNN_UNROLL
+#define PYNN_UNROLL_TWICE
 #endif
 
 namespace {
@@ -250,6 +252,13 @@ template <class T> PYNN_INLINE V<T> load(const T* p) {
   return v;
 }
 template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
+
+// Keep a vector that was loaded for several uses in a register: a compiler may load it for each of them.
+#if !defined(PYNN_PLAIN) && defined(__x86_64__) && defined(__GNUC__)
+template <class A> inline void keep(A& v) { asm("" : "+v"(v)); }
+#else
+template <class A> inline void keep(A&) {}
+#endif
 
 // Store to whole lines past the caches: no line is read first to be written over. Weakly ordered, until
 // stored_past.

@@ -83,25 +83,33 @@ void tile(const Product<E>& p, Size i, Size j) {
       PYNN_UNROLL
       for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
   const E* ahead = p.ahead;
-  const Size ld_ahead = p.ld_ahead, rows_ahead = p.rows_ahead;
-  for (Size q = 0; q < k; ++q) {
-    V<E> row[COLS];
-    if (!in_panels<E> && q < rows_ahead) {
+  const Size ld_ahead = p.ld_ahead;
+  // Two steps at a time: what a step costs beside its products shows, down to the clock of a processor that
+  // slows down with all that it does in a cycle.
+  const auto add = [&](Size q, Size stop, auto asks) {
+    PYNN_UNROLL_TWICE
+    for (; q < stop; ++q) {
+      V<E> row[COLS];
+      if constexpr (asks) {
+        PYNN_UNROLL
+        for (int v = 0; v < COLS; ++v) fetch(ahead + q * ld_ahead + v * width<T>);
+      }
+      if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
       PYNN_UNROLL
-      for (int v = 0; v < COLS; ++v) fetch(ahead + q * ld_ahead + v * width<T>);
-    }
-    if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
-    PYNN_UNROLL
-    for (int v = 0; v < COLS; ++v)
-      row[v] = load(in_panels<E> ? b + v / 2 * ldb + q * panel<E> + v % 2 * width<E>
-                                 : b + q * ldb + v * width<E>);
-    PYNN_UNROLL
-    for (int r = 0; r < ROWS; ++r) {
-      const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
+      for (int v = 0; v < COLS; ++v)
+        row[v] = load(in_panels<E> ? b + v / 2 * ldb + q * panel<E> + v % 2 * width<E>
+                                   : b + q * ldb + v * width<E>);
       PYNN_UNROLL
-      for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
+      for (int r = 0; r < ROWS; ++r) {
+        const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
+        PYNN_UNROLL
+        for (int v = 0; v < COLS; ++v) acc[r][v] = fma(x, row[v], acc[r][v]);
+      }
     }
-  }
+  };
+  const Size asked = in_panels<E> || p.rows_ahead < 0 ? 0 : p.rows_ahead < k ? p.rows_ahead : k;
+  if constexpr (!in_panels<E>) add(0, asked, std::true_type());
+  add(asked, k, std::false_type());
   if (p.finish == pynn::FINISH_SGD) {
     const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
     PYNN_UNROLL
@@ -173,16 +181,17 @@ void one_panel(Product<E> p, Size m, Size from, Size vectors) {
 }
 
 // Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones; none of one vector
-// behind three, which would wait for its broadcasts.
+// behind three, which would wait for its broadcasts. Four are one panel where registers allow it.
 template <class E, int COLS, bool BY_COLUMN>
 void panels(const Product<E>& p, Size m, Size from, Size vectors) {
   if constexpr (COLS > 0) {
     for (; vectors >= COLS && !(COLS == 3 && vectors == 4) && !(COLS == 2 && !in_panels<E> && vectors == 3);
          vectors -= COLS, from += COLS * width<E>)
       one_panel<E, COLS, BY_COLUMN>(p, m, from, vectors);
-    if constexpr (COLS == 2 && !in_panels<E>) {
-      if (vectors == 3) {
-        one_panel<E, 3, BY_COLUMN>(p, m, from, vectors);
+    constexpr int last = COLS == 2 ? 3 : COLS == 3 && tile_registers / 4 > 4 ? 4 : 0;
+    if constexpr (last && !in_panels<E>) {
+      if (vectors == last) {
+        one_panel<E, last, BY_COLUMN>(p, m, from, vectors);
         return;
       }
     }

@@ -325,8 +325,9 @@ template <class T> struct Check {
     }
   }
 
-  // Rows of small integers, some vectors of which are not marked and poison.
-  T* marked_rows(Operand& o, Operand& marks_of, Size m, Size n, Size ld, Size turn, uint64_t*& marks) {
+  // Rows of small integers, some vectors of which are not marked, and filled with another value.
+  T* marked_rows(Operand& o, Operand& marks_of, Size m, Size n, Size ld, Size turn, T other,
+                 uint64_t*& marks) {
     T* x = matrix(o, "x", m, n, ld, 1);
     const Size words = (ld / width + 63) / 64;
     marks = marks_of.place<uint64_t>("marks", m * words);
@@ -336,7 +337,7 @@ template <class T> struct Check {
         if (small(i, v, 5) > Size(turn % 19) - 10)
           marks[i * words + v / 64] |= uint64_t(1) << v % 64;
         else
-          std::fill_n(x + i * ld + v * width, width, poison<T>());
+          std::fill_n(x + i * ld + v * width, width, other);
     o.protect();
     marks_of.protect();
     return x;
@@ -350,14 +351,20 @@ template <class T> struct Check {
     if (n >= width) return;
     const Size ldx = padded(depth, turn), ldw = padded(depth, turn / 2), ldz = padded(n, turn / 3);
     uint64_t* marks;
-    const T* x = marked_rows(operand[0], operand[4], m, depth, ldx, turn, marks);
+    const T* x = marked_rows(operand[0], operand[4], m, depth, ldx, turn, T(0), marks);
     const T* wt = matrix(operand[1], "wt", n, depth, ldw, 2);
     T* bias = operand[3].place<T>("bias", n);
     for (Size j = 0; j < n; ++j) bias[j] = T(small(0, j, 3));
     for (int i : {1, 3}) operand[i].protect();
     T* z = operand[2].place<T>("z", (m - 1) * ldz + n);
+    // Rows that are fetched are not looked at, and may be none of the program's; their order is read.
+    const Size rows = turn % 90;
+    uint32_t* order = operand[5].place<uint32_t>("order", rows);
+    for (Size i = 0; i < rows; ++i) order[i] = uint32_t(i * 77);
+    operand[5].protect();
+    const Ahead ahead = {(const char*)x, 4096, order, rows, rows / 3, rows / 2, 784, 100, 300};
     at("narrow_marked", "m=%td n=%td k=%td ldx=%td ldw=%td ldz=%td", m, n, depth, ldx, ldw, ldz);
-    k.narrow_marked(x, ldx, marks, wt, ldw, z, ldz, m, n, depth, bias);
+    k.narrow_marked(x, ldx, marks, wt, ldw, z, ldz, m, n, depth, bias, turn % 4 ? &ahead : nullptr);
     for (Size i = 0; i < m; ++i) {
       for (Size j = 0; j < n; ++j) {
         double want = small(0, j, 3);
@@ -377,7 +384,7 @@ template <class T> struct Check {
     const Size stop = turn % 7 == 0 ? std::max(start, up(n) / width / 2 * width) : n;
     if (start >= stop) return;
     uint64_t* marks;
-    const T* x = marked_rows(operand[0], operand[4], depth, n, ldx, turn, marks);
+    const T* x = marked_rows(operand[0], operand[4], depth, n, ldx, turn, poison<T>(), marks);
     T* d = operand[1].place<T>("d", (depth - 1) * ldd + m);
     for (Size q = 0; q < depth; ++q)
       for (Size i = 0; i < m; ++i) d[q * ldd + i] = T(small(q, i, 2));
@@ -456,6 +463,38 @@ template <class T> struct Check {
         k.matmul_narrow(a + i * lda, lda, w + j * lda, lda, one, ld, 1, 1, depth, bias);
         equal(one[0], double(all[i * ld + j]), "z alone", i, j);
       }
+  }
+
+  // Which vectors of a row are not marked, and which row is beside it, makes no difference either.
+  void bits_marked(Size m, Size n, Size depth) {
+    const Size ld = up(depth), words = (ld / width + 63) / 64;
+    T* x = matrix(operand[0], "x", m, depth, ld, 1);
+    T* w = matrix(operand[1], "wt", n, depth, ld, 2);
+    T* bias = operand[2].place<T>("bias", n);
+    uint64_t* marks = operand[3].place<uint64_t>("marks", m * words);
+    std::fill(marks, marks + m * words, 0);
+    std::fill(bias, bias + n, T(-0.0));
+    for (Size j = 0; j < n; ++j)
+      for (Size q = 0; q < depth; ++q) w[j * ld + q] /= 7;
+    for (Size i = 0; i < m; ++i)
+      for (Size v = 0; v < ld / width; ++v) {
+        // Of every fourth row nothing is marked; its neighbour's zeros then meet negative weights.
+        const bool lit = i % 4 && small(i, v, 5) > Size(i % 19) - 10;
+        if (lit) marks[i * words + v / 64] |= uint64_t(1) << v % 64;
+        for (Size q = v * width; q < (v + 1) * width; ++q) x[i * ld + q] *= T(lit) / 3;
+      }
+    for (int i : {0, 1, 2, 3}) operand[i].protect();
+    T* all = operand[4].place<T>("z", m * n);
+    T* one = operand[5].place<T>("one", n);
+    at("narrow_marked", "bits: m=%td n=%td k=%td", m, n, depth);
+    k.narrow_marked(x, ld, marks, w, ld, all, n, m, n, depth, bias, nullptr);
+    for (Size i = 0; i < m; ++i) {
+      k.narrow_marked(x + i * ld, ld, marks + i * words, w, ld, one, n, 1, n, depth, bias, nullptr);
+      for (Size j = 0; j < n; ++j) {
+        equal(one[j], double(all[i * n + j]), "z alone", i, j);
+        equal(double(std::signbit(one[j])), double(std::signbit(all[i * n + j])), "its sign", i, j);
+      }
+    }
   }
 
   // --- Products with a matrix of many zeros ----------------------------------------------------------
@@ -1175,6 +1214,8 @@ template <class T> struct Check {
         narrow_marked(3, width - 1, n, n);
         gradient_marked(width - 1, n, 3, n);
       }
+      for (Size n = 1; n < width; ++n)
+        for (Size depth : {5, 50, 784, 1100}) bits_marked(37, n, depth);
       for (Size depth : {127, 128, 500, int(MARKED_ROWS)}) gradient_marked(1, 5, depth, depth);
       for (Size size = 1; size <= most; ++size) {
         update(size);
