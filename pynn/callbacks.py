@@ -260,6 +260,11 @@ class Norms(Callback):
         self.sizes: tuple[int, ...] = ()
 
     def on_fit_begin(self, net: Network) -> None:
+        if not hasattr(net, "loss_and_gradient"):
+            raise TypeError(
+                f"callbacks: found Norms for a {type(net).__name__}, expected a pynn.Network, "
+                "which tells its gradients"
+            )
         if self.updates and (net.sizes != self.sizes or net.updates < self.updates[-1]):
             raise ValueError(
                 f"callbacks: found Norms of a network {'-'.join(map(str, self.sizes))} with "
@@ -313,6 +318,22 @@ class Norms(Callback):
         self.updates, self.weights, self.gradients = (array.tolist() for array in arrays)
 
 
+def _must_take_two(function: Function) -> None:
+    import inspect
+
+    try:
+        takes = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C do not tell
+        return
+    try:
+        takes.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"callbacks: found {function!r}, which takes {takes}, expected a function of two "
+            "arguments, the network and a record"
+        ) from None
+
+
 def as_callbacks(callbacks: object) -> list[Callback]:
     """Return the callbacks of a call of ``fit``: one, or several in a list or tuple."""
     given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
@@ -321,6 +342,7 @@ def as_callbacks(callbacks: object) -> list[Callback]:
         if isinstance(one, Callback):
             found.append(one)
         elif callable(one) and not isinstance(one, type):
+            _must_take_two(one)
             found.append(_Function(one))
         else:
             raise TypeError(

@@ -62,32 +62,39 @@ def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which is to save what Ctrl-C saves."""
+    """A signal that ends a process, and is to save what Ctrl-C saves."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM raise ``_Terminated``, unless somebody has given it another meaning."""
+    """Have SIGTERM, and SIGHUP of a terminal that closes, raise ``_Terminated``.
+
+    But for those that somebody has given another meaning, as nohup does.
+    """
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    names = ("SIGTERM", "SIGHUP") if ours else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
 
     def stop(number: int, frame: object) -> NoReturn:
-        # Some send it twice, which shall not break off the saving.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise _Terminated
+        # Some send it twice, and a shell both, which shall not break off the saving.
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Terminated(number)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _exit_code(interrupt: KeyboardInterrupt) -> int:
     """Return 128 and the number of the signal, as shells do."""
-    return 143 if isinstance(interrupt, _Terminated) else 130
+    number = interrupt.args[0] if isinstance(interrupt, _Terminated) else signal.SIGINT
+    return 128 + int(number)
 
 
 def _reported(command: Command) -> Command:
@@ -536,7 +543,7 @@ def train(
         with suppress(OSError):
             folder.rmdir()
         raise
-    runs.write_json(folder / "history.json", net.history.to_dict())
+    runs.write_json(folder / runs.HISTORY, net.history.to_dict())
     record: dict[str, Any] = {
         "options": options,
         "sizes": net.sizes,
@@ -722,13 +729,21 @@ Model = Annotated[
 @_reported
 def evaluate(
     model: Model = None,
-    data: Annotated[Path | None, typer.Option(help=DATA, show_default="MNIST")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=DATA, show_default="those of its run, or MNIST")
+    ] = None,
     backend: Annotated[str, typer.Option(help=BACKEND)] = "auto",
     threads: Annotated[int | None, typer.Option(help=THREADS, show_default="pynn chooses")] = None,
 ) -> None:
     """Measure loss and accuracy of a model on the test set, or on all rows if there is none."""
-    net = _open(model, backend, threads)
-    found = runs.read_data(data)
+    path = runs.newest_model() if model is None else model
+    net = _open(path, backend, threads)
+    place = runs.data_of(path) if data is None else data
+    try:
+        found = runs.read_data(place)
+    except FileNotFoundError as error:
+        moved = "; if it has moved, say where with --data" if data is None and place else ""
+        raise FileNotFoundError(f"{error}{moved}") from error
     x, y = found.train if found.test is None else found.test
     result = net.evaluate(x, y)
     name = "" if found.test is None else "test "

@@ -86,8 +86,8 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     """Write a file whole or not at all.
 
     What is written goes to a temporary file in the same folder, which takes the place of `path`
-    in one step when the ``with`` block ends. If the block raises, `path` stays as it was and the
-    temporary file is removed.
+    in one step when the ``with`` block ends, with the permissions that it had. If the block raises,
+    `path` stays as it was and the temporary file is removed.
 
     Parameters
     ----------
@@ -118,8 +118,9 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     """
     # Replacing a link would cut it off from the file that it names.
     target = Path(os.path.realpath(path))
+    mode = None
     if target.exists():
-        require_file(target, "a file to write to")
+        mode = require_file(target, "a file to write to").stat().st_mode & 0o7777
     elif not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
     # Not tempfile: its files can be read by their owner alone, whatever the umask says.
@@ -130,6 +131,9 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         raise type(error)(error.errno, error.strerror, str(target)) from error
     try:
         with file:
+            if mode is not None:
+                # Before anything is in it: what was private stays so.
+                os.chmod(temporary, mode)
             yield file
             file.flush()
             if sync:
@@ -261,8 +265,10 @@ def load(
     """
     expected = "a whole model file written by pynn (safetensors)"
     path = require_file(path, expected)
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: found an empty file, expected {expected}")
+    # safetensors says of every file that it cannot open that there is none.
+    with path.open("rb") as opened:
+        if not opened.read(1):
+            raise ValueError(f"{path}: found an empty file, expected {expected}")
 
     from safetensors import SafetensorError, safe_open
 

@@ -160,7 +160,7 @@ class Network:
         self._flat = aligned(net.n_parameters, net.dtype)
         # The views given away can be made read-only while the vector itself is being trained.
         self._parameters = self._flat.view()
-        self.weights, self.biases = map(tuple, net.views(self._parameters))
+        self._weights, self._biases = map(tuple, net.views(self._parameters))
         self._task: Task | None = None
         self._optimizer: Optimizer | None = None
         self._state: list[Array] = []
@@ -208,18 +208,62 @@ class Network:
 
     @parameters.setter
     def parameters(self, values: Any) -> None:
-        a = checks.as_array(values, "parameters")
-        if a.shape != self._flat.shape:
-            raise ValueError(f"parameters: found shape {a.shape}, expected {self._flat.shape}")
-        if a.dtype.kind not in "iuf":
-            raise TypeError(f"parameters: found dtype {a.dtype}, expected real numbers")
-        checks.check_finite(a, "parameters", self.dtype)
+        self._copy_in([(values, self._flat, "parameters")])
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """The weights of each layer, (n_in, n_out), as views of `parameters`.
+
+        Setting them copies the values in. Frameworks that keep (n_out, n_in), as PyTorch does,
+        give the transpose: ``net.weights = [layer.weight.detach().numpy().T for layer in layers]``.
+        """
+        return self._weights
+
+    @weights.setter
+    def weights(self, values: Any) -> None:
+        self._copy_in_layers(values, "weights")
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """The biases of each layer, (n_out,), as views of `parameters`; setting copies them in."""
+        return self._biases
+
+    @biases.setter
+    def biases(self, values: Any) -> None:
+        self._copy_in_layers(values, "biases")
+
+    def _copy_in_layers(self, values: Any, name: str) -> None:
+        layers = self.architecture.views(self._flat)[name == "biases"]
+        if not isinstance(values, (list, tuple)) or len(values) != len(layers):
+            found = f"{len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
+            raise ValueError(
+                f"{name}: found {found}, expected a list of {len(layers)} arrays, one for each "
+                "layer"
+            )
+        self._copy_in(
+            [(v, w, f"{name}[{k}]") for k, (v, w) in enumerate(zip(values, layers, strict=True))]
+        )
+
+    def _copy_in(self, pairs: Sequence[tuple[Any, Array, str]]) -> None:
+        """Copy values into parts of the parameters, all of them or none."""
+        arrays = []
+        for values, part, name in pairs:
+            a = checks.as_array(values, name)
+            if a.shape != part.shape:
+                turned = part.ndim == 2 and a.shape == part.shape[::-1]
+                hint = ", (inputs, outputs): take the transpose" if turned else ""
+                raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
+            if a.dtype.kind not in "iuf":
+                raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
+            checks.check_finite(a, name, self.dtype)
+            arrays.append(a)
         if not self._parameters.flags.writeable:
             raise ValueError(
-                "parameters: found a network in training, expected one at rest; they are "
+                f"{pairs[0][2]}: found a network in training, expected one at rest; they are "
                 "read-only until fit has ended"
             )
-        self._flat[...] = a
+        for a, (_, part, _) in zip(arrays, pairs, strict=True):
+            part[...] = a
 
     @property
     def classes(self) -> Array | None:
@@ -238,7 +282,7 @@ class Network:
         return self._task if self._task is not None else checks.default_task(self.architecture)
 
     def _set_writeable(self, writeable: bool) -> None:
-        for view in (self._parameters, *self.weights, *self.biases):
+        for view in (self._parameters, *self._weights, *self._biases):
             view.flags.writeable = writeable
 
     def __repr__(self) -> str:
@@ -530,6 +574,8 @@ class Network:
             found = (
                 repr(validation) if np.isscalar(validation) else f"a {type(validation).__name__}"
             )
+            if isinstance(validation, (tuple, list)):
+                found += f" of {len(validation)}"
             raise ValueError(
                 f"validation: found {found}, expected a pair (x, y), or a share of the rows "
                 "between 0 and 1, or None"
@@ -726,7 +772,7 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         passing = "_training", "_training_process", "_profile"
-        left_out = (*passing, "_engine", "_parameters", "weights", "biases")
+        left_out = (*passing, "_engine", "_parameters", "_weights", "_biases")
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

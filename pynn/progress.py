@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .history import Record
@@ -119,7 +120,9 @@ class Bar(Reporter):
         )
 
     def close(self) -> None:
-        self._bar.stop()
+        # A terminal may be gone, which shall not hide why training ended.
+        with suppress(OSError):
+            self._bar.stop()
 
 
 def describe(record: Record, validated: Record | None = None) -> str:

@@ -28,6 +28,16 @@ RUNS = Path("runs")
 MODEL = "model.safetensors"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.safetensors"
+HISTORY = "history.json"
+PICTURES = (
+    "learning_curve.png",
+    "confusion_matrix.png",
+    "predictions.png",
+    "mistakes.png",
+    "first_layer.png",
+)
+WRITTEN = (MODEL, SETTINGS, HISTORY, *PICTURES)
+"""What a run leaves in its folder."""
 
 
 class Data(NamedTuple):
@@ -89,8 +99,8 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
     Parameters
     ----------
     folder : path-like, optional
-        Where; it may exist, but must not hold a model yet. By default the date and time, in
-        ``runs`` of the working directory.
+        Where; it may exist, but must hold nothing yet that a run writes. By default the date and
+        time, in ``runs`` of the working directory.
     resume : bool
         Whether a run in `folder` that was cut off is to go on.
 
@@ -114,10 +124,18 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
                     "it, or a new or empty folder"
                 )
         elif (path / MODEL).exists():
-            what = " and no checkpoint to resume from" if resume else ""
-            raise ValueError(
-                f"run: found a run in {path} already{what}, expected a new or empty folder"
-            )
+            if not (resume and _untrained(path)):
+                what = " and no checkpoint to resume from" if resume else ""
+                raise ValueError(
+                    f"run: found a run in {path} already{what}, expected a new or empty folder"
+                )
+        else:
+            there = [name for name in WRITTEN if (path / name).exists()]
+            if there:
+                raise ValueError(
+                    f"run: found {there[0]} in {path}, which would be lost; expected a new or "
+                    "empty folder"
+                )
         path.mkdir(parents=True, exist_ok=True)
         return path
     name = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -132,6 +150,15 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             if not RUNS.is_dir():
                 raise
             number += 1
+
+
+def _untrained(folder: Path) -> bool:
+    """Whether the run in a folder was broken off before it had trained an epoch."""
+    try:
+        result = json.loads((folder / SETTINGS).read_bytes())["result"]
+        return bool(result["interrupted"]) and result["epochs"] == 0
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def ended(folder: Path) -> dict[str, Any] | None:
@@ -165,6 +192,16 @@ def newest_model() -> Path:
             "pynn train makes one"
         )
     return models[-1]
+
+
+def data_of(model: Path) -> str | None:
+    """Return where the data of a model's run were; None for MNIST, and where nothing tells."""
+    try:
+        settings = json.loads(((model if model.is_dir() else model.parent) / SETTINGS).read_bytes())
+        place = settings["data"]["path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return place if isinstance(place, str) else None
 
 
 class Run(NamedTuple):

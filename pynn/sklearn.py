@@ -1194,6 +1194,10 @@ def _by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) 
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels.ravel()
     weights = compute_sample_weight(class_weight, labels)
+    if not (weights >= 0).all():
+        raise ValueError(
+            f"class_weight: found {class_weight!r}, expected weights of 0 or more for all classes"
+        )
     return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float64)
 
 

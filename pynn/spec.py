@@ -193,7 +193,8 @@ class Architecture:
                 "one for each hidden layer"
             )
         try:
-            dtype_name = np.dtype(dtype).name  # type: ignore[call-overload]
+            # NumPy takes None for float64.
+            dtype_name = "None" if dtype is None else np.dtype(dtype).name  # type: ignore[call-overload]
         except TypeError:
             dtype_name = str(dtype)
         choose("dtype", dtype_name, DTYPES)

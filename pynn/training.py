@@ -245,7 +245,11 @@ class Loop:
         done = record()
         if self.held is None:
             return done
-        held_loss, held_right = self.trainer.evaluate(*self.held)
+        try:
+            held_loss, held_right = self.trainer.evaluate(*self.held)
+        except (KeyboardInterrupt, SystemExit):
+            self.save_as_it_is(loss, right, seconds)
+            raise
         n = len(self.held[0])
         return done._replace(
             validation_loss=held_loss / n, validation_accuracy=_share(held_right, n)
@@ -405,13 +409,17 @@ class Loop:
         """Keep what was trained before an interrupt, unless a callback would miss its turn."""
         done = self.trainer.done
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
-        if self.saver is None or (due and done == count):
-            return
-        self.store()
-        if not self.is_finite():
+        if due and done == count:
             return
         loss, right = self.trainer.sums if self.at > 0 else (0.0, 0.0)
-        self.save(Place(self.at, loss, right, seconds))
+        self.save_as_it_is(loss, right, seconds)
+
+    def save_as_it_is(self, loss: float, right: float, seconds: float) -> None:
+        if self.saver is None:
+            return
+        self.store()
+        if self.is_finite():
+            self.save(Place(self.at, loss, right, seconds))
 
     def save(self, place: Place, ended: bool = False) -> None:
         assert self.saver is not None

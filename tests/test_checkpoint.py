@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, files
+from pynn import backends, files, training
 from pynn.checkpoint import SAMPLED_ROWS, WHOLE, fingerprint
 from pynn.spec import OPTIMIZERS
 
@@ -234,6 +234,50 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, backend: str) -> None:
             assert_same(resumed, whole)
     assert stages
     assert stages <= set(range(7))
+
+
+class _Interrupted:
+    """A trainer whose evaluation of the epoch ``epoch`` is broken off."""
+
+    def __init__(self, trainer: Any, epoch: int) -> None:
+        self.__dict__.update(trainer=trainer, left=epoch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trainer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.trainer, name, value)
+
+    def evaluate(self, *data: Any) -> Any:
+        self.__dict__["left"] -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.trainer.evaluate(*data)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_in_the_validation_writes_one_too(
+    tmp_path: Path, blobs: Data, backend: str, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings() -> dict[str, Any]:
+        stopping = pynn.EarlyStopping("validation_loss", patience=1)
+        return {"validation": 0.2, "callbacks": [stopping], "epochs": 6, "batch_size": 50}
+
+    whole, resumed = (make(backend=backend) for _ in range(2))
+    fit(whole, blobs, **settings())
+    path = tmp_path / "c"
+    with monkeypatch.context() as patched:
+        new = training.Loop.new_trainer
+        patched.setattr(training.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), epoch))
+        with pytest.raises(KeyboardInterrupt):
+            fit(resumed, blobs, checkpoint=pynn.Checkpoint(path, seconds=1000), **settings())
+    assert resumed.epochs == epoch - 1
+    assert document(path)["place"]["first"] == 3  # batches of 120 rows: the whole epoch
+    resumed = make(backend=backend)
+    kept = pynn.Checkpoint(path, seconds=1000)
+    fit(resumed, blobs, checkpoint=kept, resume=True, **settings())
+    assert_same(resumed, whole)
 
 
 # --- When it is written ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -458,7 +459,8 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-def test_sigterm_keeps_what_was_trained(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
+def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
     run = tmp_path / "run"
     command = ["train", *SMALL, "--data", folder, "--run", run]
     endless = ["--schedule", "constant", "--epochs", 10**6]
@@ -471,9 +473,9 @@ def test_sigterm_keeps_what_was_trained(folder, tmp_path):
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch 1 ")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     told = process.communicate(timeout=60)[1].splitlines()[-1]
-    assert process.returncode == 143
+    assert process.returncode == 128 + number
     assert re.match(r"pynn: stopped after \d+ whole epochs; what was trained is in", told)
     assert told.endswith("--resume goes on")
     epochs = pynn.load(run / "model.safetensors", backend="numpy").epochs
@@ -610,6 +612,50 @@ def test_a_run_is_never_overwritten(folder, trained):
     out = pynn_command("train", *SMALL, "--data", folder, "--run", trained, code=1)
     assert "--run: found a run in" in out
     assert (trained / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["settings.json", "history.json", "mistakes.png"])
+def test_nothing_else_is_overwritten(folder, tmp_path, name):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / name).write_text("precious")
+    for more in [], ["--resume"]:
+        out = pynn_command("train", *SMALL, "--data", folder, "--run", tmp_path, *more, code=1)
+        assert f"--run: found {name} in" in out
+    assert (tmp_path / name).read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", name}
+
+
+def test_a_run_stopped_before_it_trained_begins_anew(folder, tmp_path, monkeypatch):
+    command = ["train", *SMALL, "--data", folder, "--run", tmp_path / "run"]
+    command += ["--epochs", 2, "--resume"]
+
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pynn.Network, "fit", press)
+        pynn_command(*command, code=130)
+        # As often as that happens.
+        pynn_command(*command, code=130)
+    pynn_command(*command)
+    assert pynn.load(tmp_path / "run" / "model.safetensors").epochs == 2
+
+
+def test_evaluate_takes_the_data_of_the_run(folder, tmp_path):
+    data = tmp_path / "there"
+    shutil.copytree(folder, data)
+    run = tmp_path / "run"
+    pynn_command("train", *SMALL, "--epochs", 1, "--data", data, "--run", run)
+    out = pynn_command("evaluate", run)
+    assert f"data      {data}: " in out
+    assert out == pynn_command("evaluate", run / "model.safetensors").replace(
+        "/model.safetensors", ""
+    )
+    data.rename(tmp_path / "elsewhere")
+    out = pynn_command("evaluate", run, code=1)
+    assert str(data) in out
+    assert "if it has moved, say where with --data" in out
+    pynn_command("evaluate", run, "--data", tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(

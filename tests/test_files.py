@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pynn
 from pynn import files
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -160,6 +161,33 @@ def test_atomic_write_honours_the_umask(tmp_path):
 
 
 @posix
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o400])
+def test_atomic_write_keeps_permissions(tmp_path, mode):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with files.atomic_write(path) as file:
+        file.write(b"new")
+        # What is private is so from the first byte on.
+        assert os.fstat(file.fileno()).st_mode & 0o777 == mode
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    pynn.Network([2, 2], backend="numpy").save(path)
+
+    def refuse(name, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(name))
+
+    # As root, to whom all may be readable, too.
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match="Permission denied: .*m.safetensors"):
+        pynn.load(path)
+
+
 def test_atomic_write_follows_links_and_spares_devices(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.bin")

@@ -70,6 +70,36 @@ def test_setting_parameters_copies(net: pynn.Network) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "shapes"), [("weights", [(4, 8), (8, 3)]), ("biases", [(8,), (3,)])]
+)
+def test_setting_weights_and_biases_copies_all_or_none(name: str, shapes: list[Any]) -> None:
+    net = pynn.Network([4, 8, 3], backend="numpy", seed=0)
+    values: list[Any] = [np.full(shape, k + 0.5) for k, shape in enumerate(shapes)]
+    setattr(net, name, [values[0].tolist(), values[1]])
+    assert all((a == b).all() for a, b in zip(getattr(net, name), values, strict=True))
+    before = net.parameters.copy()
+    assert 0.5 in before
+    assert 1.5 in before
+    values[0] = values[0] + 1
+    turned = values[0].T if name == "weights" else values[0][1:]
+    hint = r"\(8, 4\), expected \(4, 8\), \(inputs, outputs\): take the transpose"
+    for wrong, error, message in [
+        (values[:1], ValueError, f"{name}: found 1, expected a list of 2 arrays"),
+        (values[0], ValueError, f"{name}: found ndarray, expected a list of 2 arrays"),
+        (
+            [turned, values[1]],
+            ValueError,
+            hint if name == "weights" else r"biases\[0\]: found shape",
+        ),
+        ([values[0], values[1] * np.nan], ValueError, rf"{name}\[1\]: found nan"),
+        ([values[0], None], TypeError, rf"{name}\[1\]: found"),
+    ]:
+        with pytest.raises(error, match=message):
+            setattr(net, name, wrong)
+        assert net.parameters.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(
     ("values", "error", "message"),
     [
         (np.zeros(66), ValueError, r"parameters: found shape \(66,\), expected \(67,\)"),
@@ -483,7 +513,7 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
         (math.nan, "validation: found nan"),
         (1, "validation: found 1, expected"),
         ("10%", "validation: found '10%'"),
-        ((1, 2, 3), "validation: found a tuple, expected a pair"),
+        ((1, 2, 3), "validation: found a tuple of 3, expected a pair"),
         (0.001, "validation: found the share 0.001, which is 0 of 150 rows"),
         (0.999, "validation: found the share 0.999, which is 150 of 150 rows"),
         ((np.zeros((5, 3)), np.zeros(5)), r"validation\[0\]: found 3 values in a row"),
