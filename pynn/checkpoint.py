@@ -66,9 +66,8 @@ class Checkpoint:
 
     Notes
     -----
-    One more is written when training ends, and on Ctrl-C or SystemExit during an update or the
-    validation: nothing is lost then. (Not if they come while a callback or a writer is at work, and
-    not if a callback raises: then the last checkpoint stands.)
+    One more is written when training ends, and on Ctrl-C or SystemExit, but for those that come
+    while a callback is at work or from one: nothing is lost then, and else the last one stands.
 
     The file is written beside its place, brought to the disk, and put there in one step, so it is
     whole whenever the process or the machine stops; one is enough, and the one before it is not

@@ -122,6 +122,8 @@ class Loop:
             self.every.append(saver.checkpoint.steps)
         self.place = Place() if taken is None else taken.place
         self.stop = taken is not None and taken.stopped
+        # Where training could be taken up as things stand; None while that is not one moment of it.
+        self.here: Place | None = None
 
     def run(self, start: int, stop: int, progress: Any) -> None:
         net = self.net
@@ -150,17 +152,19 @@ class Loop:
                 record = self.epoch()
                 if record is None:
                     break
+                if self.report is not None:
+                    self.report.show(record)
+                self.here = None
                 net.history.append(record)
                 net.epochs += 1
                 self.at = 0
                 if time.perf_counter() > self.due:
                     self.look(True)
-                if self.report is not None:
-                    self.report.show(record)
                 if self.calls:
                     self.store()
                     for call in self.calls:
                         self.stop |= stops(call.on_epoch_end(net, record))
+                self.here = Place()
                 if self.saver is not None and net.epochs < stop and not self.stop:
                     self.save_if_due(Place(), True)
             self.look()
@@ -168,7 +172,7 @@ class Loop:
             as_it_was = taken is not None and taken.ended and taken.net.updates == net.updates
             if self.saver is not None and not as_it_was:
                 self.save(Place(), ended=True)
-        except BaseException:
+        except BaseException as error:
             try:
                 self.store()
             except BaseException:
@@ -178,6 +182,8 @@ class Loop:
                 raise
             if not self.is_finite():
                 self.anchor.give_back(net)
+            elif self.here is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self.write(self.here)
             raise
         finally:
             # Without epochs that were counted before it was seen that they led nowhere.
@@ -217,14 +223,17 @@ class Loop:
                 count = min(count, pace.slice or count)
             if self.blocks is not None:
                 count = min(count, self.fetch())
-            began = time.perf_counter()
+            began, self.here = time.perf_counter(), None
             try:
                 loss, right = self.train(rates, count)
             except (KeyboardInterrupt, SystemExit):
-                self.save_broken_off(count, seconds + time.perf_counter() - began)
+                self.here = self.broken_off(count, seconds + time.perf_counter() - began)
                 raise
             took = time.perf_counter() - began
             seconds += took
+            due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
+            here = Place(self.at, loss, right, seconds)
+            self.here = None if due or self.trainer.diverged else here
             if self.trainer.diverged:
                 self.diverge()
             if self.at < self.steps and time.perf_counter() > self.due:
@@ -233,23 +242,19 @@ class Loop:
                 pace.measure(count, took)
             if self.report is not None and self.at < self.steps and self.report.is_due():
                 self.report.show(record())
-            due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
             if due:
                 self.store()
                 for call in due:
                     self.stop |= stops(call.on_steps(net, record()))
+            self.here = here
             if self.saver is not None and self.at < self.steps and not self.stop:
-                self.save_if_due(Place(self.at, loss, right, seconds), False)
+                self.save_if_due(here, False)
         if self.at < self.steps:
             return None
         done = record()
         if self.held is None:
             return done
-        try:
-            held_loss, held_right = self.trainer.evaluate(*self.held)
-        except (KeyboardInterrupt, SystemExit):
-            self.save_as_it_is(loss, right, seconds)
-            raise
+        held_loss, held_right = self.trainer.evaluate(*self.held)
         n = len(self.held[0])
         return done._replace(
             validation_loss=held_loss / n, validation_accuracy=_share(held_right, n)
@@ -325,7 +330,7 @@ class Loop:
 
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""
-        net = self.net
+        net, self.here = self.net, None
         self.store()
         again, layer = (True, None) if self.is_finite() else self.retrace()
         count = net.architecture.n_layers
@@ -405,26 +410,22 @@ class Loop:
         if self.saver is not None and self.saver.is_due(self.net, whole_epoch):
             self.save(place)
 
-    def save_broken_off(self, count: int, seconds: float) -> None:
-        """Keep what was trained before an interrupt, unless a callback would miss its turn."""
+    def broken_off(self, count: int, seconds: float) -> Place | None:
+        """Where an interrupt has left the training of an epoch, unless a callback is to come."""
         done = self.trainer.done
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
         if due and done == count:
-            return
+            return None
         loss, right = self.trainer.sums if self.at > 0 else (0.0, 0.0)
-        self.save_as_it_is(loss, right, seconds)
-
-    def save_as_it_is(self, loss: float, right: float, seconds: float) -> None:
-        if self.saver is None:
-            return
-        self.store()
-        if self.is_finite():
-            self.save(Place(self.at, loss, right, seconds))
+        return Place(self.at, loss, right, seconds)
 
     def save(self, place: Place, ended: bool = False) -> None:
-        assert self.saver is not None
         self.look()
-        self.saver.write(self.net, place, self.calls, ended=ended, stopped=self.stop)
+        self.write(place, ended)
+
+    def write(self, place: Place, ended: bool = False) -> None:
+        if self.saver is not None:
+            self.saver.write(self.net, place, self.calls, ended=ended, stopped=self.stop)
 
 
 def _share(right: float, n: int) -> float | None:

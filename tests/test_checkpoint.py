@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, files, training
+from pynn import backends, files, progress, training
 from pynn.checkpoint import SAMPLED_ROWS, WHOLE, fingerprint
 from pynn.spec import OPTIMIZERS
 
@@ -277,6 +277,31 @@ def test_ctrl_c_in_the_validation_writes_one_too(
     resumed = make(backend=backend)
     kept = pynn.Checkpoint(path, seconds=1000)
     fit(resumed, blobs, checkpoint=kept, resume=True, **settings())
+    assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_ctrl_c_while_progress_is_shown_writes_one_too(
+    tmp_path: Path, blobs: Data, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of an epoch, and in the middle of one: what is shown is shown every time."""
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+    seen = []
+
+    def press(record: pynn.Record) -> None:
+        seen.append((record.epoch, record.step))
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+
+    whole, path = make(), tmp_path / "c"
+    fit(whole, blobs)
+    kept = pynn.Checkpoint(path, seconds=1000)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), blobs, checkpoint=kept, progress=press)
+    _epoch, step = seen[-1]
+    assert document(path)["place"]["first"] == step
+    resumed = make()
+    fit(resumed, blobs, checkpoint=kept, resume=True)
     assert_same(resumed, whole)
 
 
