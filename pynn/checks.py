@@ -179,8 +179,9 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
         raise ValueError(f"{name}: found no rows (shape {a.shape}), expected at least one")
     width = a.shape[1] if a.ndim == 2 else math.prod(a.shape[1:])
     if width != n_in:
+        hint = f"; for one row write {name}[None]" if a.size == n_in else ""
         raise ValueError(
-            f"{name}: found {width} values in a row (shape {a.shape}), expected {n_in}"
+            f"{name}: found {width} values in a row (shape {a.shape}), expected {n_in}{hint}"
         )
     _must_be_numbers(a, name)
     if a.ndim != 2:

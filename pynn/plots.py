@@ -331,10 +331,18 @@ def confusion_matrix(
     Raises
     ------
     ValueError
-        If the labels differ in number, are none, or lie outside `classes`.
+        If the labels differ in number, are none or more than one in a row, or lie outside
+        `classes`.
     ImportError
         If matplotlib is not installed.
     """
+    for argument, given in (("y_true", y_true), ("y_pred", y_pred)):
+        shape = np.shape(given)
+        if len(shape) > 1 and max(shape) != np.size(given):
+            raise ValueError(
+                f"{argument}: found shape {shape}, expected one label for each row; of one-hot rows "
+                "or probabilities take argmax(axis=1)"
+            )
     true, predicted = np.asarray(y_true).ravel(), np.asarray(y_pred).ravel()
     if len(true) != len(predicted) or not len(true):
         raise ValueError(

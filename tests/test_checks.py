@@ -168,6 +168,7 @@ NAN, INF = float("nan"), float("inf")
             r"x: found 3 values in a row \(shape \(5, 3\)\), expected 4",
         ),
         (np.zeros((5, 3, 2)), ValueError, "x: found 6 values in a row"),
+        (np.zeros((2, 2)), ValueError, r"x: found 2 values in a row .*for one row write x\[None\]"),
         (np.zeros(4), ValueError, r"x: found shape \(4,\), expected \(rows, 4\).*x\[None, :\]"),
         (np.zeros(7), ValueError, r"x: found shape \(7,\), expected \(rows, 4\)$"),
         (3.0, ValueError, r"x: found shape \(\)"),

@@ -275,6 +275,9 @@ def test_confusion_matrix_refuses_what_does_not_fit():
         plots.confusion_matrix([], [])
     with pytest.raises(ValueError, match="y_true: found 7, expected one of the classes"):
         plots.confusion_matrix([7, 0], [0, 1], classes=[0, 1])
+    with pytest.raises(ValueError, match=r"y_pred: found shape \(3, 3\).*argmax"):
+        plots.confusion_matrix([0, 1, 2], np.eye(3))
+    assert plots.confusion_matrix(TRUE.reshape(-1, 1), FOUND) is not None
 
 
 # --- Images ---------------------------------------------------------------------------------------
