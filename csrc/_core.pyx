@@ -704,6 +704,8 @@ cdef double density(Plan* p, Py_ssize_t together) noexcept nogil:
     cdef Py_ssize_t apart
     cdef const char* value
     cdef bint lit = False
+    if p.n == 0:
+        return 0
     if p.source == SOURCE_SPARSE:
         return (p.x_starts[p.n] - p.x_starts[0]) / (<double>p.n * n_in)
     # Divided once: tens of thousands of divisions would be most of a short fit.
@@ -2510,6 +2512,10 @@ cdef class Trainer:
     @property
     def done(self):
         return self.plan.p.step
+
+    @done.setter
+    def done(self, count):
+        self.plan.p.step = count
 
     @property
     def diverged(self):

@@ -90,6 +90,7 @@ template <class T> constexpr Size mark_words(Size ld) {
 constexpr Size fetched_bytes = 4096;
 
 void fetch(const char* at, Size bytes) {
+  if (bytes <= 0) return;
   const Size into = Size(uintptr_t(at) % 64);
   for (Size b = -into; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
 }

@@ -94,7 +94,7 @@ struct Kernels {
                         std::ptrdiff_t k, const void* bias);
   // The same, of fewer columns than a vector has, where only those vectors of a row of x count that are
   // marked. Marks are (ldx / width + 63) / 64 words for each row, a bit for each vector, the lowest
-  // first. What is not marked is zero. Meanwhile the first part of the rows of ``ahead``, if that is not
+  // first. What is not marked is zero, and may meet a weight, which is then to be finite. Meanwhile the first part of the rows of ``ahead``, if that is not
   // null, is fetched.
   void (*narrow_marked)(const void* x, std::ptrdiff_t ldx, const uint64_t* marks, const void* wt,
                         std::ptrdiff_t ldw, void* z, std::ptrdiff_t ldz, std::ptrdiff_t m,

@@ -322,7 +322,7 @@ def _must_take_two(function: Function) -> None:
     import inspect
 
     try:
-        takes = inspect.signature(function)
+        takes = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some functions written in C do not tell
         return
     try:

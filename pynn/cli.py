@@ -53,7 +53,9 @@ app = typer.Typer(
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    typer.echo(f"pynn: {' '.join(message.split())}", err=True)
+    # The terminal may have closed.
+    with suppress(OSError):
+        typer.echo(f"pynn: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
 
 
@@ -523,14 +525,14 @@ def train(
     try:
         if not quiet:
             callbacks.append(_Header(lambda: _describe(net, found, settings, len(x), options)))
-        if plain and not quiet:
-            callbacks.append(_print_epoch)
         began = time.perf_counter()
         stopped, diverged = 0, ""
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and not plain)
+                # Not as a callback: an interrupt while it prints is as good as any.
+                shown = functools.partial(_print_whole_epochs, net) if plain else True
+                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and shown)
         except KeyboardInterrupt as interrupt:
             stopped = _exit_code(interrupt)
         except DivergenceError as error:
@@ -563,6 +565,7 @@ def train(
         "result": {
             "epochs": net.epochs,
             "seconds": seconds,
+            "updates": net.updates,
             "interrupted": bool(stopped),
             "diverged": diverged,
         },
@@ -645,6 +648,11 @@ def _print_epoch(net: Network, record: Any) -> None:
     from .progress import describe
 
     typer.echo(f"epoch {record.epoch}  {describe(record)}", err=True)
+
+
+def _print_whole_epochs(net: Network, record: Any) -> None:
+    if record.step == record.steps:
+        _print_epoch(net, record)
 
 
 def _once(names: Sequence[str]) -> str:
@@ -742,8 +750,9 @@ def evaluate(
     try:
         found = runs.read_data(place)
     except FileNotFoundError as error:
-        moved = "; if it has moved, say where with --data" if data is None and place else ""
-        raise FileNotFoundError(f"{error}{moved}") from error
+        if data is not None or place is None:
+            raise
+        raise FileNotFoundError(f"{error}; if it has moved, say where with --data") from error
     x, y = found.train if found.test is None else found.test
     result = net.evaluate(x, y)
     name = "" if found.test is None else "test "

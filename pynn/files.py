@@ -118,9 +118,9 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     """
     # Replacing a link would cut it off from the file that it names.
     target = Path(os.path.realpath(path))
-    mode = None
+    old = None
     if target.exists():
-        mode = require_file(target, "a file to write to").stat().st_mode & 0o7777
+        old = require_file(target, "a file to write to").stat()
     elif not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
     # Not tempfile: its files can be read by their owner alone, whatever the umask says.
@@ -131,9 +131,8 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         raise type(error)(error.errno, error.strerror, str(target)) from error
     try:
         with file:
-            if mode is not None:
-                # Before anything is in it: what was private stays so.
-                os.chmod(temporary, mode)
+            if old is not None:
+                _make_like(temporary, old)
             yield file
             file.flush()
             if sync:
@@ -148,6 +147,18 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         raise
     if sync:
         _sync_folder(target.parent)
+
+
+def _make_like(path: Path, old: os.stat_result) -> None:
+    """Give a file, as yet empty, the owner and the permissions of another, as far as one may."""
+    new, mode = path.stat(), old.st_mode & 0o7777
+    if hasattr(os, "chown") and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with contextlib.suppress(OSError):
+            os.chown(path, old.st_uid, old.st_gid)
+    # Some file systems keep none, and refuse.
+    if new.st_mode & 0o7777 != mode and os.name == "posix":
+        with contextlib.suppress(OSError):
+            path.chmod(mode)
 
 
 def _leftover(target: Path) -> str:

@@ -256,7 +256,8 @@ class Network:
             if a.dtype.kind not in "iuf":
                 raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
             checks.check_finite(a, name, self.dtype)
-            arrays.append(a)
+            # What is a view of these parameters would be written over before it is read.
+            arrays.append(a.copy() if np.may_share_memory(a, self._flat) else a)
         if not self._parameters.flags.writeable:
             raise ValueError(
                 f"{pairs[0][2]}: found a network in training, expected one at rest; they are "

@@ -1561,6 +1561,14 @@ class Trainer:
         self.done, self.diverged = 0, False
 
     @property
+    def done(self) -> int:
+        return int(self._job.plan.settings[DONE])
+
+    @done.setter
+    def done(self, count: int) -> None:
+        self._job.plan.settings[DONE] = count
+
+    @property
     def sums(self) -> tuple[float, float]:
         loss, correct = self._job.plan.sums[:2].tolist()
         return loss, correct
@@ -1584,7 +1592,7 @@ class Trainer:
         job = self._job
         settings = job.plan.settings
         n, batch = int(settings[ROWS]), int(settings[BATCH])
-        self.done = settings[DONE] = settings[DIVERGED] = 0
+        settings[DONE] = settings[DIVERGED] = 0
         if self._shuffle and not self._given and self._epoch != epoch:
             order = _permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
             job.plan, self._epoch = job.plan._replace(order=order), epoch
@@ -1593,7 +1601,7 @@ class Trainer:
         try:
             return job.run(first * batch, min(n, (first + len(rates)) * batch))
         finally:
-            self.done, self.diverged = int(settings[DONE]), bool(settings[DIVERGED])
+            self.diverged = bool(settings[DIVERGED])
 
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""

@@ -340,8 +340,8 @@ def confusion_matrix(
         shape = np.shape(given)
         if len(shape) > 1 and max(shape) != np.size(given):
             raise ValueError(
-                f"{argument}: found shape {shape}, expected one label for each row; of one-hot rows "
-                "or probabilities take argmax(axis=1)"
+                f"{argument}: found shape {shape}, expected one label for each row; of one-hot "
+                "rows or probabilities take argmax(axis=1)"
             )
     true, predicted = np.asarray(y_true).ravel(), np.asarray(y_pred).ravel()
     if len(true) != len(predicted) or not len(true):

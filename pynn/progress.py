@@ -76,7 +76,8 @@ class Lines(Reporter):
             self._waiting = None
 
     def close(self) -> None:
-        self._flush()
+        with suppress(OSError):
+            self._flush()
 
 
 class Bar(Reporter):

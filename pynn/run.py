@@ -153,10 +153,10 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
 
 
 def _untrained(folder: Path) -> bool:
-    """Whether the run in a folder was broken off before it had trained an epoch."""
+    """Whether the run in a folder was broken off before it had made an update."""
     try:
         result = json.loads((folder / SETTINGS).read_bytes())["result"]
-        return bool(result["interrupted"]) and result["epochs"] == 0
+        return bool(result["interrupted"]) and result["updates"] == 0
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 

@@ -124,6 +124,7 @@ class Loop:
         self.stop = taken is not None and taken.stopped
         # Where training could be taken up as things stand; None while that is not one moment of it.
         self.here: Place | None = None
+        self.began_at: tuple[int, int] | None = None
 
     def run(self, start: int, stop: int, progress: Any) -> None:
         net = self.net
@@ -148,12 +149,11 @@ class Loop:
             self.report = reporter(progress, start, stop)
             if self.report is not None:
                 self.pace.append(self.report)
-            while net.epochs < stop and not self.stop:
+            # One that was stopped with the last step of an epoch has yet to end that epoch.
+            while net.epochs < stop and (not self.stop or self.place.first == self.steps):
                 record = self.epoch()
                 if record is None:
                     break
-                if self.report is not None:
-                    self.report.show(record)
                 self.here = None
                 net.history.append(record)
                 net.epochs += 1
@@ -165,6 +165,8 @@ class Loop:
                     for call in self.calls:
                         self.stop |= stops(call.on_epoch_end(net, record))
                 self.here = Place()
+                if self.report is not None:
+                    self.report.show(record)
                 if self.saver is not None and net.epochs < stop and not self.stop:
                     self.save_if_due(Place(), True)
             self.look()
@@ -233,7 +235,8 @@ class Loop:
             seconds += took
             due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
             here = Place(self.at, loss, right, seconds)
-            self.here = None if due or self.trainer.diverged else here
+            if not (due or self.trainer.diverged):
+                self.here = here
             if self.trainer.diverged:
                 self.diverge()
             if self.at < self.steps and time.perf_counter() > self.due:
@@ -274,16 +277,26 @@ class Loop:
         net, first = self.net, self.at
         self.take_order()
         began = time.perf_counter()
+        # What was done before is not counted again if an interrupt comes before the first step.
+        self.began_at = None
+        self.trainer.done = 0
+        self.began_at = net.updates, first
         try:
             return self.trainer.steps(
                 net.epochs, first, rates[first : first + count], net.updates - net._state_began
             )
         finally:
-            net.updates += self.trainer.done
-            self.at = first + self.trainer.done
+            self.count_steps()
             if net._profile is not None:
                 rows = min(self.at * self.batch_size, self.rows) - first * self.batch_size
                 net._profile._add(self.trainer.done, rows, time.perf_counter() - began)
+
+    def count_steps(self) -> None:
+        """Count what was trained since ``train`` began; as often as one likes."""
+        if self.began_at is not None:
+            updates, first = self.began_at
+            done = self.trainer.done
+            self.net.updates, self.at = updates + done, first + done
 
     def take_order(self) -> None:
         """Have the rows of this epoch taken block by block, if they are to be."""
@@ -412,6 +425,7 @@ class Loop:
 
     def broken_off(self, count: int, seconds: float) -> Place | None:
         """Where an interrupt has left the training of an epoch, unless a callback is to come."""
+        self.count_steps()
         done = self.trainer.done
         due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
         if due and done == count:

@@ -280,6 +280,62 @@ def test_ctrl_c_in_the_validation_writes_one_too(
     assert_same(resumed, whole)
 
 
+def test_stopped_by_the_last_step_and_broken_off_after_it(
+    tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch has yet to end, with its validation and its callbacks."""
+    ends: list[int] = []
+
+    class Ends(pynn.Callback):
+        def on_epoch_end(self, net: pynn.Network, record: pynn.Record) -> None:
+            ends.append(record.epoch)
+
+    def settings() -> dict[str, Any]:
+        last = pynn.Every(3, lambda net, record: net.updates == 6)
+        return {"validation": 0.2, "callbacks": [last, Ends()], "batch_size": 50}
+
+    whole, resumed, path = make(), make(), tmp_path / "c"
+    fit(whole, blobs, **settings())
+    assert ends == [1, 2]
+    kept = pynn.Checkpoint(path, seconds=1000)
+    with monkeypatch.context() as patched:
+        new = training.Loop.new_trainer
+        patched.setattr(training.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), 2))
+        with pytest.raises(KeyboardInterrupt):
+            fit(resumed, blobs, checkpoint=kept, **settings())
+    assert document(path)["stopped"] is True
+    resumed, ends[:] = make(), []
+    fit(resumed, blobs, checkpoint=kept, resume=True, **settings())
+    assert_same(resumed, whole)
+    assert ends == [2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupt_before_the_first_step_counts_none_again(
+    tmp_path: Path, blobs: Data, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Early(_Interrupted):
+        def steps(self, *arguments: Any) -> Any:
+            self.__dict__["left"] -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return self.trainer.steps(*arguments)
+
+    whole, resumed, path = make(backend=backend), make(backend=backend), tmp_path / "c"
+    fit(whole, blobs)
+    kept = pynn.Checkpoint(path, steps=2)  # slices of two batches
+    with monkeypatch.context() as patched:
+        new = training.Loop.new_trainer
+        patched.setattr(training.Loop, "new_trainer", lambda loop: Early(new(loop), 4))
+        with pytest.raises(KeyboardInterrupt):
+            fit(resumed, blobs, checkpoint=kept)
+    assert (resumed.epochs, resumed.updates) == (1, 6)
+    assert document(path)["place"]["first"] == 2
+    resumed = make(backend=backend)
+    fit(resumed, blobs, checkpoint=kept, resume=True)
+    assert_same(resumed, whole)
+
+
 @pytest.mark.parametrize("calls", [1, 2, 5])
 def test_ctrl_c_while_progress_is_shown_writes_one_too(
     tmp_path: Path, blobs: Data, calls: int, monkeypatch: pytest.MonkeyPatch

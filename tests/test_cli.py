@@ -461,6 +461,8 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
 def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("started by nohup")
     run = tmp_path / "run"
     command = ["train", *SMALL, "--data", folder, "--run", run]
     endless = ["--schedule", "constant", "--epochs", 10**6]
@@ -474,7 +476,10 @@ def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch 1 ")
     process.send_signal(number)
-    told = process.communicate(timeout=60)[1].splitlines()[-1]
+    try:
+        told = process.communicate(timeout=60)[1].splitlines()[-1]
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     assert re.match(r"pynn: stopped after \d+ whole epochs; what was trained is in", told)
     assert told.endswith("--resume goes on")
@@ -637,6 +642,12 @@ def test_a_run_stopped_before_it_trained_begins_anew(folder, tmp_path, monkeypat
         pynn_command(*command, code=130)
         # As often as that happens.
         pynn_command(*command, code=130)
+        # But not over what has seen an update, if its checkpoint is gone.
+        settings = tmp_path / "run" / "settings.json"
+        untrained = settings.read_text()
+        settings.write_text(untrained.replace('"updates": 0', '"updates": 1'))
+        assert "no checkpoint to resume from" in pynn_command(*command, code=1)
+        settings.write_text(untrained)
     pynn_command(*command)
     assert pynn.load(tmp_path / "run" / "model.safetensors").epochs == 2
 

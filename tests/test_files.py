@@ -161,7 +161,6 @@ def test_atomic_write_honours_the_umask(tmp_path):
 
 
 @posix
-@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
 @pytest.mark.parametrize("mode", [0o600, 0o664, 0o400])
 def test_atomic_write_keeps_permissions(tmp_path, mode):
     path = tmp_path / "a.bin"
@@ -188,6 +187,7 @@ def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):
         pynn.load(path)
 
 
+@posix
 def test_atomic_write_follows_links_and_spares_devices(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.bin")

@@ -80,6 +80,12 @@ def test_setting_weights_and_biases_copies_all_or_none(name: str, shapes: list[A
     before = net.parameters.copy()
     assert 0.5 in before
     assert 1.5 in before
+    square = pynn.Network([4, 4, 4], backend="numpy", seed=0)
+    first, second = (a.copy() for a in getattr(square, name))
+    first += 1  # biases begin as zeros
+    setattr(square, name, [first, second])
+    setattr(square, name, getattr(square, name)[::-1])
+    assert [a.tolist() for a in getattr(square, name)] == [second.tolist(), first.tolist()]
     values[0] = values[0] + 1
     turned = values[0].T if name == "weights" else values[0][1:]
     hint = r"\(8, 4\), expected \(4, 8\), \(inputs, outputs\): take the transpose"
