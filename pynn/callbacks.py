@@ -318,22 +318,6 @@ class Norms(Callback):
         self.updates, self.weights, self.gradients = (array.tolist() for array in arrays)
 
 
-def _must_take_two(function: Function) -> None:
-    import inspect
-
-    try:
-        takes = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # some functions written in C do not tell
-        return
-    try:
-        takes.bind(None, None)
-    except TypeError:
-        raise TypeError(
-            f"callbacks: found {function!r}, which takes {takes}, expected a function of two "
-            "arguments, the network and a record"
-        ) from None
-
-
 def as_callbacks(callbacks: object) -> list[Callback]:
     """Return the callbacks of a call of ``fit``: one, or several in a list or tuple."""
     given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
@@ -342,7 +326,9 @@ def as_callbacks(callbacks: object) -> list[Callback]:
         if isinstance(one, Callback):
             found.append(one)
         elif callable(one) and not isinstance(one, type):
-            _must_take_two(one)
+            checks.must_take(
+                one, (None, None), "callbacks", "two arguments, the network and a record"
+            )
             found.append(_Function(one))
         else:
             raise TypeError(

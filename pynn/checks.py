@@ -51,6 +51,22 @@ class Task:
 # --- Arrays -------------------------------------------------------------------------------------
 
 
+def must_take(function: Any, arguments: tuple[object, ...], name: str, expected: str) -> None:
+    """Raise TypeError if a function cannot be called with so many arguments, as far as it tells."""
+    import inspect
+
+    try:
+        takes = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # some functions written in C do not tell
+        return
+    try:
+        takes.bind(*arguments)
+    except TypeError:
+        raise TypeError(
+            f"{name}: found {function!r}, which takes {takes}, expected a function of {expected}"
+        ) from None
+
+
 def as_array(value: Any, name: str) -> Array:
     """Return the NumPy array that ``value`` is or holds, without looking at its numbers."""
     if type(value) is np.ndarray:

@@ -152,13 +152,21 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             number += 1
 
 
+def _told(folder: Path) -> dict[str, Any] | None:
+    """What the settings in a folder say; None if there are none, or not those of a run."""
+    try:
+        found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
+        parts = found["options"], found["data"], found["result"]
+        return found if all(isinstance(part, dict) for part in parts) else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
 def _untrained(folder: Path) -> bool:
     """Whether the run in a folder was broken off before it had made an update."""
-    try:
-        result = json.loads((folder / SETTINGS).read_bytes())["result"]
-        return bool(result["interrupted"]) and result["updates"] == 0
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
+    told = _told(folder)
+    result = {} if told is None else told["result"]
+    return bool(result.get("interrupted")) and result.get("updates") == 0
 
 
 def ended(folder: Path) -> dict[str, Any] | None:
@@ -168,13 +176,13 @@ def ended(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / MODEL).is_file() or (folder / CHECKPOINT).exists():
         return None
-    try:
-        found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
-        result = found["result"]
-        whole = isinstance(found["options"], dict) and "path" in found["data"]
-        return found if whole and not (result["interrupted"] or result["diverged"]) else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    told = _told(folder)
+    if told is None or "path" not in told["data"]:
         return None
+    result = told["result"]
+    if not {"interrupted", "diverged"} <= result.keys():
+        return None
+    return None if result["interrupted"] or result["diverged"] else told
 
 
 def newest_model() -> Path:
@@ -196,11 +204,8 @@ def newest_model() -> Path:
 
 def data_of(model: Path) -> str | None:
     """Return where the data of a model's run were; None for MNIST, and where nothing tells."""
-    try:
-        settings = json.loads(((model if model.is_dir() else model.parent) / SETTINGS).read_bytes())
-        place = settings["data"]["path"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+    told = _told(model if model.is_dir() else model.parent)
+    place = None if told is None else told["data"].get("path")
     return place if isinstance(place, str) else None
 
 

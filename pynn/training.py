@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from . import checks
 from .backends import Sparse, Trainer
 from .blocks import Blocks
 from .callbacks import Callback, stops
@@ -35,7 +36,7 @@ class Rates:
         self.function: Callable[[float], float] | None = None
         self.schedule = Schedule()
         if callable(schedule) and not isinstance(schedule, (type, Schedule)):
-            _must_take_a_time(schedule)
+            checks.must_take(schedule, (0.0,), "schedule", "one argument, the time in epochs")
             self.function = schedule
         else:
             self.schedule = as_schedule(schedule)
@@ -69,22 +70,6 @@ class Rates:
                 "numbers of 0 or more, one for each step"
             )
         return self._learning_rate * factors
-
-
-def _must_take_a_time(function: Callable[..., object]) -> None:
-    import inspect
-
-    try:
-        takes = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions written in C do not tell
-        return
-    try:
-        takes.bind(0.0)
-    except TypeError:
-        raise TypeError(
-            f"schedule: found {function!r}, which takes {takes}, expected a function of one "
-            "argument, the time in epochs"
-        ) from None
 
 
 class Loop:
@@ -314,7 +299,7 @@ class Loop:
     # --- Divergence -------------------------------------------------------------------------------
 
     def look(self, keep: bool = False) -> None:
-        """Write back what is trained, and see that it is finite; with ``keep`` go back to it."""
+        """Write back what is trained, and see that it is finite; ``keep`` it to go back to."""
         began = time.perf_counter()
         self.store()
         if not self.is_finite():

@@ -478,7 +478,7 @@ template <class T> struct Check {
       for (Size q = 0; q < depth; ++q) w[j * ld + q] /= 7;
     for (Size i = 0; i < m; ++i)
       for (Size v = 0; v < ld / width; ++v) {
-        // Of every fourth row nothing is marked; its neighbour's zeros then meet negative weights.
+        // Of every fourth row nothing is marked: it and its neighbour then go one by one.
         const bool lit = i % 4 && small(i, v, 5) > Size(i % 19) - 10;
         if (lit) marks[i * words + v / 64] |= uint64_t(1) << v % 64;
         for (Size q = v * width; q < (v + 1) * width; ++q) x[i * ld + q] *= T(lit) / 3;
@@ -490,9 +490,7 @@ template <class T> struct Check {
     k.narrow_marked(x, ld, marks, w, ld, all, n, m, n, depth, bias, nullptr);
     for (Size i = 0; i < m; ++i) {
       k.narrow_marked(x + i * ld, ld, marks + i * words, w, ld, one, n, 1, n, depth, bias, nullptr);
-      for (Size j = 0; j < n; ++j) {
-        equal(one[j], double(all[i * n + j]), "z alone", i, j);
-      }
+      for (Size j = 0; j < n; ++j) equal(one[j], double(all[i * n + j]), "z alone", i, j);
     }
   }
 

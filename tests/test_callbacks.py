@@ -1,9 +1,11 @@
-"""``Norms``: what it keeps, and that keeping it changes nothing. The other callbacks are tested
-with ``fit`` in test_network.py."""
+"""``Norms``: what it keeps, and that keeping it changes nothing; what functions have to take. The
+other callbacks are tested with ``fit`` in test_network.py."""
 
 from __future__ import annotations
 
+import functools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +76,33 @@ def test_norms_of_large_weights_do_not_overflow(net: pynn.Network, blobs: Data) 
     norms = pynn.Norms(*blobs)
     fit(net, blobs, epochs=0, callbacks=norms)
     assert norms.weights[0] == [pytest.approx(1e30 * np.sqrt(32), rel=1e-6)]
+
+
+def test_norms_of_what_tells_no_gradients(blobs: Data) -> None:
+    sklearn = pytest.importorskip("pynn.sklearn", exc_type=ImportError)
+    one = sklearn.MLPClassifier(max_iter=1, callbacks=pynn.Norms(*blobs))
+    with pytest.raises(TypeError, match=r"callbacks: found Norms for a MLPClassifier, expected a"):
+        one.fit(*blobs)
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda net: None, lambda a, b, c: None])
+def test_functions_of_other_arguments_are_told_before_training(
+    net: pynn.Network, blobs: Data, function: Any
+) -> None:
+    with pytest.raises(TypeError, match=r"callbacks: found .*which takes \(.*\), expected .* two"):
+        net.fit(*blobs, epochs=1, callbacks=function)
+    assert net.updates == 0
+
+
+def test_a_wrapper_takes_what_it_takes_itself(net: pynn.Network, blobs: Data) -> None:
+    seen: list[int] = []
+
+    @functools.wraps(seen.append)
+    def call(net: pynn.Network, record: pynn.Record) -> None:
+        seen.append(net.updates)
+
+    net.fit(*blobs, epochs=2, callbacks=call)
+    assert len(seen) == 2
 
 
 def test_norms_belong_to_one_network(net: pynn.Network, blobs: Data) -> None:

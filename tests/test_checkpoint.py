@@ -336,6 +336,24 @@ def test_an_interrupt_before_the_first_step_counts_none_again(
     assert_same(resumed, whole)
 
 
+@pytest.mark.parametrize("steps", [None, 2])
+def test_ctrl_c_in_a_callback_leaves_the_last_checkpoint(
+    tmp_path: Path, blobs: Data, steps: int | None
+) -> None:
+    """What other callbacks have seen of that moment, and what not, nobody knows."""
+
+    def press(net: pynn.Network, record: pynn.Record) -> None:
+        if net.updates > 5:
+            raise KeyboardInterrupt
+
+    net, path = make(), tmp_path / "c"
+    calls = [press if steps is None else pynn.Every(steps, press)]
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, blobs, checkpoint=pynn.Checkpoint(path, seconds=1000), callbacks=calls)
+    assert net.updates == (8 if steps is None else 6)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("calls", [1, 2, 5])
 def test_ctrl_c_while_progress_is_shown_writes_one_too(
     tmp_path: Path, blobs: Data, calls: int, monkeypatch: pytest.MonkeyPatch

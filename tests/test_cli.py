@@ -87,7 +87,7 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
     pictures = ["learning_curve", "confusion_matrix", "predictions", "mistakes", "first_layer"]
     names = {f"{name}.png" for name in pictures}
     names |= {"model.safetensors", "history.json", "settings.json"}
-    assert {path.name for path in run.iterdir()} == names
+    assert {path.name for path in run.iterdir()} == names == set(cli.runs.WRITTEN)
     for name in pictures:
         with Image.open(run / f"{name}.png") as image:
             assert min(image.size) > 200
@@ -461,18 +461,21 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
 def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
-    if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip("started by nohup")
     run = tmp_path / "run"
     command = ["train", *SMALL, "--data", folder, "--run", run]
     endless = ["--schedule", "constant", "--epochs", 10**6]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pynn", *map(str, command + endless)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])},
-    )
+    # Under nohup SIGHUP is ignored, and a child would inherit that.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pynn", *map(str, command + endless)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])},
+        )
+    finally:
+        signal.signal(number, before)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch 1 ")
     process.send_signal(number)

@@ -174,6 +174,18 @@ def test_atomic_write_keeps_permissions(tmp_path, mode):
     assert path.stat().st_mode & 0o777 == mode
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may")
+def test_atomic_write_keeps_the_owner(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    os.chown(path, 65534, 65533)
+    path.chmod(0o600)
+    with files.atomic_write(path) as file:
+        file.write(b"new")
+    told = path.stat()
+    assert (told.st_uid, told.st_gid, told.st_mode & 0o777) == (65534, 65533, 0o600)
+
+
 def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     pynn.Network([2, 2], backend="numpy").save(path)

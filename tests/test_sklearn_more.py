@@ -492,6 +492,11 @@ def test_values_that_cannot_be(name, values):
             small(**{name: value}).fit(X, Y)
 
 
+def test_class_weights_below_zero():
+    with pytest.raises(ValueError, match="class_weight: found {0: -1.0}, expected weights of 0"):
+        small(class_weight={0: -1.0}).fit(X, Y)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -80,6 +80,7 @@ def test_views_share_the_flat_vector() -> None:
         ({"dropout": [0.1, -0.1]}, "dropout: found"),
         ({"dropout": None}, "dropout: found None"),
         ({"dtype": "float16"}, "dtype: found 'float16'"),
+        ({"dtype": None}, "dtype: found 'None'"),
         ({"dtype": "flaot32"}, "dtype: found 'flaot32'.*did you mean 'float32'"),
     ],
 )
