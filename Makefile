@@ -1,6 +1,7 @@
 # Everything happens in an environment of its own, so that nothing else on the machine changes.
 #   make train   build pynn and train 784-256-128-10 on MNIST
 #   make test    build pynn and run the tests
+#   make docs    build the documentation site into build/docs
 #   make fuzz    throw files of any bytes at everything that reads one (Linux on x86-64)
 #   make sanitize  run the compiled core under sanitizers, valgrind and emulated processors
 # PYTHON chooses the interpreter (3.10 or newer): make test PYTHON=python3.12
@@ -15,7 +16,7 @@ endif
 
 SOURCES := $(wildcard csrc/*) $(shell find pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
 
-.PHONY: train test lint bench fuzz sanitize clean
+.PHONY: train test lint bench docs fuzz sanitize clean
 
 train: $(VENV)/installed
 	$(BIN)/pynn train $(ARGS)
@@ -30,6 +31,11 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Warnings are errors. sphinx-build, not python -m sphinx, so that the installed pynn is imported.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs $(ARGS)
+	@echo "build/docs/index.html"
 
 # Seconds for each target: make fuzz SECONDS=1800 ARGS="idx csv" takes two of them, and longer.
 SECONDS ?= 60
@@ -57,6 +63,10 @@ $(VENV)/installed-test: $(VENV)/created $(SOURCES)
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[bench,cli,plots,numba]"
 	touch $(VENV)/installed $@
+
+$(VENV)/installed-docs: $(VENV)/created $(SOURCES)
+	$(BIN)/python -m pip install --quiet ".[docs]"
+	touch $@
 
 $(VENV)/installed-fuzz: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet ".[fuzz]"
