@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from pynn.files import atomic_write
-from pynn.run import write_json
+from pynn.cli.folder import write_json
+from pynn.files.disk import atomic_write
 
 from . import report
 from .cases import CASES, Case
@@ -155,7 +155,7 @@ def main() -> int:
     if args.json:
         write_json(args.json, report.as_json(done))
     if args.report:
-        from . import performance
+        from benchmarks import performance
 
         path = performance.write(args.report, done, args.threads, say)
         say("")

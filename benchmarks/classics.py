@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 import pynn
-from pynn.files import atomic_write
+from pynn.files.disk import atomic_write
 
 from .report import machine
 from .runner import _LEFT_OVERS, _THREAD_VARIABLES

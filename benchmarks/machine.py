@@ -30,7 +30,7 @@ class Processors:
 
     def __init__(self, threads: int) -> None:
         try:
-            from pynn import _core
+            from pynn.backends.cython import _core
         except ImportError:
             self._core: Any = None
         else:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pynn
-from pynn.files import atomic_write
-from pynn.run import write_json
+from pynn.cli.folder import write_json
+from pynn.files.disk import atomic_write
 
 from . import report
 from .cases import Case, Data, training_data
@@ -75,7 +75,7 @@ class Ceilings:
 
 def ceilings(threads: Sequence[int]) -> Ceilings:
     """Measure them, each as the best of several runs."""
-    from pynn import _core
+    from pynn.backends.cython import _core
 
     a, b = np.zeros((2, 64 * 2**20), np.uint8)
 

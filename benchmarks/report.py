@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pynn.run import cpu_name
+from pynn.backends.machine import cpu_name
 
 from .cases import Case
 from .runner import Result, Run

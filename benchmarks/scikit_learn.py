@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from pynn.files import atomic_write
-from pynn.run import write_json
+from pynn.cli.folder import write_json
+from pynn.files.disk import atomic_write
 
 from .__main__ import _file, _names, _threads, _whole, processors, say
 from .entrants import _blas_of_numpy

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pynn.files import atomic_write
-from pynn.run import write_json
+from pynn.cli.folder import write_json
+from pynn.files.disk import atomic_write
 
 from . import performance, report
 from .__main__ import _file, _names, _threads, _whole, add_report, processors, say

@@ -12,7 +12,7 @@ import numpy as np
 from common import QUICK
 
 import pynn
-from pynn.files import atomic_write
+from pynn.files.disk import atomic_write
 
 FOLDER = Path("mnist-csv")
 KAGGLE_ROWS = 42_000  # as many as Kaggle's train.csv has

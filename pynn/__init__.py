@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import callbacks
-from .callbacks import Callback, EarlyStopping, Every, Norms
-from .checkpoint import Checkpoint
-from .divergence import DivergenceError
-from .functions import Activation, Loss
-from .history import History, Record
+from . import callbacks, renamed
+from .backends.machine import info
 from .network import Network, load
 from .spec import (
     SGD,
+    Activation,
     Adagrad,
     Adam,
     AdamHat,
@@ -30,6 +27,7 @@ from .spec import (
     Cosine,
     Exponential,
     InverseTime,
+    Loss,
     Momentum,
     Nesterov,
     OneCycle,
@@ -37,11 +35,14 @@ from .spec import (
     StepDecay,
     WarmUp,
 )
+from .training.callbacks import Callback, EarlyStopping, Every, Norms
+from .training.checkpoint import Checkpoint
+from .training.divergence import DivergenceError
+from .training.history import History, Record
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, datasets, plots
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD",
@@ -78,10 +79,11 @@ __all__ = [
     "plots",
 ]
 
+renamed.install()
+
 
 def __getattr__(name: str) -> Any:
-    # Rooms that take time to import, or need a package that may not be there, are opened when asked
-    # for.
+    # Imported on first use: they take time to import or need an optional package.
     if name in ("data", "datasets", "nielsen", "plots", "sklearn"):
         import importlib
 
@@ -91,33 +93,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def info() -> dict[str, Any]:
-    """Return what is at work here.
-
-    Returns
-    -------
-    A dictionary of ``version``, ``python``, ``numpy``, ``backend`` (what ``"auto"`` stands for),
-    ``backends`` (for each an empty string, or why it cannot be used) and what the compiled core
-    says of itself, if it is there.
-    """
-    import platform
-
-    import numpy as np
-
-    from . import backends
-
-    reasons = backends.available()
-    found = {
-        "version": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "backend": backends.resolve("auto"),
-        "backends": reasons,
-    }
-    if not reasons["cython"]:
-        from . import _core
-
-        found.update(_core.info())
-    return found

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line with the arguments of the process, and exit."""
     try:
-        from .cli import app
+        from .cli.app import app
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
             raise

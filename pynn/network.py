@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -13,26 +12,30 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, checks, initialise, philox
-from .backends import Sparse
-from .blocks import Blocks
-from .callbacks import as_callbacks, check_monitors
-from .checkpoint import TENSOR, Checkpoint, Saver, Taken
-from .checks import Task
-from .functions import Activation, Function, Loss
-from .history import History, Record
-from .profile import Profile
-from .progress import check_progress
-from .spec import (
-    OPTIMIZERS,
-    PRECISIONS,
-    Architecture,
-    Optimizer,
-    Schedule,
-    as_optimizer,
-    choose,
-)
-from .training import Loop, Rates
+from .arrays.sparse import Sparse
+from .arrays.vectors import aligned
+from .backends import choose as backends_choose
+from .backends import contract
+from .checks import features, targets
+from .checks.targets import Task
+from .spec import arguments, philox
+from .spec.architecture import Architecture
+from .spec.arguments import choose
+from .spec.functions import Activation, Function, Loss
+from .spec.names import PRECISIONS
+from .spec.optimizers import Optimizer, as_optimizer
+from .spec.schedules import Schedule
+from .training import initialise
+from .training.blocks import Blocks
+from .training.callbacks import as_callbacks, check_monitors
+from .training.checkpoint import Checkpoint
+from .training.history import History, Record
+from .training.loop import Loop
+from .training.model_file import MISFITS, TENSOR, OtherFunctions, _as_json, misfit, rebuild
+from .training.profile import Profile
+from .training.progress import check_progress
+from .training.rates import Rates
+from .training.saver import Saver, Taken
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -141,8 +144,8 @@ class Network:
         names = initialise.names(net, init)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
-        self.seed = checks.whole(seed, "seed", 0, 2**64 - 1)
-        threads = checks.threads(threads)
+        self.seed = arguments.whole(seed, "seed", 0, 2**64 - 1)
+        threads = arguments.threads(threads)
         try:
             self._set_up(net, backend, threads)
             initialise.fill(net, names, self.seed, self._flat)
@@ -156,7 +159,7 @@ class Network:
     def _set_up(self, net: Architecture, backend: str, threads: int | None) -> None:
         self.architecture = net
         self._asked = backend, threads
-        self._engine = backends.create(backend, net, threads)
+        self._engine = backends_choose.create(backend, net, threads)
         self._flat = aligned(net.n_parameters, net.dtype)
         # The views given away can be made read-only while the vector itself is being trained.
         self._parameters = self._flat.view()
@@ -248,14 +251,14 @@ class Network:
         """Copy values into parts of the parameters, all of them or none."""
         arrays = []
         for values, part, name in pairs:
-            a = checks.as_array(values, name)
+            a = features.as_array(values, name)
             if a.shape != part.shape:
                 turned = part.ndim == 2 and a.shape == part.shape[::-1]
                 hint = ", (inputs, outputs): take the transpose" if turned else ""
                 raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
             if a.dtype.kind not in "iuf":
                 raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
-            checks.check_finite(a, name, self.dtype)
+            features.check_finite(a, name, self.dtype)
             # What is a view of these parameters would be written over before it is read.
             arrays.append(a.copy() if np.may_share_memory(a, self._flat) else a)
         if not self._parameters.flags.writeable:
@@ -277,10 +280,10 @@ class Network:
 
     @classes.setter
     def classes(self, labels: Any) -> None:
-        self._task = Task("labels", checks.as_classes(labels, self.architecture))
+        self._task = Task("labels", targets.as_classes(labels, self.architecture))
 
     def _known_task(self) -> Task:
-        return self._task if self._task is not None else checks.default_task(self.architecture)
+        return self._task if self._task is not None else targets.default_task(self.architecture)
 
     def _set_writeable(self, writeable: bool) -> None:
         for view in (self._parameters, *self._weights, *self._biases):
@@ -412,12 +415,12 @@ class Network:
         with a checkpoint and ``resume=True``.
         """
         net, known = self.architecture, (self.epochs, self._task)
-        epochs = checks.whole(epochs, "epochs", 0)
-        rows = checks.batch_size(batch_size)
+        epochs = arguments.whole(epochs, "epochs", 0)
+        rows = arguments.batch_size(batch_size)
         optimizer = as_optimizer(optimizer)
-        learning_rate = checks.number(learning_rate, "learning_rate", above=0)
-        l2 = checks.number(l2, "l2", least=0)
-        smoothing = checks.label_smoothing(label_smoothing, net)
+        learning_rate = arguments.number(learning_rate, "learning_rate", above=0)
+        l2 = arguments.number(l2, "l2", least=0)
+        smoothing = targets.label_smoothing(label_smoothing, net)
         rates = Rates(schedule, learning_rate, self.epochs, self.epochs + epochs)
         if not isinstance(resume, (bool, np.bool_)):
             raise TypeError(f"resume: found {resume!r}, expected True or False")
@@ -435,8 +438,8 @@ class Network:
             )
         calls = as_callbacks(callbacks)
         check_progress(progress)
-        x = checks.features(x, net)
-        y, task = checks.targets(y, len(x), net, self._task)
+        x = features.features(x, net)
+        y, task = targets.targets(y, len(x), net, self._task)
         given: dict[str, Array | Sparse] = {"x": x, "y": y}
         held: tuple[Array | Sparse, Array] | None = None
         number = isinstance(validation, (int, float, np.number))
@@ -448,7 +451,7 @@ class Network:
                 # It refuses them, but would not before the first epoch is over.
                 self._engine.forward(self._flat, held[0])
         if smoothing:
-            y = checks.smoothed(y, net, smoothing)
+            y = targets.smoothed(y, net, smoothing)
         check_monitors(calls, held is not None, task.kind != "values")
         blocks: Blocks | None = None
         if shuffle == "blocks":
@@ -561,8 +564,8 @@ class Network:
         """Return the rows to train on and those to validate on."""
         if isinstance(validation, (tuple, list)) and len(validation) == 2:
             names = "validation[0]", "validation[1]"
-            xv = checks.features(validation[0], self.architecture, names[0])
-            yv, kind = checks.targets(
+            xv = features.features(validation[0], self.architecture, names[0])
+            yv, kind = targets.targets(
                 validation[1], len(xv), self.architecture, task, names[1], names[0]
             )
             if kind.kind != task.kind:
@@ -617,7 +620,7 @@ class Network:
         RuntimeWarning
             If outputs that labels are taken from are NaN or infinite.
         """
-        out = self._engine.forward(self._flat, checks.features(x, self.architecture))
+        out = self._engine.forward(self._flat, features.features(x, self.architecture))
         task = self._known_task()
         if task.kind == "values":
             return out.reshape(-1) if task.flat else out
@@ -653,7 +656,7 @@ class Network:
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs stand for classes"
             )
-        out = self._engine.forward(self._flat, checks.features(x, self.architecture))
+        out = self._engine.forward(self._flat, features.features(x, self.architecture))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
@@ -675,8 +678,8 @@ class Network:
         TypeError, ValueError
             If x or y does not fit.
         """
-        x = checks.features(x, self.architecture)
-        y, _ = checks.targets(y, len(x), self.architecture, self._task)
+        x = features.features(x, self.architecture)
+        y, _ = targets.targets(y, len(x), self.architecture, self._task)
         loss, right = self._engine.evaluate(self._flat, x, y)
         found = {"loss": loss / len(x)}
         if not math.isnan(right):
@@ -704,9 +707,9 @@ class Network:
         TypeError, ValueError
             If an argument does not fit.
         """
-        l2 = checks.number(l2, "l2", least=0)
-        x = checks.features(x, self.architecture)
-        y, _ = checks.targets(y, len(x), self.architecture, self._task)
+        l2 = arguments.number(l2, "l2", least=0)
+        x = features.features(x, self.architecture)
+        y, _ = targets.targets(y, len(x), self.architecture, self._task)
         return self._engine.objective(x, y, l2=l2)(self._flat)
 
     # --- To disk and back -----------------------------------------------------------------------
@@ -728,9 +731,9 @@ class Network:
         OSError
             If it cannot be written.
         """
-        from . import files
+        from .files import tensors as files_tensors
 
-        files.save(path, *self._describe())
+        files_tensors.save(path, *self._describe())
 
     def _describe(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays and the JSON document that a file of the network holds."""
@@ -817,19 +820,19 @@ def load(
     ImportError
         If the backend, or the precision with it, cannot be used here.
     """
-    from . import files
+    from .files import tensors as files_tensors
 
-    choose("backend", backend, ("auto", *backends.BACKENDS))
+    choose("backend", backend, ("auto", *contract.BACKENDS))
     if precision is not None:
         choose("precision", precision, PRECISIONS)
-    threads = checks.threads(threads)
+    threads = arguments.threads(threads)
     given: list[Any] = [functions] if isinstance(functions, Function) else list(functions)
     for found in given:
         if not isinstance(found, (Activation, Loss)):
             raise TypeError(
                 f"functions: found {found!r}, expected pynn.Activation and pynn.Loss objects"
             )
-    tensors, about = files.load(path)
+    tensors, about = files_tensors.load(path)
     if "checkpoint" in about:
         tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
     try:
@@ -838,156 +841,6 @@ def load(
         raise ValueError(f"{path}: {error}") from error
     except MISFITS as error:
         raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
-
-
-# What comes of a document that is not as ``Network._describe`` writes it.
-MISFITS = (
-    *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
-    *(RecursionError, SyntaxError),  # np.dtype reads some texts as Python
-)
-
-
-def misfit(error: BaseException) -> str:
-    """Say what did not fit, short and safe to print whatever the file held."""
-    from .files import shown
-
-    text = shown(str(error), 400)
-    return f"found no {text}" if isinstance(error, KeyError) else text
-
-
-class OtherFunctions(ValueError):
-    """A file is a model, but of functions of the user's own that were not given."""
-
-
-def rebuild(
-    tensors: dict[str, Array],
-    about: dict[str, Any],
-    backend: str,
-    threads: int | None,
-    functions: Sequence[Activation | Loss] | None,
-    precision: str | None = None,
-) -> Network:
-    """Return the network of ``Network._describe``; raise if its parts do not fit each other.
-
-    ``functions`` are those of its user's own; None lets others stand in for them, which is enough
-    where nothing is computed.
-    """
-    a = about["architecture"]
-    own = dict(a.get("functions", {}))
-    *names, output = (_function(name, Activation, own, functions) for name in a["activations"])
-    loss = _function(a["loss"], Loss, own, functions)
-    architecture = Architecture.build(
-        *(a["sizes"], names, output, loss, a["dropout"], a["dtype"]),
-        # Files of earlier versions name none.
-        precision or a.get("precision", "full"),
-    )
-
-    def take(name: str, shape: tuple[int, ...]) -> Array:
-        if name not in tensors:
-            raise ValueError(f"found no tensor {name!r}, expected one of shape {shape}")
-        t = tensors.pop(name)
-        if t.shape != shape or t.dtype != architecture.dtype:
-            raise ValueError(
-                f"tensor {name!r}: found {t.dtype} {t.shape}, expected {architecture.dtype} {shape}"
-            )
-        return t
-
-    # Everything is compared with the file before memory is asked for: a header may claim anything.
-    layers = range(architecture.n_layers)
-    sizes = architecture.sizes
-    weights = [take(f"weights.{k}", (sizes[k], sizes[k + 1])) for k in layers]
-    biases = [take(f"biases.{k}", (sizes[k + 1],)) for k in layers]
-    optimizer = None
-    state = []
-    if about["optimizer"] is not None:
-        settings = dict(about["optimizer"])
-        kind = OPTIMIZERS[choose("optimizer", settings.pop("name"), OPTIMIZERS)]
-        optimizer = kind(**settings)
-        n = architecture.n_parameters
-        state = [take(f"optimizer.{k}", (n,)) for k in range(optimizer.slots)]
-    if tensors:
-        raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
-    history = History.from_dict(
-        {name: [_from_json(name, v) for v in column] for name, column in about["history"].items()}
-    )
-
-    net = Network.__new__(Network)
-    net.seed = checks.whole(about["seed"], "seed", 0, 2**64 - 1)
-    net._set_up(architecture, backend, threads)
-    for k in layers:
-        net.weights[k][...] = weights[k]
-        net.biases[k][...] = biases[k]
-    if about["task"] is not None:
-        net._task = _rebuild_task(about["task"], architecture)
-    net.epochs = checks.whole(about["epochs"], "epochs", 0, 2**32 - 1)
-    net.updates = checks.whole(about["updates"], "updates", 0, 2**62)
-    if optimizer is not None:
-        net._keep_or_clear_state(optimizer)
-        net._state_began = checks.whole(about["optimizer_began"], "optimizer_began", 0, net.updates)
-        for slot, values in zip(net._state, state, strict=True):
-            slot[...] = values
-    net.history = history
-    return net
-
-
-def _function(
-    name: Any,
-    kind: type[Activation] | type[Loss],
-    own: dict[str, Any],
-    given: Sequence[Activation | Loss] | None,
-) -> Any:
-    """Return what a name in a file stands for: itself, or one of the functions that were given."""
-    if name not in own:
-        return name
-    if given is None:
-        return kind(name, *((np.abs, np.sign) if kind is Activation else (_error, _slope)))
-    found = next((f for f in given if f.name == name and isinstance(f, kind)), None)
-    expected = f"the pynn.{kind.__name__} that the network was made with"
-    if found is None:
-        raise OtherFunctions(
-            f"functions: found none named {name!r}, expected {expected} (a file holds no code): "
-            "pynn.load(path, functions=[…])"
-        )
-    values, kept = found.fingerprint(), np.asarray(own[name], np.float64)
-    if kept.shape != np.shape(values) or not np.allclose(values, kept, rtol=1e-4, atol=1e-9):
-        raise OtherFunctions(
-            f"functions: found {found!r} with other values than it had when the network was saved, "
-            f"expected {expected}"
-        )
-    return found
-
-
-def _error(a: Array, t: Array) -> Array:
-    return 0.5 * (a - t) ** 2
-
-
-def _slope(a: Array, t: Array) -> Array:
-    return a - t
-
-
-def _rebuild_task(about: dict[str, Any], net: Architecture) -> Task:
-    kind = choose("task", about["kind"], ("labels", "multilabel", "values"))
-    classes = about["classes"]
-    if (classes is None) == (kind == "labels"):
-        raise ValueError(f"task: found {kind!r} with classes {classes!r}, expected them for labels")
-    if classes is not None:
-        classes = checks.as_classes(classes, net)
-    return Task(kind, classes, bool(about["flat"]))
-
-
-def _as_json(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else str(float(value))
-
-
-def _from_json(name: str, value: Any) -> Any:
-    if name in ("epoch", "step", "steps"):
-        return checks.whole(value, f"history: {name}", 0)
-    if value is None and name in ("accuracy", "validation_loss", "validation_accuracy"):
-        return None
-    if value in ("nan", "inf", "-inf") and name not in ("learning_rate", "seconds"):
-        return float(value)
-    found = checks.number(value, f"history: {name}")
-    return value if isinstance(value, int) else found
 
 
 def _warn_of_labels(out: Array) -> None:
@@ -1002,13 +855,3 @@ def _warn_of_labels(out: Array) -> None:
         RuntimeWarning,
         stacklevel=3,
     )
-
-
-def aligned(n: int, dtype: Any) -> Array:
-    """Return a vector of zeros that starts on a cache line."""
-    itemsize = np.dtype(dtype).itemsize
-    if n * itemsize > sys.maxsize - 64:
-        raise MemoryError  # NumPy speaks of dimensions
-    raw = np.zeros(n * itemsize + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n * itemsize].view(dtype)

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, reference, spec
-from pynn.spec import Architecture
+from pynn.backends import choose, reference
+from pynn.spec import names, optimizers
+from pynn.spec.architecture import Architecture
 from tests.test_parity import OPTIMIZERS, compressed, make, mostly_zeros, some_weights, train
 
 norm = np.linalg.norm
-HERE = not backends.available()["cython"] and pynn.info()["bf16"]
+HERE = not choose.available()["cython"] and pynn.info()["bf16"]
 needs_bf16 = pytest.mark.skipif(not HERE, reason="needs AVX512-BF16")
 ISAS = [isa for isa in ("avx512", "amx") if HERE and isa in pynn.info()["isas"]]
 
@@ -38,7 +39,7 @@ MOST, ANY = 5e-4, 0.2
 @pytest.fixture(params=ISAS)
 def core(request):
     """The compiled core with one of its sets of kernels, and its scratch memory poisoned."""
-    from pynn import _core
+    from pynn.backends.cython import _core
 
     before, poisoned = _core.use_isa(request.param), _core.poison(True)
     yield _core
@@ -161,7 +162,7 @@ def test_trajectory_of_every_optimizer(core, optimizer, rate, batch_size) -> Non
 def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
     dropout = 0.2 if len(sizes) > 2 else 0.0
     net = Architecture.build(sizes, activation, dropout=dropout, precision="bf16")
-    for optimizer, rate in ((spec.SGD(), 0.1), (spec.Adam(), 0.003)):
+    for optimizer, rate in ((optimizers.SGD(), 0.1), (optimizers.Adam(), 0.003)):
         run = {"optimizer": optimizer, "rate": rate, "batch_size": 15}
         assert_same_way(net, lambda seed: make(net, 40, seed=seed), **run, steps=12)
 
@@ -173,13 +174,13 @@ def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
 def test_chunks_of_a_batch_and_blocks_of_a_layer(core, sizes, rows, batch_size) -> None:
     # So many values that some are always on an edge.
     net = Architecture.build(sizes, "tanh", dropout=0.2, precision="bf16")
-    for optimizer, rate in ((spec.SGD(), 0.02), (spec.Adam(), 0.003)):
+    for optimizer, rate in ((optimizers.SGD(), 0.02), (optimizers.Adam(), 0.003)):
         run = {"optimizer": optimizer, "rate": rate, "batch_size": batch_size, "l2": 0.1}
         assert_same_way(net, lambda seed: make(net, rows, seed=seed), 3e-3, **run, steps=6)
 
 
 @needs_bf16
-@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("convention", names.CONVENTIONS)
 def test_weighed_rows_and_conventions(core, convention) -> None:
     net = Architecture.build([9, 33, 18], "tanh", None, "binary_cross_entropy", precision="bf16")
     run = {"sample_weight": some_weights(45), "convention": convention, "l2": 0.3}
@@ -198,7 +199,7 @@ def test_pixels(core) -> None:
 
 
 @needs_bf16
-@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Adam()], ids=lambda o: o.name)
 @pytest.mark.parametrize("batch_size", [31, 64, 200])
 @pytest.mark.parametrize("kind", ["zeros", "compressed"])
 def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
@@ -211,7 +212,7 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
             x = compressed(x, np.random.default_rng(2), "float32")
         return parameters, x, y
 
-    rest = {"batch_size": 9, "l2": 0.0, "seed": 0, "shuffle": True, "optimizer": spec.SGD()}
+    rest = {"batch_size": 9, "l2": 0.0, "seed": 0, "shuffle": True, "optimizer": optimizers.SGD()}
     # Tiles of AMX are done with all of these before a list of what is not zero is made.
     skips = kind == "compressed" or core.info()["isa"] != "amx"
     assert core.Engine(net, 2).trainer(data(0)[0], [], *data(0)[1:], **rest).sparse == skips
@@ -318,15 +319,15 @@ def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
 def test_files_of_before_are_full(backend, tmp_path) -> None:
     network(backend, "full").save(tmp_path / "net.safetensors")
     text = (tmp_path / "net.safetensors").read_bytes()
-    from pynn import files
+    from pynn.files import tensors as files_tensors
 
-    tensors, about = files.load(tmp_path / "net.safetensors")
+    tensors, about = files_tensors.load(tmp_path / "net.safetensors")
     assert about["architecture"].pop("precision") == "full"
-    files.save(tmp_path / "old.safetensors", tensors, about)
+    files_tensors.save(tmp_path / "old.safetensors", tensors, about)
     assert pynn.load(tmp_path / "old.safetensors").architecture.precision == "full"
     assert (tmp_path / "net.safetensors").read_bytes() == text
     about["architecture"]["precision"] = "int4"
-    files.save(tmp_path / "odd.safetensors", tensors, about)
+    files_tensors.save(tmp_path / "odd.safetensors", tensors, about)
     with pytest.raises(ValueError, match="not a model .* precision: found 'int4'"):
         pynn.load(tmp_path / "odd.safetensors")
 
@@ -366,15 +367,15 @@ def test_wrong_precisions_are_refused(tmp_path) -> None:
         pynn.load(tmp_path / "net", precision=8)
 
 
-@pytest.mark.skipif(backends.available()["numba"] != "", reason="needs numba")
+@pytest.mark.skipif(choose.available()["numba"] != "", reason="needs numba")
 def test_numba_refuses(tmp_path) -> None:
     with pytest.raises(ImportError, match="precision: found 'bf16' with the backend 'numba'"):
         network("numba")
 
 
-@pytest.mark.skipif(backends.available()["cython"] != "", reason="needs the compiled core")
+@pytest.mark.skipif(choose.available()["cython"] != "", reason="needs the compiled core")
 def test_other_instruction_sets_refuse(tmp_path) -> None:
-    from pynn import _core
+    from pynn.backends.cython import _core
 
     network("numpy").save(tmp_path / "net")
     before = _core.use_isa("plain")
@@ -393,7 +394,7 @@ def test_other_instruction_sets_refuse(tmp_path) -> None:
 
 @needs_bf16
 def test_there_are_kernels_for_it_with_avx512_and_amx_alone() -> None:
-    from pynn import _core
+    from pynn.backends.cython import _core
 
     found = {}
     for isa in _core.info()["isas"]:

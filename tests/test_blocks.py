@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, blocks, philox
+from pynn.backends import choose
+from pynn.spec import philox
+from pynn.training import blocks
 
-BACKENDS = [name for name, reason in backends.available().items() if not reason]
+BACKENDS = [name for name, reason in choose.available().items() if not reason]
 ROWS = 203
 
 

@@ -21,13 +21,18 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, files, progress, training
-from pynn.checkpoint import SAMPLED_ROWS, WHOLE, fingerprint
-from pynn.spec import OPTIMIZERS
+from pynn import files
+from pynn.arrays.fingerprint import SAMPLED_ROWS, WHOLE, fingerprint
+from pynn.backends import choose
+from pynn.files import disk as files_disk
+from pynn.files import tensors as files_tensors
+from pynn.spec.optimizers import OPTIMIZERS
+from pynn.training import loop as training_loop
+from pynn.training import progress
 
 Data = tuple[np.ndarray, np.ndarray]
 
-BACKENDS = [name for name, reason in backends.available().items() if not reason]
+BACKENDS = [name for name, reason in choose.available().items() if not reason]
 posix = pytest.mark.skipif(os.name != "posix", reason="as POSIX systems have it")
 
 
@@ -75,14 +80,14 @@ def broken_off(path: Path, data: Data, after: int, steps: int = 1, **more: Any) 
 
 
 def document(path: Path) -> dict[str, Any]:
-    return files.load(path)[1]["checkpoint"]
+    return files_tensors.load(path)[1]["checkpoint"]
 
 
 def change(path: Path, edit: Any) -> None:
     """Write a checkpoint anew with its JSON, or its tensors, edited."""
-    tensors, metadata = files.load(path)
+    tensors, metadata = files_tensors.load(path)
     edit(metadata, tensors)
-    files.save(path, tensors, metadata)
+    files_tensors.save(path, tensors, metadata)
 
 
 # --- The same bits --------------------------------------------------------------------------------
@@ -268,8 +273,10 @@ def test_ctrl_c_in_the_validation_writes_one_too(
     fit(whole, blobs, **settings())
     path = tmp_path / "c"
     with monkeypatch.context() as patched:
-        new = training.Loop.new_trainer
-        patched.setattr(training.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), epoch))
+        new = training_loop.Loop.new_trainer
+        patched.setattr(
+            training_loop.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), epoch)
+        )
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=pynn.Checkpoint(path, seconds=1000), **settings())
     assert resumed.epochs == epoch - 1
@@ -299,8 +306,8 @@ def test_stopped_by_the_last_step_and_broken_off_after_it(
     assert ends == [1, 2]
     kept = pynn.Checkpoint(path, seconds=1000)
     with monkeypatch.context() as patched:
-        new = training.Loop.new_trainer
-        patched.setattr(training.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), 2))
+        new = training_loop.Loop.new_trainer
+        patched.setattr(training_loop.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), 2))
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=kept, **settings())
     assert document(path)["stopped"] is True
@@ -325,8 +332,8 @@ def test_an_interrupt_before_the_first_step_counts_none_again(
     fit(whole, blobs)
     kept = pynn.Checkpoint(path, steps=2)  # slices of two batches
     with monkeypatch.context() as patched:
-        new = training.Loop.new_trainer
-        patched.setattr(training.Loop, "new_trainer", lambda loop: Early(new(loop), 4))
+        new = training_loop.Loop.new_trainer
+        patched.setattr(training_loop.Loop, "new_trainer", lambda loop: Early(new(loop), 4))
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=kept)
     assert (resumed.epochs, resumed.updates) == (1, 6)
@@ -401,13 +408,13 @@ def test_moments(
     moments: list[tuple[int, int]],
 ) -> None:
     found = []
-    save = files.save
+    save = files_tensors.save
 
     def spy(path: Any, tensors: Any, metadata: Any) -> None:
         found.append((metadata["epochs"], metadata["updates"]))
         save(path, tensors, metadata)
 
-    monkeypatch.setattr(files, "save", spy)
+    monkeypatch.setattr(files_tensors, "save", spy)
     kept = pynn.Checkpoint(tmp_path / "a", **every)
     # A function for progress: slices of 1, 2, 4 … steps, as those of seconds.
     fit(make(), blobs, checkpoint=kept)
@@ -997,7 +1004,7 @@ def test_something_else_comes_to_stand_there(tmp_path: Path, blobs: Data) -> Non
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "run.ckpt"
-    with contextlib.suppress(Cut), files.atomic_write(path) as file:
+    with contextlib.suppress(Cut), files_disk.atomic_write(path) as file:
         (leftover,) = tmp_path.iterdir()
         file.write(b"half")
         copy = leftover.with_name(leftover.name[:15] + "0" * 16 + ".tmp")
@@ -1171,7 +1178,7 @@ def test_a_run_of_the_command_line_goes_on(
     pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from pynn import cli
+    from pynn.cli import app, train
 
     options = [
         *("train", "--data", str(csv(tmp_path, blobs)), "--backend", "numpy", "--hidden", "8"),
@@ -1179,7 +1186,7 @@ def test_a_run_of_the_command_line_goes_on(
     ]
 
     def run(name: str, *more: str) -> Any:
-        return CliRunner().invoke(cli.app, [*options, "--run", str(tmp_path / name), *more])
+        return CliRunner().invoke(app.app, [*options, "--run", str(tmp_path / name), *more])
 
     assert run("whole").exit_code == 0
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
@@ -1196,16 +1203,16 @@ def test_a_run_of_the_command_line_goes_on(
     assert told.exit_code == 1
     assert "already and no checkpoint to resume from" in " ".join(told.output.split())
 
-    printed = cli._print_epoch
+    printed = train._print_epoch
 
     def die(net: pynn.Network, record: pynn.Record) -> None:
         if record.epoch == 3:
             raise Cut
 
-    monkeypatch.setattr(cli, "_print_epoch", die)
+    monkeypatch.setattr(train, "_print_epoch", die)
     # Where there is nothing to go on from it starts afresh.
     assert isinstance(run("cut", "--checkpoint", "1e-9", "--resume").exception, Cut)
-    monkeypatch.setattr(cli, "_print_epoch", printed)
+    monkeypatch.setattr(train, "_print_epoch", printed)
     told = run("cut")
     assert "--run: found a run in" in told.output
     assert "cut off, expected --resume" in " ".join(told.output.split())
@@ -1234,6 +1241,6 @@ def test_a_run_of_the_command_line_goes_on(
         (["--checkpoint", "-1"], "--checkpoint: found -1, expected seconds of 0 or more"),
     ]:
         assert message in " ".join(run("new", *more).output.split())
-    told = CliRunner().invoke(cli.app, [*options, "--resume"])
+    told = CliRunner().invoke(app.app, [*options, "--resume"])
     assert "--resume: found no --run" in told.output
     assert not (tmp_path / "new").exists()

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pynn import checks
-from pynn.backends import Sparse
-from pynn.checks import Task, features, targets
-from pynn.spec import Architecture
+from pynn.arrays.sparse import Sparse
+from pynn.checks import targets as checks_targets
+from pynn.checks.features import features
+from pynn.checks.targets import Task, targets
+from pynn.spec import arguments
+from pynn.spec.architecture import Architecture
 
 F32, F64, U8 = np.float32, np.float64, np.uint8
 
@@ -347,7 +349,7 @@ def test_later_numbers_must_be_known(unknown: int) -> None:
 
 
 def test_classes_set_by_hand_keep_their_order() -> None:
-    task = Task("labels", checks.as_classes(["shirt", "coat", "bag"], NET))
+    task = Task("labels", checks_targets.as_classes(["shirt", "coat", "bag"], NET))
     assert label(["bag", "shirt", "coat", "bag"], task=task)[0] == [2, 0, 1, 2]
 
 
@@ -489,7 +491,7 @@ def test_values_of_one_output(shape: tuple[int, ...]) -> None:
 def test_classes_by_hand_errors() -> None:
     for bad in (["a", "b"], ["a", "b", "b"]):
         with pytest.raises(ValueError, match="classes: found .*expected 3 different labels"):
-            checks.as_classes(bad, NET)
+            checks_targets.as_classes(bad, NET)
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -497,23 +499,23 @@ def test_classes_by_hand_errors() -> None:
 
 @pytest.mark.parametrize("bad", [0, -3, 2.0, True, "7", None, NAN])
 def test_whole_numbers(bad: Any) -> None:
-    assert checks.whole(np.int32(7), "epochs", 1) == 7
+    assert arguments.whole(np.int32(7), "epochs", 1) == 7
     with pytest.raises(ValueError, match="epochs: found .*, expected a whole number of 1 or more"):
-        checks.whole(bad, "epochs", 1)
+        arguments.whole(bad, "epochs", 1)
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, NAN, INF, True, "1", None, 1j])
 def test_numbers(bad: Any) -> None:
-    assert checks.number(np.float32(0.5), "rate", above=0) == 0.5
-    assert checks.number(0, "l2", least=0) == 0
+    assert arguments.number(np.float32(0.5), "rate", above=0) == 0.5
+    assert arguments.number(0, "l2", least=0) == 0
     with pytest.raises(ValueError, match="rate: found .*, expected a finite number above 0"):
-        checks.number(bad, "rate", above=0)
+        arguments.number(bad, "rate", above=0)
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "ful", "all", [64]])
 def test_batch_sizes(bad: Any) -> None:
-    assert checks.batch_size(64) == 64
-    assert checks.batch_size(None) is None
-    assert checks.batch_size("full") is None
+    assert arguments.batch_size(64) == 64
+    assert arguments.batch_size(None) is None
+    assert arguments.batch_size("full") is None
     with pytest.raises(ValueError, match="batch_size: found .*, expected "):
-        checks.batch_size(bad)
+        arguments.batch_size(bad)

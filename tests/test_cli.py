@@ -17,6 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pynn.cli import app, train
+from pynn.cli import folder as run_folder
+from pynn.cli import options as cli_options
+from pynn.spec import optimizers, schedules
+
 pytest.importorskip("typer")
 pytest.importorskip("PIL")
 
@@ -24,15 +29,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pynn
-from pynn import cli, spec
-from pynn.data import idx_header
+from pynn.data.idx import idx_header
 
 SMALL = ["--backend", "numpy", "--hidden", "8", "--dropout", "0", "--no-pictures", "--plain"]
 
 
 def pynn_command(*arguments: object, code: int = 0) -> str:
     """Run the command in this process and return all it printed."""
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    result = CliRunner().invoke(app.app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -87,7 +91,7 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
     pictures = ["learning_curve", "confusion_matrix", "predictions", "mistakes", "first_layer"]
     names = {f"{name}.png" for name in pictures}
     names |= {"model.safetensors", "history.json", "settings.json"}
-    assert {path.name for path in run.iterdir()} == names == set(cli.runs.WRITTEN)
+    assert {path.name for path in run.iterdir()} == names == set(run_folder.WRITTEN)
     for name in pictures:
         with Image.open(run / f"{name}.png") as image:
             assert min(image.size) > 200
@@ -121,11 +125,11 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
     assert len(settings["data"]["sha256"]) == 64
 
 
-LEARNING_RATE = inspect.signature(cli.train).parameters["learning_rate"].default
+LEARNING_RATE = inspect.signature(train.train).parameters["learning_rate"].default
 
 
 def test_every_option_of_the_library_is_reachable():
-    known = set(inspect.signature(cli.train).parameters)
+    known = set(inspect.signature(train.train).parameters)
     elsewhere = {
         "sizes": "hidden",
         "callbacks": "early_stopping",
@@ -189,16 +193,16 @@ def settings_of(run: Path) -> dict:
     return json.loads((run / "settings.json").read_text())
 
 
-@pytest.mark.parametrize("preset", cli.PRESETS)
+@pytest.mark.parametrize("preset", cli_options.PRESETS)
 def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
     run = tmp_path / "run"
-    instead = cli.runs.Data("MNIST", digits(300, 300), digits(60, 60))
-    monkeypatch.setattr(cli.runs, "read_data", lambda path: instead)
+    instead = run_folder.Data("MNIST", digits(300, 300), digits(60, 60))
+    monkeypatch.setattr(run_folder, "read_data", lambda path: instead)
     out = pynn_command("train", f"--{preset}", "--backend", "numpy", "--plain", "--run", run)
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "history.json", "settings.json"
     }  # fmt: skip
-    values = cli.PRESETS[preset]
+    values = cli_options.PRESETS[preset]
     found = settings_of(run)
     assert found["options"].items() >= values.items()
     assert found["options"]["preset"] == preset
@@ -228,7 +232,7 @@ def test_what_is_typed_wins_over_a_preset(folder, tmp_path):
     out = pynn_command("train", "--fast", *SMALL, "--epochs", 1, "--data", folder, "--run", run)
     options = settings_of(run)["options"]
     assert (options["hidden"], options["epochs"], options["dropout"]) == ("8", 1, "0")
-    assert options["batch_size"] == cli.PRESETS["fast"]["batch_size"]
+    assert options["batch_size"] == cli_options.PRESETS["fast"]["batch_size"]
     # Other data keeps its rows for validation.
     assert options["validation"] == 0.1
     assert "270 rows to train, 30 to validate, 60 to test" in out
@@ -286,19 +290,23 @@ def test_no_hidden_layer(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "kinds", "expected"),
     [
-        ("adam", spec.OPTIMIZERS, pynn.Adam()),
-        ("momentum:momentum=0.5", spec.OPTIMIZERS, pynn.Momentum(0.5)),
-        ("adamw: beta1=0.8, weight-decay=0.1", spec.OPTIMIZERS, pynn.AdamW(0.8, weight_decay=0.1)),
-        ("one-cycle:warmup=0.2", spec.SCHEDULES, pynn.OneCycle(warmup=0.2)),
+        ("adam", optimizers.OPTIMIZERS, pynn.Adam()),
+        ("momentum:momentum=0.5", optimizers.OPTIMIZERS, pynn.Momentum(0.5)),
+        (
+            "adamw: beta1=0.8, weight-decay=0.1",
+            optimizers.OPTIMIZERS,
+            pynn.AdamW(0.8, weight_decay=0.1),
+        ),
+        ("one-cycle:warmup=0.2", schedules.SCHEDULES, pynn.OneCycle(warmup=0.2)),
         (
             "warm_up:epochs=2,after=step:every=5,factor=0.5",
-            spec.SCHEDULES,
+            schedules.SCHEDULES,
             pynn.WarmUp(2, pynn.StepDecay(5, 0.5)),
         ),
     ],
 )
 def test_names_with_parameters(text, kinds, expected):
-    assert cli._spec("option", text, kinds) == expected
+    assert cli_options._spec("option", text, kinds) == expected
 
 
 def test_without_a_test_set_the_result_is_that_of_the_rows_held_out(tmp_path):
@@ -428,7 +436,7 @@ def test_ctrl_c_keeps_what_was_trained(folder, tmp_path, monkeypatch):
         if record.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_print_epoch", stop)
+    monkeypatch.setattr(train, "_print_epoch", stop)
     run = tmp_path / "run"
     drawn = [o for o in SMALL if o != "--no-pictures"]
     options = ["--data", folder, "--epochs", 9]
@@ -502,7 +510,7 @@ def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeyp
         for _ in range(2):  # some send it twice
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(cli, "_print_epoch", terminate)
+    monkeypatch.setattr(train, "_print_epoch", terminate)
     command = ["train", *SMALL, "--data", folder]
     out = pynn_command(*command, "--run", tmp_path / "ours", code=143)
     assert "pynn: stopped after 1 whole epochs" in out
@@ -517,7 +525,7 @@ def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeyp
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM] * 2
     # Only the main thread may set handlers.
-    monkeypatch.setattr(cli, "_print_epoch", lambda net, record: None)
+    monkeypatch.setattr(train, "_print_epoch", lambda net, record: None)
     found = []
     options = [*command, "--run", tmp_path / "thread", "--epochs", 1]
     thread = threading.Thread(target=lambda: found.append(pynn_command(*options)))
@@ -811,7 +819,7 @@ def test_predict_raw_takes_the_picture_as_it_is(trained, tmp_path):
     out = pynn_command(
         "predict", tmp_path / "x.png", "--raw", "--top", 1, "-m", trained, "--backend", "numpy"
     )
-    from pynn.plots import percent
+    from pynn.plots.style import percent
 
     assert out.splitlines()[-1] == f"{tmp_path / 'x.png'}: {y[0]}  ({y[0]} {percent(best)})"
 
@@ -875,7 +883,7 @@ def test_info():
     assert {"cython", "numba", "numpy", "python", "cpu", "cores"} <= set(lines)
     assert sum("used by default" in line for line in lines.values()) == 1
     if not pynn.backends.available()["cython"]:
-        from pynn import _core
+        from pynn.backends.cython import _core
 
         assert {"isa", "threads"} <= set(lines)
         assert lines["isa"] == _core.info()["isa"]

@@ -16,7 +16,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pynn import data
+from pynn.data import csv as data_csv
+from pynn.data import dataset, loading
+from pynn.data import idx as data_idx
+from pynn.data import npz as data_npz
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -67,36 +70,36 @@ def attempt(function, *args):
 )
 def test_idx_of_every_dtype_and_rank(tmp_path, array, packed):
     path = write(tmp_path / "a", idx(array), packed)
-    found = data.load_idx(path)
+    found = data_idx.load_idx(path)
     assert found.dtype == array.dtype
     assert found.dtype.isnative
     assert found.shape == array.shape
     assert found.tobytes() == array.tobytes()
     assert found.flags.writeable
-    assert data.idx_header(array) + found.astype(array.dtype.newbyteorder(">")).tobytes() == idx(
-        array
-    )
+    assert data_idx.idx_header(array) + found.astype(
+        array.dtype.newbyteorder(">")
+    ).tobytes() == idx(array)
 
 
 def test_idx_longer_than_one_piece(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (3, 700, 901), np.uint8)
     for packed in False, True:
         path = write(tmp_path / "a", idx(array), packed)
-        np.testing.assert_array_equal(data.load_idx(path), array)
+        np.testing.assert_array_equal(data_idx.load_idx(path), array)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_cut_off_anywhere(tmp_path, packed):
     whole = idx(np.arange(12, dtype="i2").reshape(3, 4))
     for length in range(len(whole)):
-        message = failure(data.load_idx, write(tmp_path / "a", whole[:length], packed))
+        message = failure(data_idx.load_idx, write(tmp_path / "a", whole[:length], packed))
         assert message.startswith(f"{tmp_path / 'a'}: found "), message
         assert "expected" in message
         if length == 5:
             assert "an IDX header cut off after 5 bytes, expected 12" in message
         if length > 12:
             assert "expected 24 bytes of data, as its header says (shape (3, 4), int16)" in message
-    message = failure(data.load_idx, write(tmp_path / "a", whole + b"\0", packed))
+    message = failure(data_idx.load_idx, write(tmp_path / "a", whole + b"\0", packed))
     assert "found more bytes after the data, expected 24 bytes" in message
 
 
@@ -104,13 +107,13 @@ def test_gzip_cut_off_or_damaged_anywhere(tmp_path):
     path = tmp_path / "a.gz"
     whole = gzip.compress(idx(np.arange(100, dtype="f8")))
     for length in range(len(whole)):
-        assert f"{path}: found" in failure(data.load_idx, write(path, whole[:length]))
+        assert f"{path}: found" in failure(data_idx.load_idx, write(path, whole[:length]))
     for tail in b"x", b"\x1f\x8b", whole:
-        assert f"{path}: found" in failure(data.load_idx, write(path, whole + tail))
+        assert f"{path}: found" in failure(data_idx.load_idx, write(path, whole + tail))
     # A wrong sum over the content, which is otherwise whole.
     damaged = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
     assert "gzip data that is cut off or damaged (CRC" in failure(
-        data.load_idx, write(path, damaged)
+        data_idx.load_idx, write(path, damaged)
     )
 
 
@@ -131,7 +134,7 @@ def test_gzip_cut_off_or_damaged_anywhere(tmp_path):
 def test_what_is_no_idx_is_named(tmp_path, content, message, packed):
     path = write(tmp_path / "a", content, packed)
     with pytest.raises(ValueError, match=message) as caught:
-        data.load_idx(path)
+        data_idx.load_idx(path)
     assert str(caught.value).startswith(f"{path}: found")
 
 
@@ -141,7 +144,7 @@ def test_what_is_no_idx_is_named(tmp_path, content, message, packed):
 @example(b"\0\0\x08\x00x", False)
 def test_idx_of_any_bytes_never_crashes(tmp_path, content, packed):
     path = write(tmp_path / "a", content, packed)
-    array, message = attempt(data.load_idx, path)
+    array, message = attempt(data_idx.load_idx, path)
     if array is None:
         assert message.startswith(f"{path}: found")
     else:
@@ -160,7 +163,7 @@ def peak(function, *args) -> int:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_header_that_lies_takes_no_memory(tmp_path, packed):
     path = write(tmp_path / "a", b"\0\0\x08\x02" + struct.pack(">2I", 60_000, 60_000), packed)
-    assert peak(failure, data.load_idx, path) < 4_000_000
+    assert peak(failure, data_idx.load_idx, path) < 4_000_000
 
 
 def test_a_gzip_bomb_takes_no_memory(tmp_path):
@@ -170,14 +173,14 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path):
         file.write(packer.compress(idx(np.zeros(10, np.uint8))))
         file.writelines(packer.compress(bytes(1 << 20)) for _ in range(64))
         file.write(packer.flush())
-    assert peak(failure, data.load_idx, path) < 4_000_000
-    assert "found more bytes after the data" in failure(data.load_idx, path)
+    assert peak(failure, data_idx.load_idx, path) < 4_000_000
+    assert "found more bytes after the data" in failure(data_idx.load_idx, path)
 
 
 def test_idx_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected an IDX"):
-        data.load_idx(tmp_path / "nowhere")
-    assert "found a folder, expected an IDX file" in failure(data.load_idx, tmp_path)
+        data_idx.load_idx(tmp_path / "nowhere")
+    assert "found a folder, expected an IDX file" in failure(data_idx.load_idx, tmp_path)
 
 
 # CSV
@@ -203,7 +206,7 @@ def csv(path: Path, text: str | bytes) -> Path:
 @pytest.mark.parametrize("last", ["", "\n", "\n\n"])
 def test_csv_of_pixels(tmp_path, reader, end, header, last):
     text = f"{header}7,0,128,255\n0,1,2,3{last}".replace("\n", end)
-    x, y = data.load_csv(csv(tmp_path / "a.csv", text))
+    x, y = data_csv.load_csv(csv(tmp_path / "a.csv", text))
     assert x.dtype == np.uint8
     assert y.dtype == np.int64
     assert x.tolist() == [[0, 128, 255], [1, 2, 3]]
@@ -215,7 +218,7 @@ def test_csv_of_pixels(tmp_path, reader, end, header, last):
 
 def test_csv_of_floats(tmp_path, reader):
     text = "label,a,b\n-1,0.1,256\n2,1e-3,-0\n"
-    x, y = data.load_csv(csv(tmp_path / "a.csv", text))
+    x, y = data_csv.load_csv(csv(tmp_path / "a.csv", text))
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, np.array([[0.1, 256], [1e-3, -0.0]], np.float32))
     assert y.tolist() == [-1, 2]
@@ -240,7 +243,7 @@ def test_csv_of_floats(tmp_path, reader):
     ],
 )
 def test_pixels_are_told_by_how_they_are_written(tmp_path, reader, cell, dtype):
-    x, _ = data.load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
+    x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
     assert x.dtype == dtype
     assert x[0, 1] == dtype(float(cell.strip('"')))
     assert x[1].tolist() == [3, 4]
@@ -248,15 +251,15 @@ def test_pixels_are_told_by_how_they_are_written(tmp_path, reader, cell, dtype):
 
 def test_csv_where_the_label_is(tmp_path, reader):
     path = csv(tmp_path / "a.csv", "a,digit,b\n1,9,2\n3,8,4\n")
-    x, y = data.load_csv(path, label="digit")
+    x, y = data_csv.load_csv(path, label="digit")
     assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [9, 8])
-    x, y = data.load_csv(path, label="b")
+    x, y = data_csv.load_csv(path, label="b")
     assert (x.tolist(), y.tolist()) == ([[1, 9], [3, 8]], [2, 4])
-    x, y = data.load_csv(path, label=None)
+    x, y = data_csv.load_csv(path, label=None)
     assert (x.tolist(), y) == ([[1, 9, 2], [3, 8, 4]], None)
-    x, y = data.load_csv(csv(tmp_path / "b.csv", "5\n6\n"), label=None)
+    x, y = data_csv.load_csv(csv(tmp_path / "b.csv", "5\n6\n"), label=None)
     assert (x.tolist(), y) == ([[5], [6]], None)
-    x, y = data.load_csv(csv(tmp_path / "c.csv", "0.5,1,7\n6,1,8\n"), label=None)
+    x, y = data_csv.load_csv(csv(tmp_path / "c.csv", "0.5,1,7\n6,1,8\n"), label=None)
     assert (x.tolist(), y) == ([[0.5, 1, 7], [6, 1, 8]], None)
 
 
@@ -275,7 +278,7 @@ def test_csv_where_the_label_is(tmp_path, reader):
 @pytest.mark.parametrize("pixel", ["4", "0.5"])
 def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
     path = csv(tmp_path / "a.csv", "".join(f"{cell},1,{pixel}\n" for cell in cells))
-    x, y = data.load_csv(path, header=False)
+    x, y = data_csv.load_csv(path, header=False)
     assert y.dtype.type == dtype
     assert y.tolist() == labels
     assert x.tolist() == [[1, float(pixel)]] * 2
@@ -295,16 +298,18 @@ def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
     ],
 )
 def test_a_header_is_told_from_data(tmp_path, reader, text, label, rows):
-    x, _ = data.load_csv(csv(tmp_path / "a.csv", text), label=label)
+    x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", text), label=label)
     assert len(x) == rows
 
 
 def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
     path = csv(tmp_path / "a.csv", "0,1,2\n5,6,7\n")
     for label in "first", None:
-        assert "expected header=True or header=False" in failure(data.load_csv, path, label=label)
-    assert data.load_csv(path, header=True)[1].tolist() == [5]
-    assert data.load_csv(path, header=False)[1].tolist() == [0, 5]
+        assert "expected header=True or header=False" in failure(
+            data_csv.load_csv, path, label=label
+        )
+    assert data_csv.load_csv(path, header=True)[1].tolist() == [5]
+    assert data_csv.load_csv(path, header=False)[1].tolist() == [0, 5]
 
 
 @pytest.mark.parametrize(
@@ -345,18 +350,18 @@ def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
 def test_bad_csv_is_named(tmp_path, reader, text, message):
     path = csv(tmp_path / "a.csv", text)
     with pytest.raises(ValueError, match=message) as caught:
-        data.load_csv(path)
+        data_csv.load_csv(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_label_column_that_is_not_there(tmp_path):
     path = csv(tmp_path / "a.csv", "a,b,c,d\n1,2,3,4\n")
-    assert "label: found 'e' for " in failure(data.load_csv, path, label="e")
-    assert "expected one of its columns: a, b, c, …" in failure(data.load_csv, path, label="e")
-    message = failure(data.load_csv, path, label="a", header=False)
+    assert "label: found 'e' for " in failure(data_csv.load_csv, path, label="e")
+    assert "expected one of its columns: a, b, c, …" in failure(data_csv.load_csv, path, label="e")
+    message = failure(data_csv.load_csv, path, label="a", header=False)
     assert "expected a header to find it in" in message
     with pytest.raises(FileNotFoundError, match="expected a CSV file"):
-        data.load_csv(tmp_path / "nowhere.csv")
+        data_csv.load_csv(tmp_path / "nowhere.csv")
 
 
 CELLS = (
@@ -397,11 +402,11 @@ def exact(x: np.ndarray, y: np.ndarray | None):
 def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, label):
     text = header + end.join(",".join(cells) for cells in rows)
     path = csv(tmp_path / "a.csv", text)
-    table, _ = attempt(data._Table.open, path, label, None)
+    table, _ = attempt(data_csv._Table.open, path, label, None)
     if table is None:
         return
-    plain, _ = attempt(data._read_plain, table)
-    for read in data._read_whole, data._read_pandas:
+    plain, _ = attempt(data_csv._read_plain, table)
+    for read in data_csv._read_whole, data_csv._read_pandas:
         try:
             found = read(table)
         except Exception:
@@ -422,8 +427,8 @@ def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
     """Or the test above would pass with readers that always fail."""
     if name != "whole":
         pytest.importorskip(name)
-    table = data._Table.open(csv(tmp_path / "a [1] *.csv", text), "first", None)
-    assert exact(*getattr(data, f"_read_{name}")(table)) == exact(*data._read_plain(table))
+    table = data_csv._Table.open(csv(tmp_path / "a [1] *.csv", text), "first", None)
+    assert exact(*getattr(data_csv, f"_read_{name}")(table)) == exact(*data_csv._read_plain(table))
 
 
 @pytest.mark.parametrize(
@@ -443,28 +448,28 @@ def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
 )
 def test_csv_takes_a_small_multiple_of_the_file(tmp_path, reader, text):
     path = csv(tmp_path / "a.csv", text)
-    attempt(data.load_csv, path)  # imports what it needs
-    taken = peak(attempt, data.load_csv, path)
+    attempt(data_csv.load_csv, path)  # imports what it needs
+    taken = peak(attempt, data_csv.load_csv, path)
     assert taken < 500_000 + 45 * path.stat().st_size, taken / path.stat().st_size
 
 
 def test_csv_with_one_label_of_another_kind_of_length(tmp_path):
     path = csv(tmp_path / "a.csv", f"{'a' * 100_000},1\n" + "b,1\n" * 250_000)
-    message = failure(data.load_csv, path)
+    message = failure(data_csv.load_csv, path)
     assert message.startswith(f"{path}: line 1, column 1: found 'aaa")
     assert "expected a label of at most" in message
     # Where it takes little it is fine.
     path = csv(tmp_path / "b.csv", f"{'a' * 1000},1\nb,1\n")
-    assert [len(label) for label in data.load_csv(path)[1]] == [1000, 1]
+    assert [len(label) for label in data_csv.load_csv(path)[1]] == [1000, 1]
 
 
 def test_csv_floats_are_rounded_alike(tmp_path):
     pytest.importorskip("pandas")
     values = np.random.default_rng(1).standard_normal((200, 50)) * 10.0 ** np.arange(-25, 25)
     text = "\n".join(",".join(map(repr, row)) for row in values.tolist())
-    table = data._Table.open(csv(tmp_path / "a.csv", text), None, None)
+    table = data_csv._Table.open(csv(tmp_path / "a.csv", text), None, None)
     expected = values.astype(np.float32).tobytes()
-    for read in data._read_plain, data._read_pandas:
+    for read in data_csv._read_plain, data_csv._read_pandas:
         assert read(table)[0].tobytes() == expected, read.__name__
 
 
@@ -478,12 +483,12 @@ def npz(path: Path, **arrays: object) -> Path:
 
 def test_npz_layouts(tmp_path):
     x, y = np.arange(12, dtype="u1").reshape(3, 2, 2), np.array([1, 2, 3])
-    found = data.load_npz(npz(tmp_path / "a.npz", X=x, y=y, other=np.zeros(1)))
+    found = data_npz.load_npz(npz(tmp_path / "a.npz", X=x, y=y, other=np.zeros(1)))
     assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
-    found = data.load_npz(npz(tmp_path / "b.npz", x_train=x, y_train=y))
+    found = data_npz.load_npz(npz(tmp_path / "b.npz", x_train=x, y_train=y))
     assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
     np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
-    (x_train, y_train), (x_test, y_test) = data.load_npz(tmp_path / "c.npz")
+    (x_train, y_train), (x_test, y_test) = data_npz.load_npz(tmp_path / "c.npz")
     assert (x_train.dtype, x_train.shape, y_train.tolist()) == (np.uint8, (3, 2, 2), [1, 2, 3])
     assert (x_test.shape, y_test.tolist()) == ((1, 2, 2), [1])
 
@@ -520,8 +525,8 @@ def test_npz_that_claims_what_it_does_not_hold(tmp_path, member, method, message
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("y.npy", member)
         archive.writestr("x.npy", npy("'|u1'", (3,), b"abc"), zipfile.ZIP_STORED)
-    assert peak(attempt, data.load_npz, path) < 2_000_000
-    found = failure(data.load_npz, path)
+    assert peak(attempt, data_npz.load_npz, path) < 2_000_000
+    found = failure(data_npz.load_npz, path)
     assert re.search(rf"found an archive that is damaged .*\(y.npy {message}", found)
 
 
@@ -530,8 +535,8 @@ def test_a_bomb_of_an_npz_takes_no_memory(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", npy("'|u1'", (3,), bytes(1 << 26)))
         archive.writestr("y.npy", npy("'|u1'", (3,), b"abc"))
-    assert peak(attempt, data.load_npz, path) < 4_000_000
-    assert "x.npy goes on after its data" in failure(data.load_npz, path)
+    assert peak(attempt, data_npz.load_npz, path) < 4_000_000
+    assert "x.npy goes on after its data" in failure(data_npz.load_npz, path)
 
 
 def test_npz_whose_directory_lies_takes_no_memory(tmp_path):
@@ -541,8 +546,8 @@ def test_npz_whose_directory_lies_takes_no_memory(tmp_path):
         archive.writestr("y.npy", npy("'|u1'", (10**9,), b"abc"))
         for member in archive.infolist():  # written at the end
             member.file_size = member.compress_size = 2 * 10**9
-    assert peak(attempt, data.load_npz, path) < 2_000_000
-    assert "x.npy is too short for its shape" in failure(data.load_npz, path)
+    assert peak(attempt, data_npz.load_npz, path) < 2_000_000
+    assert "x.npy is too short for its shape" in failure(data_npz.load_npz, path)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -554,7 +559,7 @@ def test_npz_comes_back_as_it_was_saved(tmp_path, save):
         for values in rows, np.asfortranarray(rows), rows[:, ::-1, ::2]:
             x = values.astype(kind, order="K")
             save(path, x=x, y=y)
-            found, labels = data.load_npz(path)
+            found, labels = data_npz.load_npz(path)
             assert found.dtype == x.dtype
             assert found.flags.writeable
             np.testing.assert_array_equal(found, x)
@@ -567,7 +572,7 @@ def test_npz_that_python_2_wrote(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", npy("'|u1'", "(3L, 1L)", b"abc"))
         archive.writestr("y.npy", npy("'|u1'", "(3L,)", b"abc"))
-    assert data.load_npz(path)[0].shape == (3, 1)
+    assert data_npz.load_npz(path)[0].shape == (3, 1)
 
 
 class Trap:
@@ -594,7 +599,7 @@ class Trap:
 def test_npz_that_does_not_fit(tmp_path, arrays, message):
     path = npz(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=message) as caught:
-        data.load_npz(path)
+        data_npz.load_npz(path)
     assert str(path) in str(caught.value)
     assert not Trap.sprung
 
@@ -604,15 +609,15 @@ def test_npz_cut_off_or_damaged(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
-        assert failure(data.load_npz, path).startswith(f"{path}: found")
+        assert failure(data_npz.load_npz, path).startswith(f"{path}: found")
     for place in range(0, len(whole), 2):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        found, message = attempt(data.load_npz, path)
+        found, message = attempt(data_npz.load_npz, path)
         assert found or message.startswith(f"{path}: found")
     path.write_bytes(b"x,y\n1,2\n")
-    assert "found no ZIP archive, expected an .npz file" in failure(data.load_npz, path)
+    assert "found no ZIP archive, expected an .npz file" in failure(data_npz.load_npz, path)
     with pytest.raises(FileNotFoundError, match=r"expected an \.npz file"):
-        data.load_npz(tmp_path / "nowhere.npz")
+        data_npz.load_npz(tmp_path / "nowhere.npz")
 
 
 # load
@@ -630,10 +635,10 @@ def put(folder: Path, part: str, x: np.ndarray = X, y: np.ndarray = Y, *, packed
 @pytest.mark.parametrize(("packed", "dot"), list(itertools.product([False, True], repeat=2)))
 def test_load_a_folder(tmp_path, packed, dot):
     put(tmp_path, "train", packed=packed, dot=dot)
-    found = data.load(tmp_path)
+    found = loading.load(tmp_path)
     assert found.test is None
     put(tmp_path, "t10k", X[:2], Y[:2], packed=not packed, dot=dot)
-    found = data.load(str(tmp_path))
+    found = loading.load(str(tmp_path))
     for (x, y), count in (found.train, 5), (found.test, 2):
         np.testing.assert_array_equal(x, X[:count])
         np.testing.assert_array_equal(y, Y[:count])
@@ -642,22 +647,24 @@ def test_load_a_folder(tmp_path, packed, dot):
 
 def test_load_a_folder_that_is_not_whole(tmp_path):
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte: found no such file"):
-        data.load(tmp_path)
+        loading.load(tmp_path)
     put(tmp_path, "train")
     put(tmp_path, "t10k")
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte: found no such file"):
-        data.load(tmp_path)
+        loading.load(tmp_path)
     put(tmp_path, "t10k", X, Y[:4])
-    assert "found 5 examples but 4 labels in " in failure(data.load, tmp_path)
+    assert "found 5 examples but 4 labels in " in failure(loading.load, tmp_path)
     put(tmp_path, "t10k", X[:0], Y[:0])
-    assert "found no examples" in failure(data.load, tmp_path)
+    assert "found no examples" in failure(loading.load, tmp_path)
     put(tmp_path, "t10k", Y, X)
-    assert "found shape (5,), expected images" in failure(data.load, tmp_path)
+    assert "found shape (5,), expected images" in failure(loading.load, tmp_path)
     put(tmp_path, "t10k", X, X)
-    assert "found shape (5, 4, 3) of uint8, expected integer labels" in failure(data.load, tmp_path)
+    assert "found shape (5, 4, 3) of uint8, expected integer labels" in failure(
+        loading.load, tmp_path
+    )
     put(tmp_path, "t10k", X, Y.astype("f4"))
-    assert "found shape (5,) of float32, expected integer" in failure(data.load, tmp_path)
+    assert "found shape (5,) of float32, expected integer" in failure(loading.load, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -672,36 +679,36 @@ def test_load_a_folder_that_is_not_whole(tmp_path):
 def test_load_one_idx_file(tmp_path, images, labels):
     write(tmp_path / images, idx(X), images.endswith(".gz"))
     with pytest.raises(FileNotFoundError, match=r"labels.*found no such file"):
-        data.load(tmp_path / images)
+        loading.load(tmp_path / images)
     write(tmp_path / labels, idx(Y), labels.endswith(".gz"))
-    found = data.load(tmp_path / images)
+    found = loading.load(tmp_path / images)
     np.testing.assert_array_equal(found.train[0], X)
     np.testing.assert_array_equal(found.train[1], Y)
     assert found.test is None
 
 
 def test_load_csv_and_npz(tmp_path):
-    found = data.load(csv(tmp_path / "a.CSV", "label,a\n1,2\n"))
+    found = loading.load(csv(tmp_path / "a.CSV", "label,a\n1,2\n"))
     assert (found.train[0].tolist(), found.train[1].tolist(), found.test) == ([[2]], [1], None)
-    found = data.load(npz(tmp_path / "a.npz", x=X, y=Y))
+    found = loading.load(npz(tmp_path / "a.npz", x=X, y=Y))
     assert (found.train[0].shape, found.test) == (X.shape, None)
     path = npz(tmp_path / "b.npz", x_train=X, y_train=Y, x_test=X[:1], y_test=Y[:1])
-    found = data.load(path.rename(tmp_path / "without a suffix"))
+    found = loading.load(path.rename(tmp_path / "without a suffix"))
     assert (len(found.train[1]), len(found.test[1])) == (5, 1)
 
 
 def test_load_what_is_not_known(tmp_path):
     path = csv(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n")
-    assert r"a.png: found a file that starts with b'\x89PNG'" in failure(data.load, path)
+    assert r"a.png: found a file that starts with b'\x89PNG'" in failure(loading.load, path)
     path = csv(tmp_path / "a.txt", b"")
-    assert "a.txt: found a file that starts with b''" in failure(data.load, path)
+    assert "a.txt: found a file that starts with b''" in failure(loading.load, path)
     path = write(tmp_path / "digits.idx", idx(X))
-    assert "without 'images' in its name" in failure(data.load, path)
+    assert "without 'images' in its name" in failure(loading.load, path)
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a folder"):
-        data.load(tmp_path / "nowhere")
+        loading.load(tmp_path / "nowhere")
 
 
 def test_a_dataset_is_frozen():
-    found = data.Dataset((X, Y))
+    found = dataset.Dataset((X, Y))
     with pytest.raises(AttributeError):
         found.test = (X, Y)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, progress, training
+from pynn.backends import choose
+from pynn.training import loop, progress
 
-BACKENDS = [name for name, reason in backends.available().items() if not reason]
+BACKENDS = [name for name, reason in choose.available().items() if not reason]
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy, of its overflows
 
 
@@ -103,7 +104,7 @@ def test_however_often_it_looks(backend, data, monkeypatch):
     """The outcome does not depend on when it is noticed: at each step, or at the end."""
     found = set()
     for patience, pace in ((0, True), (0, False), (1e30, False), (1e30, True)):
-        monkeypatch.setattr(training, "PATIENCE", patience)
+        monkeypatch.setattr(loop, "PATIENCE", patience)
         monkeypatch.setattr(progress, "INTERVAL", 0.0)  # slices of one step
         net = growing(backend)
         with pytest.raises(pynn.DivergenceError) as caught:
@@ -134,7 +135,7 @@ def swallowed(backend: str) -> tuple[pynn.Network, np.ndarray, np.ndarray, dict[
 
 @pytest.mark.parametrize("patience", [0, 1e30])
 def test_weights_are_watched_where_the_loss_stays_finite(backend, data, monkeypatch, patience):
-    monkeypatch.setattr(training, "PATIENCE", patience)
+    monkeypatch.setattr(loop, "PATIENCE", patience)
     net, x, y, fit = swallowed(backend)
     found = step_by_step(net, x, y, epochs=1, **fit)
     net, x, y, fit = swallowed(backend)
@@ -187,7 +188,7 @@ def test_where_warnings_are_errors(data):
 
 def test_data_that_change_meanwhile(backend, data, monkeypatch):
     """What went wrong is not found again: the network is finite all the same, and it is said."""
-    monkeypatch.setattr(training, "PATIENCE", 1e30)
+    monkeypatch.setattr(loop, "PATIENCE", 1e30)
     net, x, y, fit = swallowed(backend)
 
     x[3] = 1
@@ -231,7 +232,7 @@ def test_a_checkpoint_is_never_of_what_diverged(backend, data, tmp_path):
 
 def test_an_exception_finds_finite_weights(backend, monkeypatch):
     """Whatever else ends a training in which it was not noticed yet."""
-    monkeypatch.setattr(training, "PATIENCE", 1e30)
+    monkeypatch.setattr(loop, "PATIENCE", 1e30)
 
     class Raise(pynn.Callback):
         steps = 4
@@ -255,8 +256,8 @@ def test_command_line_and_page(tmp_path):
     pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from pynn import report
-    from pynn.cli import app
+    from pynn.cli import report
+    from pynn.cli.app import app
 
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", x=rng.random((60, 3), np.float32), y=rng.random((60, 1)))
@@ -284,8 +285,9 @@ def test_command_line_and_page(tmp_path):
 )
 def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int]) -> None:
     """Wherever it stands, in parameters and in state; large numbers are in doubt."""
-    from pynn import _core
-    from pynn.spec import Adam, Architecture
+    from pynn.backends.cython import _core
+    from pynn.spec.architecture import Architecture
+    from pynn.spec.optimizers import Adam
 
     # As much as is copied past the caches.
     sizes = [n or {"float32": 4096, "float64": 2048}[dtype] for n in sizes]
@@ -363,7 +365,7 @@ def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
 def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained is not written back any more, and does not count."""
-    from pynn.training import Loop
+    from pynn.training.loop import Loop
 
     def interrupted(*anything: object) -> None:
         raise KeyboardInterrupt

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 import pynn
 from pynn import files
+from pynn.files import disk
+from pynn.files import tensors as files_tensors
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX file systems")
@@ -51,16 +53,16 @@ def raw(header: object, data: bytes = b"") -> bytes:
     ],
 )
 def test_what_is_shown_is_short_and_printable(value, text):
-    assert files.shown(value) == text
-    assert files.shown(value).isprintable()
-    assert len(files.shown(value, 20)) <= 20
+    assert disk.shown(value) == text
+    assert disk.shown(value).isprintable()
+    assert len(disk.shown(value, 20)) <= 20
 
 
 def test_what_nests_too_deep_is_shown_too():
     value: list = []
     for _ in range(100_000):
         value = [value]
-    assert files.shown(value) == "a list nested too deep to show"
+    assert disk.shown(value) == "a list nested too deep to show"
     while value:  # taken apart from outside: all at once would nest as deep
         value = value.pop()
 
@@ -71,7 +73,7 @@ def test_what_nests_too_deep_is_shown_too():
 def test_atomic_write_makes_and_replaces_a_file(tmp_path):
     path = tmp_path / "a.bin"
     for content in b"first", b"2":
-        with files.atomic_write(path) as file:
+        with disk.atomic_write(path) as file:
             file.write(content)
             assert not path.exists() or path.read_bytes() == b"first"
         assert path.read_bytes() == content
@@ -86,7 +88,7 @@ def test_atomic_write_leaves_no_trace_of_a_failure(tmp_path, error, old):
         path.write_bytes(old)
 
     def fail():
-        with files.atomic_write(path) as file:
+        with disk.atomic_write(path) as file:
             file.write(b"new" * 10_000)
             raise error
 
@@ -105,7 +107,7 @@ def test_atomic_write_cleans_up_when_the_system_fails(tmp_path, monkeypatch, fun
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, function, fail)
-    with pytest.raises(OSError, match="No space"), files.atomic_write(path) as file:
+    with pytest.raises(OSError, match="No space"), disk.atomic_write(path) as file:
         file.write(b"new")
     assert names(tmp_path) == ["a.bin"]
     assert path.read_bytes() == b"old"
@@ -122,12 +124,12 @@ def test_atomic_write_reaches_the_disk_before_it_replaces(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
-    with files.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(b"12345")
     # Windows does not open folders.
     synced = [("fsync", 5), "replace", *(["folder"] if os.name == "posix" else [])]
     assert calls == synced
-    with files.atomic_write(path, sync=False) as file:
+    with disk.atomic_write(path, sync=False) as file:
         file.write(b"1")
     assert calls == [*synced, "replace"]
 
@@ -153,7 +155,7 @@ def test_a_program_killed_while_writing_leaves_the_old_file(tmp_path):
 def test_atomic_write_honours_the_umask(tmp_path):
     old = os.umask(0o027)
     try:
-        with files.atomic_write(tmp_path / "a.bin"):
+        with disk.atomic_write(tmp_path / "a.bin"):
             pass
     finally:
         os.umask(old)
@@ -166,7 +168,7 @@ def test_atomic_write_keeps_permissions(tmp_path, mode):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     path.chmod(mode)
-    with files.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(b"new")
         # What is private is so from the first byte on.
         assert os.fstat(file.fileno()).st_mode & 0o777 == mode
@@ -180,7 +182,7 @@ def test_atomic_write_keeps_the_owner(tmp_path):
     path.write_bytes(b"old")
     os.chown(path, 65534, 65533)
     path.chmod(0o600)
-    with files.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(b"new")
     told = path.stat()
     assert (told.st_uid, told.st_gid, told.st_mode & 0o777) == (65534, 65533, 0o600)
@@ -203,23 +205,23 @@ def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):
 def test_atomic_write_follows_links_and_spares_devices(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "a.bin")
-    with files.atomic_write(tmp_path / "link") as file:
+    with disk.atomic_write(tmp_path / "link") as file:
         file.write(b"1")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "there" / "a.bin").read_bytes() == b"1"
 
     os.mkfifo(tmp_path / "pipe")
     found = pytest.raises(ValueError, match="pipe: found a device or a pipe, expected a file")
-    with found, files.atomic_write(tmp_path / "pipe"):
+    with found, disk.atomic_write(tmp_path / "pipe"):
         pass
 
 
 def test_atomic_write_names_what_is_wrong(tmp_path):
-    with pytest.raises(ValueError, match="found a folder"), files.atomic_write(tmp_path):
+    with pytest.raises(ValueError, match="found a folder"), disk.atomic_write(tmp_path):
         pass
     path = tmp_path / "missing" / "a.bin"
     with pytest.raises(FileNotFoundError, match=r"a\.bin: found no folder"):  # noqa: SIM117
-        with files.atomic_write(path):
+        with disk.atomic_write(path):
             pass
     assert names(tmp_path) == []
 
@@ -231,7 +233,7 @@ def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypat
 
     monkeypatch.setattr(files, "open", refuse, raising=False)
     found = pytest.raises(PermissionError, match=r"Permission denied: .*a\.bin")
-    with found, files.atomic_write(tmp_path / "a.bin"):
+    with found, disk.atomic_write(tmp_path / "a.bin"):
         pass
 
 
@@ -261,8 +263,8 @@ def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypat
     ),
 )
 def test_what_is_saved_comes_back_bit_by_bit(tmp_path, tensors, metadata):
-    files.save(tmp_path / "m", tensors, metadata)
-    arrays, document = files.load(tmp_path / "m")
+    files_tensors.save(tmp_path / "m", tensors, metadata)
+    arrays, document = files_tensors.load(tmp_path / "m")
     assert document == metadata
     assert arrays.keys() == tensors.keys()
     for name, array in arrays.items():
@@ -280,17 +282,17 @@ def test_memory_layout_does_not_matter(tmp_path, dtype):
     locked.setflags(write=False)
     tensors = {"t": array.T, "fortran": np.asfortranarray(array), "strided": array[::2, ::-3]}
     tensors |= {"locked": locked, "zero_d": array[1, 1]}
-    files.save(tmp_path / "m", tensors, {})
-    for name, found in files.load(tmp_path / "m")[0].items():
+    files_tensors.save(tmp_path / "m", tensors, {})
+    for name, found in files_tensors.load(tmp_path / "m")[0].items():
         np.testing.assert_array_equal(found, tensors[name])
         assert found.dtype == np.dtype(dtype).newbyteorder("=")
 
 
 def test_loaded_arrays_do_not_hang_on_the_file(tmp_path):
     path = tmp_path / "m"
-    files.save(path, {"w": np.ones(5)}, {})
+    files_tensors.save(path, {"w": np.ones(5)}, {})
     before = path.read_bytes()
-    array = files.load(path)[0]["w"]
+    array = files_tensors.load(path)[0]["w"]
     array[:] = 2
     assert path.read_bytes() == before
     path.unlink()
@@ -299,10 +301,10 @@ def test_loaded_arrays_do_not_hang_on_the_file(tmp_path):
 
 def test_any_reader_of_safetensors_reads_a_model(tmp_path):
     safetensors = pytest.importorskip("safetensors")
-    files.save(tmp_path / "m", {"w": np.eye(3, dtype="f4")}, {"layers": (np.int64(7), 1)})
+    files_tensors.save(tmp_path / "m", {"w": np.eye(3, dtype="f4")}, {"layers": (np.int64(7), 1)})
     with safetensors.safe_open(tmp_path / "m", framework="numpy") as file:
         assert json.loads(file.metadata()["pynn"]) == {
-            "version": files.FORMAT_VERSION,
+            "version": files_tensors.FORMAT_VERSION,
             "metadata": {"layers": [7, 1]},
         }
         np.testing.assert_array_equal(file.get_tensor("w"), np.eye(3))
@@ -328,7 +330,7 @@ def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, 
     path = tmp_path / "m"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=message):
-        files.save(path, tensors, metadata)
+        files_tensors.save(path, tensors, metadata)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["m"]
 
@@ -337,34 +339,34 @@ def test_metadata_that_holds_itself_is_refused(tmp_path):
     loop: dict[str, object] = {}
     loop["loop"] = loop
     with pytest.raises(ValueError, match="metadata: found what JSON cannot hold"):
-        files.save(tmp_path / "m", {}, loop)
+        files_tensors.save(tmp_path / "m", {}, loop)
 
 
 def test_a_model_cut_off_anywhere_is_refused(tmp_path):
     path = tmp_path / "m"
-    files.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    files_tensors.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"m: found .*, expected a whole model file"):
-            files.load(path)
+            files_tensors.load(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(ValueError, match="expected a whole model file"):
-        files.load(path)
+        files_tensors.load(path)
 
 
 @in_any_folder
 @given(st.data())
 def test_a_damaged_model_never_crashes(tmp_path, data):
     path = tmp_path / "m"
-    files.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    files_tensors.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
     content = bytearray(path.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     message = ""
     try:
-        tensors, metadata = files.load(path)
+        tensors, metadata = files_tensors.load(path)
     except ValueError as error:
         message = str(error)
     else:
@@ -379,7 +381,7 @@ def test_bytes_of_any_kind_are_no_model(tmp_path, content):
     path = tmp_path / "m"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"m: found .*expected"):
-        files.load(path)
+        files_tensors.load(path)
 
 
 GOOD = json.dumps({"version": 1, "metadata": {}})
@@ -442,20 +444,20 @@ def test_what_is_no_model_is_named(tmp_path, content, message):
     path = tmp_path / "m"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        files.load(path)
+        files_tensors.load(path)
     assert str(caught.value).startswith(f"{path}: found ")
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a whole"):
-        files.load(tmp_path / "nowhere")
+        files_tensors.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="found a folder, expected a whole model"):
-        files.load(tmp_path)
+        files_tensors.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="found no folder"):
-        files.save(tmp_path / "no" / "m", {}, {})
+        files_tensors.save(tmp_path / "no" / "m", {}, {})
 
 
 def test_a_write_that_fails_names_the_file(tmp_path):
-    with pytest.raises(OSError, match="No space") as caught, files.atomic_write(tmp_path / "a"):
+    with pytest.raises(OSError, match="No space") as caught, disk.atomic_write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(tmp_path / "a")

@@ -15,10 +15,13 @@ import pytest
 from numpy import exp as imported_exp
 
 import pynn
-from pynn import backends, files, initialise, reference, spec
-from pynn.spec import Architecture
+from pynn.backends import choose, reference
+from pynn.files import tensors as files_tensors
+from pynn.spec import optimizers
+from pynn.spec.architecture import Architecture
+from pynn.training import initialise
 
-NUMBA = not backends.available()["numba"]
+NUMBA = not choose.available()["numba"]
 BACKENDS = ["numpy", *(["numba"] if NUMBA else [])]
 needs_numba = pytest.mark.skipif(not NUMBA, reason="needs numba")
 
@@ -318,7 +321,7 @@ def train(name, net, optimizer, rows=37, batch=10, threads=2, epochs=3):
     if net.n_out > 1 and rows % 2:
         y = rng.integers(0, net.n_out, rows).astype(np.int32)
     state = [np.zeros_like(p) for _ in range(optimizer.slots)]
-    trainer = backends.create(name, net, threads).trainer(
+    trainer = choose.create(name, net, threads).trainer(
         *(p, state, x, y), optimizer=optimizer, batch_size=batch, l2=0.02, seed=5, shuffle=True
     )
     steps = -(-rows // batch)
@@ -332,7 +335,14 @@ def train(name, net, optimizer, rows=37, batch=10, threads=2, epochs=3):
 
 @needs_numba
 @pytest.mark.parametrize(
-    "optimizer", [spec.SGD(), spec.Momentum(), spec.Adam(), spec.AdamW(weight_decay=0.1)], ids=str
+    "optimizer",
+    [
+        optimizers.SGD(),
+        optimizers.Momentum(),
+        optimizers.Adam(),
+        optimizers.AdamW(weight_decay=0.1),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 1, 3), (17, 33, 1), (3, 33, 17, 3), (33, 17, 33)])
 def test_numba_trains_as_the_reference(dtype, sizes, optimizer):
@@ -349,18 +359,19 @@ def test_numba_trains_as_the_reference(dtype, sizes, optimizer):
 
 @needs_numba
 def test_bits_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
-    from pynn import numba_kernels
+    from pynn.backends.numba import parameters
+    from pynn.backends.numba import threads as numba_threads
 
     softmax = Architecture.build([17, 33, 3], swish, "softmax", skewed, 0.2, dtype)
     nets = [softmax, Architecture.build([17, 33, 9, 3], [cube, swish], falling, huber, 0.1, dtype)]
-    monkeypatch.setattr(numba_kernels._Pace, "note", lambda self, seconds, done: None)
+    monkeypatch.setattr(numba_threads._Pace, "note", lambda self, seconds, done: None)
     for net in nets:
         runs = []
         for rows in (512, 7, 50):
-            monkeypatch.setattr(numba_kernels, "CHUNK_ROWS", rows)
+            monkeypatch.setattr(parameters, "CHUNK_ROWS", rows)
             for threads in (1, 2, 3, 5):
-                monkeypatch.setattr(numba_kernels._Pace, "choose", lambda self, t=threads: (t, 3))
-                got = train("numba", net, spec.Adam(), 101, 60, threads)
+                monkeypatch.setattr(numba_threads._Pace, "choose", lambda self, t=threads: (t, 3))
+                got = train("numba", net, optimizers.Adam(), 101, 60, threads)
                 runs.append([g.tobytes() for g in got])
         assert all(run == runs[0] for run in runs)
 
@@ -373,9 +384,9 @@ def compiled(function, *places):
     """What a function gives number by number, in an array as the first of ``places``."""
     from numba import njit
 
-    from pynn import numba_functions
+    from pynn.backends.numba import custom
 
-    number = numba_functions._of_numbers(function, places[0].dtype.name)
+    number = custom._of_numbers(function, places[0].dtype.name)
 
     def over_one(out, z):
         for i in range(len(out)):
@@ -395,10 +406,10 @@ def compiled(function, *places):
     "name", ["exp", "expm1", "tanh", "log", "log1p", "ones_like", "zeros_like"]
 )
 def test_functions_of_numpy_over_the_whole_range(dtype, name):
-    from pynn import numba_functions
+    from pynn.backends.numba import custom
 
     function = getattr(np, name)
-    assert function in numba_functions.MEANS
+    assert function in custom.MEANS
     info = np.finfo(dtype)
     z = np.concatenate([POINTS, [info.tiny, info.tiny / 4, info.max, 1 + info.eps, -1 + info.eps]])
     z = np.concatenate([z, np.linspace(-3, 3, 1001), np.exp(np.linspace(-80, 80, 1001))])
@@ -543,9 +554,9 @@ def test_what_numba_cannot_compile(blobs, function):
 
 @needs_numba
 def test_what_means_something_else_to_numba(monkeypatch):
-    from pynn import numba_functions
+    from pynn.backends.numba import custom
 
-    monkeypatch.setitem(numba_functions.MEANS, np.tanh, numba_functions.MEANS[np.exp])
+    monkeypatch.setitem(custom.MEANS, np.tanh, custom.MEANS[np.exp])
     own = pynn.Activation("mine", np.tanh, tanh_slope)
     with pytest.raises(
         ValueError, match=r"'mine'\): function: found .* compiled by Numba, expected"
@@ -564,9 +575,9 @@ def test_the_choice_of_a_backend(monkeypatch):
         make("cython", activation="relu", loss=huber)
     with pytest.raises(ValueError, match="backend: found 'abacus'"):
         make("abacus")
-    without = {**backends.available(), "numba": "the package numba is not installed"}
-    monkeypatch.setattr(backends, "available", lambda: without)
-    backends._warn_without_numba.cache_clear()
+    without = {**choose.available(), "numba": "the package numba is not installed"}
+    monkeypatch.setattr(choose, "available", lambda: without)
+    choose._warn_without_numba.cache_clear()
     with pytest.warns(UserWarning, match="'numpy' for functions of your own: .*pip install") as w:
         assert make("auto").backend == "numpy"
     assert w[0].filename == __file__
@@ -688,7 +699,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
 def test_a_file_holds_names_and_numbers(tmp_path: Path):
     path = tmp_path / "net.safetensors"
     make(loss=huber).save(path)
-    kept = files.load(path)[1]["architecture"]
+    kept = files_tensors.load(path)[1]["architecture"]
     assert kept["activations"] == ["swish", "identity"]
     assert kept["loss"] == "huber"
     assert set(kept["functions"]) == {"swish", "huber"}
@@ -735,9 +746,9 @@ def test_loading_needs_the_functions(tmp_path: Path):
 def test_files_that_do_not_fit(tmp_path: Path, functions):
     path = tmp_path / "net.safetensors"
     make().save(path)
-    tensors, about = files.load(path)
+    tensors, about = files_tensors.load(path)
     about["architecture"]["functions"] = functions
-    files.save(path, tensors, about)
+    files_tensors.save(path, tensors, about)
     other = functions in ({"swish": []}, {"swish": [[1]]})
     with pytest.raises(ValueError, match="other values" if other else "not a model that pynn can"):
         pynn.load(path, functions=[swish])
@@ -797,13 +808,13 @@ def test_the_code_on_the_page_prints_what_it_says(tmp_path: Path, monkeypatch, c
 
 @needs_numba
 def test_the_page_names_what_becomes_vector_code():
-    from pynn import numba_functions
+    from pynn.backends.numba import custom
 
     page = PAGE.read_text(encoding="utf-8")
     sentence = page[page.rindex("`np.exp`,") : page.index("become vector code")]
     constants = {np.ones_like, np.zeros_like}
     named = {getattr(np, name.removeprefix("np.")) for name in re.findall(r"`([\w.]+)`", sentence)}
-    assert named == numba_functions.MEANS.keys() - constants
+    assert named == custom.MEANS.keys() - constants
 
 
 def test_values_at_fixed_points_tell_functions_apart():

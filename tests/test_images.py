@@ -9,11 +9,11 @@ import zlib
 import numpy as np
 import pytest
 
+from pynn.data import images
+
 pytest.importorskip("PIL")
 
 from PIL import Image
-
-from pynn import images
 
 
 def seven() -> np.ndarray:

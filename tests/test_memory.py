@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import memory
-from pynn.memory import LEAST, MOST, Memory
+from pynn.arrays import memory
+from pynn.arrays.memory import LEAST, MOST, Memory
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, files, initialise, philox, progress, reference
-from pynn.history import Record
+from pynn.backends import choose, reference
+from pynn.files import tensors as files_tensors
+from pynn.spec import philox
+from pynn.training import initialise, progress
+from pynn.training.history import Record
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -1081,9 +1084,9 @@ def test_models_that_do_not_fit(
     path = tmp_path / "net"
     quiet(net, blobs)
     net.save(path)
-    tensors, about = files.load(path)
+    tensors, about = files_tensors.load(path)
     change(about, where, value)
-    files.save(path, tensors, about)
+    files_tensors.save(path, tensors, about)
     with pytest.raises(ValueError, match=message) as caught:
         pynn.load(path, backend="numpy")
     assert str(path) in str(caught.value)
@@ -1092,9 +1095,9 @@ def test_models_that_do_not_fit(
 def test_a_missing_tensor(tmp_path: Path, net: pynn.Network) -> None:
     path = tmp_path / "net"
     net.save(path)
-    tensors, about = files.load(path)
+    tensors, about = files_tensors.load(path)
     del tensors["biases.1"]
-    files.save(path, tensors, about)
+    files_tensors.save(path, tensors, about)
     with pytest.raises(
         ValueError, match=r"found no tensor 'biases.1', expected one of shape \(3,\)"
     ):
@@ -1143,7 +1146,7 @@ def test_names_of_the_package() -> None:
 
 
 def test_the_instruction_set_may_be_written_in_any_case(tmp_path) -> None:
-    if backends.available()["cython"]:
+    if choose.available()["cython"]:
         pytest.skip("the compiled core is not there")
     code = "import pynn; print(pynn.info()['isa'])"
     for name in pynn.info()["isas"]:
@@ -1176,8 +1179,8 @@ def test_import_needs_numpy_alone() -> None:
 @pytest.mark.parametrize("backend", ["numpy", "cython"])
 def test_sparse_rows_give_what_dense_ones_do(backend: str, tmp_path: Path) -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    if backends.available()[backend]:
-        pytest.skip(backends.available()[backend])
+    if choose.available()[backend]:
+        pytest.skip(choose.available()[backend])
     rng = np.random.default_rng(0)
     x = np.where(rng.random((300, 60)) < 0.1, rng.normal(size=(300, 60)), 0).astype(np.float32)
     y = rng.integers(0, 3, 300)
@@ -1209,8 +1212,8 @@ def test_sparse_rows_give_what_dense_ones_do(backend: str, tmp_path: Path) -> No
 
 def test_sparse_validation_is_refused_before_training_with_numba():
     sparse = pytest.importorskip("scipy.sparse")
-    if backends.available()["numba"]:
-        pytest.skip(backends.available()["numba"])
+    if choose.available()["numba"]:
+        pytest.skip(choose.available()["numba"])
     x, y = np.eye(6, dtype=np.float32), np.arange(6) % 3
     net = pynn.Network([6, 3], backend="numba", seed=1)
     before = net.parameters.tobytes()

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pynn import backends
+from pynn.backends import choose, contract
 from pynn.nielsen import Network, _base, load_data_wrapper, mnist_loader, network, network2
 
 SMALL = [6, 5, 4, 3]
@@ -826,8 +826,8 @@ def fresh_engines():
 def test_runs_on_the_compiled_core(monkeypatch, fresh_engines):
     pytest.importorskip("pynn._core")
     names = []
-    real = backends.create
-    monkeypatch.setattr(backends, "create", lambda name, *a: names.append(name) or real(name, *a))
+    real = choose.create
+    monkeypatch.setattr(choose, "create", lambda name, *a: names.append(name) or real(name, *a))
     for net in (Network(SMALL), network2.Network(SMALL)):
         net.SGD(make(), 1, 10, 1.0)
     assert names == ["cython", "cython"]
@@ -837,9 +837,9 @@ def test_without_the_core(monkeypatch, fresh_engines):
     data, net = make(), Network(SMALL)
     mine = list(data)
     weights, biases = copy.deepcopy((net.weights, net.biases))
-    monkeypatch.setattr(backends, "available", lambda: dict.fromkeys(backends.BACKENDS, "test"))
-    monkeypatch.setattr(backends, "resolve", lambda name: name)
-    backends._warn_without_core.cache_clear()
+    monkeypatch.setattr(choose, "available", lambda: dict.fromkeys(contract.BACKENDS, "test"))
+    monkeypatch.setattr(choose, "resolve", lambda name: name)
+    choose._warn_without_core.cache_clear()
     with pytest.warns(UserWarning, match="pynn uses the backend 'numpy'"):
         net.SGD(data, 2, 10, 1.0)
     random.seed(6)

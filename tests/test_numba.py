@@ -10,12 +10,18 @@ import textwrap
 import numpy as np
 import pytest
 
+from pynn.backends import reference
+from pynn.backends.numba import engine as numba_engine
+from pynn.backends.numba import loop
+from pynn.backends.numba import parameters as numba_parameters
+from pynn.backends.numba import threads as numba_threads
+from pynn.spec import names, optimizers, philox
+
 pytest.importorskip("numba")
 
 import numba
 
-from pynn import numba_kernels, philox, reference, spec
-from pynn.spec import Architecture
+from pynn.spec.architecture import Architecture
 
 THREADS = (1, 2, 3, 5)
 
@@ -30,8 +36,8 @@ def pace(monkeypatch):
     """Fix the threads and the chunks of every slice: ``pace(threads, chunks)``."""
 
     def fix(threads, chunks=10**9):
-        monkeypatch.setattr(numba_kernels._Pace, "choose", lambda self: (threads, chunks))
-        monkeypatch.setattr(numba_kernels._Pace, "note", lambda self, seconds, done: None)
+        monkeypatch.setattr(numba_threads._Pace, "choose", lambda self: (threads, chunks))
+        monkeypatch.setattr(numba_threads._Pace, "note", lambda self, seconds, done: None)
 
     return fix
 
@@ -44,7 +50,7 @@ def make(net, rows, seed=0):
     return parameters, x, rng.integers(0, net.n_out, rows).astype(np.int32)
 
 
-def start(net, data, optimizer, batch_size, backend=numba_kernels, threads=2):
+def start(net, data, optimizer, batch_size, backend=numba_engine, threads=2):
     """A trainer, and the vectors that it is to store into."""
     parameters, x, y = data
     vectors = [parameters.copy(), *(np.zeros_like(parameters) for _ in range(optimizer.slots))]
@@ -62,7 +68,7 @@ def start(net, data, optimizer, batch_size, backend=numba_kernels, threads=2):
     return trainer, vectors
 
 
-def train(net, data, optimizer, batch_size, epochs=2, backend=numba_kernels):
+def train(net, data, optimizer, batch_size, epochs=2, backend=numba_engine):
     """Parameters, state and sums after some epochs."""
     trainer, vectors = start(net, data, optimizer, batch_size, backend)
     steps = -(-len(data[1]) // batch_size)
@@ -77,17 +83,17 @@ def assert_same_bits(got, want):
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 + 5, 2**64 - 1])
 def test_permutation_is_that_of_philox(seed):
-    permutation = numba_kernels._permutation()
+    permutation = loop._permutation()
     for n in (1, 2, 3, 4, 5, 6, 7, 1000):
         for epoch in (0, 3, 2**32 - 1):
             order = permutation(np.uint64(seed), np.uint64(epoch), n)
             np.testing.assert_array_equal(order, philox.permutation(seed, epoch, n))
 
 
-@pytest.mark.parametrize("optimizer", [kind() for kind in spec.OPTIMIZERS.values()], ids=str)
+@pytest.mark.parametrize("optimizer", [kind() for kind in optimizers.OPTIMIZERS.values()], ids=str)
 def test_bits_do_not_depend_on_threads(pace, monkeypatch, dtype, optimizer):
     # Threads take part for sure here, and most parts of a chunk are no multiple of a tile.
-    monkeypatch.setattr(numba_kernels, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(numba_parameters, "CHUNK_ROWS", 50)
     net = Architecture.build([70, 33, 17, 3], "tanh", dropout=0.2, dtype=dtype)
     for batch_size, rows in ((2, 15), (31, 100), (120, 151)):
         data = make(net, rows)
@@ -107,11 +113,11 @@ def test_bits_do_not_depend_on_slices_and_chunks(pace, monkeypatch, dtype, threa
     net = Architecture.build([9, 33, 3], "gelu", dropout=0.2, dtype=dtype)
     data = make(net, 300)
     pace(threads)
-    whole = train(net, data, spec.Adam(), 130)
+    whole = train(net, data, optimizers.Adam(), 130)
     for rows, chunks in ((512, 1), (64, 1), (64, 2), (7, 5), (1, 10)):
-        monkeypatch.setattr(numba_kernels, "CHUNK_ROWS", rows)
+        monkeypatch.setattr(numba_parameters, "CHUNK_ROWS", rows)
         pace(threads, chunks)
-        assert_same_bits(train(net, data, spec.Adam(), 130), whole)
+        assert_same_bits(train(net, data, optimizers.Adam(), 130), whole)
 
 
 def test_padding_and_old_contents_of_memory_are_never_read(pace, dtype):
@@ -121,7 +127,7 @@ def test_padding_and_old_contents_of_memory_are_never_read(pace, dtype):
         data = make(net, 40)
         results = []
         for poison in (False, True):
-            trainer, vectors = start(net, data, spec.Adam(), 12)
+            trainer, vectors = start(net, data, optimizers.Adam(), 12)
             if poison:
                 plan = trainer._job.plan
                 ones = plan.block == 1
@@ -137,13 +143,13 @@ def test_padding_and_old_contents_of_memory_are_never_read(pace, dtype):
         assert_same_bits(results[1], results[0])
 
 
-@pytest.mark.parametrize("name", spec.ACTIVATIONS)
+@pytest.mark.parametrize("name", names.ACTIVATIONS)
 def test_activations_over_the_whole_range(dtype, name):
     far = np.array([1e-30, 1e-8, 1e-4, 0.3, 1, 5, 20, 50, 86.9, 87.1, 200, 707, 709, 1e4, np.inf])
     z = np.concatenate([-far[::-1], [0.0], far]).astype(dtype)
     z = z[np.isfinite(z)] if name == "gelu" else z  # 0·∞
     net = Architecture.build([1, 1], output=name, loss="mse", dtype=dtype)
-    engine = numba_kernels.Engine(net, 1)
+    engine = numba_engine.Engine(net, 1)
     # Weight one, bias zero: the output is f(x).
     parameters = np.array([1, 0], dtype)
     with np.errstate(all="ignore"):
@@ -183,7 +189,7 @@ def test_unusual_memory_of_x(tmp_path, x_dtype):
     }
     for form in forms.values():
         plain = np.array(form)
-        runs = [train(net, (parameters, a, y), spec.SGD(), 8) for a in (form, plain)]
+        runs = [train(net, (parameters, a, y), optimizers.SGD(), 8) for a in (form, plain)]
         assert_same_bits(runs[0], runs[1])
 
 
@@ -191,17 +197,17 @@ def test_interrupt_falls_between_two_updates(pace, monkeypatch):
     net = Architecture.build([9, 20, 3], dropout=0.1)
     data = make(net, 100)
     rates = np.linspace(0.01, 0.02, 5)
-    monkeypatch.setattr(numba_kernels, "CHUNK_ROWS", 6)
+    monkeypatch.setattr(numba_parameters, "CHUNK_ROWS", 6)
     pace(1, 1)
     snapshots = []
     for count in range(6):
-        trainer, vectors = start(net, data, spec.Adam(), 24)
+        trainer, vectors = start(net, data, optimizers.Adam(), 24)
         sums = trainer.steps(0, 0, rates[:count], 0)
         assert trainer.done == count
         trainer.store()
         snapshots.append([*vectors, np.array(sums)])
 
-    call, allowed = numba_kernels._call, [0]
+    call, allowed = numba_threads._call, [0]
 
     def interrupted(*arguments):
         position = call(*arguments)
@@ -210,9 +216,9 @@ def test_interrupt_falls_between_two_updates(pace, monkeypatch):
             raise KeyboardInterrupt
         return position
 
-    monkeypatch.setattr(numba_kernels, "_call", interrupted)
+    monkeypatch.setattr(numba_threads, "_call", interrupted)
     for slices in range(1, 18):
-        trainer, vectors = start(net, data, spec.Adam(), 24)
+        trainer, vectors = start(net, data, optimizers.Adam(), 24)
         allowed[0] = slices
         with pytest.raises(KeyboardInterrupt):
             trainer.steps(0, 0, rates, 0)
@@ -226,15 +232,15 @@ def test_interrupt_falls_between_two_updates(pace, monkeypatch):
 
 
 def test_a_parallel_slice_that_lasts_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr(numba_kernels, "LONGEST_SLICE", 0.01)
+    monkeypatch.setattr(numba_threads, "LONGEST_SLICE", 0.01)
     net = Architecture.build([20, 60, 10])
     rows = 10**6
     parameters, x, y = make(net, 1000)
     data = parameters, np.broadcast_to(x[0], (rows, 20)), np.resize(y, rows)
-    trainer, vectors = start(net, data, spec.SGD(), 1)
+    trainer, vectors = start(net, data, optimizers.SGD(), 1)
     trainer.steps(0, 0, np.full(1, 0.01), 0)
     plan = trainer._job.plan._replace(rates=np.full(rows, 1e-4))
-    position = numba_kernels._call(numba_kernels._run(net.dtype), plan, 0, rows, rows, 2)
+    position = numba_threads._call(loop._run(net.dtype), plan, 0, rows, rows, 2)
     assert 0 < position < rows
     trainer.store()
     assert np.isfinite(vectors[0]).all()
@@ -244,20 +250,20 @@ def test_mask_of_the_caller_is_respected_and_restored(pace):
     net = Architecture.build([9, 20, 3])
     data = make(net, 100)
     pace(2)
-    train(net, data, spec.SGD(), 10)
+    train(net, data, optimizers.SGD(), 10)
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
-        assert numba_kernels.Engine(net).threads == 1
-        train(net, data, spec.SGD(), 10)
+        assert numba_engine.Engine(net).threads == 1
+        train(net, data, optimizers.SGD(), 10)
         assert numba.get_num_threads() == 1
     finally:
         numba.set_num_threads(before)
-    assert 1 <= numba_kernels.Engine(net).threads <= before
+    assert 1 <= numba_engine.Engine(net).threads <= before
 
 
 def test_pace_goes_by_what_slices_took():
-    pace = numba_kernels._Pace(6, seconds=1e-3)
+    pace = numba_threads._Pace(6, seconds=1e-3)
     assert list(pace.cost) == [1, 2, 4, 6]
 
     def spend(true):
@@ -265,7 +271,7 @@ def test_pace_goes_by_what_slices_took():
         for _ in range(300):
             threads, chunks = pace.choose()
             # The watch of _call ends a slice that lasts too long.
-            chunks = min(chunks, max(1, int(2 * numba_kernels.LONGEST_SLICE / true[threads])))
+            chunks = min(chunks, max(1, int(2 * numba_threads.LONGEST_SLICE / true[threads])))
             spent[threads] += chunks * true[threads]
             pace.note(true[threads], chunks)
         return spent
@@ -284,7 +290,7 @@ def test_pace_goes_by_what_slices_took():
 def test_small_steps_start_on_one_thread_and_large_ones_on_all():
     for sizes, batch_size, threads in (([20, 8, 2], 32, 1), ([784, 256, 10], 512, 2)):
         net = Architecture.build(sizes)
-        trainer, _ = start(net, make(net, batch_size), spec.SGD(), batch_size)
+        trainer, _ = start(net, make(net, batch_size), optimizers.SGD(), batch_size)
         assert trainer._job.pace.choose()[0] == threads
 
 
@@ -294,16 +300,16 @@ def test_no_cache_is_no_error():
     signature = numba.int64(numba.int64)
     with pytest.raises(RuntimeError, match="cache"):
         numba.njit([signature], cache=True)(scope["plus_one"])
-    assert numba_kernels._compile(scope["plus_one"], signature)(1) == 2
+    assert loop._compile(scope["plus_one"], signature)(1) == 2
 
 
 def test_bad_input_is_named():
     net = Architecture.build([4, 1], loss="binary_cross_entropy")
     parameters, x, y = make(net, 5)
     with pytest.raises(ValueError, match=r"y: found labels for a single output"):
-        numba_kernels.Engine(net).evaluate(parameters, x, y)
+        numba_engine.Engine(net).evaluate(parameters, x, y)
 
-    class Unknown(spec.SGD):
+    class Unknown(optimizers.SGD):
         name = "unknown"
 
     with pytest.raises(ValueError, match="optimizer: found 'unknown'"):
@@ -313,10 +319,11 @@ def test_bad_input_is_named():
 SCRIPT = """
 import os, sys, threading
 import numpy as np
-from pynn import numba_kernels, spec
+from pynn import spec
+from pynn.backends.numba import engine, threads
 
-numba_kernels._Pace.choose = lambda self: (2, 20)
-numba_kernels._Pace.note = lambda self, seconds, done: None
+threads._Pace.choose = lambda self: (2, 20)
+threads._Pace.note = lambda self, seconds, done: None
 net = spec.Architecture.build([30, 40, 5], dropout=0.1)
 rng = np.random.default_rng(0)
 x = rng.normal(size=(400, 30)).astype(np.float32)
@@ -326,7 +333,7 @@ w = rng.normal(scale=0.3, size=net.n_parameters).astype(np.float32)
 
 def train():
     vectors = [w.copy(), np.zeros_like(w), np.zeros_like(w)]
-    trainer = numba_kernels.Engine(net, 2).trainer(
+    trainer = engine.Engine(net, 2).trainer(
         vectors[0], vectors[1:], x, y, optimizer=spec.Adam(), batch_size=20, l2=0.0, seed=1,
         shuffle=True,
     )
@@ -346,7 +353,7 @@ for worker in workers:
 for worker in workers:
     worker.join()
 assert results == [alone] * 4
-print("the same", numba_kernels._layer())
+print("the same", threads._layer())
 """
 FORKED = """
 child = os.fork()
@@ -356,7 +363,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 assert train() == alone
-print("the same", numba_kernels._layer())
+print("the same", threads._layer())
 """
 
 

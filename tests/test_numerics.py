@@ -18,17 +18,18 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends, spec
-from pynn.spec import Architecture
+from pynn.backends import choose
+from pynn.spec import optimizers
+from pynn.spec.architecture import Architecture
 
 mpmath = pytest.importorskip("mpmath")
 mp = mpmath.mp.clone()
 mp.prec = 160
 
-MISSING = backends.available()
+MISSING = choose.available()
 VARIANTS: list[tuple[str, str | None]] = [("numpy", None)]
 if not MISSING["cython"]:
-    from pynn import _core
+    from pynn.backends.cython import _core
 
     # Not amx, whose kernels for floats are those of avx512.
     VARIANTS += [("cython", isa) for isa in _core.info()["isas"] if isa != "amx"]
@@ -78,7 +79,7 @@ def quiet():
 def outputs(name, function, x):
     """f(x) as a network computes it: one layer of one unit whose logit is x."""
     net = Architecture.build([1, 1], output=function, loss="mse", dtype=x.dtype)
-    return backends.create(name, net, 2).forward(np.array([1, 0], x.dtype), x[:, None])[:, 0]
+    return choose.create(name, net, 2).forward(np.array([1, 0], x.dtype), x[:, None])[:, 0]
 
 
 # --- Elementary functions -------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def test_softmax_is_exact_to_the_differences_of_logits(backend, dtype):
         net = Architecture.build([n, n], dtype=dtype)
         parameters = np.concatenate([np.eye(n).ravel(), np.zeros(n)]).astype(dtype)
         z = (rng.normal(size=(20, n)) * 10.0 ** rng.uniform(-3, 4, (20, 1))).astype(dtype)
-        got = backends.create(backend, net, 1).forward(parameters, z)
+        got = choose.create(backend, net, 1).forward(parameters, z)
         for row, found in zip(z, got, strict=True):
             p, _, below = probabilities(row.tobytes(), dtype)
             for j in range(n):
@@ -243,7 +244,7 @@ def loss_and_dz(name, loss, z, y):
     n = len(z)
     net = Architecture.build([n, n], loss=loss, dtype=z.dtype)
     parameters = np.concatenate([np.eye(n).ravel(), np.zeros(n)]).astype(z.dtype)
-    objective = backends.create(name, net, 1).objective(z[None], y, l2=0.0)
+    objective = choose.create(name, net, 1).objective(z[None], y, l2=0.0)
     value, gradient = objective(parameters)
     return value, gradient[n * n :]
 
@@ -356,7 +357,7 @@ def loss_of(x):
 def two_logits(name, dtype):
     """An engine whose logits are (x, 0), with its parameters."""
     net = Architecture.build([1, 2], dtype=dtype)
-    return backends.create(name, net, 2), np.array([1, 0, 0, 0], dtype)
+    return choose.create(name, net, 2), np.array([1, 0, 0, 0], dtype)
 
 
 @pytest.mark.parametrize("spread", [0, 3], ids=["equal", "unequal"])
@@ -382,7 +383,7 @@ def test_losses_of_a_million_rows_are_summed_without_drift(backend, dtype, sprea
             [],
             x,
             y,
-            optimizer=spec.SGD(),
+            optimizer=optimizers.SGD(),
             batch_size=batch_size,
             l2=0.0,
             seed=0,
@@ -408,7 +409,7 @@ def test_history_of_a_million_rows(dtype):
 
 def test_loss_curve_of_a_million_rows():
     pytest.importorskip("sklearn")
-    from pynn.sklearn import MLPClassifier
+    from pynn.sklearn.estimators import MLPClassifier
 
     x = np.random.default_rng(0).normal(size=(MILLION, 1)).astype(np.float32)
     y = np.arange(MILLION) % 2
@@ -440,7 +441,7 @@ def halves(dtype):
 def some_steps(name, net, data, optimizer, threads, rate=0.01):
     parameters, x, y, state = data
     parameters, state = parameters.copy(), [s.copy() for s in state]
-    trainer = backends.create(name, net, threads).trainer(
+    trainer = choose.create(name, net, threads).trainer(
         parameters,
         state,
         x,
@@ -469,7 +470,9 @@ def with_denormals(dtype, optimizer):
     return net, (parameters, x, rng.integers(0, 5, 160).astype(np.int32), state)
 
 
-@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Momentum(), spec.Adam()], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer", [optimizers.SGD(), optimizers.Momentum(), optimizers.Adam()], ids=repr
+)
 def test_denormals_count_as_zero_in_every_thread(core, dtype, optimizer):
     net, data = with_denormals(dtype, optimizer)
     least = np.finfo(dtype).smallest_normal
@@ -488,7 +491,12 @@ def test_denormals_count_as_zero_in_every_thread(core, dtype, optimizer):
 def test_moments_that_decay_end_at_zero(core, dtype):
     net = Architecture.build([3, 2], dtype=dtype)
     least = np.finfo(dtype).smallest_normal
-    for optimizer in (spec.Momentum(), spec.RMSProp(), spec.Adam(), spec.AdamW()):
+    for optimizer in (
+        optimizers.Momentum(),
+        optimizers.RMSProp(),
+        optimizers.Adam(),
+        optimizers.AdamW(),
+    ):
         state = [np.full(net.n_parameters, least, dtype) for _ in range(optimizer.slots)]
         data = np.zeros(net.n_parameters, dtype), np.zeros((16, 3), dtype), None, state
         y = np.array([0, 1] * 8, np.int32)  # whose gradients are exactly 0
@@ -521,12 +529,12 @@ def test_arithmetic_of_the_caller_is_left_alone(name, dtype):
 def test_arithmetic_of_the_caller_shows_in_no_bit(core, dtype):
     maths = ctypes.CDLL(ctypes.util.find_library("m"))
     upward, nearest = 0x800, 0
-    net, data = with_denormals(dtype, spec.Adam())
-    want = some_steps(core, net, data, spec.Adam(), 1)
+    net, data = with_denormals(dtype, optimizers.Adam())
+    want = some_steps(core, net, data, optimizers.Adam(), 1)
     for threads in (1, 3):
         assert maths.fesetround(upward) == 0
         try:
-            got = some_steps(core, net, data, spec.Adam(), threads)
+            got = some_steps(core, net, data, optimizers.Adam(), threads)
             left = maths.fegetround()
         finally:
             maths.fesetround(nearest)

@@ -9,28 +9,30 @@ import time
 import numpy as np
 import pytest
 
-from pynn import backends, philox, reference, spec
-from pynn.spec import Architecture
+from pynn.arrays import sparse as arrays_sparse
+from pynn.backends import choose, reference
+from pynn.spec import names, optimizers, philox
+from pynn.spec.architecture import Architecture
 
 _core = pytest.importorskip("pynn._core")
 
 # Not amx, whose kernels for floats are those of avx512.
 ISAS = [isa for isa in _core.info()["isas"] if isa != "amx"]
 VARIANTS = [("cython", isa) for isa in ISAS]
-if not backends.available()["numba"]:
+if not choose.available()["numba"]:
     VARIANTS.append(("numba", None))
 
 # Of the largest weight after 50 steps.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 OPTIMIZERS = [
-    (spec.SGD(), 0.1),
-    (spec.Momentum(), 0.03),
-    (spec.Nesterov(), 0.03),
-    (spec.RMSProp(), 0.003),
-    (spec.Adagrad(), 0.03),
-    (spec.Adam(), 0.003),
-    (spec.AdamHat(epsilon=1e-4), 0.003),
-    (spec.AdamW(weight_decay=0.1), 0.003),
+    (optimizers.SGD(), 0.1),
+    (optimizers.Momentum(), 0.03),
+    (optimizers.Nesterov(), 0.03),
+    (optimizers.RMSProp(), 0.003),
+    (optimizers.Adagrad(), 0.03),
+    (optimizers.Adam(), 0.003),
+    (optimizers.AdamHat(epsilon=1e-4), 0.003),
+    (optimizers.AdamW(weight_decay=0.1), 0.003),
 ]
 
 
@@ -86,11 +88,11 @@ def train(
     **more,
 ):
     """Parameters, state, and sums after so many steps, with the epochs cut into slices of steps."""
-    optimizer = optimizer or spec.SGD()
+    optimizer = optimizer or optimizers.SGD()
     parameters, x, y = data
     parameters = parameters.copy()
     state = [np.zeros_like(parameters) for _ in range(optimizer.slots)]
-    trainer = backends.create(name, net, threads).trainer(
+    trainer = choose.create(name, net, threads).trainer(
         parameters,
         state,
         x,
@@ -136,7 +138,7 @@ def test_trajectory_of_every_optimizer(backend, dtype, optimizer, rate):
     assert_same_run(train(backend, net, data, **run), train("numpy", net, data, **run), dtype)
 
 
-@pytest.mark.parametrize("activation", spec.ACTIVATIONS)
+@pytest.mark.parametrize("activation", names.ACTIVATIONS)
 def test_trajectory_of_every_activation(backend, dtype, activation):
     net = Architecture.build([5, 33, 16, 20, 3], activation, dropout=[0.0, 0.2, 0.0], dtype=dtype)
     data = make(net, 64)
@@ -154,8 +156,8 @@ def test_trajectory_of_every_activation(backend, dtype, activation):
         ("binary_cross_entropy", None, "yes-no", 1),
         ("binary_cross_entropy", None, "yes-no", 19),
         ("binary_cross_entropy", None, "labels", 4),
-        *[("mse", output, "values", 18) for output in spec.OUTPUTS],
-        *[("mse", output, "values", 1) for output in (*spec.ACTIVATIONS, "exp")],
+        *[("mse", output, "values", 18) for output in names.OUTPUTS],
+        *[("mse", output, "values", 1) for output in (*names.ACTIVATIONS, "exp")],
         ("poisson", None, "counts", 1),
         ("poisson", None, "counts", 19),
         ("mse", "sigmoid", "labels", 10),
@@ -177,14 +179,14 @@ def test_trajectory_of_every_loss(backend, dtype, loss, output, kind, n_out):
 def test_odd_sizes(backend, dtype, sizes, batch_size):
     net = Architecture.build(sizes, "relu", dtype=dtype)
     data = make(net, 40)
-    run = {"batch_size": batch_size, "steps": 12, "optimizer": spec.Adam(), "rate": 0.01}
+    run = {"batch_size": batch_size, "steps": 12, "optimizer": optimizers.Adam(), "rate": 0.01}
     assert_same_run(train(backend, net, data, **run), train("numpy", net, data, **run), dtype)
 
 
 def test_large_batch_goes_through_in_chunks(backend, dtype):
     net = Architecture.build([20, 40, 3], "relu", dropout=0.2, dtype=dtype)
     data = make(net, 1499)
-    for optimizer in (spec.SGD(), spec.Adam()):
+    for optimizer in (optimizers.SGD(), optimizers.Adam()):
         run = {"batch_size": 1300, "steps": 6, "optimizer": optimizer, "rate": 0.02, "l2": 0.1}
         assert_same_run(train(backend, net, data, **run), train("numpy", net, data, **run), dtype)
 
@@ -192,7 +194,7 @@ def test_large_batch_goes_through_in_chunks(backend, dtype):
 def test_blocks_of_a_large_layer(backend, dtype):
     net = Architecture.build([300, 300, 260], "relu", dtype=dtype)
     data = make(net, 60)
-    run = {"batch_size": 30, "steps": 4, "optimizer": spec.Adam(), "rate": 0.01}
+    run = {"batch_size": 30, "steps": 4, "optimizer": optimizers.Adam(), "rate": 0.01}
     assert_same_run(train(backend, net, data, **run), train("numpy", net, data, **run), dtype)
 
 
@@ -213,7 +215,9 @@ def test_same_bits_for_any_number_of_threads(backend, dtype, optimizer, rate):
 def test_same_bits_however_an_epoch_is_sliced(backend, dtype):
     net = Architecture.build([20, 33, 5], "relu", dropout=0.2, dtype=dtype)
     data = make(net, 95)
-    whole, sliced = (train(backend, net, data, spec.Adam(), 0.01, slices=s) for s in (None, 3))
+    whole, sliced = (
+        train(backend, net, data, optimizers.Adam(), 0.01, slices=s) for s in (None, 3)
+    )
     assert whole[0].tobytes() == sliced[0].tobytes()
     assert whole[2][-1].tobytes() == sliced[2][-1].tobytes()
 
@@ -255,7 +259,7 @@ def test_hidden_zeros_are_skipped_where_that_costs_little(dtype, usual_costs, co
     _core.skipping_costs(dtype, costs)
     net = Architecture.build([40, 256, 256, 5], "tanh", dropout=0.5, dtype=dtype)
     parameters, x, y = make(net, 64)
-    more = {"optimizer": spec.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": True}
+    more = {"optimizer": optimizers.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": True}
     trainer = _core.Engine(net, 1).trainer(parameters, [], x, y, **more)
     trainer.steps(0, 0, [0.01], 0)
     assert trainer.skips[1] == (skips, skips)
@@ -276,8 +280,8 @@ def some_weights(rows):
     return weights
 
 
-@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
-@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("convention", names.CONVENTIONS)
 @pytest.mark.parametrize("weighed", [False, True], ids=["even", "weighed"])
 @pytest.mark.parametrize("loss, kind, n_out", SKLEARN_LOSSES)
 def test_conventions_and_sample_weights(
@@ -299,7 +303,7 @@ def test_conventions_and_sample_weights(
         assert again[2][-1, 0].tobytes() == got[2][-1, 0].tobytes()
 
 
-@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("convention", names.CONVENTIONS)
 def test_weights_of_a_batch_in_chunks(isa, dtype, convention):
     net = Architecture.build([20, 40, 3], "relu", dtype=dtype)
     data = make(net, 1499)
@@ -308,7 +312,7 @@ def test_weights_of_a_batch_in_chunks(isa, dtype, convention):
     assert_same_run(train("cython", net, data, **run), train("numpy", net, data, **run), dtype)
 
 
-@pytest.mark.parametrize("convention", spec.CONVENTIONS)
+@pytest.mark.parametrize("convention", names.CONVENTIONS)
 @pytest.mark.parametrize("weighed", [False, True], ids=["even", "weighed"])
 @pytest.mark.parametrize("loss, kind, n_out", SKLEARN_LOSSES)
 def test_objective_of_conventions(isa, dtype, loss, kind, n_out, weighed, convention):
@@ -350,7 +354,7 @@ def test_rows_in_a_given_order(backend, dtype, weighed):
     net = Architecture.build([9, 12, 3], dropout=0.2, dtype=dtype)
     data = make(net, 43)
     orders = [np.random.default_rng(e).permutation(43) for e in range(12)]
-    run = {"orders": orders, "optimizer": spec.Nesterov(), "rate": 0.01}
+    run = {"orders": orders, "optimizer": optimizers.Nesterov(), "rate": 0.01}
     if weighed:
         run["sample_weight"] = some_weights(43)
     got = train(backend, net, data, **run)
@@ -362,8 +366,16 @@ def test_rows_in_a_given_order(backend, dtype, weighed):
 def test_a_wrong_order_is_refused(backend, rows):
     net = Architecture.build([9, 3])
     parameters, x, y = make(net, 43)
-    trainer = backends.create(backend, net, 1).trainer(
-        parameters, [], x, y, optimizer=spec.SGD(), batch_size=9, l2=0.0, seed=0, shuffle=False
+    trainer = choose.create(backend, net, 1).trainer(
+        parameters,
+        [],
+        x,
+        y,
+        optimizer=optimizers.SGD(),
+        batch_size=9,
+        l2=0.0,
+        seed=0,
+        shuffle=False,
     )
     with pytest.raises(ValueError, match="rows: found"):
         trainer.order(rows)
@@ -376,7 +388,7 @@ def test_wide_layers_and_few_rows(isa, dtype, activation, batch_size):
     net = Architecture.build([33, 401, 379, 17, 400, 3], activation, dropout=0.2, dtype=dtype)
     data = make(net, 91)
     # Adam would divide the smallest gradients by themselves, and blow up what was rounded.
-    run = {"batch_size": batch_size, "steps": 6, "rate": 0.01, "optimizer": spec.Momentum()}
+    run = {"batch_size": batch_size, "steps": 6, "rate": 0.01, "optimizer": optimizers.Momentum()}
     got = train("cython", net, data, **run)
     assert_same_run(got, train("numpy", net, data, **run), dtype)
     for threads, slices in ((1, None), (5, 2)):
@@ -390,7 +402,7 @@ def test_wide_layers_and_few_rows(isa, dtype, activation, batch_size):
     np.testing.assert_allclose(many, want, rtol=0, atol=1e-3 if dtype == "float32" else 1e-10)
 
 
-@pytest.mark.parametrize("optimizer", [None, spec.Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [None, optimizers.Adam()], ids=["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 7, 130])
 @pytest.mark.parametrize("units", [3, 16, 30, 48, 49, 130])
 def test_mostly_zero_pixels(isa, dtype, units, batch_size, optimizer):
@@ -410,7 +422,7 @@ def test_mostly_zero_pixels(isa, dtype, units, batch_size, optimizer):
         [],
         x,
         y,
-        optimizer=spec.SGD(),
+        optimizer=optimizers.SGD(),
         batch_size=7,
         l2=0.0,
         seed=1,
@@ -432,7 +444,7 @@ def compressed(x, rng, dtype):
         data.extend(row[columns])
         indices.extend(columns)
         indptr.append(len(indices))
-    return backends.Sparse(
+    return arrays_sparse.Sparse(
         np.array(data, dtype), np.array(indices, np.int32), np.array(indptr, np.int64), x.shape
     )
 
@@ -472,15 +484,15 @@ def test_sparse_of_scipy():
     )
     for dtype in (np.float32, np.float64):
         matrix = sparse.csr_matrix(x.astype(dtype))
-        taken = backends.Sparse.of(matrix)
+        taken = arrays_sparse.Sparse.of(matrix)
         assert taken.data is matrix.data or np.shares_memory(taken.data, matrix.data)
         assert (taken.dense(slice(None), dtype) == x.astype(dtype)).all()
-    counts = backends.Sparse.of(sparse.csr_array((x > 0).astype(np.int32)))
+    counts = arrays_sparse.Sparse.of(sparse.csr_array((x > 0).astype(np.int32)))
     assert (counts.dense(slice(2, 9), "float32") == (x > 0)[2:9]).all()
     # Columns in any order, and one named twice, whatever the matrix believes of itself.
     matrix = sparse.csr_matrix(([1.0, 2.0, 4.0, 8.0], [3, 1, 3, 0], [0, 3, 4]), shape=(2, 5))
     matrix.has_canonical_format = True
-    assert backends.Sparse.of(matrix).dense(slice(None), "float64").tolist() == [
+    assert arrays_sparse.Sparse.of(matrix).dense(slice(None), "float64").tolist() == [
         [0, 2, 0, 5, 0],
         [8, 0, 0, 0, 0],
     ]
@@ -490,14 +502,14 @@ def test_sparse_of_scipy():
             matrix = sparse.csr_matrix(x)
             getattr(matrix, damage)[2] = value
             with pytest.raises(ValueError, match="sparse|index|indices"):
-                backends.Sparse.of(matrix)
+                arrays_sparse.Sparse.of(matrix)
 
 
 @pytest.mark.parametrize(
     "more", [{"sample_weight": np.ones(43)}, {"convention": "sklearn"}], ids=lambda m: next(iter(m))
 )
 def test_numba_says_what_it_cannot_do(more):
-    if backends.available()["numba"]:
+    if choose.available()["numba"]:
         pytest.skip("needs numba")
     net = Architecture.build([9, 3])
     with pytest.raises(ValueError, match="backend: found 'numba'"):
@@ -516,7 +528,7 @@ def test_a_few_rows_have_the_bits_of_many(isa, dtype, sizes):
         assert engine.forward(parameters, x[:count]).tobytes() == many[:count].tobytes()
 
 
-@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Adam()], ids=lambda o: o.name)
 def test_training_stops_before_a_loss_that_is_not_finite(backend, dtype, optimizer):
     """The weights are those of the last update before it, bit for bit."""
     net = Architecture.build([6, 9, 3], loss="mse", dtype=dtype)
@@ -529,7 +541,7 @@ def test_training_stops_before_a_loss_that_is_not_finite(backend, dtype, optimiz
             trained, again = parameters.copy(), parameters.copy()
             rates = np.full(-(-700 // batch_size), 0.01)
             for vector, watch in ((trained, True), (again, False)):
-                trainer = backends.create(name, net, threads).trainer(
+                trainer = choose.create(name, net, threads).trainer(
                     vector,
                     [np.zeros_like(vector) for _ in range(optimizer.slots)],
                     x,
@@ -562,7 +574,7 @@ def mostly_zeros(net, rows, share=0.85):
     return parameters, x, y
 
 
-@pytest.mark.parametrize("optimizer", [spec.SGD(), spec.Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Adam()], ids=lambda o: o.name)
 @pytest.mark.parametrize("batch_size", [7, 64, 200, 1100])
 def test_zeros_of_x_are_skipped(backend, dtype, optimizer, batch_size):
     net = Architecture.build([150, 270, 5], "relu", dtype=dtype)
@@ -572,7 +584,7 @@ def test_zeros_of_x_are_skipped(backend, dtype, optimizer, batch_size):
             data[0].copy(),
             [],
             *data[1:],
-            optimizer=spec.SGD(),
+            optimizer=optimizers.SGD(),
             batch_size=9,
             l2=0.0,
             seed=0,
@@ -601,7 +613,9 @@ def test_skipping_zeros_changes_no_bits(isa, dtype):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [spec.SGD(), spec.Momentum(), spec.Adam(epsilon=0.1)], ids=lambda o: o.name
+    "optimizer",
+    [optimizers.SGD(), optimizers.Momentum(), optimizers.Adam(epsilon=0.1)],
+    ids=lambda o: o.name,
 )
 @pytest.mark.parametrize("batch_size", [9, 16, 33, 70, 1100])
 @pytest.mark.parametrize("source", [np.uint8, np.float32, np.float64])
@@ -623,7 +637,7 @@ def test_empty_parts_of_rows(isa, dtype, source, batch_size, optimizer):
         [],
         x,
         y,
-        optimizer=spec.SGD(),
+        optimizer=optimizers.SGD(),
         batch_size=batch_size,
         l2=0.0,
         seed=1,
@@ -650,7 +664,13 @@ def test_full_rows_are_not_marked():
     for units, pixels, marked in ((3, empty, True), (3, x, False), (200, empty, False)):
         net = Architecture.build([800, 3] if units == 3 else [800, units, 3], "tanh")
         parameters, _, _ = make(net, 64)
-        more = {"optimizer": spec.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": False}
+        more = {
+            "optimizer": optimizers.SGD(),
+            "batch_size": 64,
+            "l2": 0.0,
+            "seed": 1,
+            "shuffle": False,
+        }
         trainer = _core.Engine(net, 1).trainer(parameters, [], pixels, y, **more)
         assert trainer.marked == marked
     net = Architecture.build([800, 3], "tanh")
@@ -662,7 +682,7 @@ def test_full_rows_are_not_marked():
 @pytest.mark.parametrize(
     # Adam with its usual epsilon divides the smallest gradients by themselves.
     "optimizer",
-    [spec.SGD(), spec.Momentum(), spec.Adam(epsilon=0.1)],
+    [optimizers.SGD(), optimizers.Momentum(), optimizers.Adam(epsilon=0.1)],
     ids=lambda o: o.name,
 )
 @pytest.mark.parametrize("batch_size", [16, 33, 70, 1100])
@@ -711,7 +731,7 @@ def test_zeros_are_counted_again_and_again(usual_costs):
             [],
             x,
             y,
-            optimizer=spec.SGD(),
+            optimizer=optimizers.SGD(),
             batch_size=16,
             l2=0.0,
             seed=1,
@@ -734,7 +754,7 @@ def test_what_is_not_zero_is_not_skipped(usual_costs):
     ):
         net = Architecture.build(sizes, "tanh", dropout=dropout)
         parameters, x, y = make(net, 300)
-        more = {"optimizer": spec.SGD(), "batch_size": batch_size, "l2": 0.0, "seed": 1}
+        more = {"optimizer": optimizers.SGD(), "batch_size": batch_size, "l2": 0.0, "seed": 1}
         trainer = _core.Engine(net, 2).trainer(parameters, [], x, y, shuffle=True, **more)
         trainer.steps(0, 0, [0.01] * 4, 0)
         assert not any(map(any, trainer.skips))
@@ -773,7 +793,7 @@ def test_pixels_are_scaled_to_one(backend):
     net = Architecture.build([5, 2], dtype="float64")
     parameters, _, _ = make(net, 1)
     x = np.array([[0, 1, 127, 254, 255]], np.uint8)
-    engine = backends.create(backend, net, 1)
+    engine = choose.create(backend, net, 1)
     np.testing.assert_allclose(
         engine.forward(parameters, x), engine.forward(parameters, x / 255), rtol=1e-14
     )
@@ -785,7 +805,7 @@ def test_forward_evaluate_and_gradient(backend, dtype, rows, threads):
     for kind, loss in (("labels", "cross_entropy"), ("soft", "cross_entropy"), ("values", "mse")):
         net = Architecture.build([33, 20, 6, 17], "elu", None, loss, 0.5, dtype)
         parameters, x, y = make(net, rows, kind)
-        engine, ref = backends.create(backend, net, threads), reference.Engine(net)
+        engine, ref = choose.create(backend, net, threads), reference.Engine(net)
         tolerance = 1e-12 if dtype == "float64" else 1e-5
         np.testing.assert_allclose(
             engine.forward(parameters, x), ref.forward(parameters, x), rtol=0, atol=tolerance
@@ -802,7 +822,7 @@ def test_forward_evaluate_and_gradient(backend, dtype, rows, threads):
 def test_gradient_agrees_with_finite_differences(backend):
     net = Architecture.build([4, 6, 3, 5], ["gelu", "softplus"], dtype="float64")
     parameters, x, y = make(net, 9)
-    engine = backends.create(backend, net, 2)
+    engine = choose.create(backend, net, 2)
     _, gradient = engine.objective(x, y, l2=0.1)(parameters)
     h = 1e-6
     for i in range(len(parameters)):
@@ -819,19 +839,19 @@ def test_extreme_logits_stay_finite(backend, dtype):
         net = Architecture.build([3, 4], loss=loss, dtype=dtype)
         parameters, x, y = make(net, 30, kind)
         parameters *= 1e4
-        engine, ref = backends.create(backend, net, 1), reference.Engine(net)
+        engine, ref = choose.create(backend, net, 1), reference.Engine(net)
         got, want = (e.objective(x, y, l2=0.0)(parameters) for e in (engine, ref))
         assert np.isfinite(got[1]).all()
         assert got[0] == pytest.approx(want[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("activation", spec.ACTIVATIONS)
+@pytest.mark.parametrize("activation", names.ACTIVATIONS)
 def test_nan_is_never_swallowed(backend, dtype, activation):
     for loss, kind in (("cross_entropy", "labels"), ("binary_cross_entropy", "yes-no")):
         net = Architecture.build([20, 9, 4], activation, loss=loss, dtype=dtype)
         parameters, x, y = make(net, 3, kind)
         net.views(parameters)[0][0][2, 5] = np.nan
-        engine = backends.create(backend, net, 1)
+        engine = choose.create(backend, net, 1)
         assert np.isnan(engine.forward(parameters, x)).all()
         assert np.isnan(engine.evaluate(parameters, x, y)[0])
 
@@ -848,11 +868,11 @@ def test_compiled_random_words(isa, count):
 def test_two_python_threads_train_at_once(backend):
     net = Architecture.build([30, 40, 5], dropout=0.1)
     data = make(net, 400)
-    alone = train(backend, net, data, spec.Adam(), 0.01, steps=200)[0]
+    alone = train(backend, net, data, optimizers.Adam(), 0.01, steps=200)[0]
     results = [None, None]
 
     def work(i):
-        results[i] = train(backend, net, data, spec.Adam(), 0.01, steps=200)[0]
+        results[i] = train(backend, net, data, optimizers.Adam(), 0.01, steps=200)[0]
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for t in threads:
@@ -866,8 +886,16 @@ def test_two_python_threads_train_at_once(backend):
 def test_interrupt_is_answered_within_a_second(backend):
     net = Architecture.build([200, 200, 10])
     parameters, x, y = make(net, 20000)
-    trainer = backends.create(backend, net, 2).trainer(
-        parameters, [], x, y, optimizer=spec.SGD(), batch_size=20000, l2=0.0, seed=0, shuffle=True
+    trainer = choose.create(backend, net, 2).trainer(
+        parameters,
+        [],
+        x,
+        y,
+        optimizer=optimizers.SGD(),
+        batch_size=20000,
+        l2=0.0,
+        seed=0,
+        shuffle=True,
     )
     trainer.steps(0, 0, np.full(1, 1e-3), 0)  # compile what is to be compiled
     asked = []

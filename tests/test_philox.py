@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pynn import philox
+from pynn.spec import philox
 
 VECTORS = [  # the authors' Random123 library, file kat_vectors, philox4x32 10
     ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),

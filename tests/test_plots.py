@@ -13,6 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pynn.plots import classes, pictures, style
+from pynn.plots import curves as plots_curves
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("pytest_mpl")
 
@@ -23,8 +26,7 @@ from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 
 import pynn
-from pynn import plots
-from pynn.history import History, Record
+from pynn.training.history import History, Record
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def test_learning_curves_draw_the_history():
         validation_loss=[0.4, 0.35, 0.3],
         validation_accuracy=[0.85, 0.88, 0.91],
     )
-    loss, accuracy = plots.learning_curves(h)
+    loss, accuracy = plots_curves.learning_curves(h)
     for ax, names, scale in (
         (loss, ("loss", "validation_loss"), 1),
         (accuracy, ("accuracy", "validation_accuracy"), 100),
@@ -75,7 +77,7 @@ def test_learning_curves_draw_the_history():
 
 
 def test_learning_curves_without_validation_or_accuracy():
-    (ax,) = plots.learning_curves(history(loss=[3.0, 1.0, 0.01]))
+    (ax,) = plots_curves.learning_curves(history(loss=[3.0, 1.0, 0.01]))
     assert len(ax.get_lines()) == 1
     assert ax.get_yscale() == "log"
     assert len(ax.figure.axes) == 1
@@ -83,49 +85,49 @@ def test_learning_curves_without_validation_or_accuracy():
 
 def test_learning_curves_keep_the_epochs_of_gaps():
     h = history(loss=[1.0, 0.9, 0.8], validation_loss=[None, 0.7, None])
-    (ax,) = plots.learning_curves(h)
+    (ax,) = plots_curves.learning_curves(h)
     np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), [np.nan, 0.7, np.nan])
 
 
 def test_learning_curves_go_on_from_earlier_epochs():
     h = History([Record(epoch=8, loss=0.2), Record(epoch=9, loss=0.1)])
-    (ax,) = plots.learning_curves(h)
+    (ax,) = plots_curves.learning_curves(h)
     np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [8, 9])
 
 
 def test_learning_curves_on_given_axes():
     h = history(loss=[1.0, 0.5], accuracy=[0.1, 0.2])
     both = Figure().subplots(1, 2)
-    assert plots.learning_curves(h, both) == tuple(both)
+    assert plots_curves.learning_curves(h, both) == tuple(both)
     one = Figure().add_subplot()
-    assert plots.learning_curves(h, one) == (one,)
+    assert plots_curves.learning_curves(h, one) == (one,)
     np.testing.assert_array_equal(one.get_lines()[0].get_ydata(), [1.0, 0.5])
 
 
 def test_learning_curves_refuse_an_empty_history():
     with pytest.raises(ValueError, match="history: found no epoch"):
-        plots.learning_curves(History())
+        plots_curves.learning_curves(History())
     with pytest.raises(ValueError, match="ax: found 3 Axes"):
-        plots.learning_curves(history(loss=[1.0]), Figure().subplots(1, 3))
+        plots_curves.learning_curves(history(loss=[1.0]), Figure().subplots(1, 3))
 
 
 def test_learning_curves_of_a_network_are_those_of_its_history():
     h = history(loss=[1.0, 0.5])
-    (ax,) = plots.learning_curves(SimpleNamespace(history=h))
+    (ax,) = plots_curves.learning_curves(SimpleNamespace(history=h))
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
     with pytest.raises(TypeError, match="history: found a list, expected a History or Network"):
-        plots.learning_curves([1.0, 0.5])
+        plots_curves.learning_curves([1.0, 0.5])
 
 
 def test_curves_that_are_not_finite_are_said_to_be_so():
     nan = float("nan")
-    (ax,) = plots.learning_curves(history(loss=[nan, nan]))
+    (ax,) = plots_curves.learning_curves(history(loss=[nan, nan]))
     assert texts(ax) == ["no finite value"]
     ax.figure.savefig(io.BytesIO())
 
 
 def test_training_and_validation_differ_without_colours():
-    (ax,) = plots.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5]))
+    (ax,) = plots_curves.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5]))
     assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
 
 
@@ -138,7 +140,7 @@ RUNS = {
 
 
 def test_comparison_draws_every_run_in_both_panels():
-    training, validation = plots.comparison(RUNS)
+    training, validation = plots_curves.comparison(RUNS)
     for ax, name in (training, "loss"), (validation, "validation_loss"):
         for line, run in zip(ax.get_lines(), RUNS.values(), strict=True):
             np.testing.assert_array_equal(line.get_xdata(), run.epoch)
@@ -155,7 +157,7 @@ def test_comparison_draws_every_run_in_both_panels():
 
 
 def test_comparison_of_accuracies_without_validation():
-    (ax,) = plots.comparison(list(RUNS.values()), measure="accuracy")
+    (ax,) = plots_curves.comparison(list(RUNS.values()), measure="accuracy")
     np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), [50, 80, 90])
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["run 1 (60.00 %)", "run 2 (90.00 %)"]
@@ -163,13 +165,13 @@ def test_comparison_of_accuracies_without_validation():
 
 def test_comparison_on_one_given_axes_is_of_training():
     ax = Figure().add_subplot()
-    assert plots.comparison(RUNS, ax=ax) == (ax,)
+    assert plots_curves.comparison(RUNS, ax=ax) == (ax,)
     assert ax.get_legend().get_texts()[0].get_text() == "slow (2)"
 
 
 def test_eight_runs_look_different_in_colour_and_in_grey():
     h = history(loss=[2.0, 1.0])
-    (ax,) = plots.comparison([h] * 8)
+    (ax,) = plots_curves.comparison([h] * 8)
     looks = [(x.get_color(), x.get_linestyle(), x.get_marker()) for x in ax.get_lines()]
     assert len(set(looks)) == 8
     assert len({look[1:] for look in looks}) == 8
@@ -187,7 +189,7 @@ def test_eight_runs_look_different_in_colour_and_in_grey():
 )
 def test_comparison_refuses_what_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
-        plots.comparison(*arguments)
+        plots_curves.comparison(*arguments)
 
 
 # --- Norms ----------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def test_norms_draw_what_was_recorded():
         sizes=(5, 4, 3), updates=[0, 7], weights=[[1.0, 2.0], [3.0, 4.0]],
         gradients=[[1e-3, 1e-4], [1.0, 0.5]],
     )  # fmt: skip
-    gradients, weights = plots.norms(recorded)
+    gradients, weights = plots_curves.norms(recorded)
     for ax, values in (gradients, recorded.gradients), (weights, recorded.weights):
         np.testing.assert_array_equal([line.get_ydata() for line in ax.get_lines()], values)
         np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [0, 7])
@@ -207,13 +209,13 @@ def test_norms_draw_what_was_recorded():
     legend = [text.get_text() for text in weights.get_legend().get_texts()]
     assert legend == ["layer 1: 5 → 4", "layer 2: 4 → 3"]
     one = Figure().add_subplot()
-    assert plots.norms(recorded, one) == (one,)
+    assert plots_curves.norms(recorded, one) == (one,)
     assert one.get_ylabel() == "gradient, L2 norm"
 
 
 def test_norms_refuse_an_empty_record():
     with pytest.raises(ValueError, match="norms: found nothing recorded"):
-        plots.norms(pynn.Norms(np.zeros((1, 2)), [0]))
+        plots_curves.norms(pynn.Norms(np.zeros((1, 2)), [0]))
 
 
 # --- Confusion matrix -----------------------------------------------------------------------------
@@ -223,7 +225,7 @@ FOUND = np.array([0] * 9 + [1] + [1] * 6 + [0] * 2 + [2] * 4)
 
 
 def test_confusion_matrix_shows_counts_and_rates():
-    ax = plots.confusion_matrix(TRUE, FOUND)
+    ax = classes.confusion_matrix(TRUE, FOUND)
     assert texts(ax) == ["9", "1", "0", "2", "6", "0", "0", "0", "4"]
     right, wrong = (image.get_array().filled(np.nan) for image in ax.get_images())
     np.testing.assert_allclose(np.diag(right), [0.9, 0.75, 1.0])
@@ -236,48 +238,48 @@ def test_confusion_matrix_shows_counts_and_rates():
 
 
 def test_confusion_matrix_normalized():
-    ax = plots.confusion_matrix(TRUE, FOUND, normalize=True)
+    ax = classes.confusion_matrix(TRUE, FOUND, normalize=True)
     assert texts(ax)[:5] == ["90.0", "10.0", "0", "25.0", "75.0"]
     assert ax.get_title().endswith("\npercent of each true class")
 
 
 def test_confusion_matrix_of_many_classes_names_some_of_them():
-    ax = plots.confusion_matrix(np.arange(100), np.arange(100))
+    ax = classes.confusion_matrix(np.arange(100), np.arange(100))
     assert [t.get_text() for t in ax.get_xticklabels()] == [str(k) for k in range(0, 100, 2)]
     assert not texts(ax)
 
 
 def test_confusion_matrix_orders_named_classes():
-    ax = plots.confusion_matrix(["b", "a", "b"], ["b", "b", "b"], classes=["b", "c", "a"])
+    ax = classes.confusion_matrix(["b", "a", "b"], ["b", "b", "b"], classes=["b", "c", "a"])
     assert texts(ax) == ["2", "0", "0", "0", "0", "0", "1", "0", "0"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["b", "c", "a"]
 
 
 def test_labels_that_no_font_has_are_drawn(tmp_path):
     names = ["\ud800", "\x1b[2J", "$\\frac{$", "a\n\tb"]
-    ax = plots.confusion_matrix(np.array(names), np.array(names), names)
+    ax = classes.confusion_matrix(np.array(names), np.array(names), names)
     ax.figure.savefig(tmp_path / "a.png")
     drawn = [t.get_text() for t in ax.get_xticklabels()]
     assert drawn == [r"\ud800", r"\x1b[2J", r"\$\frac{\$", "a b"]
 
 
 def test_confusion_matrix_without_mistakes_has_no_scale_of_mistakes():
-    ax = plots.confusion_matrix([0, 1], [0, 1])
+    ax = classes.confusion_matrix([0, 1], [0, 1])
     assert ax.get_title() == "100.00 % right, 0 of 2 wrong"
     assert len(ax.figure.axes) == 1
-    assert len(plots.confusion_matrix(TRUE, FOUND).figure.axes) == 2
+    assert len(classes.confusion_matrix(TRUE, FOUND).figure.axes) == 2
 
 
 def test_confusion_matrix_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="y_pred: found 1 labels for 2 true ones"):
-        plots.confusion_matrix([0, 1], [0])
+        classes.confusion_matrix([0, 1], [0])
     with pytest.raises(ValueError, match="y_pred: found 0 labels"):
-        plots.confusion_matrix([], [])
+        classes.confusion_matrix([], [])
     with pytest.raises(ValueError, match="y_true: found 7, expected one of the classes"):
-        plots.confusion_matrix([7, 0], [0, 1], classes=[0, 1])
+        classes.confusion_matrix([7, 0], [0, 1], classes=[0, 1])
     with pytest.raises(ValueError, match=r"y_pred: found shape \(3, 3\).*argmax"):
-        plots.confusion_matrix([0, 1, 2], np.eye(3))
-    assert plots.confusion_matrix(TRUE.reshape(-1, 1), FOUND) is not None
+        classes.confusion_matrix([0, 1, 2], np.eye(3))
+    assert classes.confusion_matrix(TRUE.reshape(-1, 1), FOUND) is not None
 
 
 # --- Images ---------------------------------------------------------------------------------------
@@ -306,7 +308,7 @@ def colors(bars) -> list[str]:
 
 
 def test_predictions_show_images_truth_and_probabilities():
-    ax = plots.predictions(PROBABILITIES, IMAGES, LABELS)
+    ax = pictures.predictions(PROBABILITIES, IMAGES, LABELS)
     drawn = tiles(ax)
     assert ax.get_title() == "6 of 6 images, from surest to least sure"
     for row, (shown, _) in zip(BY_SURENESS, drawn, strict=True):
@@ -319,7 +321,7 @@ def test_predictions_show_images_truth_and_probabilities():
     np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [0.6, 0.3, 0.1])
     assert [label.get_text() for label in bars.get_yticklabels()] == ["1", "2", "0"]
     assert texts(bars) == ["60.0 %", "30.0 %", "10.0 %"]
-    assert colors(bars) == [plots.ORANGE, plots.BLUE, plots.ORANGE]
+    assert colors(bars) == [style.ORANGE, style.BLUE, style.ORANGE]
     # Without colours, the true class is the bold one.
     assert [label.get_fontweight() for label in bars.get_yticklabels()] == [
         "normal",
@@ -330,16 +332,16 @@ def test_predictions_show_images_truth_and_probabilities():
 
 
 def test_predictions_show_the_true_class_though_it_is_the_least():
-    bars = tiles(plots.predictions(PROBABILITIES, IMAGES, LABELS))[5][1]
+    bars = tiles(pictures.predictions(PROBABILITIES, IMAGES, LABELS))[5][1]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["0", "1", "3"]
-    assert colors(bars)[2] == plots.BLUE
+    assert colors(bars)[2] == style.BLUE
 
 
 def test_predictions_of_a_network_without_labels():
     net = SimpleNamespace(predict_proba=lambda x: PROBABILITIES, classes=np.array(list("abcd")))
-    drawn = tiles(plots.predictions(net, IMAGES.reshape(6, 3, 3), count=2))
+    drawn = tiles(pictures.predictions(net, IMAGES.reshape(6, 3, 3), count=2))
     assert [shown.get_title(loc="left") for shown, _ in drawn] == ["c", "a"]
-    assert set(colors(drawn[0][1])) == {plots.GREY}
+    assert set(colors(drawn[0][1])) == {style.GREY}
 
 
 def test_predictions_go_down_in_equal_steps_of_sureness():
@@ -350,7 +352,7 @@ def test_predictions_go_down_in_equal_steps_of_sureness():
     images = np.arange(200 * 64, dtype=float).reshape(200, 8, 8)
 
     def rows(count: int) -> list[int]:
-        drawn = tiles(plots.predictions(probabilities, images, count=count))
+        drawn = tiles(pictures.predictions(probabilities, images, count=count))
         return [int(shown.get_images()[0].get_array()[0, 0]) // 64 for shown, _ in drawn]
 
     assert rows(4) == [0, 60, 150, 17]
@@ -360,17 +362,17 @@ def test_predictions_go_down_in_equal_steps_of_sureness():
 
 def test_pictures_of_a_network_that_has_diverged():
     nothing = np.full((6, 4), np.nan)
-    drawn = tiles(plots.predictions(nothing, IMAGES, LABELS))
+    drawn = tiles(pictures.predictions(nothing, IMAGES, LABELS))
     assert len(drawn) == 6
     assert texts(drawn[0][1]) == ["NaN"] * 3
-    plots.mistakes(nothing, IMAGES, LABELS).figure.savefig(io.BytesIO())
+    pictures.mistakes(nothing, IMAGES, LABELS).figure.savefig(io.BytesIO())
     net = SimpleNamespace(weights=(np.full((9, 2), np.nan),))
-    plots.first_layer_weights(net).figure.savefig(io.BytesIO())
+    pictures.first_layer_weights(net).figure.savefig(io.BytesIO())
 
 
 def test_long_names_stand_above_their_bars():
     names = np.array(["ant", "bee", "caterpillar", "dog"])
-    ax = plots.predictions(PROBABILITIES, IMAGES, names[LABELS], classes=names)
+    ax = pictures.predictions(PROBABILITIES, IMAGES, names[LABELS], classes=names)
     shown, bars = tiles(ax)[3]
     assert shown.get_title(loc="left") == "caterpillar\ntaken for bee ✗"
     assert texts(bars) == ["60.0 %  bee", "30.0 %  caterpillar", "10.0 %  ant"]
@@ -379,7 +381,7 @@ def test_long_names_stand_above_their_bars():
 
 def test_names_are_no_formulas():
     names = np.array(["$\\frac$", "a\nb", "x" * 99])
-    ax = plots.confusion_matrix(names, names)
+    ax = classes.confusion_matrix(names, names)
     # A formula that is none would be an error here.
     ax.figure.savefig(io.BytesIO())
     shown = [label.get_text() for label in ax.get_xticklabels()]
@@ -387,7 +389,7 @@ def test_names_are_no_formulas():
 
 
 def test_mistakes_come_worst_first():
-    ax = plots.mistakes(PROBABILITIES, IMAGES, LABELS, count=3)
+    ax = pictures.mistakes(PROBABILITIES, IMAGES, LABELS, count=3)
     # Wrong are rows 1, 2, 4, 5; their true classes got .3, .06, .1, .25.
     shown = [picture.get_images()[0].get_array() for picture, _ in tiles(ax)]
     np.testing.assert_array_equal(shown, IMAGES[[2, 4, 5]].reshape(3, 3, 3))
@@ -396,12 +398,12 @@ def test_mistakes_come_worst_first():
 
 def test_mistakes_with_names():
     names = np.array(["ant", "bee", "cat", "dog"])
-    ax = plots.mistakes(PROBABILITIES, IMAGES, names[LABELS], count=1, classes=names)
+    ax = pictures.mistakes(PROBABILITIES, IMAGES, names[LABELS], count=1, classes=names)
     assert tiles(ax)[0][0].get_title(loc="left") == "bee taken for ant ✗"
 
 
 def test_no_mistake_is_said():
-    ax = plots.mistakes(PROBABILITIES[:1], IMAGES[:1], [0])
+    ax = pictures.mistakes(PROBABILITIES[:1], IMAGES[:1], [0])
     assert texts(ax) == ["no mistake in 1"]
     assert not ax.child_axes
 
@@ -419,14 +421,14 @@ def test_no_mistake_is_said():
 )
 def test_mistakes_refuse_what_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
-        plots.mistakes(*arguments)
+        pictures.mistakes(*arguments)
 
 
 def test_first_layer_weights_are_the_largest_units_as_images():
     weights = np.random.default_rng(1).normal(size=(16, 5))
     weights[:, 3] *= 10
     net = SimpleNamespace(weights=(weights,))
-    ax = plots.first_layer_weights(net, count=4)
+    ax = pictures.first_layer_weights(net, count=4)
     sheet = ax.get_images()[0].get_array().filled(np.nan)
     order = np.argsort(-np.linalg.norm(weights, axis=0))
     assert order[0] == 3
@@ -438,25 +440,25 @@ def test_first_layer_weights_are_the_largest_units_as_images():
     assert low == -high
     assert ax.get_title() == "first layer, 4 of 5 units, largest weights"
     with pytest.raises(ValueError, match="found shape"):
-        plots.first_layer_weights(SimpleNamespace(weights=(weights[:15],)))
+        pictures.first_layer_weights(SimpleNamespace(weights=(weights[:15],)))
 
 
 def test_first_layer_weights_of_images_that_are_not_square():
     weights = np.random.default_rng(1).normal(size=(15, 2))
     net = SimpleNamespace(weights=(weights,))
-    ax = plots.first_layer_weights(net, shape=(3, 5))
+    ax = pictures.first_layer_weights(net, shape=(3, 5))
     sheet = ax.get_images()[0].get_array().filled(np.nan)
     best = np.argmax(np.linalg.norm(weights, axis=0))
     np.testing.assert_allclose(sheet[:3, :5], weights[:, best].reshape(3, 5))
     with pytest.raises(ValueError, match=r"shape: found \(3, 4\), expected 15 pixels"):
-        plots.first_layer_weights(net, shape=(3, 4))
+        pictures.first_layer_weights(net, shape=(3, 4))
 
 
 def test_the_key_of_first_layer_weights_says_which_colour_speaks_for_a_unit():
-    ax = plots.first_layer_weights(SimpleNamespace(weights=(np.eye(4),)))
+    ax = pictures.first_layer_weights(SimpleNamespace(weights=(np.eye(4),)))
     (image,) = ax.get_images()
     against, nothing, for_it = (np.array(image.cmap(v)[:3]) for v in (0.0, 0.5, 1.0))
-    assert to_hex(for_it).upper() == plots.ORANGE
+    assert to_hex(for_it).upper() == style.ORANGE
     assert nothing.min() > 0.9
     assert against[2] > against[0]
     # In grey, too, the ends differ.
@@ -532,13 +534,13 @@ LONG = np.array(["ant", "bumblebee & co", "a cat with a long name", "$dog$", "ee
 
 @curves
 def test_picture_of_learning_curves():
-    return wordless(plots.learning_curves(run_of(20, 5, 0.1))[0])
+    return wordless(plots_curves.learning_curves(run_of(20, 5, 0.1))[0])
 
 
 @curves
 def test_picture_of_a_comparison():
     runs = {f"run of {k}": run_of(15 + k, 2.0 + k, 0.05 * k + 0.1) for k in range(8)}
-    return wordless(plots.comparison(runs)[0])
+    return wordless(plots_curves.comparison(runs)[0])
 
 
 @curves
@@ -549,28 +551,28 @@ def test_picture_of_norms():
         weights=[wave(10, 8.0, 5.0 + k) for k in range(3)],
         gradients=[[10.0**-k * v for v in wave(10, 4.0, 0.1)] for k in range(3)],
     )
-    return wordless(plots.norms(recorded)[0])
+    return wordless(plots_curves.norms(recorded)[0])
 
 
 @images
 def test_picture_of_a_confusion_matrix():
-    return wordless(plots.confusion_matrix(TRUE, FOUND))
+    return wordless(classes.confusion_matrix(TRUE, FOUND))
 
 
 @images
 def test_picture_of_confusion_rates():
     found = LONG[SHARES.argmax(axis=1)]
-    return wordless(plots.confusion_matrix(LONG[TRUTH], found, LONG, normalize=True))
+    return wordless(classes.confusion_matrix(LONG[TRUTH], found, LONG, normalize=True))
 
 
 @images
 def test_picture_of_predictions():
-    return wordless(plots.predictions(SHARES, DIGITS, TRUTH, count=8))
+    return wordless(pictures.predictions(SHARES, DIGITS, TRUTH, count=8))
 
 
 @images
 def test_picture_of_mistakes():
-    return wordless(plots.mistakes(SHARES, DIGITS, LONG[TRUTH], count=6, classes=LONG))
+    return wordless(pictures.mistakes(SHARES, DIGITS, LONG[TRUTH], count=6, classes=LONG))
 
 
 @images
@@ -580,7 +582,7 @@ def test_picture_of_first_layer_weights():
     waves = [fading * np.sin(k + x * k / 24 + y * (7 - k) / 24) for k in range(7)]
     weights = np.stack(waves).reshape(7, -1).T
     net = SimpleNamespace(weights=(weights,))
-    return wordless(plots.first_layer_weights(net, shape=(16, 24)))
+    return wordless(pictures.first_layer_weights(net, shape=(16, 24)))
 
 
 def test_a_changed_curve_is_no_longer_the_picture(tmp_path):
@@ -588,8 +590,8 @@ def test_a_changed_curve_is_no_longer_the_picture(tmp_path):
     compared = []
     for share in (1.0, 0.9):
         records = [r._replace(validation_loss=share * r.validation_loss) for r in run]
-        with plots.for_files():
-            figure = wordless(plots.learning_curves(History(records))[0])
+        with style.for_files():
+            figure = wordless(plots_curves.learning_curves(History(records))[0])
             figure.savefig(tmp_path / "found.png", dpi=60)
         baseline = Path(__file__).parent / "baseline" / "test_picture_of_learning_curves.png"
         shutil.copy(baseline, tmp_path / "baseline.png")
@@ -647,4 +649,4 @@ def test_figures_for_files_are_white_and_stay_away_from_pyplot():
 def test_missing_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'pynn-mlp\[plots\]'"):
-        plots.confusion_matrix([0, 1], [0, 1])
+        classes.confusion_matrix([0, 1], [0, 1])

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends
+from pynn.backends import choose
 
-BACKENDS = [name for name, reason in backends.available().items() if not reason]
+BACKENDS = [name for name, reason in choose.available().items() if not reason]
 LINUX = Path("/proc/self/task").is_dir()
 POSIX = hasattr(os, "fork")
 

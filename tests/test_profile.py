@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import backends
+from pynn.backends import choose
 
 needs_core = pytest.mark.skipif(
-    bool(backends.available()["cython"]), reason="needs the compiled core"
+    bool(choose.available()["cython"]), reason="needs the compiled core"
 )
 
 

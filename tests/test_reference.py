@@ -10,16 +10,11 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import philox, reference
-from pynn.spec import (
-    ACTIVATIONS,
-    OPTIMIZERS,
-    OUTPUTS,
-    AdamHat,
-    Architecture,
-    Optimizer,
-    as_optimizer,
-)
+from pynn.backends import reference
+from pynn.spec import philox
+from pynn.spec.architecture import Architecture
+from pynn.spec.names import ACTIVATIONS, OUTPUTS
+from pynn.spec.optimizers import OPTIMIZERS, AdamHat, Optimizer, as_optimizer
 
 Array = np.ndarray
 

@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pynn.cli import app, report
+from pynn.cli import folder as cli_folder
+from pynn.cli import train as cli_train
+
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 pytest.importorskip("PIL")
@@ -23,7 +27,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import pynn
-from pynn import cli, report, run
 
 EVIL = "<script>alert('x')</script> & \"b\""
 ODD = "" if os.name == "nt" else "<i>"  # which Windows allows in no name
@@ -92,7 +95,7 @@ class Page(HTMLParser):
 
 def train(*options: object, code: int = 0) -> None:
     fast = ["--backend", "numpy", "--hidden", "6", "--dropout", "0", "--plain", "--no-pictures"]
-    result = CliRunner().invoke(cli.app, [str(o) for o in ("train", *fast, *options)])
+    result = CliRunner().invoke(app.app, [str(o) for o in ("train", *fast, *options)])
     assert result.exit_code == code, result.output
 
 
@@ -244,7 +247,7 @@ def test_an_interrupted_run(images, tmp_path, monkeypatch):
     def stop(net, record):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_print_epoch", stop)
+    monkeypatch.setattr(cli_train, "_print_epoch", stop)
     data = images.parent / f"{ODD}data.npz"
     train("--data", data, "--epochs", 9, "--run", tmp_path / "run", code=130)
     page = read(report.write(tmp_path / "run"))
@@ -374,7 +377,7 @@ def test_where_one_stands_does_not_matter(images, tmp_path, monkeypatch, blank):
 
 
 def test_a_path_that_is_no_text(copy, tmp_path, monkeypatch):
-    run.write_json(tmp_path / "s.json", {"data": "a\udc80"})
+    cli_folder.write_json(tmp_path / "s.json", {"data": "a\udc80"})
     assert json.loads((tmp_path / "s.json").read_bytes()) == {"data": "a\udc80"}
     monkeypatch.setattr(report, "page", lambda run: "<p>a\udc80</p>")
     assert report.write(copy).read_text(encoding="utf-8") == "<p>a?</p>"

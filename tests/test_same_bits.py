@@ -22,8 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pynn
-from pynn import backends, spec
-from pynn.spec import Architecture
+from pynn.arrays import sparse
+from pynn.backends import choose
+from pynn.spec import names as spec_names
+from pynn.spec import optimizers as spec_optimizers
+from pynn.spec import schedules
+from pynn.spec.architecture import Architecture
 
 _core = pytest.importorskip("pynn._core")
 
@@ -57,8 +61,8 @@ SHARE = st.floats(0.0, 0.95)
 
 
 @st.composite
-def optimizers(draw: st.DrawFn) -> spec.Optimizer:
-    kind = spec.OPTIMIZERS[draw(st.sampled_from(sorted(spec.OPTIMIZERS)))]
+def optimizers(draw: st.DrawFn) -> spec_optimizers.Optimizer:
+    kind = spec_optimizers.OPTIMIZERS[draw(st.sampled_from(sorted(spec_optimizers.OPTIMIZERS)))]
     more: dict[str, float] = {}
     for name, values in {
         "momentum": SHARE,
@@ -76,7 +80,7 @@ def optimizers(draw: st.DrawFn) -> spec.Optimizer:
 @st.composite
 def architectures(draw: st.DrawFn) -> tuple[Architecture, str]:
     """A network, and which kind of targets it is to learn."""
-    loss = draw(st.sampled_from(spec.LOSSES))
+    loss = draw(st.sampled_from(spec_names.LOSSES))
     kind, output = "values", None
     if loss == "cross_entropy":
         kind = draw(st.sampled_from(["labels", "soft"]))
@@ -85,13 +89,13 @@ def architectures(draw: st.DrawFn) -> tuple[Architecture, str]:
     elif loss == "poisson":
         kind = "counts"
     else:
-        output = draw(st.sampled_from(spec.OUTPUTS))
+        output = draw(st.sampled_from(spec_names.OUTPUTS))
     least = 2 if loss == "cross_entropy" or output == "softmax" or kind == "labels" else 1
     hidden = draw(st.lists(WIDTHS, max_size=4))
     sizes = [draw(WIDTHS), *hidden, draw(st.integers(least, 19))]
-    names = [draw(st.sampled_from(spec.ACTIVATIONS)) for _ in hidden]
+    names = [draw(st.sampled_from(spec_names.ACTIVATIONS)) for _ in hidden]
     dropout = [draw(st.sampled_from([0.0, 0.1, 0.5])) for _ in hidden]
-    dtype = draw(st.sampled_from(spec.DTYPES))
+    dtype = draw(st.sampled_from(spec_names.DTYPES))
     return Architecture.build(sizes, names, output, loss, dropout, dtype), kind
 
 
@@ -153,7 +157,7 @@ def fits(draw: st.DrawFn) -> dict[str, Any]:
         "optimizer": draw(optimizers()),
         "learning_rate": draw(st.sampled_from([1e-4, 1e-3, 0.01])),
         "l2": draw(st.sampled_from([0.0, 0.0, 0.1])),
-        "schedule": draw(st.sampled_from([*spec.SCHEDULES, None, lambda t: 1 / (1 + t * t)])),
+        "schedule": draw(st.sampled_from([*schedules.SCHEDULES, None, lambda t: 1 / (1 + t * t)])),
         "shuffle": draw(st.booleans()),
         "validation": held,
     }
@@ -218,17 +222,17 @@ def test_a_fit(isa: str, case: dict[str, Any]) -> None:
         assert elsewhere(fitted, case, 2) == want, "in a thread"
 
 
-@pytest.mark.skipif(bool(backends.available()["numba"]), reason="needs numba")
+@pytest.mark.skipif(bool(choose.available()["numba"]), reason="needs numba")
 @few(8)
 @given(case=fits())
 def test_a_fit_with_numba(case: dict[str, Any]) -> None:
-    from pynn import numba_kernels
+    from pynn.backends.numba import threads as numba_threads
 
     def paced(threads: int, chunks: int) -> list[bytes]:
         """With so many threads for sure, and so many chunks of rows to a slice."""
         with (
-            mock.patch.object(numba_kernels._Pace, "choose", return_value=(threads, chunks)),
-            mock.patch.object(numba_kernels._Pace, "note"),
+            mock.patch.object(numba_threads._Pace, "choose", return_value=(threads, chunks)),
+            mock.patch.object(numba_threads._Pace, "note"),
         ):
             return fitted(case, threads, "numba")
 
@@ -260,7 +264,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         x = x if x.dtype.kind == "f" else x.astype(np.float32)
         lit = [np.flatnonzero(row) for row in x]
-        rows = backends.Sparse(
+        rows = sparse.Sparse(
             np.concatenate([row[columns] for row, columns in zip(x, lit, strict=True)]),
             np.concatenate(lit).astype(np.int32),
             np.cumsum([0, *map(len, lit)]),
@@ -272,7 +276,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
         "parameters": rng.normal(scale=0.2, size=net.n_parameters).astype(net.dtype),
         "data": (rows, y),
         "weights": weights,
-        "convention": draw(st.sampled_from(spec.CONVENTIONS)),
+        "convention": draw(st.sampled_from(spec_names.CONVENTIONS)),
         "optimizer": draw(optimizers()),
         "l2": draw(st.sampled_from([0.0, 0.1])),
         "batch_size": batch,
@@ -346,7 +350,9 @@ def test_a_trainer(isa: str, run: dict[str, Any]) -> None:
 
 def case(k: int, rows: int = 700) -> dict[str, Any]:
     """One of some trainings of several slices, with what there is to them."""
-    optimizer = [kind() for kind in spec.OPTIMIZERS.values()][k % len(spec.OPTIMIZERS)]
+    optimizer = [kind() for kind in spec_optimizers.OPTIMIZERS.values()][
+        k % len(spec_optimizers.OPTIMIZERS)
+    ]
     rng = np.random.default_rng(k)
     x = rng.integers(0, 256, (rows, 60)).astype(np.uint8)
     x[rng.random(x.shape) < 0.8 * (k % 2)] = 0
@@ -358,7 +364,7 @@ def case(k: int, rows: int = 700) -> dict[str, Any]:
 
 
 # Not NumPy's: the bits of a matrix product of OpenBLAS depend on how many threads it has.
-BACKENDS = [name for name in ("cython", "numba") if not backends.available()[name]]
+BACKENDS = [name for name in ("cython", "numba") if not choose.available()[name]]
 BUSY = "import time\nend = time.monotonic() + 100\nwhile time.monotonic() < end: pass"
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pynn.sklearn
+from pynn.sklearn import estimators
+
 pytest.importorskip("sklearn", "1.7")
 
 import scipy.sparse
@@ -27,7 +30,6 @@ from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 import pynn
-from pynn import sklearn as ours
 
 RELEASE = tuple(map(int, sklearn.__version__.split(".")[:2]))
 CLASSIFIER, REGRESSOR = "MLPClassifier", "MLPRegressor"
@@ -84,7 +86,7 @@ def attempt(estimator, action):
 
 
 def pair(name, **settings):
-    return getattr(neural_network, name)(**settings), getattr(ours, name)(**settings)
+    return getattr(neural_network, name)(**settings), getattr(pynn.sklearn, name)(**settings)
 
 
 def both(name, action, rtol=1e-8, **settings):
@@ -406,7 +408,7 @@ def test_labels_that_are_words(dataset, as_object):
     # Before 1.9 scikit-learn could not hold out rows whose labels are words.
     if RELEASE >= (1, 9):
         compare(CLASSIFIER, x, words, early_stopping=True)
-    held, plain = (ours.MLPClassifier(early_stopping=True, random_state=0) for _ in range(2))
+    held, plain = (estimators.MLPClassifier(early_stopping=True, random_state=0) for _ in range(2))
     attempt(held, lambda e: e.fit(x, words))
     attempt(plain, lambda e: e.fit(x, y))
     assert held.validation_scores_ == plain.validation_scores_
@@ -439,7 +441,7 @@ def test_one_generator_for_many_fits():
     x, y = data("iris")
     two = [
         cls(max_iter=4, random_state=np.random.RandomState(8), early_stopping=True)
-        for cls in (neural_network.MLPClassifier, ours.MLPClassifier)
+        for cls in (neural_network.MLPClassifier, estimators.MLPClassifier)
     ]
     for _ in range(3):
         repeat(two, lambda e: e.fit(x, y))
@@ -817,7 +819,7 @@ def test_errors_are_the_same(name, case):
 @pytest.mark.parametrize("name", [CLASSIFIER, REGRESSOR])
 def test_an_unknown_activation(name, solver):
     with pytest.raises(ValueError, match=r"The 'activation' parameter of MLP\w+ must be"):
-        getattr(ours, name)(activation="swish", solver=solver).fit(X, Y)
+        getattr(pynn.sklearn, name)(activation="swish", solver=solver).fit(X, Y)
 
 
 def test_partial_fit_is_not_there_with_lbfgs():
@@ -838,7 +840,7 @@ def test_partial_fit_by_lbfgs_trains_a_regressor():
 def test_words_in_the_targets_of_a_regressor():
     # scikit-learn's own error is one of NumPy's, about the subtraction of words.
     with pytest.raises(ValueError, match="could not convert string to float"):
-        ours.MLPRegressor().fit(X, np.array(["a"] * len(X)))
+        estimators.MLPRegressor().fit(X, np.array(["a"] * len(X)))
 
 
 @pytest.mark.parametrize("solver", SOLVER_NAMES)

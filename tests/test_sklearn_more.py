@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pynn.sklearn import __main__, core, patch
+
 pytest.importorskip("sklearn", "1.7")
 
 import joblib
@@ -36,8 +38,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import pynn
-from pynn import sklearn as ours
-from pynn.sklearn import MLPClassifier, MLPRegressor
+from pynn.sklearn.estimators import MLPClassifier, MLPRegressor
 
 X, Y = datasets.load_wine(return_X_y=True)
 MIXED = np.random.RandomState(0).permutation(len(X))
@@ -1092,18 +1093,18 @@ def test_a_schedule_times_their_learning_rate():
 def test_patch():
     before = neural_network.MLPClassifier, neural_network.MLPRegressor
     try:
-        ours.patch()
-        ours.patch()
+        patch.patch()
+        patch.patch()
         from sklearn.neural_network import MLPClassifier as Found
 
         assert Found is MLPClassifier
         assert neural_network.MLPRegressor is MLPRegressor
         assert pickle.loads(pickle.dumps(Found().fit(X, Y))).score(X, Y) > 0.5
     finally:
-        ours.unpatch()
+        patch.unpatch()
     assert (neural_network.MLPClassifier, neural_network.MLPRegressor) == before
     assert before[0].__module__.startswith("sklearn.")
-    ours.unpatch()
+    patch.unpatch()
     assert neural_network.MLPClassifier is before[0]
 
 
@@ -1142,13 +1143,13 @@ def test_a_script_runs_unchanged(tmp_path):
 def test_a_script_must_be_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pynn.sklearn"])
     with pytest.raises(SystemExit, match=r"^usage: python -m pynn\.sklearn SCRIPT"):
-        ours._main()
+        __main__._main()
     monkeypatch.setattr(sys, "argv", ["pynn.sklearn", "gone.py"])
     with pytest.raises(SystemExit, match=r"^python -m pynn\.sklearn: found no file 'gone.py'"):
-        ours._main()
+        __main__._main()
     for option in ("-h", "--help"):
         monkeypatch.setattr(sys, "argv", ["pynn.sklearn", option])
-        ours._main()
+        __main__._main()
         assert "usage: python -m pynn.sklearn SCRIPT" in capsys.readouterr().out
 
 
@@ -1248,8 +1249,8 @@ def test_blas_stays_on_one_thread_during_lbfgs(monkeypatch):
 def test_blas_has_its_threads_back_after_the_last_of_several():
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        with ours._ONE_BLAS_THREAD:
-            with ours._ONE_BLAS_THREAD:
+        with core._ONE_BLAS_THREAD:
+            with core._ONE_BLAS_THREAD:
                 pass
             assert blas_threads() == [1] * len(before)
         assert blas_threads() == before

@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn.spec import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Architecture,
-    Optimizer,
-    Schedule,
-    as_optimizer,
-    as_schedule,
-)
+from pynn.spec.architecture import Architecture
+from pynn.spec.optimizers import OPTIMIZERS, Optimizer, as_optimizer
+from pynn.spec.schedules import SCHEDULES, Schedule, as_schedule
 
 
 def test_architecture_spells_everything_out() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn import spec
-from pynn.spec import Architecture
+from pynn.spec import optimizers
+from pynn.spec.architecture import Architecture
 
 _core = pytest.importorskip("pynn._core")
 
@@ -72,7 +72,7 @@ def trainer(threads: int, sizes: tuple[int, ...] = (40, 64, 3)):
     parameters = rng.normal(scale=0.1, size=net.n_parameters).astype(np.float32)
     x = rng.normal(size=(300, sizes[0])).astype(np.float32)
     y = rng.integers(0, 3, 300).astype(np.int32)
-    more = {"optimizer": spec.Adam(), "batch_size": 30, "l2": 0.0, "seed": 1, "shuffle": True}
+    more = {"optimizer": optimizers.Adam(), "batch_size": 30, "l2": 0.0, "seed": 1, "shuffle": True}
     slots = [np.zeros_like(parameters) for _ in range(2)]
     return _core.Engine(net, threads).trainer(parameters, slots, x, y, **more)
 
@@ -101,7 +101,7 @@ def test_shares_are_parts_of_one_and_go_from_run_to_run():
     engine = _core.Engine(net, 2)
     parameters = np.zeros(net.n_parameters, np.float32)
     x, y = np.zeros((9, 40), np.float32), np.zeros(9, np.int32)
-    more = {"optimizer": spec.SGD(), "batch_size": 3, "l2": 0.0, "seed": 1, "shuffle": True}
+    more = {"optimizer": optimizers.SGD(), "batch_size": 3, "l2": 0.0, "seed": 1, "shuffle": True}
     one = engine.trainer(parameters, [], x, y, **more)
     one.shares = [[0.25, 0.75], [0.125, 0.875]]
     other = engine.trainer(parameters, [], x, y, **more)

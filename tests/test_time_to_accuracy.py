@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pynn.cli import app, folder
+from pynn.cli import options as cli_options
+
 pytest.importorskip("typer")
 
 import pynn
-from pynn import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
@@ -32,7 +34,7 @@ def small(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.uint8).reshape(rows, 6, 6), y
 
 
-@pytest.mark.parametrize("preset", cli.PRESETS)
+@pytest.mark.parametrize("preset", cli_options.PRESETS)
 @pytest.mark.parametrize(("peer", "module"), [("torch", "torch"), ("jax", "jax")])
 def test_entrants_train_the_same(tmp_path, preset, peer, module):
     """Without shuffling, all come to the same outputs: also by the short last batch."""
@@ -64,15 +66,15 @@ def test_entrants_train_the_same(tmp_path, preset, peer, module):
     np.testing.assert_allclose(shares, net.predict_proba(data[1][0]), atol=2e-4)
 
 
-@pytest.mark.parametrize("preset", cli.PRESETS)
+@pytest.mark.parametrize("preset", cli_options.PRESETS)
 def test_the_recipe_is_what_the_command_trains(tmp_path, preset, monkeypatch):
     from typer.testing import CliRunner
 
     data = small(600, 1), small(50, 2)
-    instead = cli.runs.Data("MNIST", *data)
-    monkeypatch.setattr(cli.runs, "read_data", lambda path: instead)
+    instead = folder.Data("MNIST", *data)
+    monkeypatch.setattr(folder, "read_data", lambda path: instead)
     options = [f"--{preset}", "--seed", "5", "--run", str(tmp_path / "run")]
-    done = CliRunner().invoke(cli.app, ["train", *options])
+    done = CliRunner().invoke(app.app, ["train", *options])
     assert done.exit_code == 0, done.output
     same = time_to_accuracy.write_recipe(tmp_path, preset, 5, data)
     net = pynn.Network(**same["network"])

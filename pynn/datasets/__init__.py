@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pynn.data import Pair, idx_header, load_idx
-from pynn.files import atomic_write
+from ..data.dataset import Pair
+from ..data.idx import idx_header, load_idx
+from ..files.disk import atomic_write
 
 # SHA-256 of the unpacked files.
 _MNIST = {

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, checks, spec
-from ..spec import Architecture
+from ..backends import choose, contract
+from ..checks import features
+from ..spec import arguments, optimizers
+from ..spec.architecture import Architecture
 
 Array = np.ndarray
 
@@ -69,7 +71,7 @@ def as_trainable(data: Any) -> list[Any]:
 
 def real_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     """Return value as an array of real numbers of this shape, or raise."""
-    a = checks.as_array(value, name)
+    a = features.as_array(value, name)
     if a.dtype.kind not in "biuf":
         raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
     if a.shape != shape:
@@ -135,7 +137,7 @@ def _stack(columns: list[Any], n: int, part: str, name: str) -> Array:
     rows = np.concatenate(columns).reshape(len(columns), n)
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)  # bytes among them: here they are numbers, not pixels
-    checks.check_finite(rows, f"{part} of {name}", np.dtype(np.float64))
+    features.check_finite(rows, f"{part} of {name}", np.dtype(np.float64))
     return rows
 
 
@@ -149,13 +151,13 @@ def _numbers(ys: list[Any], n_out: int, name: str) -> Array:
                 f"y of {name}[{i}]: found shape {y.shape}, expected a whole number from 0 to "
                 f"{n_out - 1}"
             )
-        numbers[i] = checks.whole(y, f"y of {name}[{i}]", 0, n_out - 1)
+        numbers[i] = arguments.whole(y, f"y of {name}[{i}]", 0, n_out - 1)
     return numbers
 
 
 @functools.lru_cache(maxsize=16)
-def _engine(net: Architecture, threads: int | None = None) -> backends.Engine:
-    return backends.capable(net, threads)
+def _engine(net: Architecture, threads: int | None = None) -> contract.Engine:
+    return choose.capable(net, threads)
 
 
 class SigmoidNetwork:
@@ -200,7 +202,7 @@ class SigmoidNetwork:
         TypeError, ValueError
             If ``a``, a weight matrix or a bias vector is no array of numbers or has another shape.
         """
-        a = checks.as_array(a, "a")
+        a = features.as_array(a, "a")
         a = real_array(a, (self.sizes[0], a.shape[1] if a.ndim == 2 else 1), "a")
         for w, b in self._layers():
             a = sigmoid(w @ a + b)
@@ -341,7 +343,7 @@ class SigmoidNetwork:
             [],
             pairs.x,
             pairs.targets,
-            optimizer=spec.SGD(),
+            optimizer=optimizers.SGD(),
             batch_size=min(mini_batch_size, len(pairs)),
             l2=c * decay,
             seed=0,

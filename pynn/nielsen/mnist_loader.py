@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import checks
+from ..spec import arguments
 
 Array = np.ndarray
 
@@ -72,7 +72,7 @@ def vectorized_result(j: int) -> Array:
         If ``j`` is no whole number from 0 to 9.
     """
     e = np.zeros((10, 1))
-    e[checks.whole(j, "j", 0, 9)] = 1.0
+    e[arguments.whole(j, "j", 0, 9)] = 1.0
     return e
 
 

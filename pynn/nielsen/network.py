@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from ..spec import arguments
 from ._base import (
     BOOK,
     SigmoidNetwork,
@@ -100,9 +100,9 @@ class Network(SigmoidNetwork):
         After Ctrl-C the parameters are those of the last whole step and the exception goes on.
         """
         training_data = as_trainable(training_data)
-        epochs = checks.whole(epochs, "epochs", 0)
-        mini_batch_size = checks.whole(mini_batch_size, "mini_batch_size", 1)
-        eta = checks.number(eta, "eta")
+        epochs = arguments.whole(epochs, "epochs", 0)
+        mini_batch_size = arguments.whole(mini_batch_size, "mini_batch_size", 1)
+        eta = arguments.number(eta, "eta")
         pairs = test = None
         if self._on_core() and self._unchanged(_BOOK, "update_mini_batch"):
             pairs = self._pairs(training_data, "training_data", numbered=False)
@@ -143,7 +143,7 @@ class Network(SigmoidNetwork):
         TypeError, ValueError
             If an argument does not fit; the network is unchanged then.
         """
-        eta = checks.number(eta, "eta")
+        eta = arguments.number(eta, "eta")
         if self._on_core():
             pairs = self._pairs(mini_batch, "mini_batch", numbered=False)
             self._descend(pairs, None, len(pairs), eta, 0.0)

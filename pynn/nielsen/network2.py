@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import checks
-from ..files import atomic_write, require_file, shown
+from ..checks import features
+from ..files.disk import atomic_write, require_file, shown
+from ..spec import arguments
 from ._base import (
     BOOK,
     SigmoidNetwork,
@@ -231,10 +232,10 @@ class Network(SigmoidNetwork):
         """
         training_data = as_trainable(training_data)
         n = len(training_data)
-        epochs = checks.whole(epochs, "epochs", 0)
-        mini_batch_size = checks.whole(mini_batch_size, "mini_batch_size", 1)
-        eta = checks.number(eta, "eta")
-        lmbda = checks.number(lmbda, "lmbda", least=0)
+        epochs = arguments.whole(epochs, "epochs", 0)
+        mini_batch_size = arguments.whole(mini_batch_size, "mini_batch_size", 1)
+        eta = arguments.number(eta, "eta")
+        lmbda = arguments.number(lmbda, "lmbda", least=0)
         pairs = None
         if self._on_core() and self._unchanged(_BOOK, "update_mini_batch"):
             pairs = self._pairs(training_data, "training_data", numbered=False)
@@ -300,8 +301,8 @@ class Network(SigmoidNetwork):
         TypeError, ValueError
             If an argument does not fit; the network is unchanged then.
         """
-        eta = checks.number(eta, "eta")
-        decay = checks.number(lmbda, "lmbda", least=0) / checks.whole(n, "n", 1)
+        eta = arguments.number(eta, "eta")
+        decay = arguments.number(lmbda, "lmbda", least=0) / arguments.whole(n, "n", 1)
         if self._on_core():
             pairs = self._pairs(mini_batch, "mini_batch", numbered=False)
             self._descend(pairs, None, len(pairs), eta, decay)
@@ -342,7 +343,7 @@ class Network(SigmoidNetwork):
         TypeError, ValueError
             If an argument does not fit.
         """
-        lmbda = checks.number(lmbda, "lmbda", least=0)
+        lmbda = arguments.number(lmbda, "lmbda", least=0)
         pairs = self._pairs(data, "data", numbered=convert)
         n = len(pairs)
         # Divided first, as in the book: the costs of certain mistakes would overflow.
@@ -370,8 +371,8 @@ class Network(SigmoidNetwork):
         """
         layers = self._layers()
         for k, (w, b) in enumerate(layers):
-            checks.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            checks.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+            features.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
+            features.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
         document = {
             "sizes": self.sizes,
             "weights": [w.tolist() for w, _ in layers],
@@ -449,8 +450,8 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         found.weights, found.biases = document["weights"], document["biases"]
         layers = found._layers()
         for k, (w, b) in enumerate(layers):
-            checks.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            checks.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+            features.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
+            features.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: {shown(error, 400)}") from error
     net = Network(found.sizes, cost=known[name])

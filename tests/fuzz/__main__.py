@@ -41,7 +41,7 @@ INSTRUMENTED = {
     "checkpoint": ("safetensors",),
 }
 # Much that no loader runs.
-LEFT_OUT = ("pynn.numba_kernels", "pynn.sklearn", "pynn.plots", "pynn.cli")
+LEFT_OUT = ("pynn.backends.numba", "pynn.sklearn", "pynn.plots", "pynn.cli")
 
 MEASURED = 16
 """Of so many inputs one is also watched for the memory that Python and NumPy take."""
@@ -69,10 +69,13 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
 
     include = ["pynn", *INSTRUMENTED.get(name, ())]
     with atheris.instrument_imports(include=include, exclude=list(LEFT_OUT)):
-        from . import targets
+        from tests.fuzz import targets
 
         if name == "image":
-            from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+            from PIL import (
+                Image,
+                WebPImagePlugin,  # noqa: F401
+            )
 
             Image.preinit()
     if name == "npz":
@@ -129,8 +132,7 @@ def start(
     contract goes into ``findings``.
     """
     import pynn
-
-    from . import targets
+    from tests.fuzz import targets
 
     target = targets.TARGETS[name]
     kept, grown, findings = CORPUS / name, grown / name, findings / name
@@ -186,7 +188,7 @@ def main() -> None:
         at = sys.argv.index("--here")
         fuzz(sys.argv[1], sys.argv[at + 1 :])
         return
-    from . import targets
+    from tests.fuzz import targets
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("target", nargs="*", help=", ".join(targets.TARGETS) + "; all by default")

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 import pynn
-from pynn import data, files, run
+from pynn.cli import folder as cli_folder
+from pynn.data import idx as data_idx
+from pynn.files import tensors as files_tensors
 from pynn.nielsen import network2
 
 from . import mutators
@@ -28,7 +30,7 @@ from . import mutators
 
 
 def idx(array: np.ndarray) -> bytes:
-    return data.idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    return data_idx.idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def of_idx() -> Iterator[bytes]:
@@ -301,7 +303,7 @@ def _checkpoints() -> list[bytes]:
             path = Path(folder) / "a"
             with contextlib.suppress(_Cut):
                 fit(path, False, cut)
-            tensors, document = files.load(path)
+            tensors, document = files_tensors.load(path)
         for name in "seconds", "samples_per_second":
             column = document["history"][name]
             document["history"][name] = [0.5] * len(column)
@@ -310,7 +312,7 @@ def _checkpoints() -> list[bytes]:
         document["checkpoint"]["machine"] = {}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a"
-            files.save(path, tensors, document)
+            files_tensors.save(path, tensors, document)
             found.append(path.read_bytes())
     return found
 
@@ -354,7 +356,10 @@ def of_checkpoints() -> Iterator[bytes]:
 def beside_settings() -> dict[str, bytes]:
     """What lies beside the settings of a run."""
     x, y = blobs()
-    return {run.MODEL: _models()[4], "data.npz": npz(x=x, y=np.array(["cat", "dog", "owl"])[y])}
+    return {
+        cli_folder.MODEL: _models()[4],
+        "data.npz": npz(x=x, y=np.array(["cat", "dog", "owl"])[y]),
+    }
 
 
 @functools.cache
@@ -372,7 +377,7 @@ def settings() -> bytes:
             "path": "data.npz",
             "train_rows": 30,
             "test_rows": None,
-            "sha256": run.fingerprint((x, np.array(["cat", "dog", "owl"])[y])),
+            "sha256": cli_folder.fingerprint((x, np.array(["cat", "dog", "owl"])[y])),
         },
         "environment": {"version": "0.1.0", "backends": {"numpy": "", "numba": "no"}, "cores": 2},
         "date": "2026-01-01 00:00:00",

@@ -25,8 +25,11 @@ from unittest import mock
 import numpy as np
 
 import pynn
-from pynn import checkpoint, data, images, report, run
+from pynn.cli import folder as cli_folder
+from pynn.cli import report
+from pynn.data import csv, idx, images, loading
 from pynn.nielsen import network2
+from pynn.training import saver
 
 from . import mutators, seeds
 
@@ -65,11 +68,11 @@ class Target(NamedTuple):
 
 
 def _idx(path: Path) -> None:
-    array = data.load_idx(path)
+    array = idx.load_idx(path)
     assert array.flags.writeable
     assert array.dtype.isnative
     if array.ndim > 1:
-        x, y = data.load(path).train
+        x, y = loading.load(path).train
         assert len(x) == len(y) == 3
 
 
@@ -83,14 +86,14 @@ def _csv(path: Path) -> None:
         {"header": False},
     ]
     options = more[size % len(more)]
-    x, y = data.load_csv(path, **options)
+    x, y = csv.load_csv(path, **options)
     assert x.dtype in (np.uint8, np.float32)
     assert x.ndim == 2
     assert np.isfinite(x).all()
     assert (y is None) == ("label" in options and options["label"] is None)
     # The fast readers return what the plain one does.
-    table = data._Table.open(path, options.get("label", "first"), options.get("header"))
-    plain, labels = data._read_plain(table)
+    table = csv._Table.open(path, options.get("label", "first"), options.get("header"))
+    plain, labels = csv._read_plain(table)
     assert (x.dtype, x.shape, x.tobytes()) == (plain.dtype, plain.shape, plain.tobytes())
     if y is not None:
         assert labels is not None
@@ -98,7 +101,7 @@ def _csv(path: Path) -> None:
 
 
 def _npz(path: Path) -> None:
-    found = data.load(path)
+    found = loading.load(path)
     for x, y in filter(None, (found.train, found.test)):
         assert x.dtype.kind in "buif"
         assert not y.dtype.hasobject
@@ -132,7 +135,7 @@ def _look_at(net: pynn.Network) -> None:
         warnings.filterwarnings("ignore", "predict: found", RuntimeWarning)
         y = net.predict(x)
     settings = json.loads(seeds.settings())
-    found = run.Run(Path("run"), settings, net, "test", (x, y))
+    found = cli_folder.Run(Path("run"), settings, net, "test", (x, y))
     small = bool(np.abs(net.parameters).max() < 1e3)  # not if there is NaN
     if small and (net.classes is not None or net.architecture.loss == "mse"):
         report._figures(found)
@@ -146,7 +149,7 @@ def _checkpoint(path: Path) -> None:
         # Of another machine, and of weights that lead nowhere, it does warn.
         warnings.simplefilter("ignore", RuntimeWarning)
         # Writing is not reading.
-        nothing = mock.patch.object(checkpoint.Saver, "write", return_value=None)
+        nothing = mock.patch.object(saver.Saver, "write", return_value=None)
         with nothing, contextlib.suppress(pynn.DivergenceError):
             seeds.fit(path, path.stat().st_size % 7 > 0)
 
@@ -155,7 +158,7 @@ def _settings(path: Path) -> None:
     """The settings of a run; beside them lie its model and its data."""
     few = seeds.blobs()
     with mock.patch("pynn.datasets.mnist", return_value=(few, few)):
-        found = run.read(path.parent)
+        found = cli_folder.read(path.parent)
     for section in (
         report._figures,
         report._timings,
@@ -183,7 +186,11 @@ TARGETS = {
     "model": Target(_model, seeds.of_models, mutators.model, max_len=16384),
     "checkpoint": Target(_checkpoint, seeds.of_checkpoints, mutators.model, max_len=16384),
     "settings": Target(
-        _settings, seeds.of_settings, mutators.document, run.SETTINGS, beside=seeds.beside_settings
+        _settings,
+        seeds.of_settings,
+        mutators.document,
+        cli_folder.SETTINGS,
+        beside=seeds.beside_settings,
     ),
     "nielsen": Target(_nielsen, seeds.of_nielsen, mutators.document),
 }

@@ -1,0 +1,1 @@
+"""Arrays in memory: aligned vectors, sparse rows, fingerprints, reused scratch memory."""

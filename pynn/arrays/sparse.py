@@ -1,0 +1,97 @@
+"""Compressed rows of a sparse matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """Compressed rows of a sparse matrix.
+
+    Parameters
+    ----------
+    data
+        The values that are stored, (nnz,), float32 or float64, contiguous.
+    indices
+        Their columns, (nnz,), int32, each in 0 … shape[1] − 1, rising within a row, contiguous.
+    indptr
+        Where each row starts in them, (rows + 1,), int64, rising, contiguous.
+    shape
+        (rows, columns).
+    """
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    shape: tuple[int, int]
+
+    @staticmethod
+    def of(matrix: Any, name: str = "x") -> Sparse:
+        """Take a sparse matrix or array of SciPy; one in CSR format without a copy where it fits.
+
+        Numbers that are no floats become float64.
+
+        Raises
+        ------
+        ValueError
+            If its parts do not fit each other.
+        """
+        # SciPy trusts places, and would read past the end with a wrong one when it converts.
+        try:
+            fresh = _checked(matrix)
+            if fresh.format != "csr":
+                fresh = _checked(fresh.tocsr())
+        except ValueError as error:
+            raise ValueError(f"{name}: found a broken sparse matrix: {error}") from error
+        if not fresh.has_canonical_format:
+            fresh = fresh.copy()
+            fresh.sum_duplicates()
+        data = fresh.data
+        if data.dtype not in (np.float32, np.float64):
+            data = data.astype(np.float64)
+        return Sparse(
+            np.ascontiguousarray(data),
+            np.ascontiguousarray(fresh.indices, dtype=np.int32),
+            np.ascontiguousarray(fresh.indptr, dtype=np.int64),
+            fresh.shape,
+        )
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, mask: np.ndarray) -> Sparse:
+        """Return the rows for which a mask (rows,) is true."""
+        counts = np.diff(self.indptr)
+        stored = np.repeat(mask, counts)
+        indptr = np.concatenate([[0], np.cumsum(counts[mask])])
+        shape = len(indptr) - 1, self.shape[1]
+        return Sparse(self.data[stored], self.indices[stored], indptr, shape)
+
+    def dense(self, rows: np.ndarray | slice, dtype: str) -> np.ndarray:
+        """Return some rows as an ordinary array."""
+        chosen = np.arange(len(self))[rows]
+        out = np.zeros((len(chosen), self.shape[1]), dtype)
+        for row, i in zip(out, chosen, strict=True):
+            part = slice(self.indptr[i], self.indptr[i + 1])
+            row[self.indices[part]] = self.data[part]
+        return out
+
+
+def _checked(matrix: Any) -> Any:
+    """Return a matrix of SciPy, or raise ValueError if its places are out of it."""
+    if matrix.format in ("csr", "csc", "bsr"):
+        # Made anew, so that nothing is taken on trust that was known of it before.
+        parts = matrix.data, matrix.indices, matrix.indptr
+        matrix = type(matrix)(parts, shape=matrix.shape, copy=False)
+        matrix.check_format(full_check=True)
+    elif matrix.format == "coo":
+        for places, size in zip((matrix.row, matrix.col), matrix.shape, strict=True):
+            if len(places) != len(matrix.data):
+                raise ValueError(f"{len(matrix.data)} values and {len(places)} places")
+            if len(places) and not 0 <= places.min() <= places.max() < size:
+                raise ValueError(f"places from {places.min()} to {places.max()} of {size}")
+    return matrix

@@ -1,0 +1,23 @@
+"""One contract, three implementations: compiled (Cython on C++), Numba, and the NumPy reference."""
+
+from .choose import (
+    available,
+    capable,
+    create,
+    resolve,
+)
+from .contract import (
+    BACKENDS,
+    Engine,
+    Trainer,
+)
+
+__all__ = [
+    "BACKENDS",
+    "Engine",
+    "Trainer",
+    "available",
+    "capable",
+    "create",
+    "resolve",
+]

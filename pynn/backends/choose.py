@@ -1,0 +1,166 @@
+"""The contract between ``Network`` and what computes, and the choice of a backend.
+
+An ``Engine`` computes for one architecture; its ``Trainer`` holds one run of ``fit``. Arrays come
+in checked: ``x`` is a two-dimensional uint8, float32 or float64 array in native byte order with
+any strides, or :class:`Sparse`; ``y`` is either int32 labels (n,), contiguous, or targets
+(n, n_out), C-contiguous, in the network's dtype; ``sample_weight`` is float64 (n,), of 0 or more
+and contiguous. ``parameters`` and ``state`` are flat vectors of the network's dtype.
+
+What ``convention="sklearn"`` changes stands in ``reference.loss_and_output_gradient`` and
+``reference.weigh``. Sparse rows, sample weights and that convention are not for the backend numba,
+which says so; functions of the user's own (``Architecture.functions``) are for it and for numpy.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+from ..spec.architecture import Architecture
+from ..spec.arguments import choose
+from .contract import BACKENDS, Engine, why_numba
+
+
+@functools.cache
+def available() -> dict[str, str]:
+    """Return, for each backend, an empty string where it can be used and the reason where not."""
+    reasons = {}
+    for name in BACKENDS:
+        reasons[name] = ""
+        if name == "cython":
+            try:
+                pass
+            except ImportError as error:
+                reasons[name] = f"the compiled core is not there ({error})"
+        elif name == "numba" and importlib.util.find_spec("numba") is None:
+            reasons[name] = "the package numba is not installed"
+    return reasons
+
+
+def resolve(name: str) -> str:
+    """Return the backend that ``name`` stands for; ``"auto"`` is the fastest that is there.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name.
+    ImportError
+        If the named backend cannot be used here.
+    """
+    choose("backend", name, ("auto", *BACKENDS))
+    reasons = available()
+    if name == "auto":
+        found = next(b for b in BACKENDS if not reasons[b])
+        if reasons["cython"]:
+            _warn_without_core(found, reasons["cython"])
+        return found
+    if reasons[name]:
+        usable = [b for b in BACKENDS if not reasons[b]]
+        raise ImportError(
+            f"backend: found {name!r}, but {reasons[name]}; usable here: {', '.join(usable)}"
+        )
+    return name
+
+
+@functools.cache
+def _warn_without_core(found: str, reason: str) -> None:
+    """Say once that the slower backend ``found`` stands in for the compiled one."""
+    import warnings
+    from pathlib import Path
+
+    package = Path(__file__).parents[1]
+    if (package.parent / "csrc").is_dir() and not list(package.glob("backends/cython/_core*")):
+        reason += f"; {package} is the source tree, which hides an installed pynn"
+    warnings.warn(
+        f"pynn uses the backend {found!r}: {reason}. Training will be several times slower.",
+        stacklevel=4,
+    )
+
+
+def capable(net: Architecture, threads: int | None) -> Engine:
+    """Return an engine that can do all that the contract has: the compiled one, or NumPy's."""
+    reason = available()["cython"]
+    if reason:
+        _warn_without_core("numpy", reason)
+    # The compiled core has room for 64 layers.
+    return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
+
+
+def _check_bf16(name: str, net: Architecture) -> None:
+    """Raise ImportError if a backend cannot round to bfloat16 here."""
+    if name == "numba":
+        found = f"the backend 'numba'{why_numba(net)}, which has none"
+    elif name == "cython":
+        from .cython import _core  # type: ignore[attr-defined]
+
+        info = _core.info()
+        if info["bf16"]:
+            return
+        found = f"the instruction set {info['isa']} and without AVX512-BF16"
+    else:
+        return
+    raise ImportError(
+        f"precision: found 'bf16' with {found}; expected 'full', or, to see what it does at a "
+        "fraction of the speed, backend='numpy'"
+    )
+
+
+def _resolve_for_functions(name: str, net: Architecture) -> str:
+    """Return the backend that ``name`` stands for where a network has functions of its own.
+
+    Raises
+    ------
+    ValueError
+        If it is the compiled core, which no function in Python can be put into.
+    """
+    reason = available()["numba"]
+    if name == "cython":
+        raise ValueError(
+            f"backend: found 'cython' and {net.functions[0]!r}, a function of your own, which the "
+            "compiled core cannot take in; expected 'numba'"
+            + (f" ({reason}: pip install 'pynn-mlp[numba]')" if reason else "")
+            + ", which compiles it, 'numpy', or 'auto' for the faster of the two that is there"
+        )
+    if name != "auto":
+        return resolve(name)
+    if reason:
+        _warn_without_numba(reason)
+    return "numpy" if reason else "numba"
+
+
+@functools.cache
+def _warn_without_numba(reason: str) -> None:
+    """Say once that the slowest backend computes functions of the user's own."""
+    import warnings
+
+    warnings.warn(
+        f"pynn uses the backend 'numpy' for functions of your own: {reason} (pip install "
+        "'pynn-mlp[numba]'). Training will be several times slower.",
+        stacklevel=6,
+    )
+
+
+def create(name: str, net: Architecture, threads: int | None) -> Engine:
+    """Return an engine of the backend ``name`` for one architecture.
+
+    Raises
+    ------
+    ValueError
+        If no backend has that name, or it cannot take functions of the user's own.
+    ImportError
+        If it cannot be used here, or does not have the precision of the architecture here.
+    """
+    name = _resolve_for_functions(name, net) if net.functions else resolve(name)
+    if net.precision == "bf16":
+        _check_bf16(name, net)
+    if name == "cython":
+        from .cython import _core  # type: ignore[attr-defined]
+
+        return _core.Engine(net, threads)
+    if name == "numba":
+        from .numba import engine
+
+        return engine.Engine(net, threads)
+    from . import reference
+
+    return reference.Engine(net, threads)

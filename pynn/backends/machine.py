@@ -1,0 +1,79 @@
+"""What computes here: processor, instruction sets, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..version import __version__
+from . import choose
+
+
+def environment() -> dict[str, Any]:
+    """Return what a run depends on besides its settings.
+
+    Returns
+    -------
+    dict
+        What ``pynn.info()`` says, and ``cpu``, ``cores`` (that this process may use) and
+        ``platform``.
+    """
+    return {
+        **info(),
+        "cpu": cpu_name(),
+        "cores": _cores(),
+        "platform": platform.platform(),
+    }
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return the name of the processor as its maker spells it, as far as the system tells."""
+    try:
+        if sys.platform == "linux":
+            with open("/proc/cpuinfo", encoding="utf-8") as file:
+                for line in file:
+                    if line.startswith("model name"):
+                        return line.partition(":")[2].strip()
+        if sys.platform == "darwin":
+            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return platform.processor() or platform.machine()
+
+
+def info() -> dict[str, Any]:
+    """Return what is at work here.
+
+    Returns
+    -------
+    A dictionary of ``version``, ``python``, ``numpy``, ``backend`` (what ``"auto"`` stands for),
+    ``backends`` (for each an empty string, or why it cannot be used) and what the compiled core
+    says of itself, if it is there.
+    """
+    reasons = choose.available()
+    found = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "backend": choose.resolve("auto"),
+        "backends": reasons,
+    }
+    if not reasons["cython"]:
+        from .cython import _core  # type: ignore[attr-defined]
+
+        found.update(_core.info())
+    return found

@@ -1,0 +1,1 @@
+"""The Numba backend: the algorithm of ``reference.py``, compiled when it first runs."""

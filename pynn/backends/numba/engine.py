@@ -1,0 +1,364 @@
+"""``Engine`` and ``Trainer`` of the Numba backend."""
+
+# The types of kernels are Numba's business.
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...arrays.sparse import Sparse
+from ...arrays.vectors import finite
+from ...spec import philox
+from ...spec.architecture import Architecture
+from ...spec.names import LEAKY_SLOPE
+from ...spec.optimizers import Optimizer
+from ..contract import why_numba
+from .loop import _permutation, _run
+from .parameters import _block, _chunk, _source, _Weights
+from .plan import (
+    BATCH,
+    BY_HALF,
+    BY_LABEL,
+    BY_LARGEST,
+    C1,
+    C1_REST,
+    C2,
+    C2_REST,
+    CHUNK,
+    COUNTED,
+    DIVERGED,
+    DONE,
+    EPOCH,
+    EPSILON,
+    EVALUATE,
+    FIRST_BATCH,
+    FORWARD,
+    GRADIENT,
+    HAS_LABELS,
+    KEPT,
+    L2,
+    LOSS,
+    LOSS_ADDRESS,
+    NOT_COUNTED,
+    OPTIMIZER,
+    OUTPUT_LOSS,
+    OWN,
+    ROWS,
+    SEED,
+    SHUFFLED,
+    SLOPE,
+    STREAM,
+    TASK,
+    TRAIN,
+    UPDATE_RULE,
+    UPDATES,
+    WATCH,
+    X_COLUMN,
+    X_KIND,
+    X_ROW,
+    X_START,
+    Plan,
+)
+from .threads import FLOPS, _call, _default_threads, _Pace
+
+Array = np.ndarray
+
+# --- The backend ----------------------------------------------------------------------------------
+
+
+class _Job:
+    """One task on one data set, ready to run from any position in it."""
+
+    def __init__(
+        self,
+        weights: _Weights,
+        threads: int,
+        task: int,
+        x: Array,
+        y: Array | None,
+        batch_size: int,
+        optimizer: Optimizer | None = None,
+        l2: float = 0.0,
+    ) -> None:
+        net, n = weights.net, len(x)
+        chunk = _chunk(net, min(batch_size, n))
+        layers = weights.layers.copy()
+        block = _block(layers, chunk, net.dtype)
+        flat, start, row, column = _source(x)
+        kind = ("uint8", "float32", "float64").index(x.dtype.name)
+        sources = [np.empty(0, dtype) for dtype in (np.uint8, np.float32, np.float64)]
+        sources[kind] = flat
+        labels, targets = np.empty(0, np.int32), np.empty(0, net.dtype)
+        if y is not None and y.ndim == 2:
+            targets = np.asarray(y).reshape(-1)
+        elif y is not None:
+            if net.n_out == 1:
+                raise ValueError("y: found labels for a single output, expected targets (n, 1)")
+            labels = np.asarray(y).view()
+        for array in (*sources, labels, targets):
+            array.flags.writeable = False
+        settings = np.zeros(LOSS_ADDRESS + 1, np.int64)
+        settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
+        settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
+        settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, OWN), _what_to_count(net, y)
+        if net.loss in weights.own:
+            settings[LOSS_ADDRESS] = weights.own[net.loss].address
+        settings[[HAS_LABELS, STREAM]] = len(labels) > 0, philox.DROPOUT
+        settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
+        constants, coefficients = _coefficients(net, optimizer, l2)
+        self.plan = Plan(
+            layers=layers,
+            settings=settings,
+            coefficients=coefficients,
+            constants=constants,
+            weights=weights.weights,
+            transposed=weights.transposed,
+            gradient=weights.gradient,
+            state=weights.state,
+            block=block,
+            x_bytes=sources[0],
+            x_single=sources[1],
+            x_double=sources[2],
+            labels=labels,
+            targets=targets,
+            order=np.empty(0, np.int64),
+            rates=np.empty(0),
+            losses=np.zeros(chunk),
+            correct=np.zeros(chunk),
+            sums=np.zeros(4),
+            out=np.empty(n * net.n_out if task == FORWARD else 0, net.dtype),
+        )
+        operations = (6 if task >= GRADIENT else 2) * net.n_parameters * chunk
+        self.pace = _Pace(threads, operations / FLOPS)
+
+    def run(self, start: int, stop: int) -> tuple[float, float]:
+        """Go from one position of the epoch to another, in slices that leave room for Ctrl-C.
+
+        Returns the sums of losses and correct since the job began or its epoch did.
+        """
+        if start == 0:
+            self.plan.sums[:2] = 0
+        function = _run(self.plan.weights.dtype.name)
+        position = start
+        while position < stop and not self.plan.settings[DIVERGED]:
+            threads, chunks = self.pace.choose()
+            began, before = time.perf_counter(), position
+            position = _call(function, self.plan, position, stop, chunks, threads)
+            took = time.perf_counter() - began
+            done = max(1.0, (position - before) / int(self.plan.settings[CHUNK]))
+            self.pace.note(took / done, done)
+        loss, correct = self.plan.sums[:2].tolist()
+        return loss, correct
+
+
+def _coefficients(net: Architecture, optimizer: Optimizer | None, l2: float) -> tuple[Array, Array]:
+    """``constants`` and ``coefficients`` of a plan."""
+    o: Any = optimizer
+    name = "" if optimizer is None else optimizer.name
+    c = np.zeros(KEPT + net.n_layers, net.dtype)
+    constants = np.zeros(4)
+    c[SLOPE], c[L2] = LEAKY_SLOPE, l2
+    for k, rate in enumerate(net.dropout):
+        c[KEPT + k] = 1 / (1 - rate)
+    if name in ("momentum", "nesterov"):
+        c[C1] = o.momentum
+    elif name == "rmsprop":
+        c[C1], c[C1_REST], c[EPSILON] = o.rho, 1 - o.rho, o.epsilon
+    elif name == "adagrad":
+        c[C1], c[C1_REST], c[EPSILON] = 1, 1, o.epsilon
+    elif name in ("adam", "adam_hat", "adamw"):
+        c[C1], c[C1_REST], c[C2], c[C2_REST] = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
+        constants[:] = o.beta1, o.beta2, o.epsilon, getattr(o, "weight_decay", 0.0)
+    return constants, c
+
+
+def _what_to_count(net: Architecture, y: Array | None) -> int:
+    if y is None:
+        return NOT_COUNTED
+    if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
+        return NOT_COUNTED if net.regression else BY_HALF
+    if y.ndim == 1:
+        return BY_LABEL
+    return NOT_COUNTED if net.regression else BY_LARGEST
+
+
+def _refuse(
+    net: Architecture, x: Array | Sparse, sample_weight: Array | None, convention: str
+) -> Array:
+    """Return x, or say what this backend cannot do."""
+    if isinstance(x, Sparse) or sample_weight is not None or convention != "pynn":
+        raise ValueError(
+            f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows, sample weights "
+            "or conventions of other libraries; expected "
+            + ("backend='numpy', or dense rows" if net.functions else "'cython' or 'numpy'")
+        )
+    return x
+
+
+class Engine:
+    """The Numba backend: the contract of ``pynn.backends.Engine``.
+
+    Parameters
+    ----------
+    net
+        What to compute.
+    threads
+        The most threads to use; None takes the processors this process may run on. Steps too
+        small for several threads run on fewer.
+
+    Raises
+    ------
+    ValueError
+        If a function of the user's own cannot be compiled.
+    """
+
+    name = "numba"
+
+    def __init__(self, net: Architecture, threads: int | None = None) -> None:
+        self.net = net
+        self.own: dict[str, Any] = {}
+        if net.functions:
+            from . import custom
+
+            self.own = {own.name: custom.compiled(own, net.dtype) for own in net.functions}
+        self.threads = _default_threads() if threads is None else threads
+
+    def forward(self, parameters: Array, x: Array | Sparse) -> Array:
+        x = _refuse(self.net, x, None, "pynn")
+        weights = _Weights(self.net, self.own, parameters, [], learning=False)
+        job = _Job(weights, self.threads, FORWARD, x, None, len(x))
+        job.run(0, len(x))
+        return job.plan.out.reshape(len(x), self.net.n_out)
+
+    def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
+        x = _refuse(self.net, x, None, "pynn")
+        weights = _Weights(self.net, self.own, parameters, [], learning=False)
+        return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
+
+    def objective(
+        self,
+        x: Array | Sparse,
+        y: Array,
+        *,
+        l2: float,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
+    ) -> Callable[[Array], tuple[float, Array]]:
+        x = _refuse(self.net, x, sample_weight, convention)
+        net, n = self.net, len(x)
+
+        def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
+            weights = _Weights(net, self.own, parameters, [], learning=True)
+            loss = _Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
+            gradient = np.empty_like(parameters)
+            weights.copy(weights.gradient, gradient)
+            for w, dw in zip(net.views(parameters)[0], net.views(gradient)[0], strict=True):
+                dw += l2 * w
+                loss += 0.5 * l2 * float(np.square(w, dtype=np.float64).sum())
+            return loss, gradient
+
+        return loss_and_gradient
+
+    def trainer(
+        self,
+        parameters: Array,
+        state: list[Array],
+        x: Array | Sparse,
+        y: Array,
+        *,
+        optimizer: Optimizer,
+        batch_size: int,
+        l2: float,
+        seed: int,
+        shuffle: bool,
+        sample_weight: Array | None = None,
+        convention: str = "pynn",
+        watch: bool = False,
+    ) -> Trainer:
+        x = _refuse(self.net, x, sample_weight, convention)
+        if optimizer.name not in OPTIMIZER:
+            raise ValueError(
+                f"optimizer: found {optimizer.name!r}, which this backend does not know"
+            )
+        weights = _Weights(self.net, self.own, parameters, state, learning=True)
+        job = _Job(weights, self.threads, TRAIN, x, y, batch_size, optimizer, l2)
+        job.plan.settings[WATCH] = watch
+        return Trainer(weights, job, self.threads, seed, shuffle)
+
+
+class Trainer:
+    """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
+
+    finite, apart = False, True
+
+    def __init__(
+        self, weights: _Weights, job: _Job, threads: int, seed: int, shuffle: bool
+    ) -> None:
+        self._weights, self._job, self._threads = weights, job, threads
+        self._seed, self._shuffle = np.uint64(seed & 0xFFFFFFFFFFFFFFFF), shuffle
+        job.plan.settings[SHUFFLED] = shuffle
+        job.plan.settings[SEED] = self._seed.astype(np.int64)
+        self._epoch: int | None = None
+        self._given = False
+        self.done, self.diverged = 0, False
+
+    @property
+    def done(self) -> int:
+        return int(self._job.plan.settings[DONE])
+
+    @done.setter
+    def done(self, count: int) -> None:
+        self._job.plan.settings[DONE] = count
+
+    @property
+    def sums(self) -> tuple[float, float]:
+        loss, correct = self._job.plan.sums[:2].tolist()
+        return loss, correct
+
+    @sums.setter
+    def sums(self, found: tuple[float, float]) -> None:
+        self._job.plan.sums[:2] = found
+
+    def order(self, rows: Array) -> None:
+        """Take the rows in this order from the next epoch on."""
+        job = self._job
+        n = int(job.plan.settings[ROWS])
+        if len(rows) != n or rows.min() < 0 or rows.max() >= n:
+            raise ValueError(f"rows: found {rows!r}, expected {n} numbers from 0 to {n - 1}")
+        order = np.array(rows, dtype=job.plan.order.dtype)
+        job.plan, self._given = job.plan._replace(order=order), True
+        job.plan.settings[SHUFFLED] = True
+
+    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
+        """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
+        job = self._job
+        settings = job.plan.settings
+        n, batch = int(settings[ROWS]), int(settings[BATCH])
+        settings[DONE] = settings[DIVERGED] = 0
+        if self._shuffle and not self._given and self._epoch != epoch:
+            order = _permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
+            job.plan, self._epoch = job.plan._replace(order=order), epoch
+        job.plan = job.plan._replace(rates=np.array(rates, np.float64))
+        settings[[EPOCH, FIRST_BATCH, UPDATES]] = epoch, first, updates
+        try:
+            return job.run(first * batch, min(n, (first + len(rates)) * batch))
+        finally:
+            self.diverged = bool(settings[DIVERGED])
+
+    def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
+        """Sum of losses and number right with the parameters as they stand, without dropout."""
+        x = _refuse(self._weights.net, x, None, "pynn")
+        return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
+
+    def sound(self) -> bool:
+        """Whether all that ``store`` would write is finite."""
+        return finite(*(padded for padded, _ in self._weights.pairs()))
+
+    def store(self) -> None:
+        """Write parameters and state back to the vectors the trainer was made with."""
+        self._weights.store()

@@ -1,0 +1,136 @@
+"""Gradients of the weights and optimizer updates."""
+
+# The types of kernels are Numba's business.
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
+
+from __future__ import annotations
+
+import math
+
+from .plan import (
+    ADAGRAD,
+    ADAM_HAT,
+    ADAMW,
+    C1,
+    C1_REST,
+    C2,
+    C2_REST,
+    DECAY,
+    DZ,
+    EPSILON,
+    FIRST_BATCH,
+    H_ROW,
+    L2,
+    MOMENTUM,
+    N_IN,
+    N_OUT,
+    NESTEROV,
+    RATE,
+    RMSPROP,
+    SGD,
+    STEP_EPSILON,
+    STEP_SIZE,
+    T_ROW,
+    UPDATE_RULE,
+    UPDATES,
+    W_ROW,
+    Z_ROW,
+    H,
+    T,
+    W,
+    kernel,
+)
+from .product import matmul, transpose
+
+BAND = 64
+"""Rows of a weight matrix whose gradient and update are made together, while they are in cache."""
+
+
+@kernel
+def update(optimizer, w, g, u, v, c, decay):
+    """Apply one step to a stretch of parameters w with gradient g and state u, v."""
+    n = len(w)
+    rate, c1, c1_rest, c2, c2_rest = c[RATE], c[C1], c[C1_REST], c[C2], c[C2_REST]
+    epsilon = c[EPSILON]
+    if optimizer == SGD:
+        for i in range(n):
+            w[i] -= rate * g[i]
+    elif optimizer == MOMENTUM:
+        for i in range(n):
+            u[i] = c1 * u[i] - rate * g[i]
+            w[i] += u[i]
+    elif optimizer == NESTEROV:
+        for i in range(n):
+            u[i] = c1 * u[i] - rate * g[i]
+            w[i] += c1 * u[i] - rate * g[i]
+    elif optimizer in (RMSPROP, ADAGRAD):
+        for i in range(n):
+            u[i] = c1 * u[i] + c1_rest * g[i] * g[i]
+            w[i] -= rate * g[i] / (math.sqrt(u[i]) + epsilon)
+    else:
+        step_size, step_epsilon = c[STEP_SIZE], c[STEP_EPSILON]
+        if optimizer == ADAMW and decay:
+            decay_rate = c[DECAY]
+            for i in range(n):
+                w[i] -= decay_rate * w[i]
+        for i in range(n):
+            u[i] = c1 * u[i] + c1_rest * g[i]
+            v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
+            w[i] -= step_size * u[i] / (math.sqrt(v[i]) + step_epsilon)
+
+
+@kernel
+def weights_pass(p, part, parts, m, before, last):
+    """Sum the gradient of this part of every layer's rows over the m rows of the chunk.
+
+    ``before`` says that the gradient goes on from an earlier chunk of the batch, ``last`` that it
+    is whole now and is to be applied.
+    """
+    size, l2 = len(p.weights), p.coefficients[L2]
+    for k in range(len(p.layers)):
+        layer = p.layers[k]
+        n_in, row = layer[N_IN], layer[W_ROW]
+        stop = (part + 1) * (n_in + 1) // parts
+        for lo in range(part * (n_in + 1) // parts, stop, BAND):
+            hi = min(stop, lo + BAND)
+            start = layer[W] + lo * row
+            matmul(
+                *(p.gradient, start, row),
+                *(p.block, layer[H] + lo, 1, layer[H_ROW]),
+                *(p.block, layer[DZ], layer[Z_ROW]),
+                *(hi - lo, layer[N_OUT], m, before),
+            )
+            if not last:
+                continue
+            # The last row holds the biases, which neither L2 nor weight decay touches.
+            for decay in range(2):
+                a = start if decay else layer[W] + max(lo, n_in) * row
+                b = layer[W] + (min(hi, n_in) if decay else hi) * row
+                if a >= b:
+                    continue
+                w, g = p.weights[a:b], p.gradient[a:b]
+                if decay and l2 != 0:
+                    for i in range(len(w)):
+                        g[i] += l2 * w[i]
+                u, v = p.state[a:b], p.state[size + a : size + b]
+                update(p.settings[UPDATE_RULE], w, g, u, v, p.coefficients, decay)
+            if k > 0:
+                transpose(
+                    *(p.weights, start, row, p.transposed, layer[T] + lo, layer[T_ROW]),
+                    *(min(hi, n_in) - lo, layer[N_OUT]),
+                )
+
+
+@kernel
+def set_step(p, batch):
+    """Put what changes from step to step into ``coefficients``."""
+    i = batch - p.settings[FIRST_BATCH]
+    step, rate = p.settings[UPDATES] + i + 1, p.rates[i]
+    beta1, beta2 = p.constants[0], p.constants[1]
+    epsilon, weight_decay = p.constants[2], p.constants[3]
+    c = math.sqrt(1 - beta2**step)
+    p.coefficients[RATE] = rate
+    p.coefficients[DECAY] = rate * weight_decay
+    p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
+    hat = p.settings[UPDATE_RULE] == ADAM_HAT
+    p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon

@@ -1,0 +1,66 @@
+"""Loaders: IDX, CSV and NPZ files become NumPy arrays, or one error that names the fault.
+
+`load` picks the right one and is what the command line uses. Nothing here runs code from a file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..files.disk import require_file
+from .csv import load_csv
+from .dataset import Dataset
+from .idx import _load_folder, _load_images_and_labels
+from .npz import load_npz
+
+
+def load(path: str | os.PathLike[str]) -> Dataset:
+    """Load examples and labels from whatever holds them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        One of
+
+        - a folder with the MNIST files (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``
+          and, for a test set, the two ``t10k-`` ones; also spelt ``.idx``), plain or ``.gz``;
+        - an IDX file of images, plain or gzip, with "images" in its name, beside a file of labels
+          of the same name with "labels" instead;
+        - a ``.csv`` file, as `load_csv` reads it: labels in the first column;
+        - an ``.npz`` file, as `load_npz` reads it.
+
+    Returns
+    -------
+    Dataset
+        ``train`` and, where there is one, ``test``. Labels from IDX files are int64.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged, or images and labels do not match, or the kind is not known.
+    """
+    expected = "a folder of IDX files, an IDX file, a .csv or an .npz file"
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path)
+    require_file(path, expected)
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start.startswith((b"PK\3\4", b"PK\5\6")):
+        found = load_npz(path)
+        if isinstance(found[0], tuple):
+            return Dataset(*found)
+        return Dataset(found)
+    if start.startswith((b"\x1f\x8b", b"\0\0")):
+        return Dataset(_load_images_and_labels(path))
+    if path.suffix.lower() == ".csv":
+        x, y = load_csv(path)
+        assert y is not None
+        return Dataset((x, y))
+    raise ValueError(
+        f"{path}: found a file that starts with {start!r} and does not end in .csv, "
+        f"expected {expected}"
+    )

@@ -1,0 +1,89 @@
+"""Plain data: architectures, optimizers, schedules, custom functions, random numbers."""
+
+from .architecture import (
+    Architecture,
+)
+from .arguments import (
+    choose,
+)
+from .functions import (
+    Activation,
+    Function,
+    Loss,
+)
+from .names import (
+    ACTIVATIONS,
+    BF16_OUTPUTS,
+    CONVENTIONS,
+    DTYPES,
+    INITIALISERS,
+    LEAKY_SLOPE,
+    LOSSES,
+    OUTPUT_OF_LOSS,
+    OUTPUTS,
+    PRECISIONS,
+)
+from .optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamHat,
+    AdamW,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSProp,
+    as_optimizer,
+)
+from .schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseTime,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmUp,
+    as_schedule,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "BF16_OUTPUTS",
+    "CONVENTIONS",
+    "DTYPES",
+    "INITIALISERS",
+    "LEAKY_SLOPE",
+    "LOSSES",
+    "OPTIMIZERS",
+    "OUTPUTS",
+    "OUTPUT_OF_LOSS",
+    "PRECISIONS",
+    "SCHEDULES",
+    "SGD",
+    "Activation",
+    "Adagrad",
+    "Adam",
+    "AdamHat",
+    "AdamW",
+    "Architecture",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "Function",
+    "InverseTime",
+    "Loss",
+    "Momentum",
+    "Nesterov",
+    "OneCycle",
+    "Optimizer",
+    "RMSProp",
+    "Schedule",
+    "StepDecay",
+    "WarmUp",
+    "as_optimizer",
+    "as_schedule",
+    "choose",
+]

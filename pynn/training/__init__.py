@@ -1,0 +1,1 @@
+"""One call of ``fit``: model, loop, callbacks, checkpoints."""

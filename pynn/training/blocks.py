@@ -1,0 +1,69 @@
+"""Shuffling in blocks: for data that do not fit into memory, read at the speed of the disk.
+
+Rows taken from all over a memory-mapped file cost a read from the disk each. Here whole blocks are
+read in a random order, and the rows of as many blocks as make a window are shuffled among
+themselves, while the system already fetches the blocks of the next window.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+from ..spec import philox
+
+BLOCK_BYTES = 1 << 20
+"""Bytes of a block: so many in a row that seeking does not show."""
+WINDOW = 64
+"""Blocks that are shuffled together."""
+
+
+class Blocks:
+    """The order in which the rows of ``x`` are read, and what is to be fetched next."""
+
+    def __init__(self, x: np.ndarray, seed: int) -> None:
+        self._seed, self._n = seed, len(x)
+        self._row = max(1, x.nbytes // len(x))
+        self._block = min(self._n, max(1, BLOCK_BYTES // self._row))
+        self.rows = self._block * WINDOW
+        self._map, self._offset = _mapping(x)
+        self._order = np.empty(0, np.int64)
+        self._fetched: list[tuple[int, int]] = []
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the rows (n,), int64, as an epoch takes them."""
+        self._order = philox.permutation_in_blocks(self._seed, epoch, self._n, self._block, WINDOW)
+        return self._order
+
+    def fetch(self, epoch: int, row: int) -> int:
+        """Have the system read the window of a row in the order, and the next; return its number.
+
+        What was asked for already is not asked for again.
+        """
+        window = row // self.rows
+        wanted = [(epoch, window), (epoch, window + 1)]
+        if self._map is not None:
+            for each in wanted:
+                if each not in self._fetched:
+                    self._fetch(self._map, each[1] * self.rows)
+        self._fetched = wanted
+        return window
+
+    def _fetch(self, mapped: mmap.mmap, first: int) -> None:
+        size = self._block * self._row
+        for block in np.unique(self._order[first : first + self.rows] // self._block).tolist():
+            start = self._offset + block * size
+            stop = min(start + size, len(mapped))
+            start -= start % mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, start, stop - start)
+
+
+def _mapping(x: np.ndarray) -> tuple[mmap.mmap | None, int]:
+    """Return the mapped file that rows which follow one another lie in, and where they begin."""
+    base: object = x
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if not (isinstance(base, mmap.mmap) and x.flags.c_contiguous and hasattr(base, "madvise")):
+        return None, 0
+    return base, x.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data

@@ -1,0 +1,359 @@
+"""What can be called while a network trains.
+
+A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
+of :class:`Callback`. It sees the network's parameters as they stand, and may predict and evaluate,
+but not change them: they are read-only until ``fit`` has ended. Training stops when a callback
+returns True.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..spec import arguments
+from ..spec.arguments import choose
+from .history import Record
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+
+Function = Callable[["Network", Record], "bool | None"]
+
+MONITORS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+
+
+class Callback:
+    """Base class: every method does nothing; override those that are wanted."""
+
+    steps: int | None = None
+    """``on_steps`` is called whenever this many updates have been made; None for never."""
+
+    def on_fit_begin(self, net: Network) -> None:
+        """Called before the first epoch of a call of ``fit``."""
+
+    def on_steps(self, net: Network, record: Record) -> bool | None:
+        """Called after every ``steps`` updates, counted over the whole life of the network.
+
+        ``record`` holds means over the epoch so far. Return True to stop training.
+        """
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        """Called after every epoch. Return True to stop training."""
+
+    def on_fit_end(self, net: Network) -> None:
+        """Called after the last epoch, unless an exception ended training.
+
+        Parameters may be changed here.
+        """
+
+    def state(self) -> Mapping[str, Any] | None:
+        """Return what a checkpoint is to keep of this callback: what JSON can hold, and arrays.
+
+        Whoever overrides it overrides ``restore`` too. Called whenever a checkpoint is written.
+        """
+        return None
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Called in place of ``on_fit_begin`` when ``fit`` takes up a checkpoint.
+
+        ``state`` is what ``state`` returned, with lists for tuples. Raise ValueError if it does not
+        fit; the network is still as it was, then and now.
+        """
+
+
+class _Function(Callback):
+    def __init__(self, call: Function) -> None:
+        self.call = call
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        return self.call(net, record)
+
+
+class Every(Callback):
+    """Call a function every so many updates, in the middle of an epoch too.
+
+    Parameters
+    ----------
+    steps
+        Number of updates from one call to the next.
+    call
+        ``call(net, record)``; ``record`` holds means over the epoch so far. It stops training by
+        returning True.
+
+    Examples
+    --------
+    >>> def report(net, record):
+    ...     print(net.updates, record.accuracy)
+    >>> twenty = Every(steps=20, call=report)
+    """
+
+    def __init__(self, steps: int, call: Function) -> None:
+        self.steps: int = arguments.whole(steps, "steps", 1)
+        if not callable(call):
+            raise TypeError(f"call: found {call!r}, expected a function of a network and a record")
+        self.call = call
+
+    def on_steps(self, net: Network, record: Record) -> bool | None:
+        return self.call(net, record)
+
+
+class EarlyStopping(Callback):
+    """Stop when a figure passes a threshold or no longer gets better, and keep the best weights.
+
+    Parameters
+    ----------
+    monitor
+        ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``.
+    patience
+        Stop after this many epochs in a row without a better figure; None for never.
+    min_delta
+        A figure is better only if it is better by more than this.
+    threshold
+        Stop at a loss of at most this, or an accuracy of at least this; None for never.
+    restore_best
+        Give the network the parameters of the best epoch when training ends (optimizer state
+        stays as it is).
+
+    Attributes
+    ----------
+    best : float or None
+        The best figure of the last call of ``fit``.
+    best_epoch : int or None
+        The epoch that reached it, as in ``Record.epoch``.
+    stopped_epoch : int or None
+        The epoch after which training was stopped; None if it ran to its end.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        patience: int | None = 5,
+        min_delta: float = 0.0,
+        threshold: float | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor = choose("monitor", monitor, MONITORS)
+        self.patience = None if patience is None else arguments.whole(patience, "patience", 1)
+        self.min_delta = arguments.number(min_delta, "min_delta", least=0)
+        self.threshold = None if threshold is None else arguments.number(threshold, "threshold")
+        self.restore_best = restore_best
+        self._sign = 1.0 if monitor.endswith("loss") else -1.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._parameters: np.ndarray | None = None
+
+    def on_fit_begin(self, net: Network) -> None:
+        self._forget()
+
+    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+        figure: float = getattr(record, self.monitor)
+        before = math.inf if self.best is None else self._sign * self.best
+        # The first epoch counts as the best so far even if its figure is NaN.
+        if self.best_epoch is None or self._sign * figure < before - self.min_delta:
+            self.best = figure if not math.isnan(figure) else None
+            self.best_epoch = record.epoch
+            if self.restore_best:
+                self._parameters = net.parameters.copy()
+        reached = self.threshold is not None and self._sign * (figure - self.threshold) <= 0
+        waited = record.epoch - self.best_epoch
+        if reached or (self.patience is not None and waited >= self.patience):
+            self.stopped_epoch = record.epoch
+            return True
+        return None
+
+    def on_fit_end(self, net: Network) -> None:
+        if self._parameters is not None:
+            net.parameters = self._parameters
+            self._parameters = None
+
+    def _settings(self) -> str:
+        return (
+            f"EarlyStopping({self.monitor!r}, patience={self.patience}, "
+            f"min_delta={self.min_delta!r}, threshold={self.threshold!r}, "
+            f"restore_best={bool(self.restore_best)})"
+        )
+
+    def state(self) -> dict[str, Any]:
+        kept: dict[str, Any] = {
+            "settings": self._settings(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+        }
+        if self._parameters is not None:
+            kept["parameters"] = self._parameters
+        return kept
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if state["settings"] != self._settings():
+            raise ValueError(
+                f"callbacks: found {self._settings()}, expected {state['settings']} as in the "
+                "checkpoint"
+            )
+        best, parameters = state["best"], state.get("parameters")
+        if not isinstance(best, (float, int, type(None))):
+            raise ValueError(f"best: found {best!r}, expected a number")
+        if not isinstance(parameters, (np.ndarray, type(None))):
+            raise ValueError(f"parameters: found {parameters!r}, expected an array")
+        epochs = {name: state[name] for name in ("best_epoch", "stopped_epoch")}
+        for name, epoch in epochs.items():
+            if epoch is not None:
+                arguments.whole(epoch, name, 0)
+        if best is not None and epochs["best_epoch"] is None:
+            raise ValueError("best_epoch: found none, expected one of the best figure")
+        self.best, self.best_epoch = best, epochs["best_epoch"]
+        self.stopped_epoch = epochs["stopped_epoch"]
+        self._parameters = parameters
+
+
+class Norms(Callback):
+    """Keep how large weights and gradients are, layer by layer, while a network trains.
+
+    Gradients are those of the mean loss of a fixed batch, so that they can be compared from one
+    moment to another: without dropout and L2. Recorded are the weights as training found them,
+    and after every epoch or every so many updates. Recording changes no bit of the training.
+
+    Parameters
+    ----------
+    x, y
+        The rows to measure the gradient on, as in ``fit``; some hundred are enough, and each
+        record costs a step on them.
+    steps
+        Number of updates from one record to the next; None for one after each epoch.
+
+    Attributes
+    ----------
+    updates : list of int
+        How many updates the network had seen at each record.
+    weights, gradients : list of list of float
+        For each layer, the L2 norm of its weights, and of the gradient with respect to them, at
+        each record. Biases are not counted.
+    sizes : tuple of int
+        Units of every layer of the network; empty before training.
+
+    Raises
+    ------
+    ValueError
+        When training begins, if the network is not the one recorded so far, going on.
+
+    Examples
+    --------
+    >>> norms = Norms(x[:200], y[:200], steps=50)  # doctest: +SKIP
+    >>> net.fit(x, y, callbacks=norms)  # doctest: +SKIP
+    >>> pynn.plots.norms(norms)  # doctest: +SKIP
+    """
+
+    def __init__(self, x: Any, y: Any, steps: int | None = None) -> None:
+        self.x, self.y = x, y
+        self.steps = None if steps is None else arguments.whole(steps, "steps", 1)
+        self.updates: list[int] = []
+        self.weights: list[list[float]] = []
+        self.gradients: list[list[float]] = []
+        self.sizes: tuple[int, ...] = ()
+
+    def on_fit_begin(self, net: Network) -> None:
+        if not hasattr(net, "loss_and_gradient"):
+            raise TypeError(
+                f"callbacks: found Norms for a {type(net).__name__}, expected a pynn.Network, "
+                "which tells its gradients"
+            )
+        if self.updates and (net.sizes != self.sizes or net.updates < self.updates[-1]):
+            raise ValueError(
+                f"callbacks: found Norms of a network {'-'.join(map(str, self.sizes))} with "
+                f"{self.updates[-1]} updates, for one of {'-'.join(map(str, net.sizes))} with "
+                f"{net.updates}; expected a new Norms(x, y) for each network"
+            )
+        if not self.updates:
+            self.sizes = net.sizes
+            self.weights = [[] for _ in net.weights]
+            self.gradients = [[] for _ in net.weights]
+        self._record(net)
+
+    def on_steps(self, net: Network, record: Record) -> None:
+        self._record(net)
+
+    def on_epoch_end(self, net: Network, record: Record) -> None:
+        if self.steps is None:
+            self._record(net)
+
+    def _record(self, net: Network) -> None:
+        # A second call of fit begins where the first one ended.
+        if self.updates and self.updates[-1] == net.updates:
+            return
+        _, flat = net.loss_and_gradient(self.x, self.y)
+        gradients, _ = net.architecture.views(flat)
+        for columns, arrays in (self.weights, net.weights), (self.gradients, gradients):
+            for column, array in zip(columns, arrays, strict=True):
+                # Squares of float32 would overflow long before the numbers themselves.
+                column.append(float(np.linalg.norm(array.astype(np.float64))))
+        self.updates.append(net.updates)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "sizes": list(self.sizes),
+            "updates": np.array(self.updates, np.int64),
+            "weights": np.array(self.weights, np.float64),
+            "gradients": np.array(self.gradients, np.float64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        sizes = tuple(arguments.whole(size, "sizes", 1) for size in state["sizes"])
+        arrays = [np.asarray(state[name]) for name in ("updates", "weights", "gradients")]
+        records = arrays[0].size
+        shape = (len(sizes) - 1, records) if sizes else (0,)
+        for array, expected in zip(arrays, [(records,), shape, shape], strict=True):
+            if array.dtype.kind not in "if" or array.shape != expected:
+                raise ValueError(
+                    f"norms: found {array.dtype} {array.shape}, expected numbers {expected}"
+                )
+        self.sizes = sizes
+        self.updates, self.weights, self.gradients = (array.tolist() for array in arrays)
+
+
+def as_callbacks(callbacks: object) -> list[Callback]:
+    """Return the callbacks of a call of ``fit``: one, or several in a list or tuple."""
+    given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    found: list[Callback] = []
+    for one in given:
+        if isinstance(one, Callback):
+            found.append(one)
+        elif callable(one) and not isinstance(one, type):
+            arguments.must_take(
+                one, (None, None), "callbacks", "two arguments, the network and a record"
+            )
+            found.append(_Function(one))
+        else:
+            raise TypeError(
+                f"callbacks: found {one!r}, expected functions f(net, record) or Callback objects"
+            )
+    return found
+
+
+def check_monitors(calls: list[Callback], validated: bool, classified: bool) -> None:
+    """Raise if a callback watches a figure that this call of ``fit`` does not measure."""
+    for call in calls:
+        monitor = call.monitor if isinstance(call, EarlyStopping) else ""
+        if monitor.startswith("validation") and not validated:
+            raise ValueError(
+                f"callbacks: found EarlyStopping on {monitor!r} but no validation data, expected "
+                "validation=(x, y) or a share of the rows"
+            )
+        if monitor.endswith("accuracy") and not classified:
+            raise ValueError(
+                f"callbacks: found EarlyStopping on {monitor!r}, expected a loss: regression has "
+                "no accuracy"
+            )
+
+
+def stops(answer: object) -> bool:
+    """Whether a callback's answer asks for the end of training."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)

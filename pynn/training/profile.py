@@ -1,0 +1,148 @@
+"""Where the time of training goes: a table of phases and layers, from the compiled core."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..backends.contract import Trainer
+    from ..network import Network
+
+
+PRODUCTS = "forward", "backward", "gradient"
+"""The phases that are matrix products, beside what is done to their results."""
+
+
+class Run(NamedTuple):
+    """What one trainer has taken: filled by the core, step after step."""
+
+    seconds: np.ndarray
+    steps: int = 0
+    rows: int = 0
+    wall: float = 0.0
+
+
+class Profile:
+    """Seconds of each phase of a training step, for each layer: what ``Network.profile`` gives.
+
+    ``print`` shows the table. A phase counts the processor's time of all threads together, the
+    waiting of one thread for another included; so the sum of all is the time of the loop times
+    the number of threads that it used.
+
+    =============  =================================================================================
+    phase          what is in it
+    =============  =================================================================================
+    ``read``       rows of x gathered and made floats; with a sparse first layer ``forward`` has the
+                   search for what is not zero
+    ``forward``    h · w + b, activation, dropout
+    ``loss``       losses of the rows, and ∂loss/∂z of the last layer
+    ``backward``   dz · wᵀ, times f'(z) of the layer below
+    ``gradient``   hᵀ · dz, and at times the update: plain SGD's, Adam's where zeros are skipped
+    ``update``     the optimizer, and the gradient of the biases
+    ``transpose``  a copy of the weights for the next ``backward``
+    ``wait``       for other threads
+    =============  =================================================================================
+
+    Attributes
+    ----------
+    phases : tuple of str
+        Their names.
+    steps, rows : int
+        Updates that were timed, and rows that they saw.
+    wall : float
+        Seconds of the loop over batches, without callbacks and validation.
+    """
+
+    phases: tuple[str, ...] = ()
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._runs: list[Run] = []
+
+    def __enter__(self) -> Profile:
+        if self._net._profile is not None:
+            raise RuntimeError("profile: found a profile of this network at work, expected none")
+        self._net._profile = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._net._profile = None
+
+    def _watch(self, trainer: Trainer) -> None:
+        """Have a new trainer take times."""
+        self.phases, seconds = trainer.profile()  # type: ignore[attr-defined]
+        self._runs.append(Run(seconds))
+
+    def _add(self, steps: int, rows: int, wall: float) -> None:
+        run = self._runs[-1]
+        self._runs[-1] = run._replace(
+            steps=run.steps + steps, rows=run.rows + rows, wall=run.wall + wall
+        )
+
+    @property
+    def steps(self) -> int:
+        return sum(run.steps for run in self._runs)
+
+    @property
+    def rows(self) -> int:
+        return sum(run.rows for run in self._runs)
+
+    @property
+    def wall(self) -> float:
+        return sum(run.wall for run in self._runs)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Seconds (layers, phases) of all threads together, float64."""
+        shape = self._net.architecture.n_layers, len(self.phases)
+        return sum((run.seconds.sum(axis=0) for run in self._runs), np.zeros(shape))
+
+    def gflops(self) -> dict[str, np.ndarray]:
+        """Billions of operations a second of one core, for each layer, in each of the products.
+
+        A multiplication and an addition are two; zeros that were skipped count as if they had not
+        been. NaN for a product that is not made: ``backward`` of the first layer.
+        """
+        sizes, found = self._net.architecture.sizes, {}
+        work = np.array([2.0 * m * n for m, n in itertools.pairwise(sizes)]) * self.rows
+        for phase in PRODUCTS:
+            seconds = self.seconds[:, self.phases.index(phase)] if self.phases else 0 * work
+            rate = np.full(len(work), np.nan)
+            found[phase] = np.divide(work / 1e9, seconds, out=rate, where=seconds > 0)
+        return found
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "profile of no step: with net.profile() as profile: net.fit(…)"
+        seconds, sizes = self.seconds, self._net.architecture.sizes
+        total, width = seconds.sum(), max(9, *(len(phase) for phase in self.phases))
+        each = seconds / self.steps * 1e6
+
+        def line(name: str, cells: list[str]) -> str:
+            return f"{name:<12}" + "".join(f"{cell:>{width + 1}}" for cell in cells)
+
+        lines = [
+            f"{self.steps:,} steps of {self.rows / self.steps:,.0f} rows in {self.wall:.3g} s, "
+            f"{self.wall / self.steps * 1e6:,.3g} µs each; µs a step, of all threads together",
+            line("layer", [*self.phases, "sum"]),
+        ]
+        for k, row in enumerate(each):
+            name = f"{sizes[k]}-{sizes[k + 1]}"
+            lines.append(line(name, [*(f"{v:.2f}" if v else "" for v in row), f"{row.sum():.2f}"]))
+        sums = [*each.sum(axis=0), each.sum()]
+        lines.append(line("sum", [f"{v:.2f}" for v in sums]))
+        lines.append(line("share", [f"{v * self.steps / 1e6 / total:.1%}" for v in sums]))
+        rates = self.gflops()
+        for k in range(len(each)):
+            cells = [
+                f"{rates[phase][k]:.1f}" if phase in rates and rates[phase][k] > 0 else ""
+                for phase in self.phases
+            ]
+            lines.append(line(f"GFLOP/s {k + 1}", cells))
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Profile of {self.steps} steps of {self._net.architecture.sizes}>"

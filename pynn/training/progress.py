@@ -1,0 +1,189 @@
+"""What is shown while a network trains: a bar with rich, plain lines without, or a function."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..spec.arguments import choose
+from .history import Record
+
+INTERVAL = 0.1
+"""Seconds from one look at the progress of an epoch to the next."""
+LINE_INTERVAL = 0.5
+"""Seconds from one printed line to the next at least, so that short epochs do not flood a log."""
+
+
+class Reporter:
+    """Passes records on to ``call`` at most every ``INTERVAL`` seconds, but the last of each epoch.
+
+    ``slice`` is how many steps to train before asking again: it grows from one until they take
+    about as long as the interval. Slices do not change what is computed.
+    """
+
+    slice: int | None = 1
+
+    def __init__(self, call: Callable[[Record], object]) -> None:
+        self.call = call
+        self._shown = time.perf_counter()
+
+    def measure(self, count: int, seconds: float) -> None:
+        """Note that ``count`` steps took so long."""
+        if self.slice is None:
+            return
+        if seconds < INTERVAL / 2 and count >= self.slice:
+            self.slice = 2 * count
+        elif seconds > 2 * INTERVAL:
+            self.slice = max(1, count // 2)
+
+    def is_due(self) -> bool:
+        """Whether it is time to show something."""
+        return self.slice is not None and time.perf_counter() - self._shown >= INTERVAL
+
+    def show(self, record: Record) -> None:
+        """Show where training stands."""
+        self.call(record)
+        self._shown = time.perf_counter()
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+
+
+class Lines(Reporter):
+    """A line on standard error for an epoch."""
+
+    slice = None
+
+    def __init__(self, last: int) -> None:
+        super().__init__(self._print)
+        self._last = last
+        self._waiting: Record | None = None
+        self._printed = 0.0
+
+    def _print(self, record: Record) -> None:
+        self._waiting = record
+        if time.perf_counter() - self._printed >= LINE_INTERVAL:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting is not None:
+            record = self._waiting
+            print(f"epoch {record.epoch}/{self._last}  {describe(record)}", file=sys.stderr)
+            self._printed = time.perf_counter()
+            self._waiting = None
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._flush()
+
+
+class Bar(Reporter):
+    """One line that is drawn anew, by rich."""
+
+    def __init__(self, first: int, last: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__(self._draw)
+        self._first, self._last = first, last
+        self._validation: Record | None = None
+        # Drawn when there is something new, by this thread: rich's own would take turns with it.
+        console = Console(stderr=True)
+        wide = console.width >= 110
+        timer = [TimeRemainingColumn(compact=True, elapsed_when_finished=True)] if wide else []
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20 if wide else 8),
+            *timer,
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task(
+            f"epoch {min(first + 1, last)}/{last}", total=last - first, figures=""
+        )
+        self._bar.start()
+
+    def _draw(self, record: Record) -> None:
+        share = record.step / record.steps
+        # The last validation stays in sight while the next epoch trains.
+        if record.validation_loss is not None:
+            self._validation = record
+        self._bar.update(
+            self._task,
+            description=f"epoch {record.epoch}/{self._last}",
+            completed=record.epoch - 1 - self._first + share,
+            figures=describe(record, self._validation),
+            refresh=True,
+        )
+
+    def close(self) -> None:
+        # A terminal may be gone, which shall not hide why training ended.
+        with suppress(OSError):
+            self._bar.stop()
+
+
+def describe(record: Record, validated: Record | None = None) -> str:
+    """Return loss, accuracies and speed as one line; the validation is that of ``validated``."""
+    validated = validated or record
+    parts = [f"loss {_loss(record.loss)}"]
+    if record.accuracy is not None:
+        parts.append(f"accuracy {100 * record.accuracy:.2f} %")
+    if validated.validation_accuracy is not None:
+        parts.append(f"validation {100 * validated.validation_accuracy:.2f} %")
+    elif validated.validation_loss is not None:
+        parts.append(f"validation loss {_loss(validated.validation_loss)}")
+    return "  ".join([*parts, _speed(record.samples_per_second)])
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if value < 1e6 else f"{value:.3g}"
+
+
+def _speed(rate: float) -> str:
+    if rate >= 1e6:
+        return f"{rate / 1e6:.2f} M samples/s"
+    return f"{rate / 1e3:.1f} k samples/s" if rate >= 1e3 else f"{rate:.0f} samples/s"
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _has(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def check_progress(progress: object) -> None:
+    """Raise ValueError if ``progress`` is not ``"auto"``, True, False or a function."""
+    if not (isinstance(progress, bool) or callable(progress)):
+        choose("progress", progress, ("auto", "True, False or a function"))
+
+
+def reporter(progress: object, first: int, last: int) -> Reporter | None:
+    """Return what reports on the epochs ``first`` + 1 to ``last``, or None for silence.
+
+    Raises
+    ------
+    ValueError
+        If ``progress`` is not ``"auto"``, True, False or a function.
+    """
+    check_progress(progress)
+    if progress is False:
+        return None
+    if callable(progress):
+        return Reporter(progress)
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    notebook = not terminal and _in_notebook()
+    if progress is not True and not (terminal or notebook):
+        return None
+    if _has("rich") and (terminal or (notebook and _has("ipywidgets"))):
+        return Bar(first, last)
+    return Lines(last)
