@@ -1,14 +1,15 @@
-"""The five classic systems: what they reach and how long they train, as tables in the docs.
+"""The five classic systems: their accuracy and training time, as tables in the docs.
 
     python -m benchmarks.classics --readings 3,4      everything, for a quiet machine
-    python -m benchmarks.classics --rows 2 --seeds 2  one row; what is known of the others stays
-    python -m benchmarks.classics --no-run            only write the tables anew
+    python -m benchmarks.classics --rows 2 --seeds 2  one row; the results of the others stay
+    python -m benchmarks.classics --no-run            only write the tables again
 
-The systems are the scripts in examples/ themselves. For the figures each is run as it is, once for
-each seed. For the times it is run up to its call of ``fit``, and the network, data and settings
-found there are trained in a process of their own by each backend of pynn and by PyTorch, in turns:
-two epochs that do not count, then as many as fit into --budget seconds, whose mean stands for the
-rest. All numbers are kept in docs/classics.json; the tables go between marks in docs/*.md.
+The systems are the scripts in examples/ themselves. To measure accuracy, each script is run
+unchanged, once for each seed. To measure time, it is run up to its call of ``fit``. The network,
+data and settings found there are then trained by each backend of pynn and by PyTorch, in turns,
+each in its own process: two epochs that do not count, then as many as fit into --budget seconds.
+The mean of these stands for the remaining epochs. docs/classics.json stores all numbers; the tables
+are written between marks in docs/*.md.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ TITLES = {
 ENTRANTS = ("numpy", "numba", "cython", "torch")
 
 
-# --- In a process of its own ----------------------------------------------------------------------
+# --- In a separate process ------------------------------------------------------------------------
 
 
 def run_example(row: str, *options: str) -> dict[str, Any]:
-    """Run an example as a script and return its variables. Files go to the working directory."""
+    """Run an example as a script and return its variables; files go to the working directory."""
     sys.path.insert(0, str(ROOT / "examples"))
     sys.argv = [EXAMPLES[row], "--no-twin", "--out", "pictures", *options]
     return runpy.run_path(str(ROOT / "examples" / EXAMPLES[row]), run_name="__main__")
@@ -89,7 +90,7 @@ def catch_fit(row: str, *options: str) -> Caught:
 
 
 def figures(row: str, seed: int) -> dict[str, Any]:
-    """Run an example and return its figures and how many epochs it took."""
+    """Run an example and return its accuracies and its number of epochs."""
     found = run_example(row, "--seed", str(seed))
     compared = sys.modules["common"].compared
     history = found["history"]
@@ -97,7 +98,7 @@ def figures(row: str, seed: int) -> dict[str, Any]:
 
 
 def epoch_seconds(row: str, entrant: str, budget: float, epochs: int) -> dict[str, Any]:
-    """Return the mean time of an epoch and from how many it comes; and what computed them."""
+    """Return the mean time of an epoch, the number of epochs measured, and the versions used."""
     backend = "auto" if entrant == "torch" else entrant
     caught = catch_fit(row, "--backend", backend)
     twin = TorchTwin(caught, epochs) if entrant == "torch" else None
@@ -122,7 +123,7 @@ def epoch_seconds(row: str, entrant: str, budget: float, epochs: int) -> dict[st
 
 
 def versions(entrant: str) -> dict[str, str]:
-    """Return name and version of what an entrant computes with."""
+    """Return name and version of the libraries that an entrant computes with."""
     if entrant == "torch":
         import torch
 
@@ -137,10 +138,10 @@ def versions(entrant: str) -> dict[str, str]:
 
 
 class TorchTwin:
-    """The caught network and settings in PyTorch; a call trains for so many epochs.
+    """The caught network and settings in PyTorch; a call trains for a number of epochs.
 
-    Eager mode, fused Adam, rows gathered from one tensor of floats that is ready beforehand, and
-    one thread where that is faster than all.
+    It uses eager mode and fused Adam, gathers rows from one tensor of floats prepared beforehand,
+    and runs on one thread if that is faster than all.
     """
 
     def __init__(self, caught: Caught, epochs: int) -> None:
@@ -181,7 +182,7 @@ class TorchTwin:
                 {"params": [m.weight for m in layers if isinstance(m, nn.Linear)]},
                 {"params": [m.bias for m in layers if isinstance(m, nn.Linear)]},
             ]
-            # L2 in the gradient, of the weights alone.
+            # L2 is part of the gradient, for the weights only.
             groups[0]["weight_decay"] = settings.get("l2", 0.0)
             self.optimizer = self.torch.optim.Adam(groups, lr=rate, fused=True)
         else:
@@ -194,7 +195,9 @@ class TorchTwin:
         self.rates: list[float] | None = None
         if "schedule" in settings:
             steps = -(-rows // self.size)
-            times = np.arange((epochs + 4) * steps) / steps  # some are trained before the clock
+            times = (
+                np.arange((epochs + 4) * steps) / steps
+            )  # some epochs run before the clock starts
             self.rates = (rate * settings["schedule"].factors(times, 0, epochs)).tolist()
 
     def __call__(self, epochs: int) -> None:
@@ -202,7 +205,7 @@ class TorchTwin:
             self._epoch()
 
     def choose_threads(self) -> None:
-        """Keep to one thread if an epoch is faster so: small layers gain nothing from more."""
+        """Use one thread if an epoch is then faster: small layers gain nothing from more."""
         many = self.torch.get_num_threads()
         seconds = {}
         for threads in {1, many}:
@@ -229,7 +232,7 @@ class TorchTwin:
         self.steps_done += 1
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Return the share of rows of pixels x that are classified rightly."""
+        """Return the share of rows of pixels x that are classified correctly."""
         self.model.eval()
         with self.torch.no_grad():
             out = self.model(self.torch.from_numpy(x.reshape(len(x), -1).astype("float32") / 255))
@@ -237,15 +240,15 @@ class TorchTwin:
 
 
 def torch_accuracy(row: str, epochs: int) -> dict[str, Any]:
-    """Train PyTorch to the end on a system that is tested on MNIST's test set."""
+    """Train PyTorch on a system for all epochs; return its accuracy on MNIST's test set."""
     twin = TorchTwin(catch_fit(row), epochs)
-    twin.torch.set_num_threads(1)  # It is the accuracy that is asked for.
+    twin.torch.set_num_threads(1)  # Only the accuracy is measured.
     twin(epochs)
     return {"accuracy": twin.accuracy(*pynn.datasets.mnist()[1])}
 
 
 def footprint(package: str) -> dict[str, Any]:
-    """Return how long a package takes to import after NumPy, and its megabytes on disk."""
+    """Return the import time of a package after NumPy, and its size on disk in megabytes."""
     program = (
         f"import time, numpy; start = time.perf_counter(); import {package}; "
         f"print(time.perf_counter() - start, {package}.__path__[0], sep='\\n')"
@@ -258,7 +261,7 @@ def footprint(package: str) -> dict[str, Any]:
     return {"import": float(seconds), "megabytes": sum(f.stat().st_size for f in files) / 1e6}
 
 
-# --- The readings of what was published -----------------------------------------------------------
+# --- Interpretations of the published descriptions ------------------------------------------------
 
 Fill = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -274,20 +277,20 @@ INITS: dict[str, Fill] = {
     ),
     "U(-0.5, 0.5)": lambda rng, m, n: rng.uniform(-0.5, 0.5, (m, n)),
 }
-"""First weights that from-scratch projects are seen with; biases are zero. m inputs, n outputs."""
+"""Initial weights common in from-scratch projects, for m inputs and n outputs; biases are zero."""
 
-STEPS = 3_000  # what "3000 iterations" may mean in system 3
+STEPS = 3_000  # a possible meaning of "3000 iterations" in system 3
 
 
 def readings(row: str, init: str) -> dict[str, Any]:
-    """Train system 3 or 4 from other first weights, in the readings of its description."""
+    """Train system 3 or 4 from other initial weights, for each reading of its description."""
     caught = catch_fit(row)
     (x, y), (x_test, y_test) = pynn.datasets.mnist()
     settings = dict(caught.settings)
     rate, found = settings["learning_rate"], {}
     if row == "3":
         batch = settings["batch_size"]
-        # The gradient of a batch as a mean or as a sum, and pixels from 0 to 1 or to 255.
+        # The gradient of a batch as a mean or as a sum; pixels from 0 to 1 or from 0 to 255.
         variants = {
             "mean": (rate, 1),
             "sum": (rate * batch, 1),
@@ -309,7 +312,7 @@ def readings(row: str, init: str) -> dict[str, Any]:
     return found
 
 
-# --- The parent -----------------------------------------------------------------------------------
+# --- The parent process ---------------------------------------------------------------------------
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     f.__name__: f for f in (figures, epoch_seconds, torch_accuracy, footprint, readings)
@@ -317,13 +320,13 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def in_own_process(threads: int, folder: Path, task: str, *arguments: Any) -> dict[str, Any]:
-    """Call one of TASKS in a new process on as many processors as it has threads."""
+    """Call one of TASKS in a new process, pinned to as many processors as it has threads."""
     env = {k: v for k, v in os.environ.items() if k not in _LEFT_OVERS}
     env.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     env.update(MPLBACKEND="agg", PYNN_EXAMPLES_QUICK="0")
     answer = folder / "answer.json"
     call = json.dumps([task, threads, str(answer), *arguments])
-    # The checkout comes last, so that a pynn that is installed is found before its source.
+    # The checkout comes last, so that an installed pynn is found before its source.
     program = (
         "import sys; sys.path.append(sys.argv[1]); from benchmarks import classics; "
         "classics.child(sys.argv[2])"
@@ -342,7 +345,7 @@ def in_own_process(threads: int, folder: Path, task: str, *arguments: Any) -> di
 
 
 def child(call: str) -> None:
-    """Do what `in_own_process` asks for, in the process it has started."""
+    """Run the task that `in_own_process` asks for, in the process it has started."""
     task, threads, answer, *arguments = json.loads(call)
     pin(threads)
     found = TASKS[task](*arguments)
@@ -350,7 +353,7 @@ def child(call: str) -> None:
 
 
 class Bench:
-    """Measures rows one after the other into what is known already."""
+    """Measures rows one after the other and adds the results to the file of numbers."""
 
     def __init__(self, folder: Path, args: argparse.Namespace, numbers: Path) -> None:
         self.folder, self.args, self.numbers = folder, args, numbers
@@ -360,7 +363,7 @@ class Bench:
         return in_own_process(self.args.threads, self.folder, task, *arguments)
 
     def keep(self, kind: str, row: str, found: dict[str, Any]) -> None:
-        """Add what was found to the file, which another process may have added to."""
+        """Add results to the file, to which another process may have added its own."""
         known = read(self.numbers)
         known.setdefault(kind, {}).setdefault(row, {}).update(found)
         with atomic_write(self.numbers) as file:
@@ -368,7 +371,7 @@ class Bench:
         write_pages(known, self.args.docs)
 
     def figures(self, row: str) -> None:
-        """Train a system from every seed; a seed that the same example has had is not run again."""
+        """Train a system from every seed, except seeds that the same example has already run."""
         text = example_text(row)
         for seed in range(self.args.seeds):
             had = read(self.numbers).get("rows", {}).get(row, {}).get("runs", {})
@@ -426,13 +429,13 @@ class Bench:
             self.keep("torch", "2", beside)
 
     def readings(self, row: str) -> None:
-        """Train system 3 or 4 from other first weights."""
+        """Train system 3 or 4 from other initial weights."""
         for init in INITS:
             self.keep("readings", row, {init: self.run("readings", row, init)})
 
 
 def read(numbers: Path) -> dict[str, Any]:
-    """Return what is known so far."""
+    """Return the results measured so far."""
     return json.loads(numbers.read_text(encoding="utf-8")) if numbers.exists() else {}
 
 
@@ -453,12 +456,12 @@ def percent(shares: list[float]) -> str:
 
 
 def training_seconds(row: dict[str, Any], entrant: str) -> float:
-    """Return how long a whole training takes."""
+    """Return the time of a complete training."""
     return median(row["epoch_seconds"][entrant]) * round(median(row["epochs"]))
 
 
 def seconds_cell(row: dict[str, Any], entrant: str) -> str:
-    """Return the seconds of a training; ≈ if they come from a part of its epochs."""
+    """Return the seconds of a training, with ≈ if they come from a part of its epochs."""
     seconds = training_seconds(row, entrant)
     shown = f"{seconds:,.{0 if seconds >= 100 else 1 if seconds >= 10 else 2}f}"
     return shown if row["counted"][entrant] >= round(median(row["epochs"])) else f"≈ {shown}"
@@ -471,8 +474,8 @@ def pipes(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def systems_table(known: dict[str, Any]) -> Iterator[str]:
-    """The five systems: published and found, and seconds of training."""
-    head = ["system", "figure", "published", "here", "epochs", *("numpy", "numba", "cython")]
+    """The five systems: published and measured accuracies, and seconds of training."""
+    head = ["system", "figure", "published", "pynn", "epochs", *("numpy", "numba", "cython")]
     body = []
     for name, row in sorted(known.get("rows", {}).items()):
         for k, figure in enumerate(row["figures"]):
@@ -492,10 +495,10 @@ def systems_table(known: dict[str, Any]) -> Iterator[str]:
     yield from pipes([*head, "PyTorch", "PyTorch / cython"], body)
     yield ""
     yield (
-        "Accuracies are means over the seeds and their standard deviations (seeds of each row: "
+        "Accuracies are means and standard deviations over the seeds (number of seeds in each row: "
         + ", ".join(f"{n}: {len(r['seeds'])}" for n, r in sorted(known.get("rows", {}).items()))
-        + "). The columns from numpy to PyTorch are seconds of training, the whole call of `fit` "
-        "without callbacks; ≈ is the mean of a few epochs times their number."
+        + "). The columns from numpy to PyTorch show seconds of training, for the complete call of "
+        "`fit` without callbacks; ≈ marks the mean of a few epochs times the number of epochs."
     )
     machines: dict[str, list[str]] = {}
     for name, row in sorted(known.get("rows", {}).items()):
@@ -511,7 +514,7 @@ def systems_table(known: dict[str, Any]) -> Iterator[str]:
 
 
 def readings_table(known: dict[str, Any], row: str) -> Iterator[str]:
-    """What system 3 or 4 reaches from other first weights."""
+    """The accuracies of system 3 or 4 from other initial weights."""
     found = known.get("readings", {}).get(row, {})
     if not found:
         yield "Not measured yet."
@@ -522,7 +525,7 @@ def readings_table(known: dict[str, Any], row: str) -> Iterator[str]:
         "sum": "sum over the batch",
         "sum, pixels to 255": "sum, pixels to 255",
     }
-    head = ["first weights", *(titles[v] if row == "3" else "train / test" for v in variants)]
+    head = ["initial weights", *(titles[v] if row == "3" else "train / test" for v in variants)]
     body = [
         [init, *(" / ".join(f"{100 * share:.1f} %" for share in one[v]) for v in variants)]
         for init, one in found.items()
@@ -543,7 +546,11 @@ def torch_table(known: dict[str, Any]) -> Iterator[str]:
     yield from pipes(
         ["", "pynn", "PyTorch"],
         [
-            ["an epoch of 5,000 updates", f"{epoch['cython']:.0f} ms", f"{epoch['torch']:,.0f} ms"],
+            [
+                "one epoch of 5,000 updates",
+                f"{epoch['cython']:.0f} ms",
+                f"{epoch['torch']:,.0f} ms",
+            ],
             [
                 f"training, {epochs} epochs",
                 f"{training_seconds(row, 'cython'):.1f} s",
@@ -564,8 +571,9 @@ def torch_table(known: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{m['date']}, {m['CPU']}, {row['threads']} threads, float32, "
         + ", ".join(f"{library} {version}" for library, version in row["versions"].items())
-        + f". pynn's NumPy backend takes {epoch['numpy']:,.0f} ms an epoch and its Numba backend "
-        f"{epoch['numba']:,.0f} ms. The size of pynn holds MNIST; neither size holds NumPy."
+        + f". One epoch takes {epoch['numpy']:,.0f} ms with pynn's NumPy backend and "
+        f"{epoch['numba']:,.0f} ms with its Numba backend. The size of pynn includes MNIST; "
+        "neither size includes NumPy."
     )
 
 
@@ -580,12 +588,12 @@ PAGES: dict[str, dict[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
 
 
 def between(text: str, mark: str, lines: list[str]) -> str:
-    """Return a page with other lines between ``<!-- mark -->`` and ``<!-- end of mark -->``.
+    """Return a page with new lines between ``<!-- mark -->`` and ``<!-- end of mark -->``.
 
     Raises
     ------
     ValueError
-        If the page does not have each of the two once, in that order.
+        If the page does not contain each of the two marks once, in this order.
     """
     start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
     before, found, rest = text.partition(start)
@@ -596,7 +604,7 @@ def between(text: str, mark: str, lines: list[str]) -> str:
 
 
 def write_pages(known: dict[str, Any], docs: Path) -> None:
-    """Write every table into its page; what stands around them stays."""
+    """Write every table into its page; the text around the tables stays."""
     for name, marks in PAGES.items():
         text = (docs / name).read_text(encoding="utf-8")
         for mark, table in marks.items():
@@ -625,24 +633,28 @@ def arguments() -> argparse.ArgumentParser:
     )
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.add_argument("--rows", type=_rows, default=list(EXAMPLES), help="such as 1,2")
-    parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, 2, …")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of timing; medians count")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds: 0, 1, 2, …")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns of timing, whose median is reported"
+    )
     parser.add_argument("--budget", type=float, default=5.0, help="seconds of one timing")
     parser.add_argument("--threads", type=int, default=min(cpus or 1, 2))
     parser.add_argument(
         "--readings",
         type=lambda text: _rows(text, ("3", "4")),
         default=[],
-        help="some of 3,4: train them from other first weights as well",
+        help="some of 3,4: train them from other initial weights as well",
     )
-    parser.add_argument("--only", choices=["figures", "times"], help="one part of each row")
-    parser.add_argument("--no-run", action="store_true", help="only write the tables anew")
+    parser.add_argument(
+        "--only", choices=["figures", "times"], help="measure only this part of each row"
+    )
+    parser.add_argument("--no-run", action="store_true", help="only write the tables again")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the pages")
     return parser
 
 
 def main() -> int:
-    """Run what is asked for. What is measured is kept after every row."""
+    """Run the requested measurements; results are stored after every row."""
     args = arguments().parse_args()
     numbers = args.docs / "classics.json"
     if args.no_run:

@@ -308,7 +308,7 @@ def statements(code: str) -> int:
 def test_the_code_on_the_page_runs_and_is_counted(monkeypatch):
     page = (DOCS / "how-it-learns.md").read_text(encoding="utf-8")
     ours, theirs = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    counts = f"{statements(ours)} statements here, {statements(theirs)} there"
+    counts = f"{statements(ours)} statements with pynn and {statements(theirs)} with PyTorch"
     assert counts in page
 
     (x, y), test = pynn.datasets.mnist()
