@@ -1,4 +1,4 @@
-"""The page of promises: every test it names exists, and every promise names one."""
+"""docs/promises.md: every test it names exists, and every guarantee names one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def promises(text: str) -> list[tuple[str, str]]:
     return [
         (row[0].strip(), row[1].strip())
         for row in rows
-        if row[0].strip() not in ("promise", "---") and not set("".join(row)) <= set("-: ")
+        if row[0].strip() not in ("guarantee", "---") and not set("".join(row)) <= set("-: ")
     ]
 
 
@@ -66,7 +66,7 @@ def test_every_promise_is_held() -> None:
     ],
 )
 def test_a_promise_without_a_test_is_found(held: str) -> None:
-    text = f"| promise | held by |\n| --- | --- |\n| All is well | {held} |\n"
+    text = f"| guarantee | tested by |\n| --- | --- |\n| All is well | {held} |\n"
     assert unheld(text) == ["All is well"]
     good = "`tests/test_promises.py::test_every_promise_is_held`"
     assert unheld(text.replace(f"| {held} |", f"| {good}, {good} |")) == []
