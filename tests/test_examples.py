@@ -285,7 +285,7 @@ def test_the_twin_in_torch_takes_the_same_steps(rng, recipe):
 
 def test_the_page_on_learning_is_right_about_the_reference():
     page = (DOCS / "how-it-learns.md").read_text(encoding="utf-8")
-    tree = ast.parse((ROOT / "pynn" / "reference.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "pynn" / "backends" / "reference.py").read_text(encoding="utf-8"))
     defined = {
         node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     } | {
@@ -293,7 +293,7 @@ def test_the_page_on_learning_is_right_about_the_reference():
         for node in tree.body
         if isinstance(node, ast.AnnAssign) and isinstance(target := node.target, ast.Name)
     }
-    linked = re.findall(r"\[`([\w.]+)`\]\(\.\./pynn/reference\.py\)", page)
+    linked = re.findall(r"\[`([\w.]+)`\]\(\.\./pynn/backends/reference\.py\)", page)
     assert {"forward", "backward", "update"} <= set(linked)
     for name in linked:
         assert set(name.split(".")) <= defined, name
