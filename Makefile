@@ -40,7 +40,7 @@ docs: $(VENV)/installed-docs
 # Seconds for each target: make fuzz SECONDS=1800 ARGS="idx csv" takes two of them, and longer.
 SECONDS ?= 60
 fuzz: $(VENV)/installed-fuzz
-	cd tests && $(abspath $(BIN))/python -m fuzz --seconds $(SECONDS) $(ARGS)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 # The whole takes long: make sanitize ARGS="--only address thread" runs a part of it.
 sanitize: $(VENV)/installed-test

@@ -31,7 +31,13 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 # What trains: with the highest instruction set and a low one, since the checker has all kernels of
 # all. Not what measures memory, starts programs to kill them, waits for a full disk, or gives up
 # on a program after a time.
-TESTS = ["team", "parity", "network", "checkpoint", "sklearn"]
+TESTS = [
+    "backends/test_team.py",
+    "backends/test_parity.py",
+    "test_network.py",
+    "training/test_checkpoint.py",
+    "sklearn/test_sklearn.py",
+]
 LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "within_a_second", "own_tests"]
 # A report ends the program. CPython and NumPy keep memory until the end, so leaks are looked for in
 # the checker alone. The child of a fork starts a team of its own.
@@ -55,7 +61,7 @@ for dtype in ("float32", "float64"):
         net = pynn.Network([70, 33, 19, 3], dtype=dtype, dropout=0.1, threads=2, backend="cython")
         net.fit(x.astype(np.uint8), y, epochs=2, batch_size=64, optimizer=optimizer)
         assert net.predict_proba(x.astype(np.uint8)).shape == (300, 3)
-from pynn import _core
+from pynn.backends.cython import _core
 print("trained with", _core.info()["isa"])
 """
 
@@ -119,7 +125,7 @@ def sanitizer(folder: Path) -> None:
     run(
         *(BIN / "pytest", "-q", "-x", "--timeout", 3600),
         *("-k", " and ".join(f"not {word}" for word in LEFT_OUT + lower)),
-        *(ROOT / "tests" / f"test_{test}.py" for test in TESTS),
+        *(ROOT / "tests" / test for test in TESTS),
         env=env,
     )
 
@@ -127,7 +133,11 @@ def sanitizer(folder: Path) -> None:
 def usable(env: Mapping[str, str]) -> list[str]:
     """The instruction sets of this machine, lowest first."""
     return subprocess.run(
-        [sys.executable, "-c", "from pynn import _core; print(*_core.info()['isas'])"],
+        [
+            sys.executable,
+            "-c",
+            "from pynn.backends.cython import _core; print(*_core.info()['isas'])",
+        ],
         env={**os.environ, **env},
         cwd=ELSEWHERE,
         capture_output=True,

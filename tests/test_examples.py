@@ -18,12 +18,9 @@ import numpy as np
 import pytest
 
 import pynn
+from benchmarks import classics
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
-
-from benchmarks import classics  # noqa: E402
-
 EXAMPLES = ROOT / "examples"
 DOCS = ROOT / "docs"
 SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz import mutators
-from fuzz.__main__ import CORPUS, Run, start
-from fuzz.targets import TARGETS, Broken, Scratch, Target
 
 import pynn
+from tests.fuzz import mutators
+from tests.fuzz.__main__ import CORPUS, ROOT, Run, start
+from tests.fuzz.targets import TARGETS, Broken, Scratch, Target
 
 with_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
@@ -84,11 +84,11 @@ def test_a_short_run_finds_nothing(runs: dict[str, Future[Run]], name: str) -> N
 
 @with_atheris
 def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fuzz", "idx", "--runs", "200", "--grown", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz", "idx", "--runs", "200", "--grown", str(tmp_path)]
     root = str(Path(pynn.__file__).parents[1])
     done = subprocess.run(
         command,
-        cwd=CORPUS.parent,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
         text=True,

@@ -1243,7 +1243,7 @@ def test_copy_is_independent(blobs):
 
 
 def test_too_many_layers_for_the_compiled_backend():
-    pytest.importorskip("pynn._core")
+    pytest.importorskip("pynn.backends.cython._core")
     with pytest.raises(ValueError, match="sizes: found 71 layers, expected at most 64"):
         pynn.Network([10] + [12] * 70 + [2], backend="cython")
     assert pynn.Network([10] + [12] * 70 + [2], backend="numpy").epochs == 0

@@ -507,10 +507,10 @@ def test_training_that_came_between_is_told() -> None:
 )
 def test_the_gil_stays_off(tmp_path: Path) -> None:
     """A free-threaded Python turns it on for a module that does not say it can do without."""
-    pytest.importorskip("pynn._core")
+    pytest.importorskip("pynn.backends.cython._core")
     code = """
         assert not sys._is_gil_enabled()
-        import pynn._core
+        import pynn.backends.cython._core
         trained()
         assert not sys._is_gil_enabled()
         print("well")

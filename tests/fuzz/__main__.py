@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TESTS = Path(__file__).parents[1]
-CORPUS = TESTS / "corpus"
-GROWN = TESTS.parent / "build" / "fuzz"
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "corpus"
+GROWN = ROOT / "build" / "fuzz"
 
 # In which modules atheris counts branches, beside pynn. Compiled ones have none that it sees.
 INSTRUMENTED = {
@@ -143,7 +143,7 @@ def start(
         for k, content in enumerate(target.seeds()):
             (Path(seeds) / f"{k:03d}").write_bytes(content)
         command = [
-            *(sys.executable, "-m", "fuzz", name, "--here"),
+            *(sys.executable, "-m", "tests.fuzz", name, "--here"),
             *(str(grown), seeds, str(kept)),
             *(f"-runs={runs}", f"-max_total_time={seconds}", f"-max_len={target.max_len}"),
             *("-timeout=60", "-rss_limit_mb=2048", "-use_value_profile=1", "-print_final_stats=1"),
@@ -161,7 +161,7 @@ def start(
         output = ""
         with subprocess.Popen(
             command,
-            cwd=TESTS,
+            cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

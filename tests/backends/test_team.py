@@ -13,7 +13,7 @@ import pynn
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 
-_core = pytest.importorskip("pynn._core")
+_core = pytest.importorskip("pynn.backends.cython._core")
 
 TASKS = Path("/proc/self/task")
 

@@ -824,7 +824,7 @@ def fresh_engines():
 
 
 def test_runs_on_the_compiled_core(monkeypatch, fresh_engines):
-    pytest.importorskip("pynn._core")
+    pytest.importorskip("pynn.backends.cython._core")
     names = []
     real = choose.create
     monkeypatch.setattr(choose, "create", lambda name, *a: names.append(name) or real(name, *a))

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 import pynn.sklearn
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "scikit-learn.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scikit-learn.md"
 CLASSES = [
     (getattr(pynn.sklearn, name), getattr(sklearn.neural_network, name))
     for name in ("MLPClassifier", "MLPRegressor")

@@ -471,7 +471,7 @@ def test_the_key_of_first_layer_weights_says_which_colour_speaks_for_a_unit():
 
 
 # Compared with the images in tests/baseline, which were looked at. After a change that is meant:
-#     pytest tests/test_plots.py --mpl-generate-path=tests/baseline
+#     pytest tests/plots/test_plots.py --mpl-generate-path=tests/baseline
 # and look at them again.
 #
 # They hold no words. Letters differ from one release of matplotlib and FreeType to the next, and

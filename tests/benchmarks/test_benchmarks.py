@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
+from benchmarks import __main__ as command
+from benchmarks import machine, performance, report, runner, scale, sweep
+from benchmarks.cases import CASES, Case, Data, synthetic, training_data
+from benchmarks.runner import Result, Run, Worker, WorkerFailed
 
-from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import machine, performance, report, runner, scale, sweep  # noqa: E402
-from benchmarks.cases import CASES, Case, Data, synthetic, training_data  # noqa: E402
-from benchmarks.runner import Result, Run, Worker, WorkerFailed  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = 150
 RECIPES = {
@@ -348,7 +347,7 @@ def test_the_slowest_processor_counts(monkeypatch):
 
 
 def test_processors_as_they_are():
-    pytest.importorskip("pynn._core")
+    pytest.importorskip("pynn.backends.cython._core")
     assert 1e8 < machine.Processors(2).pace() < 1e13
 
 
@@ -486,7 +485,7 @@ def test_what_holds_a_case_back():
 
 
 def test_report(tmp_path):
-    pytest.importorskip("pynn._core")
+    pytest.importorskip("pynn.backends.cython._core")
     found = performance.profiled(CASES["F"], 1, rounds=1)
     assert found.steps == 625
     assert 0 < sum(map(sum, found.seconds)) <= found.step

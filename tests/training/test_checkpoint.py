@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kill
 import numpy as np
 import pytest
 
@@ -29,6 +28,7 @@ from pynn.files import tensors as files_tensors
 from pynn.spec.optimizers import OPTIMIZERS
 from pynn.training import loop as training_loop
 from pynn.training import progress
+from tests.training import kill
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -37,7 +37,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="as POSIX systems have it"
 
 
 class Cut(Exception):
-    """What cuts a run off in these tests; tests/kill.py does it by force."""
+    """What cuts a run off in these tests; tests/training/kill.py does it by force."""
 
 
 def cut(after: int) -> pynn.Every:
@@ -724,7 +724,7 @@ def test_another_machine_is_told(tmp_path: Path, blobs: Data) -> None:
 
 
 def test_another_instruction_set_is_told(tmp_path: Path, blobs: Data) -> None:
-    core = pytest.importorskip("pynn._core")
+    core = pytest.importorskip("pynn.backends.cython._core")
     first, *others = core.info()["isas"]
     before = core.use_isa(first)
     try:
@@ -743,7 +743,7 @@ def test_another_instruction_set_is_told(tmp_path: Path, blobs: Data) -> None:
 
 
 def test_amx_is_another_instruction_set_in_bf16_alone(tmp_path: Path, blobs: Data) -> None:
-    core = pytest.importorskip("pynn._core")
+    core = pytest.importorskip("pynn.backends.cython._core")
     if "amx" not in core.info()["isas"]:
         pytest.skip("needs AMX")
     for precision in ("full", "bf16"):

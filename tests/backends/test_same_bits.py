@@ -29,7 +29,7 @@ from pynn.spec import optimizers as spec_optimizers
 from pynn.spec import schedules
 from pynn.spec.architecture import Architecture
 
-_core = pytest.importorskip("pynn._core")
+_core = pytest.importorskip("pynn.backends.cython._core")
 
 SWEEP = int(os.environ.get("PYNN_SAME_BITS") or 0)
 # Not amx, whose kernels for floats are those of avx512.
@@ -402,7 +402,7 @@ def test_under_joblib(how: str, backend: str) -> None:
 
 FORK = """
 import hashlib, os, sys
-from test_same_bits import case, fitted
+from tests.backends.test_same_bits import case, fitted
 
 CASES = [case(k, 300) for k in range(4)]
 
@@ -441,11 +441,11 @@ print("same")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_before_and_after_a_fork(backend: str) -> None:
-    folders = str(Path(__file__).parent), str(Path(pynn.__file__).parents[1])
+    folders = str(Path(pynn.__file__).parents[1]), str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK, backend],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
-        cwd=folders[1],  # in the source tree the pynn without a core would come first
+        cwd=folders[0],  # in the source tree the pynn without a core would come first
         capture_output=True,
         text=True,
         timeout=110,

@@ -15,11 +15,10 @@ pytest.importorskip("sklearn", "1.7")
 
 from threadpoolctl import threadpool_limits
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
+from benchmarks import scikit_learn as bench
+from benchmarks.scikit_learn import CASES, Case, Result, Run, Served, quick
 
-from benchmarks import scikit_learn as bench  # noqa: E402
-from benchmarks.scikit_learn import CASES, Case, Result, Run, Served, quick  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def result(case="digits", threads=1, dtype="float64", mine=None, **fields):

@@ -22,7 +22,14 @@ import pynn
 from pynn.backends import choose, reference
 from pynn.spec import names, optimizers
 from pynn.spec.architecture import Architecture
-from tests.test_parity import OPTIMIZERS, compressed, make, mostly_zeros, some_weights, train
+from tests.backends.test_parity import (
+    OPTIMIZERS,
+    compressed,
+    make,
+    mostly_zeros,
+    some_weights,
+    train,
+)
 
 norm = np.linalg.norm
 HERE = not choose.available()["cython"] and pynn.info()["bf16"]

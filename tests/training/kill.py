@@ -1,6 +1,6 @@
 """Kill training at random moments, and see that it ends as if nobody had.
 
-    python -m tests.kill --kills 200
+    python -m tests.training.kill --kills 200
 
 A process trains a small network with a checkpoint every few steps. It is killed (SIGKILL, which no
 program can catch) after a random part of the time that the whole run takes, and started again with

@@ -17,13 +17,11 @@ from pynn.cli import options as cli_options
 pytest.importorskip("typer")
 
 import pynn
+from benchmarks import recipe_peers, time_to_accuracy
+from benchmarks.classics import between
+from benchmarks.time_to_accuracy import Runs, Training
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # Last, so that an installed pynn is found before its source.
-
-from benchmarks import recipe_peers, time_to_accuracy  # noqa: E402
-from benchmarks.classics import between  # noqa: E402
-from benchmarks.time_to_accuracy import Runs, Training  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def small(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from pynn.backends import choose, reference
 from pynn.spec import names, optimizers, philox
 from pynn.spec.architecture import Architecture
 
-_core = pytest.importorskip("pynn._core")
+_core = pytest.importorskip("pynn.backends.cython._core")
 
 # Not amx, whose kernels for floats are those of avx512.
 ISAS = [isa for isa in _core.info()["isas"] if isa != "amx"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # An environment that is used without being activated has its tools beside its interpreter.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 PROCESSORS = os.cpu_count() or 1
@@ -72,7 +72,7 @@ def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @functools.cache
 def isas() -> list[str]:
     """The instruction sets of this machine."""
-    core = pytest.importorskip("pynn._core")
+    core = pytest.importorskip("pynn.backends.cython._core")
     return core.info()["isas"]
 
 

@@ -791,7 +791,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, blobs, backen
         pynn.load(path)
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-own-functions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "your-own-functions.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 
 
