@@ -509,7 +509,7 @@ def test_class_weights_below_zero():
         {"activation": ["swish"]},
         {"dtype": np.float16},
         {"dtype": int},
-        {"schedule": lambda t: -1.0},
+        pytest.param({"schedule": lambda t: -1.0}, id="schedule-function"),
         {"weight_decay": 0.1, "solver": "sgd"},
     ],
     ids=str,

@@ -134,8 +134,8 @@ def test_every_optimizer(tmp_path: Path, blobs: Data, optimizer: str, dtype: str
         {"label_smoothing": 0.2, "validation": 0.1},
         {"optimizer": pynn.Adam(beta2=0.9)},
         {"schedule": pynn.WarmUp(2, pynn.Cosine(0.1))},
-        {"schedule": lambda t: 1 / (1 + t)},
-        {"progress": lambda record: None},
+        pytest.param({"schedule": lambda t: 1 / (1 + t)}, id="schedule-function"),
+        pytest.param({"progress": lambda record: None}, id="progress-function"),
     ],
     ids=str,
 )
@@ -635,7 +635,11 @@ def test_another_network(
         ({"l2": 0.1}, r"l2: found 0\.1, but .* has 0\.0"),
         ({"label_smoothing": 0.1}, r"label_smoothing: found 0\.1, but .* has 0\.0"),
         ({"schedule": "step"}, r"schedule: found StepDecay\(.*\), but .* has Constant\(\)"),
-        ({"schedule": lambda t: 1.0}, r"schedule: found a function, but .* has Constant\(\)"),
+        pytest.param(
+            {"schedule": lambda t: 1.0},
+            r"schedule: found a function, but .* has Constant\(\)",
+            id="schedule-function",
+        ),
         ({"validation": 0.1}, r"validation: found 0\.1, but .* has None"),
         ({"shuffle": False}, "shuffle: found False, but .* has True"),
     ],
