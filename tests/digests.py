@@ -15,9 +15,9 @@ of one build and compare another with them::
 The digests depend on the processor (its instruction sets), on the versions of NumPy, SciPy and
 scikit-learn and on their BLAS: compare files of one machine and one environment only.
 
-The script uses the public interface alone, and trains whichever ``pynn`` Python finds. Run as a
-module in a checkout it is the source tree; to take another build, run the file by its path from
-another folder, with ``PYTHONPATH`` naming the folder that holds the package::
+The script uses the public interface alone, and trains whichever ``pynn`` Python finds: run as a
+module in a checkout, an installed one or else the source tree. To take another build, run the file
+by its path from another folder, with ``PYTHONPATH`` naming the folder that holds the package::
 
     cd /tmp && PYTHONPATH=/path/to/site python /path/to/checkout/tests/digests.py
 
