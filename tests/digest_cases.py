@@ -122,8 +122,9 @@ def csr(x: Array, dtype: Any) -> Any:
 class Bench:
     """The cases of one backend; they are collected in ``cases`` by name."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, counts: Sequence[int] = THREADS) -> None:
         self.backend = backend
+        self.counts = counts if backend == "cython" else (1,)
         self.cases: dict[str, Case] = {}
 
     def net(self, sizes: Sequence[int], threads: int = 2, **options: Any) -> Any:
@@ -310,7 +311,7 @@ def add_settings(bench: Bench, dtype: str) -> None:
                 optimizer=optimizer,
             )
     bench.train(f"{dtype}/batch-full-1300", sizes, lambda: blobs(1300, 20, 6, dtype), net,
-                threads=THREADS, batch_size="full")  # fmt: skip
+                threads=bench.counts, batch_size="full")  # fmt: skip
     for width in (1, 3, 5, 17, 33, 100, 256, 300):
         for optimizer in ("momentum", "adam"):
             bench.train(
@@ -369,13 +370,13 @@ def add_inputs(bench: Bench, dtype: str) -> None:
             found = []
             with tempfile.TemporaryDirectory() as folder:
                 np.save(Path(folder, "x.npy"), x if kind == "uint8" else x.astype(kind) / 255)
-                for threads in THREADS:
+                for threads in bench.counts:
                     mapped = np.load(Path(folder, "x.npy"), mmap_mode="r")
                     model = bench.net([784, 10], threads, **net)
                     model.fit(mapped, y, epochs=2, shuffle="blocks", progress=False)
                     found.append(Digest().network(model))
                     del mapped
-            return _agreed(found, THREADS)
+            return _agreed(found, bench.counts)
 
         bench.add(f"{dtype}/blocks-{kind}", run)
 
@@ -394,7 +395,7 @@ def add_classics(bench: Bench, dtype: str) -> None:
                 {"dtype": dtype},
                 optimizer=optimizer,
                 learning_rate=0.01,
-                threads=THREADS,
+                threads=bench.counts,
             )
     bench.train(f"{dtype}/narrow-784-5-3", [784, 5, 3], lambda: (mnist(500)[0], mnist(500)[1] % 3),
                 {"dtype": dtype, "activation": "sigmoid"}, batch_size=3, epochs=1)  # fmt: skip
@@ -419,9 +420,9 @@ def add_classics(bench: Bench, dtype: str) -> None:
         threads=(2,),
     )
     bench.train(f"{dtype}/E-784-100-10", [784, 100, 10], lambda: mnist(3000), {"dtype": dtype},
-                batch_size=200, threads=THREADS, epochs=1)  # fmt: skip
+                batch_size=200, threads=bench.counts, epochs=1)  # fmt: skip
     bench.train(f"{dtype}/F-20-64-64-2", [20, 64, 64, 2], lambda: blobs(2000, 20, 2, dtype),
-                {"dtype": dtype}, batch_size=32, threads=THREADS)  # fmt: skip
+                {"dtype": dtype}, batch_size=32, threads=bench.counts)  # fmt: skip
     # Hidden layers most of whose values relu and dropout have set to zero.
     for sizes in ([784, 512, 512, 10], [784, 1024, 700, 10], [100, 600, 512, 512, 5]):
         for optimizer in ("adam", "sgd", "momentum"):
@@ -444,7 +445,7 @@ def add_classics(bench: Bench, dtype: str) -> None:
             lambda batch=batch: mnist(2 * batch),
             {"dtype": dtype},
             batch_size=batch,
-            threads=(1,) if quick else THREADS,
+            threads=bench.counts,
             epochs=1,
         )
     bench.train(f"{dtype}/wide-40-1024-1024-3-batch-300", [40, 1024, 1024, 3],
@@ -470,7 +471,7 @@ def add_bf16(bench: Bench) -> None:
     bench.train("bf16/wide-784-1024-700-10", [784, 1024, 700, 10], lambda: mnist(256),
                 {**net, "dropout": 0.5}, epochs=1)  # fmt: skip
     bench.train("bf16/threads", [200, 300, 256, 10], lambda: blobs(600, 200, 10), net,
-                threads=THREADS, epochs=1)  # fmt: skip
+                threads=bench.counts, epochs=1)  # fmt: skip
 
 
 def add_calls(bench: Bench, dtype: str) -> None:
@@ -485,7 +486,7 @@ def add_calls(bench: Bench, dtype: str) -> None:
     def predict() -> Digest:
         found = []
         x = mnist(1000)[0]
-        for threads in THREADS:
+        for threads in bench.counts:
             digest = Digest()
             for sizes in ([784, 10], [784, 30, 10], [784, 256, 128, 10], [784, 600, 10]):
                 model = fitted(sizes, threads)
@@ -495,12 +496,12 @@ def add_calls(bench: Bench, dtype: str) -> None:
                     if bench.backend != "numba":
                         digest.add("csr", model.predict_proba(csr(x[:rows], dtype)))
             found.append(digest)
-        return _agreed(found, THREADS)
+        return _agreed(found, bench.counts)
 
     def gradient() -> Digest:
         found = []
         x, y = mnist(700)
-        for threads in THREADS:
+        for threads in bench.counts:
             digest = Digest()
             for sizes in ([784, 10], [784, 33, 10], [784, 256, 128, 10]):
                 model = fitted(sizes, threads)
@@ -510,7 +511,7 @@ def add_calls(bench: Bench, dtype: str) -> None:
                     figures = model.evaluate(x[:rows], y[:rows])
                     digest.add("evaluate", [figures["loss"], figures["accuracy"]])
             found.append(digest)
-        return _agreed(found, THREADS)
+        return _agreed(found, bench.counts)
 
     def again() -> Digest:
         """Fit twice, save and load between, and change the optimizer for a third call."""
@@ -674,7 +675,7 @@ def add_sklearn(bench: Bench, dtype: str) -> None:
             estimator.fit(data, target, **({"sample_weight": weight} if mode == "weighted" else {}))
         return estimator_digest(estimator, data)
 
-    threads = THREADS if bench.backend == "cython" else (1,)
+    threads = bench.counts
     partial = ("adam", "sgd-momentum", "sgd-nesterov", "csr", "regressor", "wide")
     unweighted = ("lbfgs", "regressor-lbfgs", "batch-1")
     for name in cases:
@@ -742,15 +743,18 @@ def add_nielsen(bench: Bench) -> None:
 # --- All cases of one backend ---------------------------------------------------------------------
 
 
-def cases_of(backend: str) -> dict[str, Case]:
-    bench = Bench(backend)
+def cases_of(backend: str, isa: str = "") -> dict[str, Case]:
+    """Return the cases of a backend; fewer with amx, whose float kernels are those of avx512."""
+    bench = Bench(backend, THREADS if isa in ("avx512", "amx", "neon", "") else (1, 3))
     for dtype in ("float32", "float64"):
-        for add in (add_optimizers, add_functions, add_settings, add_inputs, add_classics):
-            add(bench, dtype)
-        add_calls(bench, dtype)
+        add_classics(bench, dtype)
+        add_inputs(bench, dtype)
+        if isa != "amx":
+            for add in (add_optimizers, add_functions, add_settings, add_calls):
+                add(bench, dtype)
         if backend != "cython":
             add_custom(bench, dtype)
-        if backend != "numba":
+        if backend != "numba" and isa != "amx":
             add_sklearn(bench, dtype)
     if backend == "numpy" or (backend == "cython" and pynn.info()["bf16"]):
         add_bf16(bench)
