@@ -12,21 +12,22 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What `load` found: examples to train on and, where the files have them, to test on.
+    """Examples for training and, if the files have them, for testing.
 
     Attributes
     ----------
     train : tuple of ndarray
-        ``(x, y)``: x has one example in each row (any further dimensions), y one label for each.
+        ``(x, y)``: x has one example per row (with any further dimensions), y one label per row.
     test : tuple of ndarray or None
-        The same for the test set, if there is one.
+        ``(x, y)`` of the test set, None if there is no test set.
     """
 
     train: Pair
     test: Pair | None = None
 
 
-def _check_lengths(path: Path, x: np.ndarray, name: str, y: np.ndarray) -> None:
+def check_lengths(path: Path, x: np.ndarray, name: str, y: np.ndarray) -> None:
+    """Raise a ValueError unless x and y have the same number of rows, at least one."""
     if len(x) != len(y):
         raise ValueError(
             f"{path}: found {len(x)} examples but {len(y)} labels in {name}, "

@@ -1,4 +1,4 @@
-"""Pictures of digits from any image file, prepared as the images of MNIST were (needs Pillow)."""
+"""Read image files of digits and prepare them like the images of MNIST (needs Pillow)."""
 
 from __future__ import annotations
 
@@ -17,98 +17,108 @@ if TYPE_CHECKING:
 
 
 MAX_PIXELS = 50_000_000
-"""Larger images are refused: a small file can claim to unpack into any size."""
+"""Larger images are rejected: a small file can claim to unpack into any size."""
 
-# The kinds of cameras, scanners and the web. Pillow knows more, some of which hand the file on to
-# other programs: PostScript is run by Ghostscript.
+# Formats of cameras, scanners and the web. Pillow reads more, but starts other programs for some:
+# Ghostscript for PostScript.
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
-# A JPEG can paint over itself thousands of times from a few bytes each; honest ones need some ten.
+# A progressive JPEG can hold thousands of scans of a few bytes, each as slow as the whole image.
+# Ordinary files have about ten.
 _MAX_SCANS = 100
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
-# A digit fills at most 20 of 28 pixels, and the border around it is empty.
+# MNIST: the digit fits into 20 x 20 of 28 x 28 pixels.
 _BOX, _SIDE = 20, 28
 
-# Ink is what has more than this share of the strongest ink; less contrast is no picture at all.
-_INK, _CONTRAST = 0.25, 0.05
+# Ink: pixels with more than this share of the strongest ink.
+_INK = 0.25
+# Least difference between the darkest and the lightest pixel of a usable picture.
+_CONTRAST = 0.05
 
-# Photographs are reduced to this many pixels first, which averages the noise of the camera away.
+# Larger pictures are first reduced to this many pixels (10 times MNIST's), which averages out the
+# noise of a camera.
 _WORKING_SIDE = 280
 
 
 def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as shades of grey.
+    """Read an image file as greyscale.
 
     Parameters
     ----------
     path : str or path-like
-        A PNG, JPEG, GIF, BMP, TIFF, WebP or PPM file, in any mode. Of several frames the first is
-        read; transparent parts lie on white, or on black if the picture cannot be
-        told from white; the turn that a camera noted down is applied.
+        A PNG, JPEG, GIF, BMP, TIFF, WebP or PPM file in any mode. Of several frames the first is
+        read. Transparent areas become white, or black if the picture has no contrast on white. An
+        orientation in the EXIF data is applied.
 
     Returns
     -------
     ndarray, shape (height, width)
-        float64, from 0, black, to 1, white.
+        float64, from 0 (black) to 1 (white).
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is no such image, is damaged, or has more than ``MAX_PIXELS`` pixels.
+        If the file is not an image of these formats, is damaged, or has more than ``MAX_PIXELS``
+        pixels.
     OSError
-        If the system refuses to read it.
+        If the system cannot read it.
     ImportError
         If Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        # Pillow defines these two submodules only once they are imported.
-        from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401 # isort: skip
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError(
-            f"reading pictures needs Pillow, which is not there ({error}): "
+            f"reading pictures needs Pillow, which is not installed ({error}): "
             "pip install 'pynn-mlp[cli]'"
         ) from error
     path = require_file(path, "an image file")
     content = path.read_bytes()
-    with warnings.catch_warnings():
-        # What matters of the things that Pillow warns of is checked here.
-        warnings.simplefilter("ignore")
-        try:
-            # Asked for more than there is, a file on the disk takes that much memory first.
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-                if not image.width * image.height:
-                    raise ValueError("it has no pixels")
-                if image.format in ("JPEG", "MPO"):
-                    _check_scans(content)
-                image.load()
-                # Another copy would be as large as the picture.
-                ImageOps.exif_transpose(image, in_place=True)
-                return _grey(image)
-        except Image.DecompressionBombError as error:
-            raise ValueError(
-                f"{path}: found an image too large to unpack ({shown(error)}), "
-                f"expected at most {MAX_PIXELS:,} pixels"
-            ) from error
-        except UnidentifiedImageError as error:
-            raise ValueError(
-                f"{path}: found no image that pynn can read, expected a PNG or JPEG file"
-            ) from error
-        # The readers of the single formats fail on damaged files in many ways.
-        except Exception as error:
-            raise ValueError(f"{path}: found a damaged image ({shown(error)})") from error
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and of damage; both are checked here.
+            warnings.simplefilter("ignore")
+            return _decode(content)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path}: found an image too large to unpack ({shown(error)}), "
+            f"expected at most {MAX_PIXELS:,} pixels"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{path}: found no image that pynn can read, expected a PNG or JPEG file"
+        ) from error
+    # Pillow's readers raise many kinds of exceptions for damaged files.
+    except Exception as error:
+        raise ValueError(f"{path}: found a damaged image ({shown(error)})") from error
+
+
+def _decode(content: bytes) -> np.ndarray:
+    """Return the image in the bytes of a file, checked before it is unpacked."""
+    # The two plugins define attributes of PIL that Pillow reads only once they are imported.
+    from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+    # From memory: given a file, Pillow allocates the size that a damaged header asks for.
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+        if not image.width * image.height:
+            raise ValueError("it has no pixels")
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(content)
+        image.load()
+        # In place: a copy would be as large as the image.
+        ImageOps.exif_transpose(image, in_place=True)
+        return _grey(image)
 
 
 def _check_scans(content: bytes) -> None:
-    """Raise if a JPEG file goes over its picture more often than an honest one."""
+    """Raise a ValueError if a JPEG file has more than ``_MAX_SCANS`` scans."""
     at = scans = 0
-    # Between the bytes of a scan 0xFF stands before 0 and restart markers alone.
+    # Within the data of a scan, 0xFF is only followed by 0 or a restart marker.
     while (found := _MARKER.search(content, at)) and (kind := content[found.start() + 1]) != 0xD9:
         at = found.end()
         if kind not in (0x01, 0xD8):
@@ -122,7 +132,7 @@ def _grey(image: Image) -> np.ndarray:
     from PIL import Image as pillow
 
     if image.mode == "F" or image.mode.startswith("I"):
-        # PNG and TIFF hold 16 bits in these; other depths say nothing about what white is.
+        # PNG and TIFF files with 16 bits have these modes; for other depths white is unknown.
         values = np.nan_to_num(np.array(image, dtype=np.float64), copy=False)
         top = 65535.0 if values.min(initial=0) >= 0 and values.max(initial=0) > 255 else 255.0
         if image.mode == "F" and values.max(initial=0) <= 1:
@@ -143,17 +153,17 @@ def _grey(image: Image) -> np.ndarray:
 
 
 def like_mnist(grey: np.ndarray) -> np.ndarray:
-    """Turn a picture of one digit into an image as the network saw them in training.
+    """Turn a picture of one digit into an image like those of MNIST.
 
     As LeCun, Cortes and Burges describe MNIST: light ink on black, the digit scaled to fit 20 x 20
-    pixels in its proportions, smoothed, and moved so that its centre of mass is the centre of
-    28 x 28. A picture with a light border is inverted first, and the shade of its border becomes
-    the black of the background.
+    pixels with its aspect ratio kept, smoothed, and moved so that its centre of mass is the centre
+    of 28 x 28 pixels. A picture with a light border is inverted first, and the shade of its border
+    becomes black.
 
     Parameters
     ----------
     grey : ndarray, shape (height, width)
-        From 0, black, to 1, white.
+        From 0 (black) to 1 (white).
 
     Returns
     -------
@@ -163,12 +173,22 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the picture has (nearly) one shade all over.
+        If all pixels have nearly the same shade.
     """
     longest = max(grey.shape)
     if longest > _WORKING_SIDE:
         height, width = (max(1, round(n * _WORKING_SIDE / longest)) for n in grey.shape)
-        grey = _resized(grey, height, width)
+        grey = _scaled(grey, height, width)
+    digit = _cropped(_ink(grey))
+    height, width = digit.shape
+    scale = _BOX / max(height, width)
+    return _to_uint8(
+        _centred(_scaled(digit, max(1, round(height * scale)), max(1, round(width * scale))))
+    )
+
+
+def _ink(grey: np.ndarray) -> np.ndarray:
+    """Return the ink of a picture: 0 for the background, 1 for the strongest ink."""
     border = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     darkest, lightest = float(grey.min()), float(grey.max())
     if lightest - darkest < _CONTRAST:
@@ -177,22 +197,28 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
             "expected a digit that stands out from its background"
         )
     ink = border - grey if border > (darkest + lightest) / 2 else grey - border
-    ink = np.clip(ink / ink.max(), 0.0, 1.0)
-    # With one pixel more around it: the smoothed edge of a stroke is fainter.
+    return np.clip(ink / ink.max(), 0.0, 1.0)
+
+
+def _cropped(ink: np.ndarray) -> np.ndarray:
+    """Remove faint pixels, then the empty rows and columns around the digit."""
+    # Keep one more pixel around strong ink, since the smoothed edge of a stroke is fainter.
     padded = np.pad(ink > _INK, 1)
     height, width = ink.shape
-    written = np.zeros(ink.shape, dtype=bool)
+    kept = np.zeros(ink.shape, dtype=bool)
     for i in range(3):
         for j in range(3):
-            written |= padded[i : i + height, j : j + width]
-    ink = np.where(written, ink, 0.0)
+            kept |= padded[i : i + height, j : j + width]
+    ink = np.where(kept, ink, 0.0)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = digit.shape
-    scale = _BOX / max(height, width)
-    digit = _resized(digit, max(1, round(height * scale)), max(1, round(width * scale)))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
-    # The mean centre of mass of MNIST's own images is pixel 14 (counted from 0) both ways.
+
+def _centred(digit: np.ndarray) -> np.ndarray:
+    """Place a digit into 28 x 28 pixels so that its centre of mass is pixel 14 both ways.
+
+    That is the mean of MNIST's own images, counted from 0.
+    """
     height, width = digit.shape
     total = digit.sum()
     y = _SIDE / 2 - float(digit.sum(axis=1) @ np.arange(height)) / total
@@ -201,28 +227,28 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
     left = min(max(round(x), 0), _SIDE - width)
     field = np.zeros((_SIDE, _SIDE))
     field[top : top + height, left : left + width] = digit
-    return _pixels(field)
+    return field
 
 
 def resized(grey: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture as it is, only scaled to a square.
+    """Scale a picture to a square, without cropping or inverting.
 
     Parameters
     ----------
     grey : ndarray, shape (height, width)
-        From 0, black, to 1, white.
+        From 0 (black) to 1 (white).
     side : int
-        Pixels along each edge.
+        Height and width of the result in pixels.
 
     Returns
     -------
     ndarray, shape (side, side)
         uint8.
     """
-    return _pixels(grey if grey.shape == (side, side) else _resized(grey, side, side))
+    return _to_uint8(_scaled(grey, side, side))
 
 
-def _resized(grey: np.ndarray, height: int, width: int) -> np.ndarray:
+def _scaled(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     from PIL import Image
 
     if grey.shape == (height, width):
@@ -230,12 +256,12 @@ def _resized(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     image = Image.fromarray(grey.astype(np.float32))
     resample = Image.Resampling
     smaller = height * width < grey.size
-    # Area averages when it shrinks: no ringing, so no ink where there was none.
+    # The box filter has no ringing, so it adds no ink to the background.
     method = resample.BOX if smaller else resample.BILINEAR
     scaled: np.ndarray = np.asarray(image.resize((width, height), method), dtype=np.float64)
     return scaled
 
 
-def _pixels(grey: np.ndarray) -> np.ndarray:
+def _to_uint8(grey: np.ndarray) -> np.ndarray:
     pixels: np.ndarray = np.rint(255 * np.clip(grey, 0.0, 1.0)).astype(np.uint8)
     return pixels

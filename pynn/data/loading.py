@@ -1,7 +1,4 @@
-"""Loaders: IDX, CSV and NPZ files become NumPy arrays, or one error that names the fault.
-
-`load` picks the right one and is what the command line uses. Nothing here runs code from a file.
-"""
+"""Load a data set of any supported format; the command line uses it for ``--data``."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ from pathlib import Path
 from ..files.disk import require_file
 from .csv import load_csv
 from .dataset import Dataset
-from .idx import _load_folder, _load_images_and_labels
+from .idx import load_folder, load_images_and_labels
 from .npz import load_npz
 
 
 def load(path: str | os.PathLike[str]) -> Dataset:
-    """Load examples and labels from whatever holds them.
+    """Load examples and labels from a file or folder of any supported format.
 
     Parameters
     ----------
@@ -25,27 +22,27 @@ def load(path: str | os.PathLike[str]) -> Dataset:
 
         - a folder with the MNIST files (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``
           and, for a test set, the two ``t10k-`` ones; also spelt ``.idx``), plain or ``.gz``;
-        - an IDX file of images, plain or gzip, with "images" in its name, beside a file of labels
-          of the same name with "labels" instead;
-        - a ``.csv`` file, as `load_csv` reads it: labels in the first column;
-        - an ``.npz`` file, as `load_npz` reads it.
+        - an IDX file of images, plain or gzip, with "images" in its name, next to a file of labels
+          with "labels" in its place;
+        - a ``.csv`` file for `load_csv`, with labels in the first column;
+        - an ``.npz`` file for `load_npz`.
 
     Returns
     -------
     Dataset
-        ``train`` and, where there is one, ``test``. Labels from IDX files are int64.
+        ``train`` and, if there is a test set, ``test``. Labels from IDX files are int64.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged, or images and labels do not match, or the kind is not known.
+        If a file is damaged, images and labels do not match, or the format is unknown.
     """
     expected = "a folder of IDX files, an IDX file, a .csv or an .npz file"
     path = Path(path)
     if path.is_dir():
-        return _load_folder(path)
+        return load_folder(path)
     require_file(path, expected)
     with open(path, "rb") as file:
         start = file.read(4)
@@ -55,7 +52,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
             return Dataset(*found)
         return Dataset(found)
     if start.startswith((b"\x1f\x8b", b"\0\0")):
-        return Dataset(_load_images_and_labels(path))
+        return Dataset(load_images_and_labels(path))
     if path.suffix.lower() == ".csv":
         x, y = load_csv(path)
         assert y is not None

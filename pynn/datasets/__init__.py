@@ -1,4 +1,4 @@
-"""Data sets that come with pynn."""
+"""Data sets that are installed with pynn."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from ..data.dataset import Pair
 from ..data.idx import idx_header, load_idx
 from ..files.disk import atomic_write
 
-# SHA-256 of the unpacked files.
+_MNIST_FOLDER = Path(__file__).with_name("mnist")
 _MNIST = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-_MNIST_FOLDER = Path(__file__).with_name("mnist")
+"""Names and SHA-256 of the unpacked files."""
 
 
 def mnist() -> tuple[Pair, Pair]:
-    """Load the MNIST database of handwritten digits, which comes with pynn.
+    """Load the MNIST database of handwritten digits, which is installed with pynn.
 
-    The first call unpacks the files into the user's cache folder (55 MB), from which later calls
-    and later programs load faster. Either way the content is verified by its SHA-256. The
-    environment variable ``PYNN_CACHE`` names another folder; if it is set to nothing, or if the
-    folder cannot be written, every call unpacks the files anew.
+    The first call unpacks the files into the user's cache folder (55 MB), so that later calls and
+    later programs load them faster. The content is always verified by its SHA-256. The environment
+    variable ``PYNN_CACHE`` names another folder. If it is empty, or if the folder cannot be
+    written, every call unpacks the files again.
 
     MNIST is by Yann LeCun, Corinna Cortes and Christopher J.C. Burges, under CC BY-SA 3.0.
 
     Returns
     -------
     (x_train, y_train), (x_test, y_test)
-        ``x``: pixels, uint8, shape (60000, 28, 28) and (10000, 28, 28), 0 is the background and
-        255 full ink. ``y``: the digits 0 to 9, int64, shape (60000,) and (10000,). All four are
-        fresh, writable arrays.
+        ``x``: pixels, uint8, shape (60000, 28, 28) and (10000, 28, 28), from 0 (background) to 255
+        (full ink). ``y``: the digits 0 to 9, int64, shape (60000,) and (10000,). All four are new,
+        writable arrays.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the files that came with pynn are missing or damaged.
+        If the installed files are missing or damaged.
 
     Examples
     --------
@@ -55,6 +55,7 @@ def mnist() -> tuple[Pair, Pair]:
 
 
 def _mnist_file(name: str, sha256: str) -> np.ndarray:
+    """Load a file from the cache, or from the package; then write it to the cache."""
     cache = _cache_folder()
     if cache is not None:
         try:
@@ -62,10 +63,10 @@ def _mnist_file(name: str, sha256: str) -> np.ndarray:
             if _sha256(array) == sha256:
                 return array
         except (OSError, ValueError):
-            pass  # missing or damaged: it is made again
+            pass  # missing or damaged: written again below
 
     packed = _MNIST_FOLDER / f"{name}.gz"
-    advice = "pynn is not installed whole: install it again"
+    advice = "the installation of pynn is damaged: install it again"
     try:
         array = load_idx(packed)
     except FileNotFoundError as error:
@@ -81,17 +82,17 @@ def _mnist_file(name: str, sha256: str) -> np.ndarray:
     if cache is not None:
         try:
             (cache / "mnist").mkdir(parents=True, exist_ok=True)
-            # It need not survive a power cut: it is verified whenever it is read.
+            # No sync: a file damaged by a power cut fails verification and is written again.
             with atomic_write(cache / "mnist" / name, sync=False) as file:
                 file.write(idx_header(array))
                 file.write(array.data)
         except (OSError, ValueError):
-            pass  # a cache that cannot be written only costs time
+            pass  # without a cache, the next call is only slower
     return array
 
 
 def _sha256(array: np.ndarray) -> str:
-    """Return the digest of the IDX file of a uint8 array: its header follows from the array."""
+    """Return the SHA-256 of the IDX file that holds a uint8 array."""
     import hashlib
 
     digest = hashlib.sha256(idx_header(array))
@@ -100,6 +101,7 @@ def _sha256(array: np.ndarray) -> str:
 
 
 def _cache_folder() -> Path | None:
+    """Return pynn's cache folder; None if it is turned off or the home directory is unknown."""
     chosen = os.environ.get("PYNN_CACHE")
     if chosen is not None:
         return Path(chosen) if chosen else None

@@ -171,14 +171,20 @@ def test_a_damaged_package_is_named(cache, package):
     path.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(ValueError, match=r"idx1-ubyte\.gz: found content with SHA-256") as caught:
         load(LABELS)
-    assert f"expected {datasets._MNIST[LABELS]}; pynn is not installed whole" in str(caught.value)
+    assert f"expected {datasets._MNIST[LABELS]}; the installation of pynn is damaged" in str(
+        caught.value
+    )
 
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match=r"cut off or damaged.*; pynn is not installed whole"):
+    with pytest.raises(
+        ValueError, match=r"cut off or damaged.*; the installation of pynn is damaged"
+    ):
         load(LABELS)
 
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"no such file.*pynn is not installed whole"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no such file.*the installation of pynn is damaged"
+    ):
         load(LABELS)
     assert not (cache / "mnist" / LABELS).exists()
 

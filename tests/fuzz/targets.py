@@ -92,8 +92,8 @@ def _csv(path: Path) -> None:
     assert np.isfinite(x).all()
     assert (y is None) == ("label" in options and options["label"] is None)
     # The fast readers return what the plain one does.
-    table = csv._Table.open(path, options.get("label", "first"), options.get("header"))
-    plain, labels = csv._read_plain(table)
+    table = csv.Table.open(path, options.get("label", "first"), options.get("header"))
+    plain, labels = csv.read_plain(table)
     assert (x.dtype, x.shape, x.tobytes()) == (plain.dtype, plain.shape, plain.tobytes())
     if y is not None:
         assert labels is not None
