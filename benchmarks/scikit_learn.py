@@ -1,12 +1,12 @@
-"""scikit-learn's multilayer perceptrons against pynn.sklearn's, which take their place.
+"""Compare the speed of pynn.sklearn's multilayer perceptrons with scikit-learn's.
 
-    python -m benchmarks.scikit_learn                                 everything, to the terminal
-    python -m benchmarks.scikit_learn --markdown docs/scikit-learn.md   and into the page
-    python -m benchmarks.scikit_learn --quick --cases digits          to see it work
+    python -m benchmarks.scikit_learn                                 print everything
+    python -m benchmarks.scikit_learn --markdown docs/scikit-learn.md   and write it into the page
+    python -m benchmarks.scikit_learn --quick --cases digits          a short trial
 
-Both have processes of their own, the same rows, ``random_state`` and number of processors, and take
-turns. Each turn is checked: what they reach (``loss_``, ``n_iter_``, scores) must be the same, or
-else the times are not of equal work, the table says so and the exit code is 1.
+Both run in separate processes, with the same rows, ``random_state`` and number of processors, and
+take turns. Each turn is checked: the results (``loss_``, ``n_iter_``, scores) must be equal.
+Otherwise the two did not do the same work; the table then says so and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .runner import Process, WorkerFailed
 ENTRANTS = ("scikit-learn", "pynn")
 DTYPES = ("float32", "float64")
 TOLERANCES = {"float32": {"rel_tol": 1e-3, "abs_tol": 2e-5}, "float64": {"rel_tol": 1e-6}}
-"""How far the two may be apart and still count as the same."""
+"""Tolerances within which two results count as equal."""
 
 START, END = "<!-- table -->", "<!-- /table -->"
 
@@ -52,17 +52,17 @@ FOLDS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed, and on which rows; ``settings`` go to the classifier."""
+    """The timed operation and its rows; ``settings`` are passed to the classifier."""
 
     name: str
     data: str
     rows: int
     settings: dict[str, Any] = field(default_factory=dict)
     what: str = "fit"
-    """``fit``, ``grid`` (a search by one worker), ``grid-jobs`` (by one for each processor) or
+    """``fit``, ``grid`` (a search with one worker), ``grid-jobs`` (one worker per processor) or
     ``row`` (``predict_proba`` of one row)."""
     calls: int = 2000
-    """Of ``predict_proba``, in one turn."""
+    """Calls of ``predict_proba`` in one turn."""
 
     @property
     def title(self) -> str:
@@ -107,7 +107,7 @@ QUICK_ROWS, QUICK_EPOCHS, QUICK_CALLS = 300, 5, 100
 
 
 def quick(case: Case) -> Case:
-    """Return a case that takes next to no time."""
+    """Return a case that takes almost no time."""
     return replace(
         case,
         rows=min(case.rows, QUICK_ROWS),
@@ -117,14 +117,14 @@ def quick(case: Case) -> Case:
 
 
 def rows_of(data: str, rows: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return X (rows, features) and the labels y (rows,) of a data set that needs no network."""
+    """Return X (rows, features) and the labels y (rows,); no data set is downloaded."""
     from sklearn import datasets, preprocessing
 
     if data == "mnist":
         import pynn
 
         (pixels, y), _ = pynn.datasets.mnist()
-        # A label is a uint8 there; scikit-learn's users have whole numbers.
+        # The labels are uint8; users of scikit-learn usually have int64.
         x = pixels[:rows].reshape(-1, 784).astype(dtype)
         x /= 255
         return x, np.asarray(y[:rows], dtype=np.int64)
@@ -138,11 +138,11 @@ def rows_of(data: str, rows: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(x[:rows], dtype=dtype), y[:rows]
 
 
-# --- In a process of its own ----------------------------------------------------------------------
+# --- In a separate process ------------------------------------------------------------------------
 
 
 class Served:
-    """One of the two libraries, as the worker asks it; see worker.py."""
+    """One of the two libraries, controlled by the worker; see worker.py."""
 
     def __init__(self, threads: int, name: str, dtype: str) -> None:
         import sklearn.neural_network
@@ -156,7 +156,7 @@ class Served:
             import pynn.sklearn
 
             self.Classifier = pynn.sklearn.MLPClassifier
-            # Its own choice of threads, as its users have it, from the processors it is kept on.
+            # pynn chooses the threads itself, out of the processors this process is pinned to.
             if not hasattr(os, "sched_setaffinity"):
                 self.more["threads"] = threads
 
@@ -205,8 +205,8 @@ class Served:
         jobs = self.threads if self.case.what == "grid-jobs" else 1
         backend: Any = nullcontext()
         if jobs > 1:
-            # One thread for each process of scikit-learn's: it would be all of them otherwise,
-            # because this worker has set the variables that the processes inherit.
+            # One thread for each of scikit-learn's processes. Otherwise each would use all
+            # threads, because the processes inherit the environment variables of this worker.
             backend = (
                 parallel_config("threading")
                 if self.name == "pynn"
@@ -239,12 +239,12 @@ def _reached(model: Any) -> dict[str, Any]:
     return {"loss_": float(model.loss_), "n_iter_": int(model.n_iter_)}
 
 
-# --- The parent -----------------------------------------------------------------------------------
+# --- The parent process ---------------------------------------------------------------------------
 
 
 @dataclass
 class Result:
-    """What both did in one case: seconds of every turn that counts, and what they reached."""
+    """The seconds of every counted turn and the results of both libraries in one case."""
 
     case: str
     title: str
@@ -256,7 +256,7 @@ class Result:
 
     @property
     def medians(self) -> dict[str, float]:
-        """Seconds, by entrant."""
+        """The median seconds of each library."""
         return {entrant: median(times) for entrant, times in self.seconds.items()}
 
     @property
@@ -267,11 +267,11 @@ class Result:
 
 @dataclass
 class Run:
-    """All results, and what was seen beside them."""
+    """All results, and the conditions of the measurement."""
 
     rounds: int
     calls: int = 0
-    """Of ``predict_proba``, in one turn."""
+    """Calls of ``predict_proba`` in one turn."""
     results: list[Result] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     idle: float = 0.0
@@ -304,7 +304,7 @@ def run(
                         sys.exit(f"{name}: {worker.missing}")
                     done.versions.update(worker.versions)
                 for case in cases:
-                    # With one processor it would be the same as ``grid``.
+                    # With one processor this case would equal ``grid``.
                     if case.what != "grid-jobs" or count > 1:
                         result = Result(case.name, case.title, count, dtype)
                         done.results.append(result)
@@ -343,10 +343,10 @@ def _turns(
 
 
 def agreement(result: Result) -> tuple[bool, str]:
-    """Return whether both reached the same, and what that is.
+    """Return whether the results of both are equal, and the results as text.
 
-    Counts must be equal, other numbers within the tolerance of the dtype; how far these are apart,
-    in relation to their size, stands in brackets.
+    Counts must be equal, other numbers must agree within the tolerance of the dtype. The relative
+    difference of these numbers is given in brackets.
     """
     same, words = True, []
     theirs, mine = (result.reached[entrant] for entrant in ENTRANTS)
@@ -365,7 +365,7 @@ def agreement(result: Result) -> tuple[bool, str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time with three digits, or four, and its unit."""
+    """Return a time with three or four digits and its unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size or unit == "µs":
             number = seconds / size
@@ -375,8 +375,8 @@ def duration(seconds: float) -> str:
 
 
 def times(results: Sequence[Result]) -> Table:
-    """Return the medians, their ratio and what was reached, a row for each result."""
-    table = [["case", *ENTRANTS, "ratio", "reached by both (apart)"]]
+    """Return the medians, their ratio and the results of both, one row for each case."""
+    table = [["case", *ENTRANTS, "ratio", "results of both (relative difference)"]]
     for result in results:
         if result.error is not None:
             last = result.error.strip().splitlines()[-1]
@@ -388,7 +388,7 @@ def times(results: Sequence[Result]) -> Table:
 
 
 def ratios(done: Run) -> Table:
-    """Return the ratios alone: a row for each case, a column for each dtype and thread count."""
+    """Return the ratios: one row for each case, one column for each dtype and thread count."""
     columns = list(dict.fromkeys((r.threads, r.dtype) for r in done.results))
     found = {(r.case, r.threads, r.dtype): r for r in done.results}
     titles = {
@@ -404,7 +404,7 @@ def ratios(done: Run) -> Table:
 
 
 def head(done: Run) -> dict[str, str]:
-    """Return everything that stands above the tables."""
+    """Return the description of machine, versions and settings above the tables."""
     apart = ("BLAS", "ISA of pynn")
     versions = {name: v for name, v in done.versions.items() if name not in apart}
     threads = dict.fromkeys(str(r.threads) for r in done.results)
@@ -418,30 +418,31 @@ def head(done: Run) -> dict[str, str]:
 
 
 def notes(done: Run) -> list[str]:
-    """Return what a reader must know to believe the tables."""
+    """Return the notes below the tables, on how the times were measured."""
     cases = {r.case for r in done.results}
     found = [
-        "A time is that of the whole call of fit, with checks, set-up and all epochs, for "
-        "MLPClassifier(random_state=0) with scikit-learn's defaults but for what the case names. "
-        "ConvergenceWarning is silenced.",
-        f"Each of the two has a process of its own, pinned to as many processors as there are "
-        f"threads, and they take turns; the first turn is not counted. While the other worked, "
-        f"none used more than {done.idle * 1e3:.1f} ms of processor time.",
-        "Beside the times stands what both reached in the same run and, in brackets, how far "
-        "they are apart in relation to it. In float64 it must agree to 1e-6, in float32 to 1e-3 or "
-        "0.00002, and counts of epochs exactly.",
+        "A time covers the complete call of fit, including checks, set-up and all epochs, of "
+        "MLPClassifier(random_state=0). Settings that the case does not name are scikit-learn's "
+        "defaults. ConvergenceWarning is silenced.",
+        f"Each library has its own process, pinned to as many processors as there are threads. "
+        f"They take turns; the first turn is not counted. While one worked, the other used at most "
+        f"{done.idle * 1e3:.1f} ms of processor time.",
+        "The last column shows the results of the same run, which must be equal, and in brackets "
+        "their relative difference. The tolerance is 1e-6 in float64, and 1e-3 or 0.00002 in "
+        "float32; counts of epochs must be exactly equal.",
     ]
     if "breast-cancer" in cases or "row-breast-cancer" in cases:
         found.append("The features of breast cancer are standardised.")
     if "grid-jobs" in cases:
         found.append(
-            "n_jobs = threads: scikit-learn's class in as many processes (loky, started before, "
-            "one thread of BLAS each), pynn's in as many threads of joblib's threading backend."
+            "n_jobs = threads: scikit-learn's class runs in that number of processes (loky, "
+            "started before, one BLAS thread each), pynn's class in that number of threads of "
+            "joblib's threading backend."
         )
     if any(case.startswith("row-") for case in cases):
         found.append(
-            f"predict_proba of one row: medians of {done.calls:,} calls, a row of the training set "
-            "each; the log loss is that of the answers."
+            f"predict_proba of one row: medians of {done.calls:,} calls, each with one row of the "
+            "training set. The log loss is that of these predictions."
         )
     one = {(r.case, r.dtype): r for r in done.results if r.threads == 1 and not r.error}
     slower = dict.fromkeys(
@@ -451,7 +452,11 @@ def notes(done: Run) -> list[str]:
         if r.medians["scikit-learn"] > one[r.case, r.dtype].medians["scikit-learn"]
     )
     if slower:
-        found.append("scikit-learn is faster with 1 thread than in " + "; ".join(slower) + ".")
+        found.append(
+            "In these cases scikit-learn itself is slower than with 1 thread: "
+            + "; ".join(slower)
+            + "."
+        )
     return found
 
 
@@ -468,12 +473,12 @@ def report(done: Run, markdown: bool) -> list[str]:
 
 
 def between(page: str, lines: Sequence[str]) -> str:
-    """Return a page with other lines between its two marks.
+    """Return a page with new lines between its two marks.
 
     Raises
     ------
     ValueError
-        If it does not have each mark once, in their order.
+        If the page does not contain each mark once, in this order.
     """
     before, found, rest = page.partition(f"{START}\n")
     _, found_end, after = rest.partition(END)
@@ -495,7 +500,7 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scikit_learn",
-        description="Time pynn.sklearn's MLPClassifier against scikit-learn's.",
+        description="Compare the times of pynn.sklearn's MLPClassifier and scikit-learn's.",
     )
     parser.add_argument(
         "--cases", type=_names(CASES), default=list(CASES), help=f"some of {','.join(CASES)}"
@@ -504,7 +509,7 @@ def arguments() -> argparse.ArgumentParser:
         "--threads",
         type=_threads,
         default=[1, 2][: processors()],
-        help="how many, such as 1,2 (the default)",
+        help="thread counts, such as 1,2 (the default)",
     )
     parser.add_argument(
         "--dtypes", type=_names(DTYPES), default=list(DTYPES), help="float32,float64"
@@ -526,7 +531,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the benchmark; return 1 if one failed or the two did not reach the same."""
+    """Run the benchmark; return 1 if a case failed or the results were not equal."""
     args = arguments().parse_args()
     cases = [quick(CASES[name]) if args.quick else CASES[name] for name in args.cases]
 

@@ -1,13 +1,13 @@
-"""How soon a recipe of ``pynn train`` reaches its accuracy, and how soon its peers do.
+"""Time that a preset of ``pynn train`` takes to reach its accuracy, with pynn and its peers.
 
     python -m benchmarks.time_to_accuracy                      nine seeds of each preset
     python -m benchmarks.time_to_accuracy --presets fast --seeds 3
-    python -m benchmarks.time_to_accuracy --page               and docs/time-to-accuracy.md
-    python -m benchmarks.time_to_accuracy --validation         only on the rows they were chosen on
+    python -m benchmarks.time_to_accuracy --page               also write docs/time-to-accuracy.md
+    python -m benchmarks.time_to_accuracy --validation         accuracy on held-out training rows
 
-Every training is a process of its own: ``python -m pynn train --fast`` as a user types it, and the
-same recipe in PyTorch and in JAX, from the same first weights at the same learning rates. They take
-turns, seed by seed; one training of each before that does not count.
+Every training is a separate process: ``python -m pynn train --fast`` as a user types it, and the
+same recipe in PyTorch and in JAX, with the same initial weights and learning rates. The entrants
+take turns, seed by seed; one training of each before that does not count.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LABELS = {"pynn": "pynn", "torch": "PyTorch", "jax": "JAX"}
 
 @dataclass
 class Training:
-    """One training: seconds of it, of compiling before it, and of the process from end to end."""
+    """Seconds of one training, of compiling before it, and of the complete process."""
 
     training: float
     compiling: float
@@ -57,7 +57,7 @@ class Training:
 
 @dataclass
 class Runs:
-    """All trainings of a preset by one entrant, and the threads it had."""
+    """All trainings of a preset by one entrant, and its number of threads."""
 
     preset: str
     entrant: str
@@ -68,7 +68,7 @@ class Runs:
         return median(getattr(t, name) for t in self.trainings)
 
 
-# --- What is trained ------------------------------------------------------------------------------
+# --- The recipe -----------------------------------------------------------------------------------
 
 
 def write_recipe(
@@ -78,7 +78,7 @@ def write_recipe(
     data: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     shuffle: bool = True,
 ) -> dict[str, Any]:
-    """Write what a peer needs to train a preset, and return the same as arguments for pynn.
+    """Write the files a peer needs to train a preset, and return the arguments for pynn.
 
     Returns
     -------
@@ -125,13 +125,13 @@ def write_recipe(
 
 
 def run_pynn(preset: str, seed: int, threads: int, folder: Path) -> Training:
-    """Train by the command line, as its users do."""
+    """Train with the command line, as users do."""
     run = folder / "run"
     options = [f"--{preset}", "--seed", str(seed), "--run", str(run)]
     if not hasattr(os, "sched_setaffinity"):
-        # Elsewhere it is kept on as many processors, and chooses for itself.
+        # On other systems the process is pinned to as many processors, and chooses the threads.
         options += ["--threads", str(threads)]
-    # From where this process has its pynn: an installed one is not found beside its own source.
+    # Run in the folder that holds this pynn: next to its source an installed one is not found.
     home = Path(pynn.__file__).resolve().parent.parent
     _, seconds, processor = _process(["-m", "pynn", "train", *options], dict(os.environ), home)
     settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def run_pynn(preset: str, seed: int, threads: int, folder: Path) -> Training:
 
 
 def run_peer(name: str, folder: Path, threads: int) -> Training:
-    """Train by a peer what ``write_recipe`` has written."""
+    """Train the recipe that ``write_recipe`` has written with a peer."""
     env = {k: v for k, v in os.environ.items() if k not in _LEFT_OVERS}
     env.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)), JAX_PLATFORMS="cpu")
     command = ["-m", "benchmarks.recipe_peers", name, str(folder), str(threads)]
@@ -163,8 +163,8 @@ def run_peer(name: str, folder: Path, threads: int) -> Training:
 def _process(
     arguments: list[str], env: dict[str, str], folder: Path = ROOT
 ) -> tuple[str, float, float | None]:
-    """Run Python there to its end; return what it printed, its seconds and processor seconds."""
-    # Whoever is installed has its modules compiled; so has a checkout, after the first run.
+    """Run Python in a folder; return its output, its seconds and its processor seconds."""
+    # Installed modules are compiled to bytecode; those of a checkout are after the first run.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     before, start = _processor(), time.perf_counter()
     done = subprocess.run(
@@ -177,17 +177,17 @@ def _process(
 
 
 def _processor() -> float | None:
-    """Return the processor seconds of all processes that were started and have ended."""
+    """Return the processor seconds of all child processes that have ended."""
     times = os.times()
     used = times.children_user + times.children_system
     return used or (None if os.name == "nt" else 0.0)
 
 
-# --- All of them ----------------------------------------------------------------------------------
+# --- All trainings --------------------------------------------------------------------------------
 
 
 def measure(presets: Sequence[str], peers: Sequence[str], seeds: int, threads: int) -> list[Runs]:
-    """Train every preset on every entrant from every seed, in turns."""
+    """Train every preset with every entrant and seed, in turns."""
     data = pynn.datasets.mnist()
     found: list[Runs] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -217,7 +217,7 @@ def measure(presets: Sequence[str], peers: Sequence[str], seeds: int, threads: i
 def validation(preset: str, seeds: int) -> list[float]:
     """Return the accuracies on the last 10,000 training rows after training on the others.
 
-    That is where the presets were chosen, so that the test set says nothing but how they do.
+    The presets were chosen on these rows, so that the test set had no influence on the choice.
     """
     (x, y), _ = pynn.datasets.mnist()
     kept, held = (x[:50_000], y[:50_000]), (x[50_000:], y[50_000:])
@@ -232,7 +232,7 @@ def validation(preset: str, seeds: int) -> list[float]:
 
 
 def say(text: str) -> None:
-    """Show what is being done in a terminal."""
+    """Show the current step in a terminal."""
     if sys.stderr.isatty():
         print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
 
@@ -243,14 +243,14 @@ HEAD = [
     "training [s]",
     "compiling before [s]",
     "whole process [s]",
-    "its processor time [s]",
+    "processor time of the process [s]",
     "test accuracy",
     "lowest to highest",
 ]
 
 
 def table(found: Sequence[Runs]) -> list[list[str]]:
-    """Return the medians, a row for each preset and entrant."""
+    """Return the medians, one row for each preset and entrant."""
     rows = []
     for runs in found:
         right = [100 * t.accuracy for t in runs.trainings]
@@ -272,7 +272,7 @@ def table(found: Sequence[Runs]) -> list[list[str]]:
 
 
 def page(found: Sequence[Runs], threads: int) -> list[str]:
-    """Return the table and what it was measured on, as lines of Markdown."""
+    """Return the table and the description of the machine, as lines of Markdown."""
     seeds = len(found[0].trainings)
     about = machine()
     versions = dict.fromkeys(runs.trainings[0].version for runs in found)
@@ -280,7 +280,7 @@ def page(found: Sequence[Runs], threads: int) -> list[str]:
     return [
         *pipes(HEAD, table(found)),
         "",
-        f"Medians of {seeds} seed{'s' if seeds > 1 else ''}, a process each, in turns. "
+        f"Medians of {seeds} seed{'s' if seeds > 1 else ''}, each in its own process, in turns. "
         f"{about['date']}, {about['CPU']}{load}; at most {threads} threads, float32; "
         f"{about['OS']}, Python {about['Python']}, NumPy {np.__version__}, {', '.join(versions)}.",
     ]
@@ -290,24 +290,26 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.time_to_accuracy",
-        description="Train the presets of pynn train, and the same in PyTorch and JAX, on MNIST.",
+        description="Train the presets of pynn train on MNIST, with pynn, PyTorch and JAX.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "--presets", type=_names(cli_options.PRESETS), default=list(cli_options.PRESETS)
     )
     parser.add_argument("--peers", type=_names(("none", *PEERS)), default=list(PEERS))
-    parser.add_argument("--seeds", type=_whole, default=9, help="how many: 0, 1, 2, …")
+    parser.add_argument("--seeds", type=_whole, default=9, help="number of seeds: 0, 1, 2, …")
     parser.add_argument("--threads", type=_threads, default=[min(processors(), 2)], metavar="N")
     parser.add_argument(
-        "--validation", action="store_true", help="only accuracies on held-out training rows"
+        "--validation",
+        action="store_true",
+        help="only measure accuracies on held-out training rows",
     )
     parser.add_argument("--page", action="store_true", help="write docs/time-to-accuracy.md")
     return parser
 
 
 def main() -> int:
-    """Measure, print the table, and write the page if asked."""
+    """Measure, print the table, and write the page if requested."""
     args = arguments().parse_args()
     threads = args.threads[0]
     pin(threads)
