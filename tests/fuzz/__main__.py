@@ -72,10 +72,7 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
         from tests.fuzz import targets
 
         if name == "image":
-            from PIL import (
-                Image,
-                WebPImagePlugin,  # noqa: F401
-            )
+            from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
             Image.preinit()
     if name == "npz":
