@@ -148,7 +148,7 @@ def _curves(run: cli_folder.Run) -> str:
         return _section("Learning curves", "<p>No whole epoch was trained.</p>")
     with style.for_files():
         # A picture each, so that they go below one another on a phone.
-        both = [style._figure(4.6, 3.4).add_subplot() for _ in range(2)]
+        both = [style.new_figure(4.6, 3.4).add_subplot() for _ in range(2)]
         axes = curves.learning_curves(run.net.history, both)
         pictures = [
             _picture(ax, f"{name} of each epoch, training and validation")

@@ -1,27 +1,18 @@
-"""Plots of runs and predictions with matplotlib."""
+"""Plots of runs and predictions, drawn with matplotlib (the extra ``plots``).
 
-from .classes import (
-    confusion_matrix,
-)
-from .curves import (
-    comparison,
-    learning_curves,
-    norms,
-)
-from .pictures import (
-    first_layer_weights,
-    mistakes,
-    predictions,
-    side_of,
-)
-from .style import (
-    COLORS,
-    DASHES,
-    MARKERS,
-    for_files,
-    percent,
-    require,
-)
+Every function draws on the Axes it is given and returns it. Without Axes it makes a new figure: in
+a notebook, or if the caller has imported ``matplotlib.pyplot``, a figure that ``plt.show()`` shows;
+otherwise a plain ``Figure``, which needs no display and is freed with its last reference.
+
+The colours are distinguishable with every kind of colour blindness, and no information depends on
+colour alone: lines also differ in dashes, bars and images in labels. The plots therefore work when
+printed in greyscale.
+"""
+
+from .classes import confusion_matrix
+from .curves import comparison, learning_curves, norms
+from .pictures import first_layer_weights, mistakes, predictions, side_of
+from .style import COLORS, DASHES, MARKERS, for_files, percent, require
 
 __all__ = [
     "COLORS",

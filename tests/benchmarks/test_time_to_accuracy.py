@@ -72,7 +72,7 @@ def test_the_recipe_is_what_the_command_trains(tmp_path, preset, monkeypatch):
     instead = folder.Data("MNIST", *data)
     monkeypatch.setattr(folder, "read_data", lambda path: instead)
     options = [f"--{preset}", "--seed", "5", "--run", str(tmp_path / "run")]
-    done = CliRunner().invoke(app.app, ["train", *options])
+    done = CliRunner().invoke(app, ["train", *options])
     assert done.exit_code == 0, done.output
     same = time_to_accuracy.write_recipe(tmp_path, preset, 5, data)
     net = pynn.Network(**same["network"])

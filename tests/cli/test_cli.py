@@ -36,7 +36,7 @@ SMALL = ["--backend", "numpy", "--hidden", "8", "--dropout", "0", "--no-pictures
 
 def pynn_command(*arguments: object, code: int = 0) -> str:
     """Run the command in this process and return all it printed."""
-    result = CliRunner().invoke(app.app, [str(a) for a in arguments])
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output

@@ -95,7 +95,7 @@ class Page(HTMLParser):
 
 def train(*options: object, code: int = 0) -> None:
     fast = ["--backend", "numpy", "--hidden", "6", "--dropout", "0", "--plain", "--no-pictures"]
-    result = CliRunner().invoke(app.app, [str(o) for o in ("train", *fast, *options)])
+    result = CliRunner().invoke(app, [str(o) for o in ("train", *fast, *options)])
     assert result.exit_code == code, result.output
 
 

@@ -1190,7 +1190,7 @@ def test_a_run_of_the_command_line_goes_on(
     ]
 
     def run(name: str, *more: str) -> Any:
-        return CliRunner().invoke(app.app, [*options, "--run", str(tmp_path / name), *more])
+        return CliRunner().invoke(app, [*options, "--run", str(tmp_path / name), *more])
 
     assert run("whole").exit_code == 0
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
@@ -1245,6 +1245,6 @@ def test_a_run_of_the_command_line_goes_on(
         (["--checkpoint", "-1"], "--checkpoint: found -1, expected seconds of 0 or more"),
     ]:
         assert message in " ".join(run("new", *more).output.split())
-    told = CliRunner().invoke(app.app, [*options, "--resume"])
+    told = CliRunner().invoke(app, [*options, "--resume"])
     assert "--resume: found no --run" in told.output
     assert not (tmp_path / "new").exists()
