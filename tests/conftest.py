@@ -1,11 +1,63 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and the sample of tests that a plain run takes.
+
+A plain run (``pytest``, ``make test``) leaves out
+
+- the tests marked ``slow``, and
+- of a test function with more than GRID sets of parameters every set but a sample: see ``sampled``.
+
+``pytest --all`` (``make test-all``) runs everything. So does a run that names its tests
+(``pytest tests/backends/test_parity.py::test_odd_sizes``).
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 
 import pynn
+
+GRID = 12
+"""The largest number of sets of parameters of which a plain run takes all."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="run the tests marked slow, and every set of parameters of every test",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = any("::" in argument for argument in config.args)
+    if config.getoption("--all") or named:
+        return
+    grids: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {grid[k] for grid in grids.values() for k in sampled(len(grid))}
+    if not config.option.markexpr:
+        kept = {item for item in kept if item.get_closest_marker("slow") is None}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def sampled(count: int) -> list[int]:
+    """The places, in a grid of so many sets of parameters, of the sets that a plain run takes.
+
+    They are the first, the last, and every k-th between. k is the smallest step that takes at most
+    GRID sets and has no divisor in common with the count. pytest orders a grid like the digits of a
+    number, the values of one parameter changing fastest. A step that shared a divisor with the
+    number of these values would meet some of them never; this one meets all in turn.
+    """
+    if count <= GRID:
+        return list(range(count))
+    step = -(-count // GRID)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return sorted({*range(0, count, step), count - 1})
 
 
 @pytest.fixture
