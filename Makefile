@@ -1,6 +1,8 @@
 # Everything happens in an environment of its own, so that nothing else on the machine changes.
 #   make train   build pynn and train 784-256-128-10 on MNIST
-#   make test    build pynn and run the tests
+#   make test    build pynn and run the tests, with a sample of large parameter grids
+#   make test-all  build pynn and run all tests (the same as make test ARGS=--all)
+#   make lint    check style, types and which package imports which
 #   make docs    build the documentation site into build/docs
 #   make fuzz    throw files of any bytes at everything that reads one (Linux on x86-64)
 #   make sanitize  run the compiled core under sanitizers, valgrind and emulated processors
@@ -16,18 +18,25 @@ endif
 
 SOURCES := $(wildcard csrc/*) $(shell find pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
 
-.PHONY: train test lint bench docs fuzz sanitize clean
+.PHONY: train test test-all lint bench docs fuzz sanitize clean
 
 train: $(VENV)/installed
 	$(BIN)/pynn train $(ARGS)
 
+# One process for each core. Tests of one xdist_group run in one process, to share what they build.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
+
 test: $(VENV)/installed-test
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-all: $(VENV)/installed-test
+	$(PYTEST) --all $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
