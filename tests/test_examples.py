@@ -166,7 +166,7 @@ def test_a_notebook_runs(quick, tmp_path, script, monkeypatch):
     folder = tmp_path / "examples" / "notebooks"
     notebook = nbformat.read(folder / f"{script.stem}.ipynb", as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=60, resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=500, resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

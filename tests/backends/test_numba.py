@@ -374,7 +374,7 @@ def run_script(script, layer):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
     )
     if "No threading layer could be loaded" in result.stderr:
         pytest.skip(f"no layer {layer} here")

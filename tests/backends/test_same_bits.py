@@ -38,7 +38,7 @@ CORES = os.cpu_count() or 1
 # Rows are at most 300 but in a few networks: this many threads have none.
 TOO_MANY = 23
 
-pytestmark = pytest.mark.timeout(120 + 10 * SWEEP)
+pytestmark = pytest.mark.timeout(600 + 60 * SWEEP)
 
 
 def few(count: int) -> settings:
@@ -448,7 +448,7 @@ def test_before_and_after_a_fork(backend: str) -> None:
         cwd=folders[0],  # in the source tree the pynn without a core would come first
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
         check=False,
     )
     assert done.stdout.strip() == "same", done.stderr

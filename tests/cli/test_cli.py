@@ -488,7 +488,7 @@ def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
     assert process.stderr.readline().startswith("epoch 1 ")
     process.send_signal(number)
     try:
-        told = process.communicate(timeout=60)[1].splitlines()[-1]
+        told = process.communicate(timeout=500)[1].splitlines()[-1]
     finally:
         process.kill()
     assert process.returncode == 128 + number

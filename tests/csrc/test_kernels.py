@@ -26,7 +26,8 @@ pytestmark = [
     pytest.mark.skipif(
         shutil.which(os.environ.get("CXX", "c++"), path=PATH) is None, reason="needs a C++ compiler"
     ),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("csrc"),
 ]
 
 
@@ -76,6 +77,7 @@ def isas() -> list[str]:
     return core.info()["isas"]
 
 
+@pytest.mark.slow
 def test_every_kernel_at_every_size_between_guard_pages(checker: Path) -> None:
     said = run(checker, "--short")
     assert re.findall(r"^(\w+) +\d+ calls", said, re.MULTILINE) == isas()
@@ -84,6 +86,7 @@ def test_every_kernel_at_every_size_between_guard_pages(checker: Path) -> None:
     assert all(int(n) > (5_000 if isa == "amx" else 90_000) for isa, n in calls.items()), calls
 
 
+@pytest.mark.slow
 def test_no_report_of_the_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
     checker = sanitized(tmp_path, "address,undefined")
     with ThreadPoolExecutor(PROCESSORS) as pool:
@@ -93,10 +96,12 @@ def test_no_report_of_the_address_and_undefined_behaviour_sanitizers(tmp_path: P
             assert re.search(rf"^{isa} +\d+ calls", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_no_report_of_the_thread_sanitizer(tmp_path: Path) -> None:
     assert "all right" in run(sanitized(tmp_path, "thread"), "--short", "--team")
 
 
+@pytest.mark.slow
 def test_the_checker_names_what_it_does_not_have(checker: Path) -> None:
     with pytest.raises(AssertionError, match="ended with 2:\\s+there are no kernels for mmx"):
         run(checker, "--short", "--isa", "mmx")
@@ -217,6 +222,7 @@ def test_an_instruction_is_known_for_what_it_is(line: str, level: int) -> None:
         assert bool(above(f"  1f:\t{line}", allowed)) == (level > allowed)
 
 
+@pytest.mark.slow
 def test_sets_share_no_symbol(checker: Path) -> None:
     if shutil.which("nm") is None:
         pytest.skip("needs nm")

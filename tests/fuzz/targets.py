@@ -324,7 +324,7 @@ class Scratch:
             raise Broken(
                 f"{len(content)} bytes took {taken:,} bytes of memory, expected at most {limit:,}"
             )
-        if seconds > 10:
+        if seconds > 60:
             raise Broken(f"took {seconds:.1f} s")
         return None if refused is None else _judged(refused)
 

@@ -932,7 +932,7 @@ def test_scikit_learns_own_tests_pass(tmp_path):
         env=own_environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=110,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -319,8 +319,8 @@ def test_predicts_and_trains_in_a_fork():
     results = context.Queue()
     process = context.Process(target=child, args=(results,))
     process.start()
-    proba, labels = results.get(timeout=30)
-    process.join(30)
+    proba, labels = results.get(timeout=500)
+    process.join(500)
     assert process.exitcode == 0
     assert np.array_equal(proba, expected)
     assert np.array_equal(labels, clone(one).fit(X, Y).predict(X_TEST))
@@ -1129,7 +1129,7 @@ def test_a_script_runs_unchanged(tmp_path):
         [sys.executable, "-W", "ignore", "-m", "pynn.sklearn", script, "--flag", "3"],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=500,
         check=False,
         env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
     )

@@ -215,13 +215,18 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, backend: str) -> None:
         return pynn.Network([40, hidden, 3], backend=backend, seed=1, threads=1)
 
     net().fit(data[0][:5000], data[1][:5000], **settings)  # compiles what has to be compiled
-    whole = net()
-    began = time.perf_counter()
-    whole.fit(*data, **settings)
-    took = time.perf_counter() - began
     stages = set()
-    for share in 0.3, 0.5, 0.7:
-        path = tmp_path / f"{share}"
+    # Three signals, each aimed at the middle of an epoch by the time that one took. On a busy
+    # machine they may all miss it: then more.
+    for attempt in range(60):
+        if attempt >= 3 and stages:
+            break
+        began = time.perf_counter()
+        whole = net()
+        whole.fit(*data, **settings)
+        took = time.perf_counter() - began
+        share = (0.3, 0.5, 0.7)[attempt % 3]
+        path = tmp_path / f"{attempt}"
         kept = pynn.Checkpoint(path, epochs=1000)
         resumed, before = net(), signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, share * took)
