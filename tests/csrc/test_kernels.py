@@ -170,6 +170,7 @@ def objects(checker: Path) -> dict[str, list[Path]]:
     return found
 
 
+@pytest.mark.slow
 @x86_64
 def test_no_object_holds_an_instruction_above_its_set(checker: Path) -> None:
     found = objects(checker)
