@@ -143,7 +143,13 @@ def start(
             *(sys.executable, "-m", "tests.fuzz", name, "--here"),
             *(str(grown), seeds, str(kept)),
             *(f"-runs={runs}", f"-max_total_time={seconds}", f"-max_len={target.max_len}"),
-            *("-timeout=300", "-rss_limit_mb=2048", "-use_value_profile=1", "-print_final_stats=1"),
+            *(
+                "-timeout=300",
+                "-report_slow_units=300",
+                "-rss_limit_mb=2048",
+                "-use_value_profile=1",
+                "-print_final_stats=1",
+            ),
             f"-artifact_prefix={findings}/",
             *more,
         ]
