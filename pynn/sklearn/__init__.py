@@ -15,3 +15,7 @@ __all__ = [
     "patch",
     "unpatch",
 ]
+
+# Pickles and representations name the public module, so that earlier versions load the pickles too.
+for _class in (MLPClassifier, MLPRegressor):
+    _class.__module__ = __name__

@@ -21,15 +21,8 @@ from sklearn.preprocessing import scale
 import pynn
 
 CLASSIFIER, REGRESSOR = "MLPClassifier", "MLPRegressor"
-
-
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?|\binf\b|\bnan\b")
-
-
 NEW = {"history_", "validation_loss_curve_"}
-
-
-# --- Side by side ---------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -148,14 +141,8 @@ def compare(name, x, y, rtol=1e-8, action=None, **settings):
     return two
 
 
-# --- The grid -------------------------------------------------------------------------------------
-
-
 def kind(dataset):
     return REGRESSOR if dataset == "diabetes" else CLASSIFIER
-
-
-# --- Options --------------------------------------------------------------------------------------
 
 
 SOLVER_NAMES = ["sgd", "adam", "lbfgs"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pynn.sklearn import __main__, patch
+from pynn.sklearn import __main__, patch, unpatch
 
 pytest.importorskip("sklearn", "1.7")
 from sklearn import neural_network
@@ -29,18 +29,18 @@ pytestmark = [
 def test_patch():
     before = neural_network.MLPClassifier, neural_network.MLPRegressor
     try:
-        patch.patch()
-        patch.patch()
+        patch()
+        patch()
         from sklearn.neural_network import MLPClassifier as Found
 
         assert Found is MLPClassifier
         assert neural_network.MLPRegressor is MLPRegressor
         assert pickle.loads(pickle.dumps(Found().fit(X, Y))).score(X, Y) > 0.5
     finally:
-        patch.unpatch()
+        unpatch()
     assert (neural_network.MLPClassifier, neural_network.MLPRegressor) == before
     assert before[0].__module__.startswith("sklearn.")
-    patch.unpatch()
+    unpatch()
     assert neural_network.MLPClassifier is before[0]
 
 

@@ -1,0 +1,165 @@
+"""pynn evaluate, report and predict."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer")
+pytest.importorskip("PIL")
+from PIL import Image
+
+import pynn
+from tests.cli.command import SMALL, digits, pynn_command
+
+# --- evaluate -------------------------------------------------------------------------------------
+
+
+def test_evaluate(folder, trained):
+    out = pynn_command(
+        "evaluate", trained / "model.safetensors", "--data", folder, "--backend", "numpy"
+    )
+    net = pynn.load(trained / "model.safetensors", backend="numpy")
+    result = net.evaluate(*digits(60, 60))
+    assert out.splitlines()[-2:] == [
+        f"test loss {result['loss']:.6g}",
+        f"test accuracy {100 * result['accuracy']:.2f} %",
+    ]
+
+
+def test_the_last_run_is_taken(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = pynn_command("evaluate", "--data", folder, "--backend", "numpy", code=1)
+    assert "model: found none in" in out
+    for seed in 1, 2:
+        run = f"runs/{9 - seed}"
+        options = ["--data", folder, "--epochs", 0, "--seed", seed, "--run", run]
+        pynn_command("train", *SMALL, *options)
+    out = pynn_command("evaluate", "--data", folder, "--backend", "numpy")
+    assert "seed 2" in out
+
+
+def test_evaluate_refuses_data_of_another_width(trained, tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 5), np.uint8), y=np.arange(4) % 2)
+    arguments = ["evaluate", trained, "--data", tmp_path / "d.npz", "--backend", "numpy"]
+    assert "expected 784" in pynn_command(*arguments, code=1)
+
+
+def test_evaluate_refuses_what_is_no_model(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"no model")
+    arguments = ["evaluate", tmp_path / "m.safetensors", "--backend", "numpy"]
+    out = pynn_command(*arguments, code=1)
+    assert re.fullmatch(r"pynn: .*m\.safetensors: found .*\n", out)
+
+
+# --- report ---------------------------------------------------------------------------------------
+
+
+def test_report(trained, folder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    out = pynn_command("report", trained, "--output", tmp_path / "page.html", "--data", folder)
+    assert out == f"report    {tmp_path / 'page.html'}\n"
+    assert "784-8-3" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    monkeypatch.chdir(tmp_path)
+    pynn_command("train", *SMALL, "--data", folder, "--epochs", 0, "--run", "runs/one")
+    out = pynn_command("report")
+    assert out == f"report    {Path('runs/one/report.html')}\n"
+    assert Path("runs/one/report.html").stat().st_size > 1000
+
+
+def test_report_says_in_one_line_what_is_wrong(trained, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        ([], "pynn: model: found none in"),
+        ([tmp_path], f"pynn: folder: {tmp_path}: found no model.safetensors, expected"),
+        (["nowhere"], "pynn: folder: nowhere: found no such folder"),
+        ([trained, "--data", "gone.csv"], "pynn: data: gone.csv: found no such file"),
+        ([trained, "--output", tmp_path], f"pynn: {tmp_path}: found a folder"),
+    ):
+        out = pynn_command("report", *arguments, code=1)
+        assert out.startswith(message)
+        assert out.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'pynn-mlp[plots]'" in pynn_command("report", trained, code=1)
+
+
+# --- predict --------------------------------------------------------------------------------------
+
+
+def test_predict(trained, pictures):
+    out = pynn_command("predict", *pictures, "--model", trained, "--backend", "numpy")
+    lines = out.splitlines()[1:]
+    assert len(lines) == 3
+    for k, (line, path) in enumerate(zip(lines, pictures, strict=True)):
+        found = re.fullmatch(rf"{re.escape(str(path))}: (\d)  \((\d) .*%, \d .*%, \d .*%\)", line)
+        assert found, line
+        assert found.groups() == (str(k), str(k))
+
+
+def test_predict_raw_takes_the_picture_as_it_is(trained, tmp_path):
+    x, y = digits(30, 6)
+    Image.fromarray(x[0]).save(tmp_path / "x.png")
+    net = pynn.load(trained / "model.safetensors", backend="numpy")
+    best = net.predict_proba(x[:1]).max()
+    out = pynn_command(
+        "predict", tmp_path / "x.png", "--raw", "--top", 1, "-m", trained, "--backend", "numpy"
+    )
+    from pynn.plots.style import percent
+
+    assert out.splitlines()[-1] == f"{tmp_path / 'x.png'}: {y[0]}  ({y[0]} {percent(best)})"
+
+
+def test_predict_for_other_sizes(tmp_path):
+    net = pynn.Network([64, 2], backend="numpy")
+    net.weights[0][:, 0], net.weights[0][:, 1] = 1, -1
+    net.biases[0][:] = -8, 8
+    net.classes = ["dark", "light"]
+    net.save(tmp_path / "m.safetensors")
+    Image.new("L", (40, 30), 255).save(tmp_path / "x.png")
+    arguments = ["predict", tmp_path / "x.png", "-m", tmp_path / "m.safetensors"]
+    assert ": dark  (dark" in pynn_command(*arguments, "--backend", "numpy")
+    # Labels that a stranger's model gives them leave the terminal alone, and can be written at all.
+    net.classes = ["\x1b[2J", "\ud800\n"]
+    net.save(tmp_path / "m.safetensors")
+    out = pynn_command(*arguments, "--backend", "numpy").splitlines()[-1]
+    assert r": \x1b[2J  (\x1b[2J " in out
+    assert r", \ud800\n " in out
+    for n_in in (15, 4):  # four columns of a table are no picture
+        pynn.Network([n_in, 2], backend="numpy").save(tmp_path / "m.safetensors")
+        out = pynn_command(*arguments, "--backend", "numpy", code=1)
+        assert f"--model: found one with {n_in} inputs, expected a square number" in out
+
+
+def test_predict_names_the_picture_at_fault(trained, pictures, tmp_path):
+    Image.new("L", (40, 30), 255).save(tmp_path / "blank.png")
+    arguments = ["predict", "-m", trained, "--backend", "numpy", pictures[0]]
+    out = pynn_command(*arguments, tmp_path / "blank.png", code=1)
+    assert f"{tmp_path / 'blank.png'}: image: found shades" in out
+    out = pynn_command(*arguments, tmp_path / "none.png", code=1)
+    assert "none.png: found no such file" in out
+    # The good one is answered all the same.
+    assert f"{pictures[0]}: " in out
+
+
+def test_values_are_not_taken_for_classes(tmp_path):
+    lines = ["price,a,b", *(f"{1.5 + i},{i % 3},{i % 5}" for i in range(40))]
+    (tmp_path / "prices.csv").write_text("\n".join(lines))
+    arguments = [
+        "train",
+        "--data",
+        tmp_path / "prices.csv",
+        "--run",
+        tmp_path / "run",
+        "--epochs",
+        1,
+    ]
+    assert "use --loss mse" in pynn_command(*arguments, "--backend", "numpy", code=1)
+    assert "validation loss" in pynn_command(
+        *arguments, "--backend", "numpy", "--loss", "mse", "--no-pictures"
+    )
