@@ -7,13 +7,11 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from .arrays.sparse import Sparse
-from .arrays.vectors import aligned
 from .backends import choose as backends_choose
 from .backends import contract
 from .checks import features, targets
@@ -25,13 +23,13 @@ from .spec.functions import Activation, Function, Loss
 from .spec.names import PRECISIONS
 from .spec.optimizers import Optimizer, as_optimizer
 from .spec.schedules import Schedule
-from .training import initialise
+from .training import initialise, model_file
 from .training.blocks import Blocks
 from .training.callbacks import as_callbacks, check_monitors
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.loop import Loop
-from .training.model_file import MISFITS, TENSOR, OtherFunctions, _as_json, misfit, rebuild
+from .training.model import Model
 from .training.profile import Profile
 from .training.progress import check_progress
 from .training.rates import Rates
@@ -144,11 +142,12 @@ class Network:
         names = initialise.names(net, init)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
-        self.seed = arguments.whole(seed, "seed", 0, 2**64 - 1)
+        seed = arguments.whole(seed, "seed", 0, 2**64 - 1)
         threads = arguments.threads(threads)
         try:
-            self._set_up(net, backend, threads)
-            initialise.fill(net, names, self.seed, self._flat)
+            engine = backends_choose.create(backend, net, threads)
+            self._set_up(Model(net, seed), engine, (backend, threads))
+            initialise.fill(net, names, seed, self._model.flat)
         except MemoryError:
             gib = net.n_parameters * np.dtype(net.dtype).itemsize / 2**30
             raise MemoryError(
@@ -156,26 +155,56 @@ class Network:
                 f"{gib:,.1f} GiB; expected no more than there is memory for"
             ) from None
 
-    def _set_up(self, net: Architecture, backend: str, threads: int | None) -> None:
-        self.architecture = net
-        self._asked = backend, threads
-        self._engine = backends_choose.create(backend, net, threads)
-        self._flat = aligned(net.n_parameters, net.dtype)
-        # The views given away can be made read-only while the vector itself is being trained.
-        self._parameters = self._flat.view()
-        self._weights, self._biases = map(tuple, net.views(self._parameters))
-        self._task: Task | None = None
-        self._optimizer: Optimizer | None = None
-        self._state: list[Array] = []
-        self._state_began = 0
-        self.history = History()
-        self.epochs = 0
-        self.updates = 0
+    def _set_up(self, model: Model, engine: contract.Engine, asked: tuple[str, int | None]) -> None:
+        self._model, self._engine, self._asked = model, engine, asked
         self._training = threading.Lock()
         self._training_process = 0
-        self._profile: Profile | None = None
 
-    # --- What it is -----------------------------------------------------------------------------
+    @classmethod
+    def _of(cls, model: Model, backend: str, threads: int | None) -> Network:
+        """Return a network of an existing model."""
+        net = cls.__new__(cls)
+        engine = backends_choose.create(backend, model.architecture, threads)
+        net._set_up(model, engine, (backend, threads))
+        return net
+
+    # --- Properties -----------------------------------------------------------------------------
+
+    @property
+    def architecture(self) -> Architecture:
+        return self._model.architecture
+
+    @property
+    def seed(self) -> int:
+        return self._model.seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._model.seed = seed
+
+    @property
+    def history(self) -> History:
+        return self._model.history
+
+    @history.setter
+    def history(self, history: History) -> None:
+        self._model.history = history
+
+    @property
+    def epochs(self) -> int:
+        return self._model.epochs
+
+    @epochs.setter
+    def epochs(self, epochs: int) -> None:
+        self._model.epochs = epochs
+
+    @property
+    def updates(self) -> int:
+        return self._model.updates
+
+    @updates.setter
+    def updates(self, updates: int) -> None:
+        self._model.updates = updates
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -207,11 +236,11 @@ class Network:
         ``save`` from another thread or in the child of a fork. (With the backend numpy it may be
         in the middle of an epoch, and of an update.)
         """
-        return self._parameters
+        return self._model.parameters
 
     @parameters.setter
     def parameters(self, values: Any) -> None:
-        self._copy_in([(values, self._flat, "parameters")])
+        self._copy_in([(values, self._model.flat, "parameters")])
 
     @property
     def weights(self) -> tuple[Array, ...]:
@@ -220,7 +249,7 @@ class Network:
         Setting them copies the values in. Frameworks that keep (n_out, n_in), as PyTorch does,
         give the transpose: ``net.weights = [layer.weight.detach().numpy().T for layer in layers]``.
         """
-        return self._weights
+        return self._model.weights
 
     @weights.setter
     def weights(self, values: Any) -> None:
@@ -229,14 +258,14 @@ class Network:
     @property
     def biases(self) -> tuple[Array, ...]:
         """The biases of each layer, (n_out,), as views of `parameters`; setting copies them in."""
-        return self._biases
+        return self._model.biases
 
     @biases.setter
     def biases(self, values: Any) -> None:
         self._copy_in_layers(values, "biases")
 
     def _copy_in_layers(self, values: Any, name: str) -> None:
-        layers = self.architecture.views(self._flat)[name == "biases"]
+        layers = self.architecture.views(self._model.flat)[name == "biases"]
         if not isinstance(values, (list, tuple)) or len(values) != len(layers):
             found = f"{len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
             raise ValueError(
@@ -260,8 +289,8 @@ class Network:
                 raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
             features.check_finite(a, name, self.dtype)
             # What is a view of these parameters would be written over before it is read.
-            arrays.append(a.copy() if np.may_share_memory(a, self._flat) else a)
-        if not self._parameters.flags.writeable:
+            arrays.append(a.copy() if np.may_share_memory(a, self._model.flat) else a)
+        if not self._model.parameters.flags.writeable:
             raise ValueError(
                 f"{pairs[0][2]}: found a network in training, expected one at rest; they are "
                 "read-only until fit has ended"
@@ -276,18 +305,11 @@ class Network:
         They are learnt from the y of the first ``fit``, and sorted; or set by hand, in any order.
         Before that they are 0, 1, 2, … . None for regression and multilabel targets.
         """
-        return self._known_task().classes
+        return self._model.known_task.classes
 
     @classes.setter
     def classes(self, labels: Any) -> None:
-        self._task = Task("labels", targets.as_classes(labels, self.architecture))
-
-    def _known_task(self) -> Task:
-        return self._task if self._task is not None else targets.default_task(self.architecture)
-
-    def _set_writeable(self, writeable: bool) -> None:
-        for view in (self._parameters, *self._weights, *self._biases):
-            view.flags.writeable = writeable
+        self._model.task = Task("labels", targets.as_classes(labels, self.architecture))
 
     def __repr__(self) -> str:
         a = self.architecture
@@ -414,7 +436,7 @@ class Network:
         that was broken off is not counted: ``fit`` again begins it anew, or goes on in its middle
         with a checkpoint and ``resume=True``.
         """
-        net, known = self.architecture, (self.epochs, self._task)
+        net, known = self.architecture, (self.epochs, self._model.task)
         epochs = arguments.whole(epochs, "epochs", 0)
         rows = arguments.batch_size(batch_size)
         optimizer = as_optimizer(optimizer)
@@ -439,7 +461,7 @@ class Network:
         calls = as_callbacks(callbacks)
         check_progress(progress)
         x = features.features(x, net)
-        y, task = targets.targets(y, len(x), net, self._task)
+        y, task = targets.targets(y, len(x), net, self._model.task)
         given: dict[str, Array | Sparse] = {"x": x, "y": y}
         held: tuple[Array | Sparse, Array] | None = None
         number = isinstance(validation, (int, float, np.number))
@@ -449,7 +471,7 @@ class Network:
             x, y, held = self._validation(validation, x, y, task)
             if self.backend == "numba" and isinstance(held[0], Sparse):
                 # It refuses them, but would not before the first epoch is over.
-                self._engine.forward(self._flat, held[0])
+                self._engine.forward(self._model.flat, held[0])
         if smoothing:
             y = targets.smoothed(y, net, smoothing)
         check_monitors(calls, held is not None, task.kind != "values")
@@ -460,7 +482,7 @@ class Network:
             blocks = Blocks(x, self.seed)
         # What was worked out from the network holds only if none has trained it meanwhile.
         ours = self._training.acquire(blocking=False)
-        if not ours or self.epochs != known[0] or self._task is not known[1]:
+        if not ours or self.epochs != known[0] or self._model.task is not known[1]:
             if ours:
                 self._training.release()
             elif self._training_process not in (0, os.getpid()):
@@ -494,14 +516,23 @@ class Network:
                     "validation": share,
                     "shuffle": shuffle if shuffle == "blocks" else bool(shuffle),
                 }
-                saver = Saver(checkpoint, self, rates, settings, given, epochs, -(-len(x) // batch))
-                taken = saver.begin(bool(resume), calls, self)
+                saver = Saver(
+                    checkpoint,
+                    self._model,
+                    self._engine,
+                    rates,
+                    settings,
+                    given,
+                    epochs,
+                    -(-len(x) // batch),
+                )
+                taken = saver.begin(bool(resume), calls, self._model)
             if taken is not None:
                 begin, start = taken.history, taken.began
                 rates = Rates(schedule, learning_rate, start, start + epochs)
-                self._take_up(taken)
-            self._task = task
-            self._keep_or_clear_state(optimizer)
+                self._model.restore(taken.model)
+            self._model.task = task
+            self._model.set_optimizer(optimizer)
             training = {
                 "optimizer": optimizer,
                 "batch_size": batch,
@@ -509,7 +540,19 @@ class Network:
                 "seed": self.seed,
                 "shuffle": bool(shuffle),
             }
-            loop = Loop(self, (x, y), training, rates, calls, held, saver, taken, blocks)
+            loop = Loop(
+                self._model,
+                self._engine,
+                self,
+                (x, y),
+                training,
+                rates,
+                calls,
+                held,
+                saver,
+                taken,
+                blocks,
+            )
             loop.run(start, start + epochs, progress)
         finally:
             self._training_process = 0
@@ -542,21 +585,7 @@ class Network:
         """
         if self.backend != "cython":
             raise ValueError(f"profile: found the backend {self.backend!r}, expected 'cython'")
-        return Profile(self)
-
-    def _take_up(self, taken: Taken) -> None:
-        """Become the network of a checkpoint."""
-        net = taken.net
-        self._flat[...] = net._flat
-        self._optimizer, self._state = net._optimizer, net._state
-        self._state_began = net._state_began
-        self.history, self.epochs, self.updates = net.history, net.epochs, net.updates
-
-    def _keep_or_clear_state(self, optimizer: Optimizer) -> None:
-        if self._optimizer == optimizer:
-            return
-        self._optimizer, self._state_began = optimizer, self.updates
-        self._state = [aligned(len(self._flat), self.dtype) for _ in range(optimizer.slots)]
+        return Profile(self._model)
 
     def _validation(
         self, validation: Any, x: Array | Sparse, y: Array, task: Task
@@ -620,8 +649,8 @@ class Network:
         RuntimeWarning
             If outputs that labels are taken from are NaN or infinite.
         """
-        out = self._engine.forward(self._flat, features.features(x, self.architecture))
-        task = self._known_task()
+        out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
+        task = self._model.known_task
         if task.kind == "values":
             return out.reshape(-1) if task.flat else out
         if not np.isfinite(out).all():
@@ -651,12 +680,12 @@ class Network:
         TypeError, ValueError
             If x does not fit, or the network was trained for regression.
         """
-        if self._known_task().kind == "values":
+        if self._model.known_task.kind == "values":
             raise ValueError(
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs stand for classes"
             )
-        out = self._engine.forward(self._flat, features.features(x, self.architecture))
+        out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
@@ -679,8 +708,8 @@ class Network:
             If x or y does not fit.
         """
         x = features.features(x, self.architecture)
-        y, _ = targets.targets(y, len(x), self.architecture, self._task)
-        loss, right = self._engine.evaluate(self._flat, x, y)
+        y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
+        loss, right = self._engine.evaluate(self._model.flat, x, y)
         found = {"loss": loss / len(x)}
         if not math.isnan(right):
             found["accuracy"] = right / len(x)
@@ -709,8 +738,8 @@ class Network:
         """
         l2 = arguments.number(l2, "l2", least=0)
         x = features.features(x, self.architecture)
-        y, _ = targets.targets(y, len(x), self.architecture, self._task)
-        return self._engine.objective(x, y, l2=l2)(self._flat)
+        y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
+        return self._engine.objective(x, y, l2=l2)(self._model.flat)
 
     # --- To disk and back -----------------------------------------------------------------------
 
@@ -733,57 +762,45 @@ class Network:
         """
         from .files import tensors as files_tensors
 
-        files_tensors.save(path, *self._describe())
-
-    def _describe(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Return the arrays and the JSON document that a file of the network holds."""
-        tensors = {}
-        for k, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
-        for k, slot in enumerate(self._state):
-            tensors[f"optimizer.{k}"] = slot
-        optimizer = None
-        if self._optimizer is not None:
-            settings = {k: float(v) for k, v in asdict(self._optimizer).items()}
-            optimizer = {"name": self._optimizer.name, **settings}
-        task = None
-        if self._task is not None:
-            classes = self._task.classes
-            task = {
-                "kind": self._task.kind,
-                "flat": self._task.flat,
-                "classes": None if classes is None else classes.tolist(),
-            }
-        history = self.history.to_dict()
-        a = self.architecture
-        architecture = {f.name: getattr(a, f.name) for f in fields(a)}
-        architecture["functions"] = {own.name: own.fingerprint() for own in a.functions}
-        return tensors, {
-            "architecture": architecture,
-            "seed": self.seed,
-            "epochs": self.epochs,
-            "updates": self.updates,
-            "task": task,
-            "optimizer": optimizer,
-            "optimizer_began": self._state_began,
-            # JSON has no NaN and no infinity.
-            "history": {name: [_as_json(v) for v in column] for name, column in history.items()},
-        }
+        files_tensors.save(path, *model_file.describe(self._model))
 
     def __copy__(self) -> Network:
         # A shallow copy would train on the same optimizer state and history.
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        passing = "_training", "_training_process", "_profile"
-        left_out = (*passing, "_engine", "_parameters", "_weights", "_biases")
+        left_out = "_training", "_training_process", "_engine"
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._set_up(state["architecture"], *state["_asked"])
-        flat = self._flat
-        flat[...] = state["_flat"]
-        self.__dict__.update(state, _flat=flat)
+        if "_model" not in state:
+            state = _with_model(state)
+        model, asked = state["_model"], state["_asked"]
+        self._set_up(model, backends_choose.create(asked[0], model.architecture, asked[1]), asked)
+        self.__dict__.update(state)
+
+
+_MODEL_ATTRIBUTES = {
+    "architecture": "architecture",
+    "seed": "seed",
+    "history": "history",
+    "epochs": "epochs",
+    "updates": "updates",
+    "_flat": "flat",
+    "_task": "task",
+    "_optimizer": "optimizer",
+    "_state": "optimizer_state",
+    "_state_began": "optimizer_began",
+}
+"""Attributes in pickles of ``Network`` that precede ``Model``, and their names in ``Model``."""
+
+
+def _with_model(state: dict[str, Any]) -> dict[str, Any]:
+    """Convert the pickled state of a network written before there was ``Model``."""
+    model = Model.__new__(Model)
+    model.__setstate__({new: state[old] for old, new in _MODEL_ATTRIBUTES.items()})
+    others = {k: v for k, v in state.items() if k not in _MODEL_ATTRIBUTES}
+    return {**others, "_model": model}
 
 
 def load(
@@ -834,13 +851,16 @@ def load(
             )
     tensors, about = files_tensors.load(path)
     if "checkpoint" in about:
-        tensors = {name: t for name, t in tensors.items() if not name.startswith(TENSOR)}
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(model_file.TENSOR)}
     try:
-        return rebuild(tensors, about, backend, threads, given, precision)
-    except OtherFunctions as error:
+        model = model_file.rebuild(tensors, about, given, precision)
+        return Network._of(model, backend, threads)
+    except model_file.OtherFunctions as error:
         raise ValueError(f"{path}: {error}") from error
-    except MISFITS as error:
-        raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
+    except model_file.MISFITS as error:
+        raise ValueError(
+            f"{path}: not a model that pynn can use: {model_file.misfit(error)}"
+        ) from error
 
 
 def _warn_of_labels(out: Array) -> None:

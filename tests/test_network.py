@@ -802,7 +802,7 @@ def test_interrupt_in_the_middle_of_an_update(
             x, y, batch_size=30, progress=False, callbacks=pynn.Every(whole, lambda n, r: 1 / 0)
         )
     assert net.parameters.tobytes() == twin.parameters.tobytes()
-    assert [s.tobytes() for s in net._state] == [s.tobytes() for s in twin._state]
+    assert [s.tobytes() for s in net._model.vectors] == [s.tobytes() for s in twin._model.vectors]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")

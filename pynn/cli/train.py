@@ -282,7 +282,7 @@ def train(
         settings["validation"] = validation or None
         try:
             a = net.architecture
-            targets.targets(test[1], len(features.features(test[0], a)), a, net._task)
+            targets.targets(test[1], len(features.features(test[0], a)), a, net._model.task)
         except (ValueError, TypeError) as error:
             # Better now than after hours of training.
             raise ValueError(f"data: the test set does not fit: {error}") from error

@@ -1,28 +1,69 @@
-"""What can be called while a network trains.
+"""Callbacks: functions and objects that ``fit`` calls during training.
 
 A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
-of :class:`Callback`. It sees the network's parameters as they stand, and may predict and evaluate,
-but not change them: they are read-only until ``fit`` has ended. Training stops when a callback
-returns True.
+of :class:`Callback`. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
+estimator of ``pynn.sklearn``. A callback may read its parameters, predict and evaluate, but not
+change the parameters: they are read-only until ``fit`` has ended. Training stops when a callback
+returns True. :class:`Trained` and :class:`Differentiable` list the members that the callbacks of
+this module use.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..spec import arguments
+from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from .history import Record
 
-if TYPE_CHECKING:
-    from ..network import Network
+Array = np.ndarray
 
 
-Function = Callable[["Network", Record], "bool | None"]
+class Trained(Protocol):
+    """An object with a ``fit`` that calls callbacks: the members that EarlyStopping uses."""
+
+    @property
+    def parameters(self) -> Array:
+        """All weights and biases as one vector; setting it copies the values in."""
+        ...
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None: ...
+
+
+class Differentiable(Protocol):
+    """The members of a network that Norms uses."""
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of units of every layer."""
+        ...
+
+    @property
+    def updates(self) -> int:
+        """Number of parameter updates so far."""
+        ...
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """The weights of each layer, (n_in, n_out)."""
+        ...
+
+    def loss_and_gradient(self, x: Any, y: Any) -> tuple[float, Array]:
+        """Mean loss and its gradient with respect to the parameters, a flat vector."""
+        ...
+
+
+# Any: functions and overriding methods may declare ``net`` as pynn.Network or as an estimator.
+Function = Callable[[Any, Record], "bool | None"]
 
 MONITORS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
@@ -33,19 +74,19 @@ class Callback:
     steps: int | None = None
     """``on_steps`` is called whenever this many updates have been made; None for never."""
 
-    def on_fit_begin(self, net: Network) -> None:
+    def on_fit_begin(self, net: Any) -> None:
         """Called before the first epoch of a call of ``fit``."""
 
-    def on_steps(self, net: Network, record: Record) -> bool | None:
+    def on_steps(self, net: Any, record: Record) -> bool | None:
         """Called after every ``steps`` updates, counted over the whole life of the network.
 
         ``record`` holds means over the epoch so far. Return True to stop training.
         """
 
-    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+    def on_epoch_end(self, net: Any, record: Record) -> bool | None:
         """Called after every epoch. Return True to stop training."""
 
-    def on_fit_end(self, net: Network) -> None:
+    def on_fit_end(self, net: Any) -> None:
         """Called after the last epoch, unless an exception ended training.
 
         Parameters may be changed here.
@@ -70,7 +111,7 @@ class _Function(Callback):
     def __init__(self, call: Function) -> None:
         self.call = call
 
-    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+    def on_epoch_end(self, net: Any, record: Record) -> bool | None:
         return self.call(net, record)
 
 
@@ -98,7 +139,7 @@ class Every(Callback):
             raise TypeError(f"call: found {call!r}, expected a function of a network and a record")
         self.call = call
 
-    def on_steps(self, net: Network, record: Record) -> bool | None:
+    def on_steps(self, net: Any, record: Record) -> bool | None:
         return self.call(net, record)
 
 
@@ -149,12 +190,12 @@ class EarlyStopping(Callback):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
-        self._parameters: np.ndarray | None = None
+        self._parameters: Array | None = None
 
-    def on_fit_begin(self, net: Network) -> None:
+    def on_fit_begin(self, net: Trained) -> None:
         self._forget()
 
-    def on_epoch_end(self, net: Network, record: Record) -> bool | None:
+    def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
         figure: float = getattr(record, self.monitor)
         before = math.inf if self.best is None else self._sign * self.best
         # The first epoch counts as the best so far even if its figure is NaN.
@@ -170,7 +211,7 @@ class EarlyStopping(Callback):
             return True
         return None
 
-    def on_fit_end(self, net: Network) -> None:
+    def on_fit_end(self, net: Trained) -> None:
         if self._parameters is not None:
             net.parameters = self._parameters
             self._parameters = None
@@ -260,7 +301,7 @@ class Norms(Callback):
         self.gradients: list[list[float]] = []
         self.sizes: tuple[int, ...] = ()
 
-    def on_fit_begin(self, net: Network) -> None:
+    def on_fit_begin(self, net: Differentiable) -> None:
         if not hasattr(net, "loss_and_gradient"):
             raise TypeError(
                 f"callbacks: found Norms for a {type(net).__name__}, expected a pynn.Network, "
@@ -278,14 +319,14 @@ class Norms(Callback):
             self.gradients = [[] for _ in net.weights]
         self._record(net)
 
-    def on_steps(self, net: Network, record: Record) -> None:
+    def on_steps(self, net: Differentiable, record: Record) -> None:
         self._record(net)
 
-    def on_epoch_end(self, net: Network, record: Record) -> None:
+    def on_epoch_end(self, net: Differentiable, record: Record) -> None:
         if self.steps is None:
             self._record(net)
 
-    def _record(self, net: Network) -> None:
+    def _record(self, net: Differentiable) -> None:
         # A second call of fit begins where the first one ended.
         if self.updates and self.updates[-1] == net.updates:
             return

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..arrays.memory import Memory
 from ..arrays.vectors import finite
 from ..backends import reference
-
-if TYPE_CHECKING:
-    from ..network import Network
-
+from .model import Model
 
 Array = np.ndarray
 
@@ -52,35 +49,35 @@ class Anchor:
         Whether the network's own vectors stay as they are between calls of ``take`` and ``keep``.
     """
 
-    def __init__(self, net: Network, first: int, apart: bool) -> None:
+    def __init__(self, net: Model, first: int, apart: bool) -> None:
         self._apart = apart
         self._memory: Memory | None = None
         self.take(net, first)
 
-    def take(self, net: Network, first: int) -> None:
+    def take(self, net: Model, first: int) -> None:
         """Go back to the network as it stands, before step ``first`` of its epoch."""
         self._kept = False
         self._epochs, self._updates, self.first = net.epochs, net.updates, first
         if not self._apart:
             self.keep(net)
 
-    def keep(self, net: Network) -> None:
+    def keep(self, net: Model) -> None:
         """Copy what the network was when it was taken, if that has not been done."""
         if self._kept:
             return
-        for mine, vector in zip(self._copies(net), vectors(net), strict=True):
+        for mine, vector in zip(self._copies(net), net.vectors, strict=True):
             np.copyto(mine, vector)
         self._kept = True
 
-    def give_back(self, net: Network) -> None:
+    def give_back(self, net: Model) -> None:
         """Make the network what it was."""
         if self._kept:
-            for mine, vector in zip(self._copies(net), vectors(net), strict=True):
+            for mine, vector in zip(self._copies(net), net.vectors, strict=True):
                 np.copyto(vector, mine)
         net.epochs, net.updates = self._epochs, self._updates
 
-    def _copies(self, net: Network) -> list[Array]:
-        wanted = vectors(net)
+    def _copies(self, net: Model) -> list[Array]:
+        wanted = net.vectors
         if self._memory is None:
             self._memory = Memory(sum(vector.nbytes for vector in wanted))
         flat, copies = self._memory.bytes, []
@@ -90,16 +87,11 @@ class Anchor:
         return copies
 
 
-def vectors(net: Network) -> list[Array]:
-    """Return all that an update changes, as flat vectors."""
-    return [net._flat, *net._state]
-
-
-def layer_of_update(net: Network) -> int:
+def layer_of_update(net: Model) -> int:
     """Return the layer nearest to the output that has a weight or a state that is not finite."""
     architecture = net.architecture
     for k in range(architecture.n_layers - 1, 0, -1):
-        for vector in vectors(net):
+        for vector in net.vectors:
             weights, biases = architecture.views(vector)
             if not finite(weights[k].ravel(), biases[k]):
                 return k

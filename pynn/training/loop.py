@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..arrays.vectors import finite
-from ..backends.contract import Trainer
+from ..backends.contract import Engine, Trainer
 from .blocks import Blocks
 from .callbacks import Callback, stops
-from .divergence import Anchor, DivergenceError, layer_of_loss, layer_of_update, vectors
+from .divergence import Anchor, DivergenceError, layer_of_loss, layer_of_update
 from .history import Record
+from .model import Model
 from .progress import Reporter, reporter
 from .rates import Rates
 from .saver import Place, Saver, Taken, keeps
-
-if TYPE_CHECKING:
-    from ..network import Network
-
 
 Array = np.ndarray
 
@@ -35,7 +31,9 @@ class Loop:
 
     def __init__(
         self,
-        net: Network,
+        net: Model,
+        engine: Engine,
+        owner: Any,
         data: tuple[Array | Sparse, Array],
         training: dict[str, Any],
         rates: Rates,
@@ -46,7 +44,8 @@ class Loop:
         blocks: Blocks | None = None,
     ) -> None:
         self.blocks, self.ordered = blocks, -1
-        self.net, self.data, self.training = net, data, training
+        self.net, self.engine, self.owner = net, engine, owner
+        self.data, self.training = data, training
         began = time.perf_counter()
         self.trainer = self.new_trainer()
         # To take all weights in takes as long as to write them back and look at them.
@@ -82,12 +81,12 @@ class Loop:
             self.pace.append(Reporter(lambda record: None))
         self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
         self.anchor = Anchor(net, self.at, self.trainer.apart)
-        net._set_writeable(False)
+        net.set_writeable(False)
         try:
             for call in self.calls:
                 # What had a state was restored when the checkpoint was read.
                 if self.taken is None or not keeps(call):
-                    call.on_fit_begin(net)
+                    call.on_fit_begin(self.owner)
             # Below what they print.
             self.report = reporter(progress, start, stop)
             if self.report is not None:
@@ -106,7 +105,7 @@ class Loop:
                 if self.calls:
                     self.store()
                     for call in self.calls:
-                        self.stop |= stops(call.on_epoch_end(net, record))
+                        self.stop |= stops(call.on_epoch_end(self.owner, record))
                 self.here = Place()
                 if self.report is not None:
                     self.report.show(record)
@@ -114,7 +113,7 @@ class Loop:
                     self.save_if_due(Place(), True)
             self.look()
             taken = self.taken
-            as_it_was = taken is not None and taken.ended and taken.net.updates == net.updates
+            as_it_was = taken is not None and taken.ended and taken.model.updates == net.updates
             if self.saver is not None and not as_it_was:
                 self.save(Place(), ended=True)
         except BaseException as error:
@@ -133,11 +132,11 @@ class Loop:
         finally:
             # Without epochs that were counted before it was seen that they led nowhere.
             net.history.cut(net.epochs + self.uncounted)
-            net._set_writeable(True)
+            net.set_writeable(True)
             if self.report is not None:
                 self.report.close()
         for call in self.calls:
-            call.on_fit_end(net)
+            call.on_fit_end(self.owner)
 
     def epoch(self) -> Record | None:
         """Train an epoch; None if a callback stopped it before its end."""
@@ -191,7 +190,7 @@ class Loop:
             if due:
                 self.store()
                 for call in due:
-                    self.stop |= stops(call.on_steps(net, record()))
+                    self.stop |= stops(call.on_steps(self.owner, record()))
             self.here = here
             if self.saver is not None and self.at < self.steps and not self.stop:
                 self.save_if_due(here, False)
@@ -208,11 +207,11 @@ class Loop:
 
     def new_trainer(self) -> Trainer:
         net = self.net
-        trainer = net._engine.trainer(
-            net._flat, net._state, *self.data, **self.training, watch=True
+        trainer = self.engine.trainer(
+            net.flat, net.optimizer_state, *self.data, **self.training, watch=True
         )
-        if net._profile is not None:
-            net._profile._watch(trainer)
+        if net.profile is not None:
+            net.profile._watch(trainer)
         return trainer
 
     def train(self, rates: Array, count: int) -> tuple[float, float]:
@@ -226,13 +225,13 @@ class Loop:
         self.began_at = net.updates, first
         try:
             return self.trainer.steps(
-                net.epochs, first, rates[first : first + count], net.updates - net._state_began
+                net.epochs, first, rates[first : first + count], net.updates - net.optimizer_began
             )
         finally:
             self.count_steps()
-            if net._profile is not None:
+            if net.profile is not None:
                 rows = min(self.at * self.batch_size, self.rows) - first * self.batch_size
-                net._profile._add(self.trainer.done, rows, time.perf_counter() - began)
+                net.profile._add(self.trainer.done, rows, time.perf_counter() - began)
 
     def count_steps(self) -> None:
         """Count what was trained since ``train`` began; as often as one likes."""
@@ -282,7 +281,7 @@ class Loop:
 
     def is_finite(self) -> bool:
         # To look while it is copied takes less time than to look again.
-        return self.trainer.finite or finite(*vectors(self.net))
+        return self.trainer.finite or self.net.is_finite()
 
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""
@@ -298,7 +297,7 @@ class Loop:
                 from ..backends import reference
 
                 engine = reference.Engine(net.architecture)
-                trainer = engine.trainer(net._flat, net._state, *self.data, **self.training)
+                trainer = engine.trainer(net.flat, net.optimizer_state, *self.data, **self.training)
                 if self.blocks is not None:
                     trainer.order(self.blocks.order(net.epochs))
                 layer = layer_of_loss(trainer, net.epochs, self.at)

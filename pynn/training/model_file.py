@@ -1,10 +1,11 @@
-"""Rebuild a network from the document in a model file."""
+"""The arrays and the JSON document of a model file: made from a model, and a model from them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,7 @@ from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
 from ..spec.optimizers import OPTIMIZERS
 from .history import History
-
-if TYPE_CHECKING:
-    from ..network import Network
+from .model import Model
 
 Array = np.ndarray
 
@@ -26,7 +25,7 @@ TENSOR = "callbacks."
 """How the names of tensors begin that belong to callbacks, not to the network."""
 
 
-# What comes of a document that is not as ``Network._describe`` writes it.
+# Exceptions that a document raises that ``describe`` did not write.
 MISFITS = (
     *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
     *(RecursionError, SyntaxError),  # np.dtype reads some texts as Python
@@ -45,15 +44,49 @@ class OtherFunctions(ValueError):
     """A file is a model, but of functions of the user's own that were not given."""
 
 
+def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays and the JSON document that a file of the model holds."""
+    tensors = {}
+    for k, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
+        tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
+    for k, slot in enumerate(model.optimizer_state):
+        tensors[f"optimizer.{k}"] = slot
+    optimizer = None
+    if model.optimizer is not None:
+        settings = {k: float(v) for k, v in asdict(model.optimizer).items()}
+        optimizer = {"name": model.optimizer.name, **settings}
+    task = None
+    if model.task is not None:
+        classes = model.task.classes
+        task = {
+            "kind": model.task.kind,
+            "flat": model.task.flat,
+            "classes": None if classes is None else classes.tolist(),
+        }
+    history = model.history.to_dict()
+    a = model.architecture
+    architecture = {f.name: getattr(a, f.name) for f in fields(a)}
+    architecture["functions"] = {own.name: own.fingerprint() for own in a.functions}
+    return tensors, {
+        "architecture": architecture,
+        "seed": model.seed,
+        "epochs": model.epochs,
+        "updates": model.updates,
+        "task": task,
+        "optimizer": optimizer,
+        "optimizer_began": model.optimizer_began,
+        # JSON has no NaN and no infinity.
+        "history": {name: [_as_json(v) for v in column] for name, column in history.items()},
+    }
+
+
 def rebuild(
     tensors: dict[str, Array],
     about: dict[str, Any],
-    backend: str,
-    threads: int | None,
     functions: Sequence[Activation | Loss] | None,
     precision: str | None = None,
-) -> Network:
-    """Return the network of ``Network._describe``; raise if its parts do not fit each other.
+) -> Model:
+    """Return the model of ``describe``; raise if its parts do not fit each other.
 
     ``functions`` are those of its user's own; None lets others stand in for them, which is enough
     where nothing is computed.
@@ -97,27 +130,23 @@ def rebuild(
         {name: [_from_json(name, v) for v in column] for name, column in about["history"].items()}
     )
 
-    from ..network import Network
-
-    net = Network.__new__(Network)
-    net.seed = arguments.whole(about["seed"], "seed", 0, 2**64 - 1)
-    net._set_up(architecture, backend, threads)
+    model = Model(architecture, arguments.whole(about["seed"], "seed", 0, 2**64 - 1))
     for k in layers:
-        net.weights[k][...] = weights[k]
-        net.biases[k][...] = biases[k]
+        model.weights[k][...] = weights[k]
+        model.biases[k][...] = biases[k]
     if about["task"] is not None:
-        net._task = _rebuild_task(about["task"], architecture)
-    net.epochs = arguments.whole(about["epochs"], "epochs", 0, 2**32 - 1)
-    net.updates = arguments.whole(about["updates"], "updates", 0, 2**62)
+        model.task = _rebuild_task(about["task"], architecture)
+    model.epochs = arguments.whole(about["epochs"], "epochs", 0, 2**32 - 1)
+    model.updates = arguments.whole(about["updates"], "updates", 0, 2**62)
     if optimizer is not None:
-        net._keep_or_clear_state(optimizer)
-        net._state_began = arguments.whole(
-            about["optimizer_began"], "optimizer_began", 0, net.updates
+        model.set_optimizer(optimizer)
+        model.optimizer_began = arguments.whole(
+            about["optimizer_began"], "optimizer_began", 0, model.updates
         )
-        for slot, values in zip(net._state, state, strict=True):
+        for slot, values in zip(model.optimizer_state, state, strict=True):
             slot[...] = values
-    net.history = history
-    return net
+    model.history = history
+    return model
 
 
 def _function(

@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..backends.contract import Trainer
-    from ..network import Network
+    from .model import Model
 
 
 PRODUCTS = "forward", "backward", "gradient"
@@ -58,18 +58,18 @@ class Profile:
 
     phases: tuple[str, ...] = ()
 
-    def __init__(self, net: Network) -> None:
-        self._net = net
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self._runs: list[Run] = []
 
     def __enter__(self) -> Profile:
-        if self._net._profile is not None:
+        if self._model.profile is not None:
             raise RuntimeError("profile: found a profile of this network at work, expected none")
-        self._net._profile = self
+        self._model.profile = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._net._profile = None
+        self._model.profile = None
 
     def _watch(self, trainer: Trainer) -> None:
         """Have a new trainer take times."""
@@ -97,7 +97,7 @@ class Profile:
     @property
     def seconds(self) -> np.ndarray:
         """Seconds (layers, phases) of all threads together, float64."""
-        shape = self._net.architecture.n_layers, len(self.phases)
+        shape = self._model.architecture.n_layers, len(self.phases)
         return sum((run.seconds.sum(axis=0) for run in self._runs), np.zeros(shape))
 
     def gflops(self) -> dict[str, np.ndarray]:
@@ -106,7 +106,7 @@ class Profile:
         A multiplication and an addition are two; zeros that were skipped count as if they had not
         been. NaN for a product that is not made: ``backward`` of the first layer.
         """
-        sizes, found = self._net.architecture.sizes, {}
+        sizes, found = self._model.architecture.sizes, {}
         work = np.array([2.0 * m * n for m, n in itertools.pairwise(sizes)]) * self.rows
         for phase in PRODUCTS:
             seconds = self.seconds[:, self.phases.index(phase)] if self.phases else 0 * work
@@ -117,7 +117,7 @@ class Profile:
     def __str__(self) -> str:
         if not self.steps:
             return "profile of no step: with net.profile() as profile: net.fit(…)"
-        seconds, sizes = self.seconds, self._net.architecture.sizes
+        seconds, sizes = self.seconds, self._model.architecture.sizes
         total, width = seconds.sum(), max(9, *(len(phase) for phase in self.phases))
         each = seconds / self.steps * 1e6
 
@@ -145,4 +145,4 @@ class Profile:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.steps} steps of {self._net.architecture.sizes}>"
+        return f"<Profile of {self.steps} steps of {self._model.architecture.sizes}>"

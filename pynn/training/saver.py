@@ -18,15 +18,16 @@ import numpy as np
 
 from ..arrays.fingerprint import fingerprint
 from ..arrays.sparse import Sparse
+from ..backends.contract import Engine
 from ..spec import arguments
 from ..spec.schedules import has_horizon
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .model_file import TENSOR
+from .model import Model
+from .model_file import TENSOR, describe
 from .rates import _schedule
 
 if TYPE_CHECKING:
-    from ..network import Network
     from .rates import Rates
 
 
@@ -51,7 +52,7 @@ class Place(NamedTuple):
 class Taken(NamedTuple):
     """A checkpoint as it was read."""
 
-    net: Network
+    model: Model
     about: dict[str, Any]
     place: Place
     began: int
@@ -92,10 +93,10 @@ def read(path: Path, steps: int) -> Taken:
             for name in [name for name in tensors if name.startswith(start)]:
                 state[name[len(start) :]] = tensors.pop(name)
             states.append((str(kept["name"]), state))
-        net = rebuild(tensors, document, "numpy", None, None)
+        model = rebuild(tensors, document, None)
         began = about["began"]
         arguments.whole(about["epochs"], "epochs", 0)
-        arguments.whole(began["updates"], "updates", 0, net.updates)
+        arguments.whole(began["updates"], "updates", 0, model.updates)
         kept = about["place"]
         place = Place(
             arguments.whole(kept["first"], "first", 0, steps),
@@ -104,11 +105,11 @@ def read(path: Path, steps: int) -> Taken:
             arguments.number(float(kept["seconds"]), "seconds", least=0),
         )
         return Taken(
-            net,
+            model,
             about,
             place,
-            arguments.whole(began["epochs"], "epochs", 0, net.epochs),
-            arguments.whole(began["history"], "history", 0, len(net.history)),
+            arguments.whole(began["epochs"], "epochs", 0, model.epochs),
+            arguments.whole(began["history"], "history", 0, len(model.history)),
             bool(about["ended"]),
             bool(about["stopped"]),
             states,
@@ -130,7 +131,8 @@ class Saver:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        net: Network,
+        net: Model,
+        engine: Engine,
         rates: Rates,
         settings: Mapping[str, Any],
         arrays: Mapping[str, Array | Sparse],
@@ -162,7 +164,7 @@ class Saver:
             "dtype": a.dtype,
             "precision": a.precision,
             "seed": net.seed,
-            "backend": net.backend,
+            "backend": engine.name,
             **settings,
         }
         if a.functions:
@@ -172,7 +174,7 @@ class Saver:
             "epochs": epochs,
             "schedule": _schedule(rates, net.epochs, net.epochs + epochs),
             "data": {name: fingerprint(array) for name, array in arrays.items()},
-            "machine": _machine(net),
+            "machine": _machine(engine.name, a.precision),
             "began": {
                 "epochs": net.epochs,
                 "updates": net.updates,
@@ -183,7 +185,7 @@ class Saver:
         self._last = time.monotonic()
         self._failed = False
 
-    def begin(self, resume: bool, calls: Sequence[Callback], net: Network) -> Taken | None:
+    def begin(self, resume: bool, calls: Sequence[Callback], net: Model) -> Taken | None:
         """Return the checkpoint to go on from; None to start afresh.
 
         Raises
@@ -234,7 +236,7 @@ class Saver:
         self.about["began"] = taken.about["began"]
         return taken
 
-    def _compare(self, taken: Taken, net: Network) -> None:
+    def _compare(self, taken: Taken, net: Model) -> None:
         kept = taken.about
         for name, value in self.about["settings"].items():
             # Runs of earlier versions name neither.
@@ -298,14 +300,14 @@ class Saver:
                 f"epochs: found {self.epochs}, but the run in {self.path} has {kept}, and its "
                 f"schedule {self.rates.schedule!r} runs over all of them; expected {kept}"
             )
-        trained = taken.net.epochs - taken.began + (taken.place.first > 0)
+        trained = taken.model.epochs - taken.began + (taken.place.first > 0)
         if self.epochs < trained:
             raise ValueError(
                 f"epochs: found {self.epochs}, but the run in {self.path} is in epoch {trained} "
                 f"already; expected {trained} or more"
             )
 
-    def _compare_start(self, taken: Taken, net: Network) -> None:
+    def _compare_start(self, taken: Taken, net: Model) -> None:
         began = taken.about["began"]
         at = net.epochs, net.updates
         if at == (began["epochs"], began["updates"]):
@@ -322,7 +324,7 @@ class Saver:
                 "and a file of its own for each call of fit"
             )
 
-    def is_due(self, net: Network, whole_epoch: bool) -> bool:
+    def is_due(self, net: Model, whole_epoch: bool) -> bool:
         """Whether it is time to write, in the middle of an epoch or after one."""
         c = self.checkpoint
         if c.steps is not None:
@@ -333,7 +335,7 @@ class Saver:
 
     def write(
         self,
-        net: Network,
+        net: Model,
         place: Place,
         calls: Sequence[Callback],
         *,
@@ -345,7 +347,7 @@ class Saver:
 
         from ..files import tensors as files_tensors
 
-        tensors, document = net._describe()
+        tensors, document = describe(net)
         states: list[dict[str, str]] = []
         for call in calls:
             if keeps(call):
@@ -391,18 +393,18 @@ def keeps(call: Callback) -> bool:
     return type(call).state is not Callback.state
 
 
-def _machine(net: Network) -> dict[str, str]:
+def _machine(backend: str, precision: str) -> dict[str, str]:
     from ..version import __version__
 
     found = {"pynn": __version__}
-    if net.backend == "cython":
+    if backend == "cython":
         from ..backends.cython import _core  # type: ignore[attr-defined]
 
         isa = _core.info()["isa"]
         # Floats are multiplied by the same kernels with amx as with avx512.
-        same = isa == "amx" and net.architecture.precision == "full"
+        same = isa == "amx" and precision == "full"
         found["isa"] = "avx512" if same else isa
-    elif net.backend == "numpy":
+    elif backend == "numpy":
         found["numpy"] = np.__version__
     else:
         import numba

@@ -78,7 +78,7 @@ def test_training_does_not_depend_on_what_the_memory_held() -> None:
     def weights() -> np.ndarray:
         net = pynn.Network([40, 500, 300, 3], seed=1)
         net.fit(x, y, epochs=2, batch_size=50, optimizer="adam", progress=False)
-        return net._flat.copy()
+        return net._model.flat.copy()
 
     fresh = weights()
     assert memory._kept

@@ -180,9 +180,9 @@ def fitted(case: dict[str, Any], threads: int | None, backend: str = "cython") -
     columns = [np.array(getattr(net.history, name), np.float64) for name in MEASURED]
     return [
         net.parameters.tobytes(),
-        *(vector.tobytes() for vector in net._state),
+        *(vector.tobytes() for vector in net._model.optimizer_state),
         *(column.tobytes() for column in columns),
-        net._engine.forward(net._flat, x).tobytes(),
+        net._engine.forward(net._model.flat, x).tobytes(),
         repr(net.evaluate(x, y)).encode(),
         repr(gradient[0]).encode(),
         gradient[1].tobytes(),

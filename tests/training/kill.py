@@ -68,7 +68,7 @@ def train(case: int, path: Path | None, threads: int) -> str:
         **more,
     )
     digest = hashlib.sha256()
-    for array in (net.parameters, *net._state, net.predict_proba(x)):
+    for array in (net.parameters, *net._model.optimizer_state, net.predict_proba(x)):
         digest.update(array.tobytes())
     columns = {k: v for k, v in history.to_dict().items() if k not in TIMED}
     kept = [norms.updates, norms.weights, norms.gradients, stopping.best, stopping.best_epoch]

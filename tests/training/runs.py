@@ -48,7 +48,9 @@ def figures(history: pynn.History) -> dict[str, list[Any]]:
 
 def assert_same(found: pynn.Network, expected: pynn.Network) -> None:
     assert found.parameters.tobytes() == expected.parameters.tobytes()
-    assert [s.tobytes() for s in found._state] == [s.tobytes() for s in expected._state]
+    assert [s.tobytes() for s in found._model.vectors] == [
+        s.tobytes() for s in expected._model.vectors
+    ]
     assert (found.epochs, found.updates) == (expected.epochs, expected.updates)
     assert repr(figures(found.history)) == repr(figures(expected.history))
 

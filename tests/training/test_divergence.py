@@ -85,7 +85,7 @@ def test_the_last_finite_weights_are_kept(backend, dtype, optimizer, data):
         net.fit(*data, **fit)
     error = caught.value
     assert net.parameters.tobytes() == found[-1]
-    assert all(np.isfinite(vector).all() for vector in (net._flat, *net._state))
+    assert all(np.isfinite(vector).all() for vector in net._model.vectors)
     done = len(found) - 1
     assert net.updates == done
     assert (error.epoch, error.step) == (done // 7 + 1, done % 7 + 1)

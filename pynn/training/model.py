@@ -1,0 +1,123 @@
+"""The state of a network that training changes and a model file stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arrays.vectors import aligned, finite
+from ..checks.targets import Task, default_task
+from ..spec.architecture import Architecture
+from ..spec.optimizers import Optimizer
+from .history import History
+
+if TYPE_CHECKING:
+    from .profile import Profile
+
+Array = np.ndarray
+
+
+class Model:
+    """Architecture, parameters, optimizer state, counters and history of one network.
+
+    A model computes nothing: ``Network`` combines it with an engine and the public methods, the
+    training loop updates it, and model files and checkpoints store it. A new model has
+    uninitialised parameters.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Layers, functions and number format.
+    seed : int
+        Key of all random numbers.
+
+    Attributes
+    ----------
+    flat : ndarray (n_parameters,)
+        The parameters: weights row by row, then biases, by layer. Always writeable.
+    parameters : ndarray (n_parameters,)
+        A view of ``flat`` for users, read-only during training.
+    weights, biases : tuple of ndarray
+        For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
+    task : Task or None
+        Kind of the targets and the labels of the outputs; None before the first training.
+    optimizer : Optimizer or None
+        The settings that ``optimizer_state`` belongs to.
+    optimizer_state : list of ndarray (n_parameters,)
+        For example first and second moments of Adam.
+    optimizer_began : int
+        Value of ``updates`` when the optimizer state was zero.
+    history : History
+        One record for each trained epoch.
+    epochs, updates : int
+        Number of whole epochs and of parameter updates so far.
+    profile : Profile or None
+        The active profile, which records the times of training steps.
+    """
+
+    def __init__(self, architecture: Architecture, seed: int) -> None:
+        self.architecture, self.seed = architecture, seed
+        self.task: Task | None = None
+        self.optimizer: Optimizer | None = None
+        self.optimizer_state: list[Array] = []
+        self.optimizer_began = 0
+        self.history = History()
+        self.epochs = 0
+        self.updates = 0
+        self._allocate()
+
+    def _allocate(self) -> None:
+        self.flat = aligned(self.architecture.n_parameters, self.architecture.dtype)
+        # Views of a view: they can be made read-only while training writes to ``flat``.
+        self.parameters = self.flat.view()
+        self.weights, self.biases = map(tuple, self.architecture.views(self.parameters))
+        self.profile: Profile | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.architecture.dtype)
+
+    @property
+    def known_task(self) -> Task:
+        """``task``, or before the first training the default of the architecture."""
+        return self.task if self.task is not None else default_task(self.architecture)
+
+    @property
+    def vectors(self) -> list[Array]:
+        """All vectors that an update changes, each (n_parameters,)."""
+        return [self.flat, *self.optimizer_state]
+
+    def is_finite(self) -> bool:
+        """Whether parameters and optimizer state contain neither NaN nor infinity."""
+        return finite(*self.vectors)
+
+    def set_writeable(self, writeable: bool) -> None:
+        """Make the views for users writeable or read-only."""
+        for view in (self.parameters, *self.weights, *self.biases):
+            view.flags.writeable = writeable
+
+    def set_optimizer(self, optimizer: Optimizer) -> None:
+        """Keep the optimizer state if it belongs to an equal optimizer, else set it to zero."""
+        if self.optimizer == optimizer:
+            return
+        self.optimizer, self.optimizer_began = optimizer, self.updates
+        self.optimizer_state = [aligned(len(self.flat), self.dtype) for _ in range(optimizer.slots)]
+
+    def restore(self, other: Model) -> None:
+        """Continue from another model of the same architecture, which must not be used again."""
+        self.flat[...] = other.flat
+        self.optimizer, self.optimizer_state = other.optimizer, other.optimizer_state
+        self.optimizer_began = other.optimizer_began
+        self.history, self.epochs, self.updates = other.history, other.epochs, other.updates
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = "parameters", "weights", "biases", "profile"
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.architecture = state["architecture"]
+        self._allocate()
+        flat = self.flat
+        flat[...] = state["flat"]
+        self.__dict__.update(state, flat=flat)
