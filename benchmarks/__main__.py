@@ -27,7 +27,7 @@ def quick(case: Case) -> Case:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -56,7 +56,7 @@ def _threads(text: str) -> list[int]:
     counts = [_whole(part) for part in text.split(",")]
     if max(counts) > processors():
         raise argparse.ArgumentTypeError(
-            f"found {max(counts)}, expected at most the {processors()} processors there are"
+            f"found {max(counts)}, expected at most the number of processors, {processors()}"
         )
     return list(dict.fromkeys(counts))
 
@@ -75,13 +75,13 @@ def _folder(text: str) -> Path:
 
 
 def say(text: str) -> None:
-    """Show what is being done in place of what was, in a terminal."""
+    """Show the current step in a terminal, on the same line as the step before."""
     if sys.stderr.isatty():
         print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
 
 
 def add_report(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--report [FOLDER]``, whose folder is docs unless another is named."""
+    """Add the option ``--report [FOLDER]``; the default folder is docs."""
     parser.add_argument(
         "--report",
         type=_folder,
@@ -96,7 +96,7 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Time one epoch of each case on pynn and on the peers that are installed.",
+        description="Time one epoch of each case with pynn and with the installed peers.",
         epilog="Cases: " + "; ".join(f"{case.name} {case.title}" for case in CASES.values()) + ".",
     )
     default = [name for name in ENTRANTS if name not in ("pynn-numba", "pynn-numpy")]
@@ -116,7 +116,7 @@ def arguments() -> argparse.ArgumentParser:
         "--threads",
         type=_threads,
         default=[1, 2][: processors()],
-        help="how many, such as 1,2 (the default)",
+        help="thread counts, such as 1,2 (the default)",
     )
     parser.add_argument(
         "--rounds", type=_whole, help=f"epochs that count (default: 5, {QUICK_ROUNDS} if quick)"
@@ -126,16 +126,22 @@ def arguments() -> argparse.ArgumentParser:
         "--input",
         choices=("uint8", "float32"),
         default="uint8",
-        help="what pynn is given of MNIST; its peers always have floats of the dtype",
+        help="type of MNIST's pixels for pynn; its peers always have floats of the dtype",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"a {QUICK_ROWS}th of the rows and {QUICK_ROUNDS} rounds: under two minutes",
+        help=f"a tenth of the rows and {QUICK_ROUNDS} rounds: under two minutes",
     )
-    add_report(parser, "also measure where the time goes, and write performance.md there")
-    parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page there too")
-    parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
+    add_report(
+        parser, "also measure where the time goes, and write performance.md into this folder"
+    )
+    parser.add_argument(
+        "--markdown", type=_file, metavar="FILE", help="also write the page into this file"
+    )
+    parser.add_argument(
+        "--json", type=_file, metavar="FILE", help="write all numbers into this file"
+    )
     return parser
 
 

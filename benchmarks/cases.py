@@ -1,6 +1,6 @@
-"""The cases that are timed, and the data and first weights that every entrant is given.
+"""The timed cases, and the data and initial weights that all entrants share.
 
-One table says everything about a case. No entrant is imported here.
+One table defines the cases. This module imports no entrant.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Case:
-    """One network, its training recipe and its data; an epoch of it is what gets timed.
+    """One network, its training recipe and its data; the benchmark times one epoch.
 
     ``mse`` is the mean over the rows and the outputs, ``cross_entropy`` the mean over the rows, so
-    a learning rate means the same step for every entrant. With the precision ``bf16`` matrix
-    products are of bfloat16, and parameters and optimizer state stay float32.
+    that a learning rate means the same step for every entrant. With the precision ``bf16`` matrix
+    products use bfloat16; parameters and optimizer state stay float32.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Case:
 
     @property
     def full_batch(self) -> bool:
-        """Whether one step takes all rows: their order is then without effect."""
+        """Whether one step uses all rows; their order then has no effect."""
         return self.batch_size >= self.rows
 
     @property
     def title(self) -> str:
-        """The case in a few words, such as ``784-10 cross-entropy, SGD, batch 64``."""
+        """A short description of the case, such as ``784-10 cross-entropy, SGD, batch 64``."""
         words = ["-".join(map(str, self.sizes))]
         if len(self.sizes) > 2:
             words.append(self.activation)
@@ -51,8 +51,8 @@ class Case:
         return f"{' '.join(words)}, {optimizer}, {batch}, {self.rows:,} rows"
 
 
-# A is the network of Nielsen's book, which steps at 3.0 on half the sum of the squares. The mean
-# over ten outputs has a gradient five times smaller than that, so 15.0 makes the same steps.
+# A is the network of Nielsen's book, whose learning rate is 3.0 for half the sum of the squares.
+# The mean over ten outputs has a gradient five times smaller, so 15.0 makes equal steps.
 CASES = {
     case.name: case
     for case in (
@@ -66,7 +66,7 @@ CASES = {
         Case("H", (784, 10), "relu", "cross_entropy", "sgd", 0.1, 64, 60_000),
     )
 }
-# In bfloat16, for who asks for them.
+# Cases in bfloat16, which run only when they are named.
 CASES |= {
     f"{name}-bf16": replace(CASES[name], name=f"{name}-bf16", precision="bf16") for name in "DG"
 }
@@ -74,7 +74,7 @@ CASES |= {
 
 @dataclass(frozen=True)
 class Data:
-    """Training rows as they lie in the files, and their labels.
+    """Training rows in the type of their file, and their labels.
 
     ``x`` is (rows, features), uint8 pixels or float32; ``y`` is (rows,), int64 class numbers.
     """
@@ -91,18 +91,18 @@ class Data:
         return scaled
 
     def one_hot(self, classes: int, dtype: str) -> np.ndarray:
-        """Return the labels as rows of zeros with a one, (rows, classes)."""
+        """Return the labels as one-hot rows, (rows, classes)."""
         rows: np.ndarray = np.eye(classes, dtype=dtype)[self.y]
         return rows
 
     def save(self, folder: Path) -> None:
-        """Write both arrays into `folder`, from where the workers read them."""
+        """Write both arrays into `folder`, where the workers read them."""
         np.save(folder / "x.npy", self.x)
         np.save(folder / "y.npy", self.y)
 
     @classmethod
     def load(cls, folder: Path, rows: int) -> Data:
-        """Read the first `rows` rows of what `save` wrote."""
+        """Read the first `rows` rows that `save` wrote."""
         x, y = (np.load(folder / name, mmap_mode="r") for name in ("x.npy", "y.npy"))
         return cls(np.array(x[:rows]), np.array(y[:rows]))
 
@@ -123,7 +123,7 @@ def training_data(kind: str) -> Data:
 
 
 def synthetic(rows: int = 20_000, features: int = 20, seed: int = 20) -> Data:
-    """Return two classes divided by the sign of a random two-layer network, about half each."""
+    """Return two classes of equal size, separated by the output of a random two-layer network."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, features), dtype=np.float32)
     hidden = np.tanh(x @ rng.standard_normal((features, 16), dtype=np.float32) / 2)
@@ -132,9 +132,9 @@ def synthetic(rows: int = 20_000, features: int = 20, seed: int = 20) -> Data:
 
 
 def first_weights(case: Case, dtype: str, seed: int = 1) -> list[np.ndarray]:
-    """Return the weights all entrants start from, one (n_in, n_out) array a layer; biases are 0.
+    """Return the common initial weights, one (n_in, n_out) array per layer; biases are 0.
 
-    He's normal distribution before a relu, LeCun's elsewhere.
+    The distribution is He's normal one before a relu and LeCun's elsewhere.
     """
     rng = np.random.default_rng(seed)
     gain = 2.0 if case.activation == "relu" else 1.0

@@ -1,9 +1,10 @@
-"""The entrants: each library with its strongest settings, behind the same two calls.
+"""The entrants: each library with its strongest settings, with the same two methods.
 
-``setup(case, data, threads, dtype)`` does all that is needed once and is not timed; ``epoch()``
-trains on every row once, in a new random order, the short last batch included, and returns the mean
-loss of the rows as each batch met them. Peers are given floats in memory before the clock starts.
-A library is imported when its entrant is made, in the worker that has set the threads.
+``setup(case, data, threads, dtype)`` prepares the training and is not timed. ``epoch()`` trains on
+every row once, in a new random order, including the short last batch, and returns the mean loss,
+each row's taken before the update with its batch. Peers have their floats in memory before the
+clock starts. A library is imported when its entrant is created, in the worker that has set the
+number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .cases import Case, Data, first_weights
 
 
 class Unsupported(Exception):
-    """The library has no such network, or no such training."""
+    """The library does not support the network or the training."""
 
 
 def _only_full(case: Case, library: str) -> None:
@@ -30,14 +31,14 @@ def _only_full(case: Case, library: str) -> None:
 
 
 class Entrant(Protocol):
-    """What a worker asks of a library. Making one raises ImportError if the library is missing."""
+    """Methods of an entrant. Creating one raises ImportError if the library is missing."""
 
     def versions(self) -> dict[str, str]:
-        """Name and version of everything that computes."""
+        """Return the names and versions of the libraries used."""
         ...
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
-        """Get ready; raise Unsupported if the library cannot express the case."""
+        """Prepare a case; raise Unsupported if the library does not support it."""
         ...
 
     def epoch(self) -> float:
@@ -46,7 +47,7 @@ class Entrant(Protocol):
 
 
 class NumPy:
-    """Parameters, gradients and moments in flat vectors; an epoch makes no arrays but its order."""
+    """Parameters, gradients and moments as flat vectors; an epoch allocates only its order."""
 
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__, "BLAS of NumPy": _blas_of_numpy()}
@@ -85,7 +86,7 @@ class NumPy:
         for start in range(0, case.rows, case.batch_size):
             index = order[start : start + case.batch_size]
             batch = self.batches[len(index)]
-            # With mode="clip" NumPy writes straight into `out`.
+            # With mode="clip" NumPy writes directly into `out`.
             np.take(self.x, index, axis=0, out=batch.a[0], mode="clip")
             np.take(self.y, index, axis=0, out=batch.y, mode="clip")
             loss += self._step(batch)
@@ -116,7 +117,7 @@ class NumPy:
 
 
 class _Batch:
-    """The arrays that a step works in: activations, their errors, and room for what is between."""
+    """The arrays of a step: activations, their errors, and space for intermediate results."""
 
     def __init__(self, case: Case, rows: int, dtype: str) -> None:
         self.a, self.d, self.spare = (
@@ -149,9 +150,9 @@ def _mse(batch: _Batch) -> float:
 
 
 def _adam(g: np.ndarray, m: np.ndarray, v: np.ndarray, rate: float, step: int) -> None:
-    """Turn the gradient into what is to be taken off the parameters.
+    """Replace the gradient by the step that is subtracted from the parameters.
 
-    m and v are kept divided by 1 - beta, which spares a pass over each.
+    m and v are stored divided by 1 - beta, which saves a pass over each.
     """
     m *= 0.9
     m += g
@@ -183,7 +184,7 @@ def _times_sigmoid_slope(delta: np.ndarray, a: np.ndarray, spare: np.ndarray) ->
 
 
 def _times_relu_slope(delta: np.ndarray, a: np.ndarray, spare: np.ndarray) -> None:
-    # Zeros and ones as floats: multiplying by them is faster than a mask of booleans.
+    # Multiplying by zeros and ones as floats is faster than a boolean mask.
     np.greater(a, 0, out=spare)
     delta *= spare
 
@@ -240,17 +241,17 @@ class ScikitLearn:
             random_state=np.random.RandomState(2),
         )
         classes = np.arange(case.sizes[-1])
-        # One step to have its arrays made, which are then given the weights that all start from.
+        # One step creates the arrays, which then get the common initial weights.
         self.model.set_params(batch_size=1).partial_fit(self.x[:1], self.y[:1], classes=classes)
         self.model.set_params(batch_size=case.batch_size)
         weights = first_weights(case, dtype)
-        if len(classes) == 2:  # It has one output then, the difference of the two.
+        if len(classes) == 2:  # The model has one output, the difference of the two.
             weights[-1] = weights[-1][:, 1:] - weights[-1][:, :1]
         for mine, first in zip(self.model.coefs_, weights, strict=True):
             mine[...] = first
         for bias in self.model.intercepts_:
             bias[...] = 0
-        del self.model._optimizer  # A new one is made, without what it has seen in that step.
+        del self.model._optimizer  # A new optimizer is created, without the moments of that step.
 
     def epoch(self) -> float:
         self.model.partial_fit(self.x, self.y)
@@ -275,7 +276,7 @@ class PyTorch:
         torch.manual_seed(2)
         self.case = case
         self.x = torch.from_numpy(data.features(dtype))
-        if case.precision == "bf16":  # Which spares autocast the rounding at every step.
+        if case.precision == "bf16":  # This saves autocast the rounding in every step.
             self.x = self.x.to(torch.bfloat16)
         layers: list[Any] = []
         for first in first_weights(case, dtype):
@@ -295,7 +296,7 @@ class PyTorch:
         parameters, rate = self.net.parameters(), case.learning_rate
         if case.optimizer == "adam":
             self.optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
-        else:  # Plain SGD is so little work that the simplest loop is faster than a fused one.
+        else:  # For plain SGD the simplest loop is faster than a fused one.
             self.optimizer = torch.optim.SGD(parameters, lr=rate, foreach=False, fused=False)
 
     def epoch(self) -> float:
@@ -304,7 +305,7 @@ class PyTorch:
         losses, sizes = [], []
         for batch in self.torch.randperm(self.case.rows).split(self.case.batch_size):
             x, y = self.x.index_select(0, batch), self.y.index_select(0, batch)
-            losses.append(self._step(x, y))  # A number only at the end: .item() would cost a call.
+            losses.append(self._step(x, y))  # Converted at the end: .item() costs time.
             sizes.append(len(batch))
         return float(np.average(self.torch.stack(losses).numpy(), weights=sizes))
 
@@ -320,7 +321,7 @@ class PyTorch:
 
 
 class JAX:
-    """The whole epoch in one compiled function: a scan over the batches, state updated in place."""
+    """The whole epoch as one compiled function: a scan over batches, state updated in place."""
 
     def __init__(self) -> None:
         import jax
@@ -351,7 +352,7 @@ class JAX:
         return float(loss)
 
     def _order(self) -> np.ndarray:
-        # NumPy shuffles faster than the sort of random keys that is jax.random.permutation.
+        # NumPy shuffles faster than jax.random.permutation, which sorts random keys.
         return self.rng.permutation(self.case.rows).astype(np.int32)
 
     def _epoch(self, state: Any, order: Any, x: Any, y: Any) -> Any:
@@ -406,14 +407,16 @@ class JAX:
 
 
 class Pynn:
-    """As its users have it: ``fit`` for one epoch, checks, set-up and history included."""
+    """pynn as users call it: ``fit`` for one epoch, including checks, set-up and history."""
 
     backend = "cython"
 
     def __init__(self) -> None:
         import pynn
 
-        pynn.Network([1, 1], loss="mse", backend=self.backend)  # ImportError if it is not there
+        pynn.Network(
+            [1, 1], loss="mse", backend=self.backend
+        )  # raises ImportError if it is missing
         self.pynn = pynn
 
     def versions(self) -> dict[str, str]:
@@ -437,7 +440,7 @@ class Pynn:
         }
 
     def _network(self, case: Case, threads: int, dtype: str) -> Any:
-        # Its own choice of threads, as its users have it, from the processors it is kept on.
+        # pynn chooses the threads itself, out of the processors this process is pinned to.
         kept = hasattr(os, "sched_setaffinity")
         return self.pynn.Network(
             case.sizes,
@@ -455,7 +458,7 @@ class Pynn:
 
 
 class PynnNumba(Pynn):
-    """The same on the Numba kernels."""
+    """pynn with the Numba backend."""
 
     backend = "numba"
 
@@ -466,7 +469,7 @@ class PynnNumba(Pynn):
 
 
 class PynnNumPy(Pynn):
-    """The same on the reference, which is written to be read."""
+    """pynn with the reference backend, which is written to be read."""
 
     backend = "numpy"
 
@@ -486,7 +489,7 @@ ENTRANTS: dict[str, type[Any]] = {
 
 
 class Served:
-    """One entrant, as the worker asks it; see worker.py."""
+    """One entrant, controlled by the worker; see worker.py."""
 
     def __init__(self, threads: int, name: str, dtype: str, as_float: str) -> None:
         self.threads, self.name, self.dtype, self.as_float = threads, name, dtype, as_float == "1"
@@ -496,7 +499,7 @@ class Served:
         return ENTRANTS[self.name]().versions()
 
     def setup(self, asked: dict[str, Any]) -> None:
-        self.entrant = None  # The arrays of the case before go first.
+        self.entrant = None  # Free the arrays of the previous case first.
         gc.collect()
         case = Case(**{**asked["case"], "sizes": tuple(asked["case"]["sizes"])})
         data = Data.load(Path(asked["data"]), case.rows)

@@ -1,8 +1,8 @@
-"""Whether the processors are all there while somebody is timed on them.
+"""Checks whether the processors have their full speed during a measurement.
 
-A virtual processor may be half of a real one, of which somebody else has the other half, and that
-may change from one second to the next; so may a clock. Nothing of it shows in the load of the
-machine. What shows it is how fast all processors multiply and add at once, with nothing to read.
+A virtual processor may be half of a real core whose other half belongs to another tenant. This, and
+the clock, may change from one second to the next, and does not show in the load of the machine. The
+speed at which all processors multiply and add at once, without reading memory, does show it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from .worker import physical_first
 
 LEAST = 0.9
-"""The part of their best that processors which are all there reach."""
+"""Share of their best speed above which processors count as undisturbed."""
 REMEMBERED = 40
-"""Looks that the best is taken of: a clock that has come down for good is no disturbance."""
+"""Number of recent measurements for the best, so that a permanent drop of the clock is ignored."""
 SECONDS = 0.005
 
 
 class Processors:
-    """Those that an entrant with so many threads is timed on.
+    """The processors that an entrant with a number of threads is timed on.
 
-    Without pynn's compiled core there is nothing to look with, and they count as whole.
+    Without pynn's compiled core their speed cannot be measured, and they count as undisturbed.
     """
 
     def __init__(self, threads: int) -> None:
@@ -44,20 +44,20 @@ class Processors:
             self.whole()
 
     def whole(self) -> bool:
-        """Whether all of them are as fast as they lately were."""
+        """Measure; return whether all of them are about as fast as at their recent best."""
         if self._core is None:
             return True
         self.paces.append(self.pace())
         return self.paces[-1] >= LEAST * max(self.paces)
 
     def pace(self) -> float:
-        """Return the operations a second of the slowest while all are at work."""
+        """Return the operations per second of the slowest while all are busy."""
         together = threading.Barrier(len(self.cpus))
         paces: list[float] = []
 
         def work(cpu: int | None) -> None:
             if cpu is not None:
-                # Of this thread alone. One that may not go there must not keep the others waiting.
+                # Pins this thread only. If it cannot be pinned, the others must not wait for it.
                 with contextlib.suppress(OSError):
                     os.sched_setaffinity(0, [cpu])
             together.wait()

@@ -1,8 +1,8 @@
-"""``python -m benchmarks --report``: the page that says how fast pynn is, and why not faster.
+"""``python -m benchmarks --report``: the page on pynn's speed and what limits it.
 
-It measures, in one go: the cases against their peers; what this processor can do at most; where the
-time of each case goes; and what waiting and passing weights between cores costs. In a page that is
-there already only what stands between two marks is replaced, so that words around it stay.
+One run measures the cases and their peers, the limits of this processor, where the time of each
+case goes, and the cost of barriers and of moving weights between cores. In an existing page only
+the text between the marks is replaced.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 PAGE = "performance.md"
 SHOWN = ("D", "F", "G")
-"""The cases whose profile is shown whole."""
+"""The cases whose profile is shown."""
 CALIBRATION = "D"
-"""The case that tells what it costs to pass weights from core to core."""
+"""The case from which the cost of moving weights between cores is computed."""
 LOOKS = 50
 CORES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass
 class Profiled:
-    """Where the time of one case went: core-seconds a step, by layer and phase."""
+    """Where the time of one case goes: core-seconds per step, by layer and phase."""
 
     case: str
     threads: int
@@ -52,7 +52,7 @@ class Profiled:
     table: str
 
     def share(self, *phases: str) -> float:
-        """Return the part of all time that these phases took."""
+        """Return the share of these phases in the total time."""
         all_of_it = sum(map(sum, self.seconds))
         at = [self.phases.index(phase) for phase in phases]
         return sum(row[i] for row in self.seconds for i in at) / all_of_it
@@ -60,10 +60,10 @@ class Profiled:
 
 @dataclass
 class Ceilings:
-    """What one core can do at most: operations and bytes a second, and a meeting of two.
+    """Limits of one core, in operations and bytes per second, and the seconds of a barrier.
 
-    And what several at once do, each as much as the slowest, in the best and the worst of some
-    looks.
+    ``at_once`` holds, by number of cores, the operations per second of all of them together, each
+    counted as the slowest, in the best and in the worst of ``LOOKS`` measurements.
     """
 
     float32: float
@@ -74,7 +74,7 @@ class Ceilings:
 
 
 def ceilings(threads: Sequence[int]) -> Ceilings:
-    """Measure them, each as the best of several runs."""
+    """Measure the limits, each as the best of several runs."""
     from pynn.backends.cython import _core
 
     a, b = np.zeros((2, 64 * 2**20), np.uint8)
@@ -100,7 +100,7 @@ def ceilings(threads: Sequence[int]) -> Ceilings:
 
 
 def profiled(case: Case, threads: int, rounds: int = 3) -> Profiled:
-    """Train a case with its times taken; of so many epochs, the fastest."""
+    """Return the profile of a case: that of its fastest epoch."""
     data = training_data(case.data)
     data = Data(np.array(data.x[: case.rows]), data.y[: case.rows])
     net = pynn.Network(
@@ -131,23 +131,23 @@ def profiled(case: Case, threads: int, rounds: int = 3) -> Profiled:
 
 
 def output(case: Case) -> str | None:
-    """Return the output activation: what the peers have behind their squares is a sigmoid."""
+    """Return the output activation; with MSE the peers use a sigmoid."""
     return "sigmoid" if case.loss == "mse" else None
 
 
 def flops(case: Case) -> float:
-    """Return the multiplications and additions of a step, zeros included."""
+    """Return the number of multiplications and additions of a step, including zeros."""
     layers = [2.0 * m * n for m, n in itertools.pairwise(case.sizes)]
     return min(case.batch_size, case.rows) * (3 * sum(layers) - layers[0])
 
 
 def parameters(case: Case) -> int:
-    """Return how many weights there are."""
+    """Return the number of weights."""
     return sum(m * n for m, n in itertools.pairwise(case.sizes))
 
 
 def bound(found: Profiled) -> str:
-    """Name what holds a case back: the kind of work with the largest share of its time."""
+    """Return the two kinds of work with the largest shares of a case's time."""
     kinds = {
         "arithmetic of the products": found.share("forward", "backward", "gradient"),
         "the optimizer's roots, divisions and memory": found.share("update", "transpose"),
@@ -160,9 +160,9 @@ def bound(found: Profiled) -> str:
 
 
 def roofline(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) -> list[str]:
-    """Return a table: how near to the peak each case comes, and what holds it back."""
+    """Return a table with the share of the peak that each case reaches, and what limits it."""
     lines = [
-        "| case | threads | µs a step | GFLOP/s | of the peak | held back by |",
+        "| case | threads | µs per step | GFLOP/s | share of the peak | limited by |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
     ]
     by_name = {case.name: case for case in cases}
@@ -175,25 +175,24 @@ def roofline(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) -
         )
     meetings = ", ".join(f"{n} threads {t * 1e9:,.0f} ns" for n, t in most.meeting.items())
     at_once = "".join(
-        f" {n} at once: {best / 1e9:.1f} in float32 in the best of {LOOKS} looks, "
+        f" {n} cores at once: {best / 1e9:.1f} in float32 in the best of {LOOKS} measurements, "
         f"{worst / 1e9:.1f} in the worst."
         for n, (best, worst) in most.at_once.items()
     )
     return [
         f"The peak of one core, measured in the same run: {most.float32 / 1e9:.1f} GFLOP/s in "
         f"float32, {most.float64 / 1e9:.1f} in float64.{at_once} Copying memory: "
-        f"{most.copied / 1e9:.1f} GB/s, reads and writes together. "
-        f"Meeting once: {meetings or 'one thread only'}.",
+        f"{most.copied / 1e9:.1f} GB/s, reads plus writes. One barrier: {meetings or '–'}.",
         "",
         *lines,
         "",
-        "Operations are counted as if nothing were zero: a case that skips zeros, as most of "
-        "these do, may pass the peak.",
+        "Operations are counted as if no value were zero. A case that skips zeros, as most of "
+        "these do, can therefore exceed the peak.",
     ]
 
 
 def profiles(found: Sequence[Profiled]) -> list[str]:
-    """Return the whole tables of some cases."""
+    """Return the complete profiles of some cases."""
     lines: list[str] = []
     for p in found:
         if p.case in SHOWN:
@@ -203,15 +202,15 @@ def profiles(found: Sequence[Profiled]) -> list[str]:
 
 
 def scaling(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) -> list[str]:
-    """Return the model of a step on T cores, held against 2, and what it says up to 64."""
+    """Return the model of a step on T cores, compared with 2, and its prediction up to 64."""
     alone = {p.case: p.step for p in found if p.threads == 1}
     two = {p.case: p.step for p in found if p.threads == 2}
     by_name = {case.name: case for case in cases}
     if not {CALIBRATION} <= alone.keys() & two.keys() or 2 not in most.meeting:
-        return ["It takes two processors, and case D, to calibrate the model."]
+        return ["Calibrating the model needs two processors and case D."]
     meeting, base = most.meeting[2], by_name[CALIBRATION]
     passing = max(0.0, two[CALIBRATION] - alone[CALIBRATION] / 2 - 2 * meeting)
-    passing /= 8 * parameters(base) / 2  # seconds for a byte
+    passing /= 8 * parameters(base) / 2  # seconds per byte
 
     def model(case: Case, cores: int) -> float:
         if cores == 1:
@@ -220,8 +219,9 @@ def scaling(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) ->
         return alone[case.name] / cores + traffic + 2 * meeting * cores / 2
 
     lines = [
-        f"A byte of weights takes {passing * 1e9:.3f} ns to pass from the core that updated it to "
-        f"one that reads it (from case {CALIBRATION}), a meeting of two {meeting * 1e9:,.0f} ns.",
+        f"Moving a byte of weights from the core that updated it to a core that reads it takes "
+        f"{passing * 1e9:.3f} ns (from case {CALIBRATION}), a barrier of two threads "
+        f"{meeting * 1e9:,.0f} ns.",
         "",
         f"| case | 2 cores, model | 2 cores, measured | {' | '.join(f'×{n}' for n in CORES[1:])} |",
         "| --- " * (3 + len(CORES) - 1) + "|",
@@ -239,7 +239,7 @@ def scaling(cases: Sequence[Case], found: Sequence[Profiled], most: Ceilings) ->
 
 
 def sections(run: Run, found: Sequence[Profiled], most: Ceilings) -> dict[str, list[str]]:
-    """Return everything that was measured, as the lines of each part of the page."""
+    """Return all measurements as the lines of each part of the page."""
     return {
         "tables": report.as_markdown(run).splitlines(),
         "roofline": roofline(run.cases, found, most),
@@ -249,17 +249,17 @@ def sections(run: Run, found: Sequence[Profiled], most: Ceilings) -> dict[str, l
 
 
 TITLES = {
-    "tables": "Against the peers",
-    "roofline": "How near to what the processor can do",
+    "tables": "Comparison with other libraries",
+    "roofline": "Limits of the processor",
     "profile": "Where the time goes",
     "scaling": "More cores",
-    "sweep": "All sizes",
-    "scale": "Many rows",
+    "sweep": "Widths and batch sizes",
+    "scale": "Large data sets",
 }
 
 
 def fill(page: str, parts: dict[str, list[str]]) -> str:
-    """Put every part between its marks; at the end of the page if it has none."""
+    """Write every part between its marks, or at the end of the page if it has none."""
     for name, lines in parts.items():
         text = "\n".join([f"<!-- {name} -->", "", *lines, "", f"<!-- end of {name} -->"])
         marked = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
@@ -271,7 +271,7 @@ def fill(page: str, parts: dict[str, list[str]]) -> str:
 
 
 def put(folder: Path, parts: dict[str, list[str]]) -> Path:
-    """Put parts into the page of a folder, which need not be there yet; return where it is."""
+    """Write parts into the page of a folder, creating it if necessary; return its path."""
     path = folder / PAGE
     page = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n"
     with atomic_write(path) as file:
@@ -280,18 +280,18 @@ def put(folder: Path, parts: dict[str, list[str]]) -> Path:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture in the format that its name ends in."""
+    """Write a picture in the format of its suffix."""
     with atomic_write(path) as file:
         figure.savefig(file, dpi=120, format=path.suffix[1:] or "png")
 
 
 def write(folder: Path, run: Run, threads: Sequence[int], say: Callable[[str], object]) -> Path:
-    """Measure what the tables do not tell, and write the page and all its numbers."""
+    """Measure profiles and limits, and write the page and all its numbers."""
     found = []
     for case, n in itertools.product(run.cases, threads):
         say(f"profile of case {case.name}, {report.thread_count(n)}")
         found.append(profiled(case, n))
-    say("what the processor can do at most")
+    say("limits of the processor")
     most = ceilings(sorted({*threads, 2}))
     path = put(folder, sections(run, found, most))
     numbers = report.as_json(run) | {

@@ -1,10 +1,10 @@
-"""A recipe of ``pynn train`` in PyTorch or JAX: one training in a process of its own.
+"""A recipe of ``pynn train`` in PyTorch or JAX: one training in a separate process.
 
     python -m benchmarks.recipe_peers torch FOLDER 2
 
-What there is to train is read from the folder that ``time_to_accuracy`` has written: pixels and
-labels, the first weights, the learning rate of every step. Nothing of pynn is imported. One line of
-JSON comes back.
+It reads the recipe from the folder that ``time_to_accuracy`` has written: pixels and labels,
+initial weights, and the learning rate of every step. It imports nothing of pynn and prints one line
+of JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 
 class Recipe:
-    """What is to be trained; ``x`` (rows, features) float32 in [0, 1], ``y`` (rows,) int64."""
+    """Data and settings; ``x`` (rows, features) float32 in [0, 1], ``y`` (rows,) int64."""
 
     def __init__(self, folder: Path) -> None:
         about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ class PyTorch:
 
 
 class JAX:
-    """An epoch in one compiled function: a scan over the batches, state updated in place."""
+    """An epoch as one compiled function: a scan over the batches, state updated in place."""
 
     def __init__(self, recipe: Recipe, threads: int) -> None:
         import jax
@@ -132,7 +132,7 @@ class JAX:
         return np.asarray(self.jax.jit(self._forward)(self.state[0], x))
 
     def _order(self) -> np.ndarray:
-        # NumPy shuffles faster than the sort of random keys that is jax.random.permutation.
+        # NumPy shuffles faster than jax.random.permutation, which sorts random keys.
         rows = len(self.recipe.x)
         order = self.rng.permutation(rows) if self.recipe.shuffle else np.arange(rows)
         return order.astype(np.int32)
@@ -182,9 +182,9 @@ class JAX:
 
 
 def main() -> None:
-    """Train once and answer with the seconds, the share of the test rows that is right, versions.
+    """Train once; print the seconds, the test accuracy and the versions.
 
-    With a file name as fourth argument the outputs for the test rows are kept there.
+    The optional fourth argument names a file for the outputs of the test rows.
     """
     name, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     entrant = {"torch": PyTorch, "jax": JAX}[name](Recipe(folder), threads)

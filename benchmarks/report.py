@@ -1,4 +1,4 @@
-"""Turns a run into a page: what it ran on, the table of medians and ratios, the losses, notes."""
+"""Turns a run into a page: machine, versions, tables of medians, ratios and losses, notes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .cases import Case
 from .runner import Result, Run
 
 Table = list[list[str]]
-"""Rows of cells, the first of them the heads."""
+"""Rows of cells; the first row is the header."""
 
 
 def machine() -> dict[str, str]:
-    """Return what the numbers depend on, besides the libraries."""
+    """Return the date and a description of the machine."""
     count = f"{os.cpu_count()} processors"
     return {
         "date": date.today().isoformat(),
@@ -46,7 +46,7 @@ def _instruction_sets() -> str:
 
 
 def head(run: Run) -> dict[str, str]:
-    """Return everything that stands above the tables."""
+    """Return the description of machine, versions and settings above the tables."""
     found = {
         **machine(),
         "threads": ", ".join(map(str, run.threads)),
@@ -57,15 +57,15 @@ def head(run: Run) -> dict[str, str]:
         "settings": f"{run.dtype}, medians of {run.rounds} rounds, MNIST to pynn as {run.input}",
     }
     if 2 * run.disturbed > run.turns:
-        found["beware"] = (
-            f"other work on the processors slowed down {run.disturbed} of {run.turns} turns: close "
-            "other programs, or measure again at another time"
+        found["warning"] = (
+            f"other programs slowed down {run.disturbed} of {run.turns} turns: close them, or "
+            "measure again at another time"
         )
     return found
 
 
 def ours(name: str) -> bool:
-    """Whether an entrant is a backend of pynn and not a peer."""
+    """Return whether an entrant is a backend of pynn and not a peer."""
     return name.startswith("pynn")
 
 
@@ -74,7 +74,7 @@ def _shown(run: Run) -> list[str]:
 
 
 def times(run: Run, threads: int, titles: bool = False) -> Table:
-    """Return the medians in milliseconds and, for each backend of pynn, the best peer's ratio."""
+    """Return the medians in milliseconds, and the best peer's ratio to each pynn backend."""
     names = _shown(run)
     backends = [name for name in names if ours(name)]
     table = [["case", *(f"{name} [ms]" for name in names), *(f"best peer / {b}" for b in backends)]]
@@ -87,7 +87,7 @@ def times(run: Run, threads: int, titles: bool = False) -> Table:
 
 
 def losses(run: Run, threads: int, titles: bool = False) -> Table:
-    """Return the mean training loss of each entrant's first epoch and of its last."""
+    """Return the mean training losses of each entrant's first and last epoch."""
     names = _shown(run)
     table = [["case", *names]]
     for case in run.cases:
@@ -111,7 +111,7 @@ def _milliseconds(result: Result) -> str:
 
 
 def lead(found: dict[str, Result], backend: str = "pynn") -> tuple[float, str] | None:
-    """Return the best peer's median over that of a backend of pynn, and which peer it is."""
+    """Return the best peer's median divided by that of a pynn backend, and the peer's name."""
     peers = [r for name, r in found.items() if not ours(name) and r.error is None and r.seconds]
     mine = found[backend]
     if not peers or mine.error is not None or not mine.seconds:
@@ -126,34 +126,33 @@ def _ratio(found: dict[str, Result], backend: str) -> str:
 
 
 def notes(run: Run) -> list[str]:
-    """Return what a reader must know to believe the tables."""
+    """Return the notes below the tables, on how the times were measured."""
     found = [
-        "Times are of one epoch in milliseconds. The entrants take turns, one epoch each; their "
-        "first is not counted. All start from the same weights, shuffle for every epoch (but for "
-        "a full batch) and train the short last batch as well.",
-        "pynn is timed as the whole call of fit. Its peers have their floats in memory before the "
-        "clock starts.",
+        "Times are milliseconds per epoch. The entrants take turns, one epoch each; their first "
+        "epoch is not counted. All start from the same weights, shuffle before every epoch (except "
+        "for a full batch) and train the short last batch as well.",
+        "The time of pynn is that of the complete call of fit. Its peers have their floats in "
+        "memory before the clock starts.",
         "A step of MSE is the same for all: the mean over rows and outputs.",
-        f"Every entrant has a process of its own, pinned to as many processors as it has threads. "
-        f"While the others took their turns, none used more than {run.idle * 1e3:.1f} ms of "
-        f"processor time.",
+        f"Every entrant has its own process, pinned to as many processors as it has threads. While "
+        f"other entrants took their turns, each used at most {run.idle * 1e3:.1f} ms of processor "
+        f"time.",
     ]
     if run.turns:
         found.append(
-            f"Before and after each turn it is measured how fast all processors multiply at once. "
-            f"Where that was less than nine tenths of their best, for another program here or, on "
-            f"a virtual machine, for somebody else on the real processors, the turn was repeated, "
-            f"at most as often for each entrant and case as there are rounds. {run.repeated} "
-            f"turns were; of the {run.turns} that count, {run.disturbed} were slowed down all the "
-            f"same."
+            f"Before and after each turn, the benchmark measures how fast all processors multiply "
+            f"at once. If they were below nine tenths of their best, because of other programs or, "
+            f"on a virtual machine, of other tenants, the turn was repeated, for each entrant and "
+            f"case at most as often as there are rounds. {run.repeated} turns were repeated; of "
+            f"the {run.turns} turns that count, {run.disturbed} were slowed down all the same."
         )
     if "torch" in run.versions and "AMD" in cpu_name():
         found.append(
-            "This is an AMD processor: the MKL inside PyTorch multiplies float32 matrices at "
-            "about half the speed there that it has on Intel's."
+            "This is an AMD processor: the MKL inside PyTorch multiplies float32 matrices there at "
+            "about half the speed that it reaches on Intel's."
         )
     if "scikit-learn" in run.versions and any(case.sizes[-1] == 2 for case in run.cases):
-        found.append("scikit-learn has one logistic output where the others have two.")
+        found.append("scikit-learn uses one logistic output where the others have two.")
     found += dict.fromkeys(
         f"{r.entrant} cannot do {r.case}: {r.unsupported}." for r in run.results if r.unsupported
     )
@@ -190,12 +189,12 @@ def as_markdown(run: Run) -> str:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return all that was measured, and the whole traceback of what failed."""
+    """Return all measurements, and the complete traceback of each failure."""
     return {"machine": machine(), **asdict(run)}
 
 
 def thread_count(threads: int) -> str:
-    """Return a number of threads in words."""
+    """Return a number of threads with its unit."""
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 

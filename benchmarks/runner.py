@@ -1,4 +1,4 @@
-"""Starts the workers and lets them train in turns, one at a time."""
+"""Starts the workers, which train in turns, one at a time."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _THREAD_VARIABLES = (
     "NPROC",  # XLA's pool, where processes cannot be pinned to processors
 )
 
-# Such variables, left over from the set-up of a machine, would handicap NumPy: OpenBLAS would run
-# the kernels of another processor, at half the speed, or block for another cache.
+# These variables, if set on a machine, would slow down NumPy: OpenBLAS would run the kernels of
+# another processor, at half the speed, or choose blocks for another cache.
 _LEFT_OVERS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 class WorkerFailed(Exception):
-    """A worker has ended, or answered with a traceback."""
+    """A worker ended, or answered with a traceback."""
 
 
 class Process:
-    """The parent's end of a worker process, which holds the ``Served`` of a module; see worker.py.
+    """The parent's side of a worker process, which runs the ``Served`` of a module; see worker.py.
 
-    ``arguments`` are what it is made of, after the number of threads.
+    ``arguments`` are the arguments of ``Served`` after the number of threads.
     """
 
     def __init__(self, module: str, name: str, threads: int, *arguments: str) -> None:
@@ -62,12 +62,12 @@ class Process:
         self.versions: dict[str, str] = hello.get("versions", {})
 
     def prepare(self, **asked: Any) -> str | None:
-        """Have it set up what is asked for; return the reason if the library cannot do it."""
+        """Set up a case in the worker; return the reason if the library cannot do it."""
         reason: str | None = self._ask(**asked).get("unsupported")
         return reason
 
     def turn(self) -> dict[str, Any]:
-        """Let it work once; return what it found, its seconds among it."""
+        """Run one turn; return its results, including the seconds."""
         found = self._ask()
         self.idle = max(self.idle, found.pop("idle"))
         return found
@@ -107,18 +107,18 @@ class Worker(Process):
         super().__init__("benchmarks.entrants", name, threads, dtype, "1" if as_float else "0")
 
     def setup(self, case: Case, data: Path) -> str | None:
-        """Prepare a case; return the reason if the library has no such network."""
+        """Prepare a case; return the reason if the library does not support the network."""
         return self.prepare(case=asdict(case), data=str(data))
 
     def epoch(self) -> tuple[float, float]:
-        """Train for an epoch and return its seconds and its loss."""
+        """Train for one epoch; return its seconds and its loss."""
         found = self.turn()
         return found["seconds"], found["loss"]
 
 
 @dataclass
 class Result:
-    """What one entrant did in one case: its epochs, or why there are none."""
+    """The epochs of one entrant in one case, or the reason why there are none."""
 
     case: str
     threads: int
@@ -135,7 +135,7 @@ class Result:
 
 @dataclass
 class Run:
-    """All results, and what was seen beside them."""
+    """All results, and the conditions of the measurement."""
 
     cases: list[Case]
     entrants: list[str]
@@ -165,11 +165,11 @@ def run(
     source: str,
     say: Callable[[str], object],
 ) -> Run:
-    """Time every case on every entrant that is installed.
+    """Time every case with every installed entrant.
 
-    The entrants take turns, an epoch each, so that all meet the same machine. Their first epoch is
-    not counted, nor is one just before or after which the processors were not whole: it is
-    repeated, for each entrant of a case as often as there are rounds.
+    The entrants take turns, one epoch each, so that all run under the same conditions. Their first
+    epoch is not counted. An epoch before or after which the processors were disturbed is repeated,
+    for each entrant and case at most as often as there are rounds.
     """
     done = Run(list(cases), list(entrants), list(threads), rounds, dtype, source)
     with tempfile.TemporaryDirectory() as temporary:
@@ -244,5 +244,5 @@ def _turns(
                 done.turns += 1
                 done.disturbed += not whole
     for result in results.values():
-        del result.losses[rounds + 1 :]  # so many epochs all have trained
+        del result.losses[rounds + 1 :]  # all have trained this many epochs
     return list(results.values())

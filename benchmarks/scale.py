@@ -1,7 +1,7 @@
-"""What a sample costs in data sets of 1,000 to 10 million rows, and the memory beside them.
+"""Time per sample and additional memory for data sets of 1,000 to 10 million rows.
 
-``python -m benchmarks.scale`` trains 784-100-10 with Adam on MNIST's images again and again, as
-bytes, in batches of 200. Cost is the time of epochs: two, or as many as make 300,000 rows.
+``python -m benchmarks.scale`` trains 784-100-10 with Adam on MNIST's images, repeated as often as
+needed, as bytes, in batches of 200. It times two epochs, or as many as contain 300,000 rows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ROWS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 SIZES = (784, 100, 10)
 BATCH = 200
 LEAST = 300_000
-"""Rows that are trained on at least, for a time to tell from its noise."""
+"""Minimum number of rows to train on, so that the time exceeds its noise."""
 
 
 class Cost(NamedTuple):
-    """Of one size: median microseconds a sample, and MB at the peak over what was there before."""
+    """Costs of one size: median microseconds per sample, and peak memory in MB above the start."""
 
     rows: int
     sample: float
@@ -39,7 +39,7 @@ class Cost(NamedTuple):
 
 
 def measure(rows: int, x: np.ndarray, y: np.ndarray, least: int = LEAST) -> Cost:
-    """Train on so many rows, which are those of x (m, n) and y (m,) again and again."""
+    """Train on a number of rows, which repeat those of x (m, n) and y (m,)."""
     wide = np.empty((rows, x.shape[1]), x.dtype)
     labels = np.empty(rows, y.dtype)
     for start in range(0, rows, len(x)):
@@ -56,7 +56,7 @@ def measure(rows: int, x: np.ndarray, y: np.ndarray, least: int = LEAST) -> Cost
 
 
 def _memory(reset: bool = False) -> float | None:
-    """Return the most bytes this process held since the last reset, or None but on Linux."""
+    """Return the peak memory of this process since the last reset; None if not on Linux."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -68,7 +68,7 @@ def _memory(reset: bool = False) -> float | None:
 
 def table(found: Sequence[Cost]) -> list[str]:
     """Return the costs as a table of Markdown."""
-    lines = ["| rows | µs a sample | MB over the data |", "| ---: | ---: | ---: |"]
+    lines = ["| rows | µs per sample | MB in addition to the data |", "| ---: | ---: | ---: |"]
     for cost in found:
         memory = "–" if cost.memory is None else f"{cost.memory:.1f}"
         lines.append(f"| {cost.rows:,} | {cost.sample:.2f} | {memory} |")
@@ -76,13 +76,13 @@ def table(found: Sequence[Cost]) -> list[str]:
 
 
 def draw(found: Sequence[Cost]) -> Figure:
-    """Return the cost of a sample over the number of rows."""
+    """Return a plot of the cost per sample over the number of rows."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     ax = figure.subplots()
     ax.semilogx([c.rows for c in found], [c.sample for c in found], "o-")
-    ax.set(xlabel="rows", ylabel="µs a sample", title="The cost of a sample")
+    ax.set(xlabel="rows", ylabel="µs per sample", title="Cost per sample")
     ax.set_ylim(0, 1.5 * max(c.sample for c in found))
     ax.grid(alpha=0.3)
     return figure
@@ -92,25 +92,30 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale",
-        description="Measure what a sample costs in data sets of 1,000 to 10 million rows.",
+        description="Measure the cost per sample for data sets of 1,000 to 10 million rows.",
     )
     parser.add_argument(
-        "--rows", type=_whole, default=ROWS[-1], help="at most (default: 10 million, 8 GB)"
+        "--rows",
+        type=_whole,
+        default=ROWS[-1],
+        help="largest number of rows (default: 10 million, 8 GB)",
     )
-    add_report(parser, "write scale.png there, and the table into its performance.md")
-    parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the curve there")
+    add_report(parser, "write scale.png into this folder, and the table into its performance.md")
+    parser.add_argument(
+        "--picture", type=_file, metavar="FILE", help="draw the curve into this file"
+    )
     return parser
 
 
 def main() -> int:
-    """Measure, print and write."""
+    """Measure, print the results and write them."""
     args = arguments().parse_args()
     (x, y), _ = pynn.datasets.mnist()
     x = x.reshape(len(x), -1)
     found = []
     for rows in sorted({min(rows, args.rows) for rows in ROWS}):
         found.append(measure(rows, x, y))
-        print(f"{rows:>10,} rows: {found[-1].sample:.2f} µs a sample", flush=True)
+        print(f"{rows:>10,} rows: {found[-1].sample:.2f} µs per sample", flush=True)
     info = pynn.info()
     about: dict[str, Any] = {
         **report.machine(),

@@ -1,7 +1,7 @@
-"""Sizes that nobody tuned: one hidden layer, from 8 wide to 4,096, in batches of 1 to 4,096 rows.
+"""Untuned sizes: one hidden layer of 8 to 4,096 units, in batches of 1 to 4,096 rows.
 
-``python -m benchmarks.sweep`` times every cell on pynn and its peers as ``python -m benchmarks``
-does, and draws the ratio of the best peer's time to pynn's.
+``python -m benchmarks.sweep`` times every cell with pynn and its peers, in the same way as
+``python -m benchmarks``, and draws the best peer's time divided by pynn's.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 8, 64, 512, 4096)
 CLASSES = 10
 SECONDS = 0.2
-"""About how long an epoch of pynn's is to last; slower entrants take as much longer."""
+"""Approximate duration of an epoch of pynn; slower entrants take longer."""
 MOST_STEPS = 1000
 
 
 def steps(width: int, batch: int) -> int:
-    """Return how many steps last about ``SECONDS``, at 100 GFLOP/s, 10 GB/s and 10 million rows/s.
+    """Return the number of steps that take about ``SECONDS``.
 
-    Ten at least, so that setting up does not hide them, or as many as a second is enough for; two
-    in any case, and so nobody's full batch, which needs no gathering.
+    Assumes 100 GFLOP/s, 10 GB/s and 10 million rows per second. There are at least ten steps, so
+    that set-up does not dominate, or as many as fit into one second. There are always two or more,
+    so that no batch contains all rows, which would need no reading in random order.
     """
     parameters = width * (width + CLASSES)
     arithmetic = 6 * batch * parameters / 100e9
-    memory = 28 * parameters / 10e9  # Adam reads and writes 7 numbers a weight
+    memory = 28 * parameters / 10e9  # Adam reads and writes 7 numbers per weight
     each = arithmetic + memory + batch / 10e6
     return max(2, min(MOST_STEPS, round(SECONDS / each)), min(10, round(1 / each)))
 
 
 def grid(widths: Sequence[int], batches: Sequence[int]) -> list[Case]:
-    """Return the cells as cases, on data as wide as the layer and as long as the longest needs."""
+    """Return the cells as cases; the data have the layer's width and the longest case's rows."""
     cases = []
     for width in widths:
         rows = [batch * steps(width, batch) for batch in batches]
@@ -69,14 +70,14 @@ def grid(widths: Sequence[int], batches: Sequence[int]) -> list[Case]:
 
 
 def ratios(done: Run, threads: int) -> list[list[tuple[float, str] | None]]:
-    """Return a row for each width: for each batch size how far pynn leads, and before whom."""
+    """Return, for each width and batch size, the best peer's ratio to pynn and its name."""
     widths, batches = sides(done)
     found = {case.name: report.lead(done.of(case, threads)) for case in done.cases}
     return [[found[f"{width}x{batch}"] for batch in batches] for width in widths]
 
 
 def again(done: Run, rounds: int) -> None:
-    """Time the cells where pynn is behind once more, for so many rounds, which count instead."""
+    """Time the cells where pynn is slower again, with ``rounds`` rounds, and replace them."""
     for threads in done.threads:
         behind = []
         for case in done.cases:
@@ -130,7 +131,7 @@ def draw(runs: Sequence[Run]) -> Figure:
 
 
 def table(done: Run, threads: int) -> list[str]:
-    """Return the cells as a table of Markdown."""
+    """Return the cells as a Markdown table."""
     widths, batches = sides(done)
     lines = [f"| width | {' | '.join(f'batch {b:,}' for b in batches)} |"]
     lines.append("| ---: " * (len(batches) + 1) + "|")
@@ -141,7 +142,7 @@ def table(done: Run, threads: int) -> list[str]:
 
 
 def as_markdown(runs: Sequence[Run], again_rounds: int = 0) -> str:
-    """Return the tables, with what they were measured on."""
+    """Return the tables and the description of the machine."""
     about = report.head(runs[0])
     about["settings"] = (
         f"medians of {runs[0].rounds} rounds; input, one hidden layer of relu, {CLASSES} classes; "
@@ -165,7 +166,7 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sweep",
-        description="Draw how much faster than its best peer pynn is, over widths and batch sizes.",
+        description="Compare pynn with its best peer over widths and batch sizes.",
     )
     dtypes = ["float32", "float64"]
     parser.add_argument("--widths", type=_sizes, default=WIDTHS, help="such as 8,64,512")
@@ -176,19 +177,28 @@ def arguments() -> argparse.ArgumentParser:
         "--peers",
         type=_names([name for name in ENTRANTS if not report.ours(name)]),
         default=["numpy", "torch", "jax"],
-        help="those to compare with (default: numpy,torch,jax)",
+        help="libraries to compare with (default: numpy,torch,jax)",
     )
     parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
     parser.add_argument(
         "--again",
         type=_whole,
         metavar="ROUNDS",
-        help="time cells under 1 once more, and show so many rounds of them instead",
+        help="time cells below 1 again with this number of rounds, and show these results",
     )
-    add_report(parser, "write sweep.png and sweep.json there, the tables into its performance.md")
-    parser.add_argument("--picture", type=_file, metavar="FILE", help="draw the heat map there")
-    parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables there too")
-    parser.add_argument("--json", type=_file, metavar="FILE", help="write every number there")
+    add_report(
+        parser,
+        "write sweep.png and sweep.json into this folder, the tables into its performance.md",
+    )
+    parser.add_argument(
+        "--picture", type=_file, metavar="FILE", help="draw the heat map into this file"
+    )
+    parser.add_argument(
+        "--markdown", type=_file, metavar="FILE", help="also write the tables into this file"
+    )
+    parser.add_argument(
+        "--json", type=_file, metavar="FILE", help="write all numbers into this file"
+    )
     return parser
 
 
@@ -216,7 +226,7 @@ def main() -> int:
 
 
 def former(path: Path, anew: Sequence[str]) -> list[Run]:
-    """Return what a file of an earlier sweep has of the dtypes that are not to be measured anew."""
+    """Return the runs of an earlier sweep for the dtypes that are not measured again."""
     if not path.exists():
         return []
     runs = []
@@ -230,7 +240,7 @@ def former(path: Path, anew: Sequence[str]) -> list[Run]:
 
 
 def write(args: argparse.Namespace, runs: Sequence[Run]) -> None:
-    """Write what is known so far: the rest of a long sweep may yet be broken off."""
+    """Write the results so far, because a long sweep may be interrupted."""
     pictures, numbers = [args.picture], [args.json]
     if args.report:
         page = as_markdown(runs, args.again or 0)

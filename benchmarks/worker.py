@@ -1,8 +1,8 @@
-"""One library with one number of threads in its own process, which works only when it is told to.
+"""One library with one number of threads in its own process, which works only on request.
 
-The parent writes one JSON object a line and gets one back. The first line that comes says which
-versions are at work, or that the library is missing. This file is run as a script, by the parent,
-with the name of a module, the number of threads and what the ``Served`` of that module is made of.
+The parent writes one JSON object per line and gets one back. The first line of the answers contains
+the versions, or says that the library is missing. The parent runs this file as a script, with the
+name of a module, the number of threads and the other arguments of the module's ``Served``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def physical_first(cpus: set[int]) -> list[int]:
-    """Order processors so that two threads of one core come together as late as possible."""
+    """Order processors so that the first ones belong to different physical cores."""
 
     def place(cpu: int) -> tuple[int, int]:
         file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
@@ -33,19 +33,19 @@ def physical_first(cpus: set[int]) -> list[int]:
 
 
 def pin(threads: int) -> None:
-    """Keep this process on as many processors as it has threads.
+    """Pin this process to as many processors as it has threads.
 
-    That is what holds XLA, which knows no variable for it, and is the same for all.
+    XLA has no variable for its number of threads; pinning limits it, and treats all alike.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, physical_first(os.sched_getaffinity(0))[:threads])
 
 
 def fall_asleep(limit: float = 1.0) -> float:
-    """Wait until the threads of this process rest; return the processor time it has used by then.
+    """Wait until the threads of this process are idle; return its processor time at that moment.
 
-    Those of OpenBLAS spin for a tenth of a second after their work, which would slow down whoever
-    is next.
+    Threads of OpenBLAS spin for a tenth of a second after their work, which would slow down the
+    next entrant.
     """
     end = time.perf_counter() + limit
     used = time.process_time()
@@ -60,10 +60,10 @@ def fall_asleep(limit: float = 1.0) -> float:
 def main() -> None:
     module, threads, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     pin(threads)
-    # What a library prints must not come between the answers.
+    # Output that a library prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    # The checkout comes last, so that a pynn that is installed is found before its source.
+    # The checkout comes last, so that an installed pynn is found before its source.
     sys.path[0] = ""
     sys.path = [p for p in sys.path if p] + [str(Path(__file__).resolve().parent.parent)]
 

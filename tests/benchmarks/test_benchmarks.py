@@ -181,7 +181,7 @@ def test_command_line(tmp_path):
         ("--cases", "A,Z", "--cases: found 'Z', expected some of A, B, C"),
         ("--peers", "caffe", "--peers: found 'caffe', expected some of numpy"),
         ("--threads", "0", "--threads: found '0', expected a whole number of 1 or more"),
-        ("--threads", "4096", "--threads: found 4096, expected at most the"),
+        ("--threads", "4096", "--threads: found 4096, expected at most the number of processors"),
         ("--rounds", "two", "--rounds: found 'two', expected a whole number"),
         ("--json", "no/such/folder/file", "--json: found no folder"),
     ],
@@ -317,8 +317,11 @@ def test_disturbed_turns_are_repeated(looks, seconds, repeated, disturbed):
     assert result.losses == [1, 1 / 2, 1 / 3]
     assert (done.turns, done.repeated, done.disturbed) == (2, repeated, disturbed)
     (note,) = [note for note in report.notes(done) if "repeated" in note]
-    assert f" {repeated} turns were; of the 2 that count, {disturbed} were slowed" in note
-    assert ("beware" in report.head(done)) == (disturbed == 2)
+    assert (
+        f" {repeated} turns were repeated; of the 2 turns that count, {disturbed} were slowed"
+        in note
+    )
+    assert ("warning" in report.head(done)) == (disturbed == 2)
 
 
 def test_processors_are_held_against_their_best(monkeypatch):
@@ -440,7 +443,9 @@ def test_wrong_options_of_the_sweep_are_named(capsys, option, value, message):
 def test_words_around_what_was_measured_stay():
     parts = {"tables": ["1 | \\1"], "profile": ["a", "b"]}
     page = performance.fill("# Performance\n\nBefore.\n", parts)
-    assert page.startswith("# Performance\n\nBefore.\n\n## Against the peers\n\n<!-- tables -->\n")
+    assert page.startswith(
+        "# Performance\n\nBefore.\n\n## Comparison with other libraries\n\n<!-- tables -->\n"
+    )
     page = page.replace("## Where", "Between.\n\n## Where") + "\nAfter.\n"
     again = performance.fill(page, parts | {"tables": ["2"]})
     assert again == page.replace("1 | \\1", "2")
@@ -478,7 +483,10 @@ def test_what_holds_a_case_back():
     )
     most = performance.Ceilings(1e11, 5e10, 2e10, {2: 1e-7}, {2: (1.9e11, 1.2e11)})
     lines = performance.roofline([CASES["D"]], [found], most)
-    assert "2 at once: 190.0 in float32 in the best of 50 looks, 120.0 in the worst." in lines[0]
+    assert (
+        "2 cores at once: 190.0 in float32 in the best of 50 measurements, 120.0 in the worst."
+        in lines[0]
+    )
     row = next(x for x in lines if "| D |" in x)
     total = 64 * 2 * (3 * (784 * 256 + 256 * 128 + 1280) - 784 * 256)
     assert row.split(" | ")[2:5] == ["200.0", f"{total / 2e-4 / 1e9:.0f}", f"{total / 4e7:.0%}"]
