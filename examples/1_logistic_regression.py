@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1. Logistic regression
-# No hidden layer: 784 pixels lead straight to 10 sigmoid outputs, each of which answers one
-# yes-or-no question, "is this a 0?" to "is this a 9?". Gradient descent on the logistic loss
-# (binary cross-entropy) takes all images for every step, and stops at an epoch limit or when the
-# loss falls under a threshold, whichever comes first.
+# This network has no hidden layer: 784 pixels are connected directly to 10 sigmoid outputs. Each
+# output answers one yes-or-no question, from "is this a 0?" to "is this a 9?". Every step of
+# gradient descent on the logistic loss (binary cross-entropy) uses all images. Training stops when
+# the loss falls below a threshold, at the latest after a maximum number of epochs.
 
 # %%
 import mnist_csv
@@ -17,8 +17,8 @@ import pynn
 args = options(epochs=500)
 
 # %% [markdown]
-# Two CSV files, for training and test. Pixels that are bytes count as value / 255. A frame keeps
-# each column together in memory; an array that keeps each row together trains faster.
+# The data are two CSV files, for training and test. pynn divides pixels of type uint8 by 255.
+# A frame stores each column contiguously; an array that stores each row contiguously trains faster.
 
 # %%
 train, test = (pd.read_csv(file, dtype="uint8") for file in mnist_csv.train_and_test())
@@ -28,7 +28,7 @@ x_test, y_test = np.ascontiguousarray(test.drop(columns="label")), test["label"]
 # %%
 net = pynn.Network(
     [784, 10],
-    loss="binary_cross_entropy",  # its output is the sigmoid
+    loss="binary_cross_entropy",  # the output activation of this loss is the sigmoid
     init="zeros",
     seed=args.seed,
     backend=args.backend,
@@ -47,7 +47,7 @@ history = net.fit(
     epochs=args.epochs,
     batch_size="full",
     optimizer="sgd",
-    learning_rate=5.0,  # high, because the loss is a mean over the 10 outputs too
+    learning_rate=5.0,  # high, because the loss is also a mean over the 10 outputs
     callbacks=[report, enough],
     progress=False,
 )
@@ -59,6 +59,6 @@ save(pynn.plots.learning_curves(history), args.out, "1_curves")
 save(pynn.plots.first_layer_weights(net), args.out, "1_weights")
 save(pynn.plots.confusion_matrix(y_test, net.predict(x_test)), args.out, "1_confusion")
 
-# %% The same in Keras or PyTorch, as a yardstick
+# %% The same network in Keras or PyTorch, for comparison
 if args.twin:
     twins.logistic_regression(x_train, y_train, x_test, y_test, epochs=len(history), rate=5.0)

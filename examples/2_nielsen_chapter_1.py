@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 2. The network of chapter 1
-# The first network of Michael Nielsen's book *Neural Networks and Deep Learning*: 784-30-10, all
-# sigmoid, quadratic cost, stochastic gradient descent in mini-batches of 10. It ends at about 95 %.
+# The first network of Michael Nielsen's book *Neural Networks and Deep Learning*: 784-30-10 with
+# sigmoids in both layers, quadratic cost, and stochastic gradient descent with mini-batches of 10.
+# Its test accuracy is about 95 %.
 
 # %%
 import twins
@@ -19,10 +20,10 @@ args = options(epochs=30)
 x_train, y_train = x_train[:50_000], y_train[:50_000]
 
 # %% [markdown]
-# The book's cost of a row is half the *sum* of the squared errors of its 10 outputs, whose
-# gradient is (a − y)·σ'(z). The loss "mse" is their *mean*, with the gradient (2/10)·(a − y)·σ'(z),
-# five times smaller (`loss_and_output_gradient` in pynn/reference.py). So the book's eta of 3.0
-# is a learning rate of 3.0 · 10/2 = 15 here: the steps are the same.
+# In the book, the cost of a row is half the *sum* of the squared errors of its 10 outputs, with the
+# gradient (a − y)·σ'(z). The loss "mse" is their *mean*, with the gradient (2/10)·(a − y)·σ'(z),
+# which is five times smaller (`loss_and_output_gradient` in pynn/backends/reference.py). The book's
+# eta of 3.0 therefore corresponds to a learning rate of 3.0 · 10/2 = 15; the steps are equal.
 
 # %%
 eta = 3.0
@@ -60,6 +61,6 @@ save(pynn.plots.learning_curves(history), args.out, "2_curves")
 save(pynn.plots.first_layer_weights(net), args.out, "2_weights")
 save(pynn.plots.mistakes(net, x_test, y_test), args.out, "2_mistakes")
 
-# %% The same in PyTorch
+# %% The same network in PyTorch
 if args.twin:
     twins.nielsen(x_train, y_train, x_test, y_test, epochs=args.epochs, eta=eta)

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 3. Two sigmoid layers
-# 784-128-256-10, sigmoid, softmax, cross-entropy, plain gradient descent at a rate of 0.001 in
-# batches of 256, for 3,000 epochs. Published: 92.1 % on the training set, 90.2 % on the test set.
+# 784-128-256-10 with sigmoid, softmax and cross-entropy, trained by plain gradient descent with a
+# learning rate of 0.001 and batches of 256 for 3,000 epochs. The published accuracies are 92.1 % on
+# the training set and 90.2 % on the test set.
 
 # %%
 from common import compare, options, save
@@ -12,11 +13,11 @@ args = options(epochs=3_000)
 (x_train, y_train), (x_test, y_test) = pynn.datasets.mnist()
 
 # %% [markdown]
-# The published description does not name its first weights; with N(0, 1) for weights and biases
-# its figures come out. Such weights are large: a hidden unit adds some hundred pixels times a
-# weight of about 1, so most sigmoids start flat at 0 or 1 and hardly learn. That is why the
-# figures are low for this network, and why training does better than test; docs/classics.md has
-# the same training from other first weights.
+# The published description does not give the initial weights. N(0, 1) for weights and biases
+# reproduces its accuracies. These weights are large: a hidden unit sums about a hundred pixels
+# times a weight of about 1, so most sigmoids start close to 0 or 1, where their slope is nearly 0,
+# and hardly learn. This explains the low accuracies, and why the training accuracy is higher than
+# the test accuracy. docs/classics.md shows the same training from other initial weights.
 
 # %%
 net = pynn.Network(
@@ -33,7 +34,7 @@ def report(net, record):
         print(f"epoch {record.epoch}: loss {record.loss:.4f}, accuracy {record.accuracy:.2%}")
 
 
-print(f"{args.epochs:,} epochs; the first ten tell how long they will take")
+print(f"{args.epochs:,} epochs; the time of the first ten shows how long this will take")
 history = net.fit(
     x_train,
     y_train,

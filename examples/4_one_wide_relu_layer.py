@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 4. One wide ReLU layer
-# 784-532-10, ReLU, softmax, one-hot labels, gradient descent on all images at once: 250 epochs,
-# and so only 250 steps, at a rate of 0.03. Published: 89 % on the test set.
+# 784-532-10 with ReLU, softmax and one-hot labels, trained by gradient descent on all images at
+# once. 250 epochs are therefore only 250 steps, with a learning rate of 0.03. The published
+# accuracy is 89 % on the test set.
 
 # %%
 import numpy as np
@@ -14,8 +15,9 @@ args = options(epochs=250)
 one_hot = np.eye(10)[y_train]
 
 # %% [markdown]
-# Training ends long before it has converged, so the first weights decide. The published
-# description does not name them; weights from N(0, 0.1²) and biases of zero lead to its figure.
+# Training ends long before the network has converged, so the result depends on the initial weights.
+# The published description does not give them; weights from N(0, 0.1²) and biases of zero reproduce
+# its accuracy. (`net.weights` and `net.biases` are views, so the loop changes the network itself.)
 
 # %%
 net = pynn.Network([784, 532, 10], init="normal", seed=args.seed, backend=args.backend)
@@ -44,12 +46,12 @@ history = net.fit(
 compare("test accuracy", 0.89, net.evaluate(x_test, y_test)["accuracy"])
 save(pynn.plots.learning_curves(history), args.out, "4_curves")
 
-# %% What the network mixes up
+# %% The most frequent confusions
 predicted = net.predict(x_test)
 save(pynn.plots.confusion_matrix(y_test, predicted), args.out, "4_confusion")
 save(pynn.plots.mistakes(net, x_test, y_test), args.out, "4_mistakes")
 wrong = predicted != y_test
 pairs, counts = np.unique([y_test[wrong], predicted[wrong]], axis=1, return_counts=True)
 for place in np.argsort(-counts)[:5]:
-    true, taken = pairs[:, place]
-    print(f"{true} taken for {taken}: {counts[place]} of {(y_test == true).sum()}")
+    true, found = pairs[:, place]
+    print(f"{true} predicted as {found}: {counts[place]} of {(y_test == true).sum()}")

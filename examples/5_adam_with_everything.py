@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 5. Adam with everything
-# 784-256-128-10, ReLU and softmax, with He's initial weights, Adam, mini-batches, a learning rate
-# that falls, L2 and dropout. Published: about 97.9 % on the development set.
+# 784-256-128-10 with ReLU, softmax, He's initial weights, Adam, mini-batches, a decreasing learning
+# rate, L2 and dropout. The published accuracy is about 97.9 % on the development set.
 
 # %%
 import matplotlib.pyplot as plt
@@ -15,9 +15,9 @@ import pynn
 args = options(epochs=20)
 
 # %% [markdown]
-# The data are in the layout of Kaggle's train.csv: label, pixel0 … pixel783. A tenth of the rows,
-# drawn at random, becomes the development set. (A frame keeps columns together in memory; an
-# array that keeps rows together trains faster.)
+# The data have the format of Kaggle's train.csv: label, pixel0 … pixel783. A tenth of the rows,
+# drawn at random, becomes the development set. (A frame stores columns contiguously; an array that
+# stores rows contiguously trains faster.)
 
 # %%
 rows = pd.read_csv(mnist_csv.kaggle_train(), dtype="uint8").sample(frac=1, random_state=args.seed)

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # 6. Functions of your own
-# 784-100-10 with an activation and a loss that pynn does not have, Swish and Huber's, beside the
-# nearest of those that it has, GELU and the squared error. Nothing was published to compare with:
-# the question is whether functions in plain Python train as fast.
+# # 6. Custom activations and losses
+# 784-100-10 with a custom activation, Swish, and a custom loss, Huber's. A second network uses the
+# most similar built-in ones, GELU and the squared error. There is no published result: the question
+# is whether functions in plain Python train as fast as built-in ones.
 
 # %%
 import matplotlib.pyplot as plt
@@ -17,8 +17,9 @@ if QUICK:
     x_train, y_train = x_train[:3000], y_train[:3000]
 
 # %% [markdown]
-# A function and its derivative, written for arrays with NumPy. The derivative is tried against the
-# slope of the function as it is made: take away a term and there is an error that says where.
+# A custom function and its derivative are written for arrays, with NumPy. pynn compares the
+# derivative with the slope of the function when the object is created. If you remove a term, you
+# get an error that says at which point they differ.
 
 
 # %%
@@ -39,19 +40,19 @@ swish = pynn.Activation("swish", lambda z: z * sigmoid(z), swish_derivative)
 huber = pynn.Loss("huber", huber_loss, lambda a, t: np.clip(a - t, -1, 1))
 
 # %% [markdown]
-# Numba compiles them, about half a second for each function, when the network is made. (The
-# compiled core takes none of your own, so both networks train with Numba here.)
+# Numba compiles the functions when the network is created, in about half a second each. (The
+# compiled core does not support custom functions, so both networks train with Numba.)
 
 # %%
 histories, backend = {}, args.backend
 for name, activation, loss in (("swish, huber", swish, huber), ("gelu, mse", "gelu", "mse")):
     sizes = [784, 100, 10]
     net = pynn.Network(sizes, activation=activation, loss=loss, seed=args.seed, backend=backend)
-    backend = net.backend  # the same for the other
+    backend = net.backend  # the second network uses the same one
     settings = {"batch_size": 200, "learning_rate": 0.002, "progress": False}
     histories[name] = net.fit(x_train, y_train, epochs=args.epochs, **settings)
     seconds = np.median(histories[name].seconds)
-    print(f"{name}: {1000 * seconds:.0f} ms an epoch (median), with {net.backend}")
+    print(f"{name}: {1000 * seconds:.0f} ms per epoch (median), with {net.backend}")
     compare(f"{name}: test accuracy", None, net.evaluate(x_test, y_test)["accuracy"])
 
 # %%

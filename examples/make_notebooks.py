@@ -1,7 +1,7 @@
-"""Makes a notebook of each example: python examples/make_notebooks.py (needs jupytext).
+"""Writes a notebook for each example: python examples/make_notebooks.py (needs jupytext).
 
-The notebooks lie in examples/notebooks, without outputs; run them to see those. Change the scripts
-and make the notebooks anew, not the other way round.
+The notebooks are in examples/notebooks, without outputs; run them to see the outputs. To change a
+notebook, change its script and run this program again.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))
 def notebook(script: Path) -> NotebookNode:
     """Return the notebook of a script."""
     made = jupytext.read(script, fmt="py:percent")
-    # A notebook starts in its own folder, from where it does not see the modules of the scripts.
+    # A notebook runs in its own folder, where it cannot import the modules of the scripts.
     made.cells.insert(1, new_code_cell('import sys\n\nsys.path.append("..")'))
     made.metadata = NotebookNode(
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
         language_info={"name": "python"},
     )
-    for k, cell in enumerate(made.cells):  # names that are the same every time
+    for k, cell in enumerate(made.cells):  # reproducible names
         cell["id"] = f"cell-{k}"
     return made
 
 
 def path_of(script: Path) -> Path:
-    """Return where the notebook of a script lies."""
+    """Return the path of a script's notebook."""
     return script.parent / "notebooks" / f"{script.stem}.ipynb"
 
 
 def text_of(script: Path) -> str:
-    """Return the notebook of a script as it is written."""
+    """Return the notebook of a script as the text of its file."""
     return jupytext.writes(notebook(script), fmt="ipynb") + "\n"
 
 

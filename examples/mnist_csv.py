@@ -1,7 +1,7 @@
 """Writes MNIST as CSV files: a header, then a label and 784 pixels from 0 to 255 in each row.
 
-This is the layout of the train.csv of Kaggle's "Digit Recognizer". The files are made where they
-are missing, in the folder mnist-csv of the working directory.
+This is the format of train.csv in Kaggle's "Digit Recognizer". Missing files are written into the
+folder mnist-csv of the working directory.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pynn
 from pynn.files.disk import atomic_write
 
 FOLDER = Path("mnist-csv")
-KAGGLE_ROWS = 42_000  # as many as Kaggle's train.csv has
+KAGGLE_ROWS = 42_000  # number of rows of Kaggle's train.csv
 
 
 def train_and_test() -> tuple[Path, Path]:
-    """Return the files with the 60,000 images to train on and the 10,000 to test on."""
+    """Return the files with the 60,000 training images and the 10,000 test images."""
     return _file("mnist_train.csv", 0, 60_000), _file("mnist_test.csv", 1, 10_000)
 
 
 def kaggle_train() -> Path:
-    """Return a file with as many rows as Kaggle's train.csv: the first of MNIST's training set."""
+    """Return a file with the first rows of MNIST's training set, as many as Kaggle's train.csv."""
     return _file("train.csv", 0, KAGGLE_ROWS)
 
 
@@ -43,7 +43,7 @@ def _file(name: str, part: int, rows: int) -> Path:
 def _write(path: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
     text = [str(value) for value in range(256)]
     header = ["label", *(f"pixel{i}" for i in range(pixels.shape[1]))]
-    with atomic_write(path) as file:  # whole or not at all, even if it is broken off
+    with atomic_write(path) as file:  # complete or not at all, even if interrupted
         file.write((",".join(header) + "\n").encode())
         for row, label in zip(pixels, labels, strict=True):
             cells = [text[label], *(text[value] for value in row.tolist())]

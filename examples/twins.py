@@ -1,7 +1,7 @@
-"""Two of the networks once more in PyTorch and Keras, with the same settings, as a yardstick.
+"""Two of the networks in PyTorch and Keras, with the same settings, for comparison.
 
-Both start from the same kind of first weights and take the same steps as the examples. What is not
-installed is not missed: the yardstick is left out, and that is said.
+Both use the same distribution of initial weights and the same steps as the examples. If a library
+is not installed, the comparison is skipped and a line says so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def logistic_regression(
 
 def _keras_logistic(x_train, one_hot, x_test, epochs, rate):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras  # comes with TensorFlow, on which it computes
+    import keras  # installed with TensorFlow, which it uses
 
     model = keras.Sequential(
         [
@@ -58,7 +58,7 @@ def _torch_logistic(x_train, one_hot, x_test, epochs, rate):
     model = torch.nn.Linear(784, 10)
     torch.nn.init.zeros_(model.weight)
     torch.nn.init.zeros_(model.bias)
-    loss_function = torch.nn.BCEWithLogitsLoss()  # the sigmoid is inside
+    loss_function = torch.nn.BCEWithLogitsLoss()  # includes the sigmoid
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     x, y = torch.from_numpy(x_train), torch.from_numpy(one_hot)
     for _ in range(epochs):
@@ -77,7 +77,7 @@ def nielsen(
     epochs: int,
     eta: float,
 ) -> None:
-    """Train 784-30-10, all sigmoid, on the quadratic cost in batches of 10, in PyTorch."""
+    """Train 784-30-10 with sigmoids and quadratic cost in batches of 10, in PyTorch."""
     try:
         import torch
     except ImportError:
