@@ -14,6 +14,7 @@ import numpy as np
 from .arrays.sparse import Sparse
 from .backends import choose as backends_choose
 from .backends import contract
+from .backends.contract import Data, ObjectiveSettings, TrainerSettings
 from .checks import features, targets
 from .checks.targets import Task
 from .spec import arguments, philox
@@ -533,18 +534,19 @@ class Network:
                 self._model.restore(taken.model)
             self._model.task = task
             self._model.set_optimizer(optimizer)
-            training = {
-                "optimizer": optimizer,
-                "batch_size": batch,
-                "l2": l2,
-                "seed": self.seed,
-                "shuffle": bool(shuffle),
-            }
+            training = TrainerSettings(
+                optimizer=optimizer,
+                batch_size=batch,
+                l2=l2,
+                seed=self.seed,
+                shuffle=bool(shuffle),
+                watch=True,
+            )
             loop = Loop(
                 self._model,
                 self._engine,
                 self,
-                (x, y),
+                Data(x, y),
                 training,
                 rates,
                 calls,
@@ -739,7 +741,7 @@ class Network:
         l2 = arguments.number(l2, "l2", least=0)
         x = features.features(x, self.architecture)
         y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
-        return self._engine.objective(x, y, l2=l2)(self._model.flat)
+        return self._engine.objective(Data(x, y), ObjectiveSettings(l2=l2))(self._model.flat)
 
     # --- To disk and back -----------------------------------------------------------------------
 

@@ -1,19 +1,9 @@
-"""The contract between ``Network`` and what computes, and the choice of a backend.
-
-An ``Engine`` computes for one architecture; its ``Trainer`` holds one run of ``fit``. Arrays come
-in checked: ``x`` is a two-dimensional uint8, float32 or float64 array in native byte order with
-any strides, or :class:`Sparse`; ``y`` is either int32 labels (n,), contiguous, or targets
-(n, n_out), C-contiguous, in the network's dtype; ``sample_weight`` is float64 (n,), of 0 or more
-and contiguous. ``parameters`` and ``state`` are flat vectors of the network's dtype.
-
-What ``convention="sklearn"`` changes stands in ``reference.loss_and_output_gradient`` and
-``reference.weigh``. Sparse rows, sample weights and that convention are not for the backend numba,
-which says so; functions of the user's own (``Architecture.functions``) are for it and for numpy.
-"""
+"""The choice of a backend: which can be used here, and which one a name stands for."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 
 from ..spec.architecture import Architecture
@@ -29,7 +19,7 @@ def available() -> dict[str, str]:
         reasons[name] = ""
         if name == "cython":
             try:
-                pass
+                importlib.import_module("pynn.backends.cython._core")
             except ImportError as error:
                 reasons[name] = f"the compiled core is not there ({error})"
         elif name == "numba" and importlib.util.find_spec("numba") is None:

@@ -1,8 +1,19 @@
-"""The contract between a network and a backend."""
+"""The contract between the rest of pynn and a backend.
+
+An ``Engine`` computes for one architecture; its ``Trainer`` trains on one data set. A new setting
+of training is a field of ``TrainerSettings`` (or ``ObjectiveSettings``, if it changes the loss or
+its gradient) and code in the backends; no signature changes.
+
+Arguments arrive checked. ``convention="sklearn"`` is defined in
+``reference.loss_and_output_gradient`` and ``reference.weigh``. The Numba backend does not support
+sparse rows, sample weights and that convention, and raises ValueError; custom functions
+(``Architecture.functions``) are supported by the Numba and NumPy backends.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,101 +25,169 @@ from ..spec.optimizers import Optimizer
 BACKENDS = ("cython", "numba", "numpy")
 
 
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Rows to train on.
+
+    Parameters
+    ----------
+    x
+        (n, n_in), uint8, float32 or float64 in native byte order with any strides, or sparse.
+    y
+        Labels (n,), int32 and contiguous, or targets (n, n_out), C-contiguous, in the network's
+        dtype.
+    sample_weight
+        Weight of each row (n,), float64 of 0 or more, contiguous; None if all weigh 1.
+    """
+
+    x: np.ndarray | Sparse
+    y: np.ndarray
+    sample_weight: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """Settings of the function that training minimises.
+
+    Parameters
+    ----------
+    l2
+        Adds ½·l2·Σw² over the weights, not the biases.
+    convention
+        ``"pynn"``, or ``"sklearn"`` for the sums and means of scikit-learn's networks.
+    """
+
+    l2: float = 0.0
+    convention: str = "pynn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings(ObjectiveSettings):
+    """Settings of a trainer.
+
+    Parameters
+    ----------
+    optimizer
+        The update rule. Learning rates are an argument of ``Trainer.steps``.
+    batch_size
+        Rows per step; the last batch of an epoch may have fewer.
+    seed
+        Key of the permutations and of dropout, 64 bits.
+    shuffle
+        Whether each epoch permutes the rows.
+    watch
+        Whether to stop before the update of a batch whose loss is not finite.
+    """
+
+    optimizer: Optimizer
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    watch: bool = False
+
+
 class Trainer(Protocol):
-    """Parameters and optimizer state at work on one data set."""
+    """Trains parameters and optimizer state on one data set."""
 
     done: int
-    """Updates that the last call of ``steps`` made, whether it returned or was interrupted."""
+    """Updates made by the last call of ``steps``, whether it returned or was interrupted."""
     diverged: bool
-    """Whether it ended before an update, for a loss that was not finite (with ``watch``)."""
+    """Whether that call stopped at a loss that is not finite (with ``watch``)."""
     sums: tuple[float, float]
-    """What ``steps`` returns, for the whole batches of an epoch that was broken off; or, set in a
-    new trainer, what a later ``steps`` with ``first`` above 0 goes on from."""
+    """Result of ``steps`` for the complete batches of an interrupted epoch. Set it in a new trainer
+    to continue that epoch with ``first`` above 0."""
 
-    finite: bool
-    """Whether all that was last taken in, or stored, is known to be finite."""
-    apart: bool
-    """Whether it works on copies of the vectors it was made with, which only ``store`` changes."""
+    stored_is_finite: bool
+    """Whether the vectors last passed in or stored are known to be finite."""
+    works_on_copies: bool
+    """Whether only ``store`` changes the vectors that were passed in, rather than each update."""
 
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
-        """Train on batches ``first``, ``first + 1``, … of ``epoch``, one for each learning rate.
+        """Train on batches ``first``, ``first + 1``, … of ``epoch``, one per learning rate.
 
-        ``epoch`` keys the permutation and dropout; ``rates`` is float64; ``updates`` is how many
-        updates the optimizer state has seen before. Returns the sum of the rows' losses, without
-        the L2 term, and the number of rows classified rightly (NaN for regression), both as the
-        network stood at each batch and both since batch 0 of the epoch, so that they do not depend
-        on how an epoch is cut into calls. Answers KeyboardInterrupt within a second, between two
-        updates; ``store`` then gives the parameters of the last whole one. A batch of weighed rows
-        adds their weighed mean, times their number, to the sum.
+        Parameters
+        ----------
+        epoch
+            Number of the epoch from 0; selects the permutation and the dropout masks.
+        first
+            Index of the first batch in the epoch.
+        rates
+            One learning rate per batch (k,), float64.
+        updates
+            Updates that the optimizer state has seen before.
+
+        Returns
+        -------
+        tuple of float
+            Sum of the rows' losses without the L2 term, and number of rows classified correctly
+            (NaN for regression), both since batch 0 of the epoch, so that they do not depend on how
+            an epoch is divided into calls. Each batch is evaluated before its update. With sample
+            weights a batch adds its weighted mean times its number of rows.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Within a second of Ctrl-C, between two updates; ``store`` then writes the parameters
+            after the last complete update.
         """
         ...
 
     def order(self, rows: np.ndarray) -> None:
-        """Take the rows in this order (n,), int64, from the next epoch on, instead of shuffling."""
+        """Use this order of the rows (n,), int64, from the next epoch on, instead of shuffling."""
         ...
 
     def evaluate(self, x: np.ndarray | Sparse, y: np.ndarray) -> tuple[float, float]:
-        """Sum of losses and number right with the parameters as they stand, without dropout."""
+        """Return sum of losses and number correct for the current parameters, without dropout."""
         ...
 
-    def sound(self) -> bool:
-        """Whether all that ``store`` would write is known to be finite."""
+    def would_store_finite(self) -> bool:
+        """Return whether the vectors that ``store`` would write are known to be finite."""
         ...
 
     def store(self) -> None:
-        """Write parameters and state back to the vectors the trainer was made with."""
+        """Write parameters and state to the vectors that were passed in."""
         ...
 
 
 class Engine(Protocol):
-    """One architecture on one backend."""
+    """One architecture on one backend. ``parameters`` are flat, in the network's dtype."""
 
     name: str
     threads: int
 
     def forward(self, parameters: np.ndarray, x: np.ndarray | Sparse) -> np.ndarray:
-        """Outputs (n, n_out), after the output activation."""
+        """Return the outputs (n, n_out), after the output activation."""
         ...
 
     def evaluate(
         self, parameters: np.ndarray, x: np.ndarray | Sparse, y: np.ndarray
     ) -> tuple[float, float]:
-        """Sum of the rows' losses and number of rows classified rightly (NaN for regression)."""
+        """Return the sum of the rows' losses and the number classified correctly.
+
+        The number is NaN for regression.
+        """
         ...
 
     def objective(
-        self,
-        x: np.ndarray | Sparse,
-        y: np.ndarray,
-        *,
-        l2: float,
-        sample_weight: np.ndarray | None = None,
-        convention: str = "pynn",
+        self, data: Data, settings: ObjectiveSettings
     ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """Return a function of the parameters: mean loss over the rows plus ½·l2·Σw², and its
-        gradient, flat, without dropout."""
+        """Return a function that maps flat parameters to the objective and its flat gradient.
+
+        The objective is the mean loss over the rows plus ½·l2·Σw², without dropout.
+        """
         ...
 
     def trainer(
         self,
         parameters: np.ndarray,
         state: list[np.ndarray],
-        x: np.ndarray | Sparse,
-        y: np.ndarray,
-        *,
-        optimizer: Optimizer,
-        batch_size: int,
-        l2: float,
-        seed: int,
-        shuffle: bool,
-        sample_weight: np.ndarray | None = None,
-        convention: str = "pynn",
-        watch: bool = False,
+        data: Data,
+        settings: TrainerSettings,
     ) -> Trainer:
-        """Set up a run of ``fit``."""
+        """Return a trainer. ``state`` holds the optimizer's slots, shaped like ``parameters``."""
         ...
 
 
 def why_numba(net: Architecture) -> str:
-    """Return what tells a user who never asked for numba why an error speaks of it."""
-    return f" (taken for {net.functions[0]!r}, a function of your own)" if net.functions else ""
+    """Return an explanation for errors of the Numba backend if "auto" chose it, or ""."""
+    return f" (chosen for {net.functions[0]!r}, a custom function)" if net.functions else ""

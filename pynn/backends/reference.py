@@ -35,6 +35,7 @@ from ..spec.optimizers import (
     Optimizer,
     RMSProp,
 )
+from .contract import Data, ObjectiveSettings, TrainerSettings
 
 Array = np.ndarray
 
@@ -363,15 +364,10 @@ class Engine:
         return loss, correct
 
     def objective(
-        self,
-        x: Array | Sparse,
-        y: Array,
-        *,
-        l2: float,
-        sample_weight: Array | None = None,
-        convention: str = "pynn",
+        self, data: Data, settings: ObjectiveSettings
     ) -> Callable[[Array], tuple[float, Array]]:
-        net = self.net
+        net, x, y, sample_weight = self.net, data.x, data.y, data.sample_weight
+        l2, convention = settings.l2, settings.convention
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights, biases = net.views(parameters)
@@ -392,55 +388,24 @@ class Engine:
         self,
         parameters: Array,
         state: list[Array],
-        x: Array | Sparse,
-        y: Array,
-        *,
-        optimizer: Optimizer,
-        batch_size: int,
-        l2: float,
-        seed: int,
-        shuffle: bool,
-        sample_weight: Array | None = None,
-        convention: str = "pynn",
-        watch: bool = False,
+        data: Data,
+        settings: TrainerSettings,
     ) -> Trainer:
-        return Trainer(
-            self.net,
-            parameters,
-            state,
-            x,
-            y,
-            optimizer,
-            batch_size,
-            l2,
-            seed,
-            shuffle,
-            sample_weight,
-            convention,
-            watch,
-        )
+        return Trainer(self.net, parameters, state, data, settings)
 
 
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
-    finite, apart = False, False
+    stored_is_finite = works_on_copies = False
 
     def __init__(
         self,
         net: Architecture,
         parameters: Array,
         state: list[Array],
-        x: Array | Sparse,
-        y: Array,
-        optimizer: Optimizer,
-        batch_size: int,
-        l2: float,
-        seed: int,
-        shuffle: bool,
-        sample_weight: Array | None,
-        convention: str,
-        watch: bool,
+        data: Data,
+        settings: TrainerSettings,
     ) -> None:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
@@ -448,12 +413,8 @@ class Trainer:
         self.gradients = net.views(np.empty_like(parameters))
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
-        self.x, self.y = x, y
-        self.optimizer, self.batch_size, self.l2 = optimizer, batch_size, l2
-        self.seed, self.shuffle = seed, shuffle
-        self.sample_weight, self.convention = sample_weight, convention
-        self.watch, self.diverged = watch, False
-        self.done, self.sums = 0, (0.0, 0.0)
+        self.data, self.settings = data, settings
+        self.done, self.sums, self.diverged = 0, (0.0, 0.0), False
         self._order: tuple[int, Array] | None = None
         self._given: Array | None = None
 
@@ -465,26 +426,25 @@ class Trainer:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
         self.done, self.diverged = 0, False
         # Where somebody watches, NumPy need not warn as well, or raise in the middle of a step.
-        with np.errstate(all="ignore") if self.watch else contextlib.nullcontext():
+        with np.errstate(all="ignore") if self.settings.watch else contextlib.nullcontext():
             return self._steps(epoch, first, rates, updates)
 
     def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
-        net = self.net
+        net, settings, given = self.net, self.settings, self.data.sample_weight
         dweights, dbiases = self.gradients
         loss, correct = self.sums if first else (0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
             rows, x, y, masks = self.batch(epoch, first + i)
             hs, zs = forward(net, self.weights, self.biases, x, masks)
-            losses, dz = loss_and_output_gradient(net, zs[-1], y, self.convention)
-            sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
-            losses, dz, total = weigh(losses, dz, sample_weight)
-            if self.watch and not np.isfinite(losses).all():
+            losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention)
+            losses, dz, total = weigh(losses, dz, None if given is None else given[rows])
+            if settings.watch and not np.isfinite(losses).all():
                 self.diverged = True
                 break
             backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases)
 
-            l2, batch_loss = self.l2, float(losses.sum()) / total
-            if self.convention == "sklearn":
+            l2, batch_loss = settings.l2, float(losses.sum()) / total
+            if settings.convention == "sklearn":
                 l2 /= total
                 batch_loss += penalty(l2, self.weights)
             loss += batch_loss * len(rows)
@@ -505,7 +465,7 @@ class Trainer:
         return self.sums
 
     def _update(self, step: int, rate: float) -> None:
-        (dweights, dbiases), o = self.gradients, self.optimizer
+        (dweights, dbiases), o = self.gradients, self.settings.optimizer
         for k in range(self.net.n_layers):
             slots_w = [w[k] for w, _ in self.states]
             slots_b = [b[k] for _, b in self.states]
@@ -514,16 +474,19 @@ class Trainer:
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
         """Return the numbers of the rows of a batch, the rows, their targets and dropout masks."""
-        n = len(self.x)
+        data, settings = self.data, self.settings
+        n = len(data.x)
         if self._order is None or self._order[0] != epoch:
             order = self._given
             if order is None:
-                order = philox.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n)
+                order = np.arange(n)
+                if settings.shuffle:
+                    order = philox.permutation(settings.seed, epoch, n)
             self._order = epoch, order
-        start = index * self.batch_size
-        rows = self._order[1][start : start + self.batch_size]
-        x = read_rows(self.x, rows, self.net.dtype)
-        return rows, x, self.y[rows], self._masks(epoch, start, len(rows))
+        start = index * settings.batch_size
+        rows = self._order[1][start : start + settings.batch_size]
+        x = read_rows(data.x, rows, self.net.dtype)
+        return rows, x, data.y[rows], self._masks(epoch, start, len(rows))
 
     def _masks(self, epoch: int, first_row: int, m: int) -> list[Array]:
         net = self.net
@@ -532,15 +495,15 @@ class Trainer:
         masks = []
         for k, rate in enumerate(net.dropout):
             shape = (m, net.sizes[k + 1])
-            keep = philox.dropout_mask(self.seed, epoch, k, first_row, shape, rate)
+            keep = philox.dropout_mask(self.settings.seed, epoch, k, first_row, shape, rate)
             masks.append(keep.astype(net.dtype) * np.dtype(net.dtype).type(1 / (1 - rate)))
         return masks
 
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         return Engine(self.net).evaluate(self.parameters, x, y)
 
-    def sound(self) -> bool:
-        """Not known: whoever asks has the vectors to look at."""
+    def would_store_finite(self) -> bool:
+        """Not known: parameters and state are not copies, so the caller can check them."""
         return False
 
     def store(self) -> None:

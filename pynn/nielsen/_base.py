@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import choose, contract
+from ..backends.contract import Data, TrainerSettings
 from ..checks import features
 from ..spec import arguments, optimizers
 from ..spec.architecture import Architecture
@@ -341,13 +342,13 @@ class SigmoidNetwork:
         trainer = _engine(net, 1 if short else None).trainer(
             flat,
             [],
-            pairs.x,
-            pairs.targets,
-            optimizer=optimizers.SGD(),
-            batch_size=min(mini_batch_size, len(pairs)),
-            l2=c * decay,
-            seed=0,
-            shuffle=False,
+            Data(pairs.x, pairs.targets),
+            TrainerSettings(
+                optimizer=optimizers.SGD(),
+                batch_size=min(mini_batch_size, len(pairs)),
+                l2=c * decay,
+                shuffle=False,
+            ),
         )
         if rows is not None:
             trainer.order(rows)

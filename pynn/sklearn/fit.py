@@ -11,6 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
+from ..backends.contract import Data, TrainerSettings
 from ..training import rates as training_rates
 from ..training.callbacks import EarlyStopping, as_callbacks, check_monitors, stops
 from ..training.history import Record
@@ -64,15 +65,15 @@ class _Run:
         self.trainer = core.engine.trainer(
             core.flat,
             owner._slots,
-            _rows(X, X.dtype),
-            owner._targets(y, dtype),
-            optimizer=owner._update_rule,
-            batch_size=self.batch_size,
-            l2=owner.alpha,
-            seed=int(owner._random_state.randint(2**31 - 1)) if dropped else 0,
-            shuffle=False,
-            sample_weight=sample_weight,
-            convention="sklearn",
+            Data(_rows(X, X.dtype), owner._targets(y, dtype), sample_weight),
+            TrainerSettings(
+                optimizer=owner._update_rule,
+                batch_size=self.batch_size,
+                l2=owner.alpha,
+                seed=int(owner._random_state.randint(2**31 - 1)) if dropped else 0,
+                shuffle=False,
+                convention="sklearn",
+            ),
         )
         self.calls = as_callbacks([] if owner.callbacks is None else owner.callbacks)
         for call in self.calls:

@@ -16,6 +16,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from ..backends.contract import Data, ObjectiveSettings
 from ..spec.architecture import Architecture
 from ..spec.arguments import MOST_THREADS, choose
 from ..spec.names import ACTIVATIONS, INITIALISERS
@@ -264,11 +265,8 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         # wants exact losses.
         net = self._architecture(self.coefs_, np.float64)
         objective = _engine(net, _threads(self.threads)).objective(
-            _rows(X, X.dtype),
-            self._targets(y, np.float64),
-            l2=self.alpha,
-            sample_weight=_weights(sample_weight),
-            convention="sklearn",
+            Data(_rows(X, X.dtype), self._targets(y, np.float64), _weights(sample_weight)),
+            ObjectiveSettings(l2=self.alpha, convention="sklearn"),
         )
         flat, no_loss = np.zeros(net.n_parameters), self._has_no_loss(y)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from typing import Any, NoReturn
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..backends.contract import Engine, Trainer
+from ..backends.contract import Data, Engine, Trainer, TrainerSettings
 from .blocks import Blocks
 from .callbacks import Callback, stops
 from .divergence import Anchor, DivergenceError, layer_of_loss, layer_of_update
@@ -34,8 +35,8 @@ class Loop:
         net: Model,
         engine: Engine,
         owner: Any,
-        data: tuple[Array | Sparse, Array],
-        training: dict[str, Any],
+        data: Data,
+        training: TrainerSettings,
         rates: Rates,
         calls: list[Callback],
         held: tuple[Array | Sparse, Array] | None,
@@ -50,7 +51,7 @@ class Loop:
         self.trainer = self.new_trainer()
         # To take all weights in takes as long as to write them back and look at them.
         self.look_after(began)
-        self.rows, self.batch_size = len(data[0]), training["batch_size"]
+        self.rows, self.batch_size = len(data.x), training.batch_size
         self.steps = -(-self.rows // self.batch_size)
         self.rates = rates
         self.calls = calls
@@ -80,7 +81,7 @@ class Loop:
             # Slices as short as those of a report, so that there is a moment to look at the clock.
             self.pace.append(Reporter(lambda record: None))
         self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
-        self.anchor = Anchor(net, self.at, self.trainer.apart)
+        self.anchor = Anchor(net, self.at, self.trainer.works_on_copies)
         net.set_writeable(False)
         try:
             for call in self.calls:
@@ -121,7 +122,7 @@ class Loop:
                 self.store()
             except BaseException:
                 # No memory for a copy, or a second interrupt: the network has what it had before.
-                if not self.trainer.finite:
+                if not self.trainer.stored_is_finite:
                     self.anchor.give_back(net)
                 raise
             if not self.is_finite():
@@ -207,9 +208,7 @@ class Loop:
 
     def new_trainer(self) -> Trainer:
         net = self.net
-        trainer = self.engine.trainer(
-            net.flat, net.optimizer_state, *self.data, **self.training, watch=True
-        )
+        trainer = self.engine.trainer(net.flat, net.optimizer_state, self.data, self.training)
         if net.profile is not None:
             net.profile._watch(trainer)
         return trainer
@@ -267,7 +266,7 @@ class Loop:
 
     def store(self) -> None:
         """Write back what is trained; if that may not be finite, copy what it is written over."""
-        sound = self.trainer.sound()
+        sound = self.trainer.would_store_finite()
         if not sound:
             self.anchor.keep(self.net)
         self.trainer.store()
@@ -281,7 +280,7 @@ class Loop:
 
     def is_finite(self) -> bool:
         # To look while it is copied takes less time than to look again.
-        return self.trainer.finite or self.net.is_finite()
+        return self.trainer.stored_is_finite or self.net.is_finite()
 
     def diverge(self) -> NoReturn:
         """Go back to the last update that left all finite, and say what the next one did."""
@@ -297,7 +296,8 @@ class Loop:
                 from ..backends import reference
 
                 engine = reference.Engine(net.architecture)
-                trainer = engine.trainer(net.flat, net.optimizer_state, *self.data, **self.training)
+                unwatched = dataclasses.replace(self.training, watch=False)
+                trainer = engine.trainer(net.flat, net.optimizer_state, self.data, unwatched)
                 if self.blocks is not None:
                     trainer.order(self.blocks.order(net.epochs))
                 layer = layer_of_loss(trainer, net.epochs, self.at)

@@ -20,6 +20,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose, reference
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import names, optimizers
 from pynn.spec.architecture import Architecture
 from tests.backends.test_parity import (
@@ -98,7 +99,7 @@ def test_a_layer_of_few_outputs_is_not_rounded() -> None:
 
 def gradients(net: Architecture, seed: int, engine) -> np.ndarray:
     parameters, x, y = make(net, 73, seed=seed)
-    return engine.objective(x, y, l2=0.0)(parameters)[1]
+    return engine.objective(Data(x, y), ObjectiveSettings(l2=0.0))(parameters)[1]
 
 
 @needs_bf16
@@ -222,7 +223,9 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
     rest = {"batch_size": 9, "l2": 0.0, "seed": 0, "shuffle": True, "optimizer": optimizers.SGD()}
     # Tiles of AMX are done with all of these before a list of what is not zero is made.
     skips = kind == "compressed" or core.info()["isa"] != "amx"
-    assert core.Engine(net, 2).trainer(data(0)[0], [], *data(0)[1:], **rest).sparse == skips
+    parameters, x, y = data(0)
+    trainer = core.Engine(net, 2).trainer(parameters, [], Data(x, y), TrainerSettings(**rest))
+    assert trainer.sparse == skips
     run = {"batch_size": batch_size, "optimizer": optimizer, "rate": 0.01, "l2": 0.01, "steps": 5}
     assert_same_way(net, data, 3e-3, **run)
     bits = {train("cython", net, data(0), **run, threads=t)[0].tobytes() for t in (1, 2, 3, 5)}
@@ -231,7 +234,8 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
     for scale in (1.0, -0.5):
         parameters = data(0)[0] * np.float32(scale)
         got, want = (
-            e.Engine(net, 3).objective(x, y, l2=0.1)(parameters) for e in (core, reference)
+            e.Engine(net, 3).objective(Data(x, y), ObjectiveSettings(l2=0.1))(parameters)
+            for e in (core, reference)
         )
         assert got[0] == pytest.approx(want[0], rel=1e-4)
         assert max(of_weights(net, got[1], want[1])) <= GRADIENT

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pynn.backends import reference
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.backends.numba import engine as numba_engine
 from pynn.backends.numba import loop
 from pynn.backends.numba import parameters as numba_parameters
@@ -57,13 +58,10 @@ def start(net, data, optimizer, batch_size, backend=numba_engine, threads=2):
     trainer = backend.Engine(net, threads).trainer(
         vectors[0],
         vectors[1:],
-        x,
-        y,
-        optimizer=optimizer,
-        batch_size=batch_size,
-        l2=0.01,
-        seed=2**64 - 3,
-        shuffle=True,
+        Data(x, y),
+        TrainerSettings(
+            optimizer=optimizer, batch_size=batch_size, l2=0.01, seed=2**64 - 3, shuffle=True
+        ),
     )
     return trainer, vectors
 
@@ -163,7 +161,9 @@ def test_activations_over_the_whole_range(dtype, name):
     for value, f, d in zip(z, want, slope, strict=True):
         if abs(f) < 1e3:
             t = np.array([[f - 0.5]], dtype)
-            _, gradient = engine.objective(np.array([[value]]), t, l2=0.0)(parameters)
+            _, gradient = engine.objective(Data(np.array([[value]]), t), ObjectiveSettings(l2=0.0))(
+                parameters
+            )
             assert gradient[1] == pytest.approx(d, rel=1e-4, abs=1e-6 if name == "gelu" else 2e-7)
 
 
@@ -320,6 +320,7 @@ SCRIPT = """
 import os, sys, threading
 import numpy as np
 from pynn import spec
+from pynn.backends.contract import Data, TrainerSettings
 from pynn.backends.numba import engine, threads
 
 threads._Pace.choose = lambda self: (2, 20)
@@ -334,8 +335,8 @@ w = rng.normal(scale=0.3, size=net.n_parameters).astype(np.float32)
 def train():
     vectors = [w.copy(), np.zeros_like(w), np.zeros_like(w)]
     trainer = engine.Engine(net, 2).trainer(
-        vectors[0], vectors[1:], x, y, optimizer=spec.Adam(), batch_size=20, l2=0.0, seed=1,
-        shuffle=True,
+        vectors[0], vectors[1:], Data(x, y),
+        TrainerSettings(optimizer=spec.Adam(), batch_size=20, seed=1),
     )
     for epoch in range(15):
         trainer.steps(epoch, 0, np.full(20, 0.01), 20 * epoch)

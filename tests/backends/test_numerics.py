@@ -19,6 +19,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 
@@ -244,7 +245,7 @@ def loss_and_dz(name, loss, z, y):
     n = len(z)
     net = Architecture.build([n, n], loss=loss, dtype=z.dtype)
     parameters = np.concatenate([np.eye(n).ravel(), np.zeros(n)]).astype(z.dtype)
-    objective = choose.create(name, net, 1).objective(z[None], y, l2=0.0)
+    objective = choose.create(name, net, 1).objective(Data(z[None], y), ObjectiveSettings(l2=0.0))
     value, gradient = objective(parameters)
     return value, gradient[n * n :]
 
@@ -381,13 +382,10 @@ def test_losses_of_a_million_rows_are_summed_without_drift(backend, dtype, sprea
         trainer = engine.trainer(
             parameters.copy(),
             [],
-            x,
-            y,
-            optimizer=optimizers.SGD(),
-            batch_size=batch_size,
-            l2=0.0,
-            seed=0,
-            shuffle=True,
+            Data(x, y),
+            TrainerSettings(
+                optimizer=optimizers.SGD(), batch_size=batch_size, l2=0.0, seed=0, shuffle=True
+            ),
         )
         steps, half = MILLION // batch_size, MILLION // batch_size // 2
         trainer.steps(0, 0, np.zeros(half), 0)
@@ -444,14 +442,15 @@ def some_steps(name, net, data, optimizer, threads, rate=0.01):
     trainer = choose.create(name, net, threads).trainer(
         parameters,
         state,
-        x,
-        y,
-        optimizer=optimizer,
-        batch_size=16,
-        l2=0.01,
-        seed=1,
-        shuffle=True,
-        convention="sklearn" if name == "cython" else "pynn",
+        Data(x, y),
+        TrainerSettings(
+            optimizer=optimizer,
+            batch_size=16,
+            l2=0.01,
+            seed=1,
+            shuffle=True,
+            convention="sklearn" if name == "cython" else "pynn",
+        ),
     )
     trainer.steps(0, 0, np.full(len(x) // 16, rate), 0)
     trainer.store()

@@ -11,6 +11,7 @@ import pytest
 
 from pynn.arrays import sparse as arrays_sparse
 from pynn.backends import choose, reference
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import names, optimizers, philox
 from pynn.spec.architecture import Architecture
 
@@ -85,6 +86,7 @@ def train(
     shuffle=True,
     slices=None,
     orders=None,
+    sample_weight=None,
     **more,
 ):
     """Parameters, state, and sums after so many steps, with the epochs cut into slices of steps."""
@@ -95,14 +97,15 @@ def train(
     trainer = choose.create(name, net, threads).trainer(
         parameters,
         state,
-        x,
-        y,
-        optimizer=optimizer,
-        batch_size=batch_size,
-        l2=l2,
-        seed=2**40 + 7,
-        shuffle=shuffle,
-        **more,
+        Data(x, y, sample_weight),
+        TrainerSettings(
+            optimizer=optimizer,
+            batch_size=batch_size,
+            l2=l2,
+            seed=2**40 + 7,
+            shuffle=shuffle,
+            **more,
+        ),
     )
     in_epoch = -(-len(x) // batch_size)
     done, sums = 0, []
@@ -260,7 +263,7 @@ def test_hidden_zeros_are_skipped_where_that_costs_little(dtype, usual_costs, co
     net = Architecture.build([40, 256, 256, 5], "tanh", dropout=0.5, dtype=dtype)
     parameters, x, y = make(net, 64)
     more = {"optimizer": optimizers.SGD(), "batch_size": 64, "l2": 0.0, "seed": 1, "shuffle": True}
-    trainer = _core.Engine(net, 1).trainer(parameters, [], x, y, **more)
+    trainer = _core.Engine(net, 1).trainer(parameters, [], Data(x, y), TrainerSettings(**more))
     trainer.steps(0, 0, [0.01], 0)
     assert trainer.skips[1] == (skips, skips)
 
@@ -318,10 +321,9 @@ def test_weights_of_a_batch_in_chunks(isa, dtype, convention):
 def test_objective_of_conventions(isa, dtype, loss, kind, n_out, weighed, convention):
     net = Architecture.build([7, 19, n_out], "relu", None, loss, dtype=dtype)
     parameters, x, y = make(net, 1100, kind)
-    given = {"l2": 0.3, "convention": convention}
-    if weighed:
-        given["sample_weight"] = some_weights(1100)
-    got, want = (e.Engine(net, 2).objective(x, y, **given) for e in (_core, reference))
+    data = Data(x, y, some_weights(1100) if weighed else None)
+    settings = ObjectiveSettings(l2=0.3, convention=convention)
+    got, want = (e.Engine(net, 2).objective(data, settings) for e in (_core, reference))
     tolerance = 1e-12 if dtype == "float64" else 3e-5
     for scale in (1.0, 0.5, -0.1):  # planned once, called again
         loss_got, gradient = got(parameters * net_scale(net, scale))
@@ -342,7 +344,10 @@ def test_probabilities_are_clipped_in_the_convention_of_scikit_learn(isa, dtype,
     parameters, x, y = make(net, 30, kind)
     parameters *= 1e4
     engine, ref = _core.Engine(net, 1), reference.Engine(net)
-    got, want = (e.objective(x, y, l2=0.0, convention="sklearn")(parameters) for e in (engine, ref))
+    got, want = (
+        e.objective(Data(x, y), ObjectiveSettings(l2=0.0, convention="sklearn"))(parameters)
+        for e in (engine, ref)
+    )
     assert got[0] == pytest.approx(want[0], rel=1e-6)
     assert want[0] < -4 * np.log(np.finfo(dtype).eps)
 
@@ -369,13 +374,8 @@ def test_a_wrong_order_is_refused(backend, rows):
     trainer = choose.create(backend, net, 1).trainer(
         parameters,
         [],
-        x,
-        y,
-        optimizer=optimizers.SGD(),
-        batch_size=9,
-        l2=0.0,
-        seed=0,
-        shuffle=False,
+        Data(x, y),
+        TrainerSettings(optimizer=optimizers.SGD(), batch_size=9, l2=0.0, seed=0, shuffle=False),
     )
     with pytest.raises(ValueError, match="rows: found"):
         trainer.order(rows)
@@ -420,13 +420,8 @@ def test_mostly_zero_pixels(isa, dtype, units, batch_size, optimizer):
     trainer = _core.Engine(net, 1).trainer(
         parameters.copy(),
         [],
-        x,
-        y,
-        optimizer=optimizers.SGD(),
-        batch_size=7,
-        l2=0.0,
-        seed=1,
-        shuffle=True,
+        Data(x, y),
+        TrainerSettings(optimizer=optimizers.SGD(), batch_size=7, l2=0.0, seed=1, shuffle=True),
     )
     assert trainer.sparse or units == 3
     got = train("cython", net, data, **run)
@@ -544,14 +539,15 @@ def test_training_stops_before_a_loss_that_is_not_finite(backend, dtype, optimiz
                 trainer = choose.create(name, net, threads).trainer(
                     vector,
                     [np.zeros_like(vector) for _ in range(optimizer.slots)],
-                    x,
-                    y,
-                    optimizer=optimizer,
-                    batch_size=batch_size,
-                    l2=0.0,
-                    seed=1,
-                    shuffle=True,
-                    watch=watch,
+                    Data(x, y),
+                    TrainerSettings(
+                        optimizer=optimizer,
+                        batch_size=batch_size,
+                        l2=0.0,
+                        seed=1,
+                        shuffle=True,
+                        watch=watch,
+                    ),
                 )
                 trainer.steps(0, 0, rates, 0)
                 trainer.store()
@@ -583,12 +579,8 @@ def test_zeros_of_x_are_skipped(backend, dtype, optimizer, batch_size):
         trainer = _core.Engine(net, 2).trainer(
             data[0].copy(),
             [],
-            *data[1:],
-            optimizer=optimizers.SGD(),
-            batch_size=9,
-            l2=0.0,
-            seed=0,
-            shuffle=True,
+            Data(*data[1:]),
+            TrainerSettings(optimizer=optimizers.SGD(), batch_size=9, l2=0.0, seed=0, shuffle=True),
         )
         assert trainer.sparse
     run = {"batch_size": batch_size, "steps": 7, "optimizer": optimizer, "rate": 0.01, "l2": 0.01}
@@ -635,13 +627,10 @@ def test_empty_parts_of_rows(isa, dtype, source, batch_size, optimizer):
     trainer = _core.Engine(net, 1).trainer(
         parameters.copy(),
         [],
-        x,
-        y,
-        optimizer=optimizers.SGD(),
-        batch_size=batch_size,
-        l2=0.0,
-        seed=1,
-        shuffle=True,
+        Data(x, y),
+        TrainerSettings(
+            optimizer=optimizers.SGD(), batch_size=batch_size, l2=0.0, seed=1, shuffle=True
+        ),
     )
     assert trainer.marked == (batch_size >= 16 and units > 1)
     run = {"batch_size": batch_size, "steps": 9, "rate": 0.01, "optimizer": optimizer}
@@ -671,7 +660,9 @@ def test_full_rows_are_not_marked():
             "seed": 1,
             "shuffle": False,
         }
-        trainer = _core.Engine(net, 1).trainer(parameters, [], pixels, y, **more)
+        trainer = _core.Engine(net, 1).trainer(
+            parameters, [], Data(pixels, y), TrainerSettings(**more)
+        )
         assert trainer.marked == marked
     net = Architecture.build([800, 3], "tanh")
     parameters, _, _ = make(net, 64)
@@ -708,7 +699,9 @@ def test_zeros_of_hidden_layers_are_skipped(isa, usual_costs, dtype, optimizer, 
     more = {"batch_size": batch_size, "l2": run["l2"], "seed": 2**40 + 7, "shuffle": True}
     in_epoch = -(-len(x) // batch_size)
     for done in range(run["steps"]):
-        trainer = _core.Engine(net, 2).trainer(parameters, state, x, y, optimizer=optimizer, **more)
+        trainer = _core.Engine(net, 2).trainer(
+            parameters, state, Data(x, y), TrainerSettings(optimizer=optimizer, **more)
+        )
         assert not any(map(any, trainer.skips))
         trainer.steps(*divmod(done, in_epoch), [run["rate"] / (1.0 + 0.05 * done)], done)
         trainer.store()
@@ -729,13 +722,10 @@ def test_zeros_are_counted_again_and_again(usual_costs):
         trainer = _core.Engine(net, 2).trainer(
             np.abs(parameters),
             [],
-            x,
-            y,
-            optimizer=optimizers.SGD(),
-            batch_size=16,
-            l2=0.0,
-            seed=1,
-            shuffle=False,
+            Data(x, y),
+            TrainerSettings(
+                optimizer=optimizers.SGD(), batch_size=16, l2=0.0, seed=1, shuffle=False
+            ),
         )
         found = []
         for step in range(0, 60, count):
@@ -755,7 +745,9 @@ def test_what_is_not_zero_is_not_skipped(usual_costs):
         net = Architecture.build(sizes, "tanh", dropout=dropout)
         parameters, x, y = make(net, 300)
         more = {"optimizer": optimizers.SGD(), "batch_size": batch_size, "l2": 0.0, "seed": 1}
-        trainer = _core.Engine(net, 2).trainer(parameters, [], x, y, shuffle=True, **more)
+        trainer = _core.Engine(net, 2).trainer(
+            parameters, [], Data(x, y), TrainerSettings(shuffle=True, **more)
+        )
         trainer.steps(0, 0, [0.01] * 4, 0)
         assert not any(map(any, trainer.skips))
 
@@ -813,8 +805,8 @@ def test_forward_evaluate_and_gradient(backend, dtype, rows, threads):
         np.testing.assert_allclose(
             engine.evaluate(parameters, x, y), ref.evaluate(parameters, x, y), rtol=tolerance
         )
-        loss_got, gradient = engine.objective(x, y, l2=0.1)(parameters)
-        loss_want, want = ref.objective(x, y, l2=0.1)(parameters)
+        loss_got, gradient = engine.objective(Data(x, y), ObjectiveSettings(l2=0.1))(parameters)
+        loss_want, want = ref.objective(Data(x, y), ObjectiveSettings(l2=0.1))(parameters)
         assert loss_got == pytest.approx(loss_want, rel=tolerance)
         assert np.abs(gradient - want).max() <= tolerance * np.abs(want).max()
 
@@ -823,14 +815,14 @@ def test_gradient_agrees_with_finite_differences(backend):
     net = Architecture.build([4, 6, 3, 5], ["gelu", "softplus"], dtype="float64")
     parameters, x, y = make(net, 9)
     engine = choose.create(backend, net, 2)
-    _, gradient = engine.objective(x, y, l2=0.1)(parameters)
+    _, gradient = engine.objective(Data(x, y), ObjectiveSettings(l2=0.1))(parameters)
     h = 1e-6
     for i in range(len(parameters)):
         up, down = parameters.copy(), parameters.copy()
         up[i] += h
         down[i] -= h
-        slope = engine.objective(x, y, l2=0.1)(up)[0]
-        slope -= engine.objective(x, y, l2=0.1)(down)[0]
+        slope = engine.objective(Data(x, y), ObjectiveSettings(l2=0.1))(up)[0]
+        slope -= engine.objective(Data(x, y), ObjectiveSettings(l2=0.1))(down)[0]
         assert gradient[i] == pytest.approx(slope / (2 * h), abs=1e-7 * np.abs(gradient).max())
 
 
@@ -840,7 +832,9 @@ def test_extreme_logits_stay_finite(backend, dtype):
         parameters, x, y = make(net, 30, kind)
         parameters *= 1e4
         engine, ref = choose.create(backend, net, 1), reference.Engine(net)
-        got, want = (e.objective(x, y, l2=0.0)(parameters) for e in (engine, ref))
+        got, want = (
+            e.objective(Data(x, y), ObjectiveSettings(l2=0.0))(parameters) for e in (engine, ref)
+        )
         assert np.isfinite(got[1]).all()
         assert got[0] == pytest.approx(want[0], rel=1e-6)
 
@@ -889,13 +883,8 @@ def test_interrupt_is_answered_within_a_second(backend):
     trainer = choose.create(backend, net, 2).trainer(
         parameters,
         [],
-        x,
-        y,
-        optimizer=optimizers.SGD(),
-        batch_size=20000,
-        l2=0.0,
-        seed=0,
-        shuffle=True,
+        Data(x, y),
+        TrainerSettings(optimizer=optimizers.SGD(), batch_size=20000, l2=0.0, seed=0, shuffle=True),
     )
     trainer.steps(0, 0, np.full(1, 1e-3), 0)  # compile what is to be compiled
     asked = []

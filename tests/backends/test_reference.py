@@ -11,6 +11,7 @@ import pytest
 
 import pynn
 from pynn.backends import reference
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import philox
 from pynn.spec.architecture import Architecture
 from pynn.spec.names import ACTIVATIONS, OUTPUTS
@@ -50,15 +51,15 @@ def targets(rng: np.random.Generator, kind: str, n: int, n_out: int) -> Array:
 
 def assert_gradient(net: Architecture, parameters: Array, x: Array, y: Array, l2: float) -> None:
     engine = reference.Engine(net)
-    _, gradient = engine.objective(x, y, l2=l2)(parameters)
+    _, gradient = engine.objective(Data(x, y), ObjectiveSettings(l2=l2))(parameters)
     found = np.empty_like(gradient)
     h = 1e-6
     for i in range(len(parameters)):
         moved = parameters.copy()
         moved[i] += h
-        up = engine.objective(x, y, l2=l2)(moved)[0]
+        up = engine.objective(Data(x, y), ObjectiveSettings(l2=l2))(moved)[0]
         moved[i] -= 2 * h
-        found[i] = (up - engine.objective(x, y, l2=l2)(moved)[0]) / (2 * h)
+        found[i] = (up - engine.objective(Data(x, y), ObjectiveSettings(l2=l2))(moved)[0]) / (2 * h)
     assert np.abs(gradient).max() > 1e-3  # so that agreement means something
     np.testing.assert_allclose(gradient, found, rtol=2e-6, atol=2e-8)
 
@@ -89,8 +90,8 @@ def test_gradient_without_hidden_layers_on_pixels(rng: np.random.Generator) -> N
 def test_l2_spares_the_biases(rng: np.random.Generator) -> None:
     net, engine, parameters = make(rng, [3, 4, 2])
     x, y = rng.normal(size=(5, 3)), targets(rng, "labels", 5, 2)
-    loss0, g0 = engine.objective(x, y, l2=0.0)(parameters)
-    loss1, g1 = engine.objective(x, y, l2=0.5)(parameters)
+    loss0, g0 = engine.objective(Data(x, y), ObjectiveSettings(l2=0.0))(parameters)
+    loss1, g1 = engine.objective(Data(x, y), ObjectiveSettings(l2=0.5))(parameters)
     weights, _ = net.views(parameters)
     dw, db = net.views(g1 - g0)
     for w, d, b in zip(weights, dw, db, strict=True):
@@ -236,7 +237,10 @@ def test_epoch_is_batches_of_gradients(rng: np.random.Generator, shuffle: bool, 
     x, y = rng.normal(size=(n, 3)), rng.integers(0, 2, n).astype(np.int32)
     p = start.copy()
     trainer = engine.trainer(
-        p, [], x, y, optimizer=pynn.SGD(), batch_size=4, l2=0.1, seed=5, shuffle=shuffle
+        p,
+        [],
+        Data(x, y),
+        TrainerSettings(optimizer=pynn.SGD(), batch_size=4, l2=0.1, seed=5, shuffle=shuffle),
     )
     rates = np.array([0.5, 0.25, 0.125])
     loss, right = trainer.steps(3, 0, rates, 0)
@@ -247,7 +251,7 @@ def test_epoch_is_batches_of_gradients(rng: np.random.Generator, shuffle: bool, 
         rows = order[4 * i : 4 * i + 4]
         batch_loss, batch_right = engine.evaluate(q, x[rows], y[rows])
         summed, correct = summed + batch_loss, correct + batch_right
-        q -= rate * engine.objective(x[rows], y[rows], l2=0.1)(q)[1]
+        q -= rate * engine.objective(Data(x[rows], y[rows]), ObjectiveSettings(l2=0.1))(q)[1]
     np.testing.assert_allclose(p, q, rtol=1e-12)
     assert math.isclose(loss, summed)
     assert right == correct
@@ -259,7 +263,10 @@ def test_dropout_leaves_out_and_scales_up(rng: np.random.Generator) -> None:
     x, y = rng.normal(size=(4, 3)), np.array([0, 1, 1, 0], dtype=np.int32)
     p = start.copy()
     trainer = engine.trainer(
-        p, [], x, y, optimizer=pynn.SGD(), batch_size=4, l2=0.0, seed=5, shuffle=False
+        p,
+        [],
+        Data(x, y),
+        TrainerSettings(optimizer=pynn.SGD(), batch_size=4, l2=0.0, seed=5, shuffle=False),
     )
     trainer.steps(2, 0, np.array([1.0]), 0)
 
@@ -285,7 +292,10 @@ def test_steps_may_be_cut_anywhere(rng: np.random.Generator) -> None:
     for cuts in ([6], [1, 1, 1, 1, 1, 1], [4, 2]):
         p, state = start.copy(), [np.zeros_like(start), np.zeros_like(start)]
         trainer = engine.trainer(
-            p, state, x, y, optimizer=pynn.Adam(), batch_size=4, l2=0.0, seed=5, shuffle=True
+            p,
+            state,
+            Data(x, y),
+            TrainerSettings(optimizer=pynn.Adam(), batch_size=4, l2=0.0, seed=5, shuffle=True),
         )
         at = 0
         for count in cuts:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import pynn
 from pynn.arrays import sparse
 from pynn.backends import choose
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import names as spec_names
 from pynn.spec import optimizers as spec_optimizers
 from pynn.spec import schedules
@@ -297,19 +298,20 @@ def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
     parameters = run["parameters"].copy()
     state = [np.zeros_like(parameters) for _ in range(optimizer.slots)]
     engine = _core.Engine(run["net"], threads)
-    sums = {"sample_weight": run["weights"], "convention": run["convention"]}
+    data = Data(x, y, run["weights"])
     trainer = engine.trainer(
         parameters,
         state,
-        x,
-        y,
-        optimizer=optimizer,
-        batch_size=run["batch_size"],
-        l2=run["l2"],
-        seed=run["seed"],
-        shuffle=True,
-        watch=run["watch"],
-        **sums,
+        data,
+        TrainerSettings(
+            optimizer=optimizer,
+            batch_size=run["batch_size"],
+            l2=run["l2"],
+            seed=run["seed"],
+            shuffle=True,
+            watch=run["watch"],
+            convention=run["convention"],
+        ),
     )
     steps = -(-len(y) // run["batch_size"])
     rng = np.random.default_rng(run["seed"])
@@ -327,7 +329,8 @@ def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
         found.append(np.array([*total, trainer.diverged]))
         found.append(np.array(trainer.evaluate(x, y)))
     trainer.store()
-    loss, gradient = engine.objective(x, y, l2=run["l2"], **sums)(parameters)
+    settings = ObjectiveSettings(l2=run["l2"], convention=run["convention"])
+    loss, gradient = engine.objective(data, settings)(parameters)
     found += [parameters, *state, np.array(loss), gradient, engine.forward(parameters, x)]
     # Which of two NaN goes on, and so its sign, is left to the processor. A network that fit has
     # trained never holds one.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pynn
+from pynn.backends.contract import Data, TrainerSettings
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 
@@ -74,7 +75,9 @@ def trainer(threads: int, sizes: tuple[int, ...] = (40, 64, 3)):
     y = rng.integers(0, 3, 300).astype(np.int32)
     more = {"optimizer": optimizers.Adam(), "batch_size": 30, "l2": 0.0, "seed": 1, "shuffle": True}
     slots = [np.zeros_like(parameters) for _ in range(2)]
-    return _core.Engine(net, threads).trainer(parameters, slots, x, y, **more)
+    return _core.Engine(net, threads).trainer(
+        parameters, slots, Data(x, y), TrainerSettings(**more)
+    )
 
 
 def test_threads_share_as_told_and_who_has_nothing_gets_more():
@@ -102,9 +105,9 @@ def test_shares_are_parts_of_one_and_go_from_run_to_run():
     parameters = np.zeros(net.n_parameters, np.float32)
     x, y = np.zeros((9, 40), np.float32), np.zeros(9, np.int32)
     more = {"optimizer": optimizers.SGD(), "batch_size": 3, "l2": 0.0, "seed": 1, "shuffle": True}
-    one = engine.trainer(parameters, [], x, y, **more)
+    one = engine.trainer(parameters, [], Data(x, y), TrainerSettings(**more))
     one.shares = [[0.25, 0.75], [0.125, 0.875]]
-    other = engine.trainer(parameters, [], x, y, **more)
+    other = engine.trainer(parameters, [], Data(x, y), TrainerSettings(**more))
     assert other.shares == one.shares == [[0.25, 0.75], [0.125, 0.875]]
 
 

@@ -16,6 +16,7 @@ from numpy import exp as imported_exp
 
 import pynn
 from pynn.backends import choose, reference
+from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.files import tensors as files_tensors
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
@@ -293,9 +294,9 @@ def test_weighed_rows_count_as_often(rng):
     engine, p = reference.Engine(net), rng.normal(size=net.n_parameters)
     x, y = rng.normal(size=(3, 4)), rng.normal(size=(3, 3))
     often = np.array([1, 3, 2])
-    loss, gradient = engine.objective(x, y, l2=0.1, sample_weight=often.astype(float))(p)
+    loss, gradient = engine.objective(Data(x, y, often.astype(float)), ObjectiveSettings(l2=0.1))(p)
     rows = np.repeat(np.arange(3), often)
-    other, expected = engine.objective(x[rows], y[rows], l2=0.1)(p)
+    other, expected = engine.objective(Data(x[rows], y[rows]), ObjectiveSettings(l2=0.1))(p)
     assert loss == pytest.approx(other)
     np.testing.assert_allclose(gradient, expected, rtol=1e-12)
 
@@ -322,7 +323,10 @@ def train(name, net, optimizer, rows=37, batch=10, threads=2, epochs=3):
         y = rng.integers(0, net.n_out, rows).astype(np.int32)
     state = [np.zeros_like(p) for _ in range(optimizer.slots)]
     trainer = choose.create(name, net, threads).trainer(
-        *(p, state, x, y), optimizer=optimizer, batch_size=batch, l2=0.02, seed=5, shuffle=True
+        p,
+        state,
+        Data(x, y),
+        TrainerSettings(optimizer=optimizer, batch_size=batch, l2=0.02, seed=5),
     )
     steps = -(-rows // batch)
     sums = []

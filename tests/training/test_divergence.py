@@ -13,6 +13,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose
+from pynn.backends.contract import Data, TrainerSettings
 from pynn.training import loop, progress
 
 BACKENDS = [name for name, reason in choose.available().items() if not reason]
@@ -306,21 +307,23 @@ def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int
     }
 
     def trainer() -> Any:
-        return _core.Engine(net, 2).trainer(vectors[0], vectors[1:], x, y, **more)
+        return _core.Engine(net, 2).trainer(
+            vectors[0], vectors[1:], Data(x, y), TrainerSettings(**more)
+        )
 
     trained = trainer()
-    assert trained.finite
+    assert trained.stored_is_finite
     before = [vector.copy() for vector in vectors]
     for vector in vectors:
         vector[...] = 0
     trained.store()
     assert all(np.array_equal(a, b) for a, b in zip(before, vectors, strict=True))
     trained.steps(0, 0, [1e-3], 0)
-    assert not trained.finite  # nobody has looked
+    assert not trained.stored_is_finite  # not checked since the update
     assert all(np.array_equal(a, b) for a, b in zip(before, vectors, strict=True))
-    assert trained.sound()
+    assert trained.would_store_finite()
     trained.store()
-    assert trained.finite
+    assert trained.stored_is_finite
     assert not np.array_equal(before[0], vectors[0])
     del before, trained
     some = 20 if net.n_parameters < 1e6 else 3
@@ -332,11 +335,11 @@ def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int
             for odd in (np.nan, np.inf, -np.inf, np.finfo(dtype).max):
                 vector[at] = odd
                 broken = trainer()
-                assert not broken.finite
-                assert not broken.sound()
+                assert not broken.stored_is_finite
+                assert not broken.would_store_finite()
                 del broken  # before the next is made: they are large
             vector[at] = kept
-    assert trainer().finite
+    assert trainer().stored_is_finite
 
 
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")

@@ -2317,11 +2317,11 @@ cdef class Objective:
     cdef object net
     cdef double l2
 
-    def __init__(self, net, threads, x, y, double l2, sample_weight, convention):
+    def __init__(self, net, threads, data, settings):
         self.net = net
         self.plan = _Plan.__new__(_Plan)
-        self.plan.set_up(net, threads, x, y, len(x), True, False, 0, l2, sample_weight,
-                         convention == "sklearn")
+        self.plan.set_up(net, threads, data.x, data.y, len(data.x), True, False, 0, settings.l2,
+                         data.sample_weight, settings.convention == "sklearn")
         self.plan.p.rule = -1
         weigh_batches(&self.plan.p)
 
@@ -2391,13 +2391,11 @@ cdef class Engine:
         run_in_slices(&plan.p, sweep, False)
         return plan.p.batch_loss, plan.p.right_sum
 
-    def objective(self, x, y, *, l2, sample_weight=None, convention="pynn"):
-        return Objective(self.net, self._threads, x, y, l2, sample_weight, convention)
+    def objective(self, data, settings):
+        return Objective(self.net, self._threads, data, settings)
 
-    def trainer(self, parameters, state, x, y, *, optimizer, batch_size, l2, seed, shuffle,
-                sample_weight=None, convention="pynn", watch=False):
-        return Trainer(self, parameters, state, x, y, optimizer, batch_size, l2, seed, shuffle,
-                       sample_weight, convention, watch)
+    def trainer(self, parameters, state, data, settings):
+        return Trainer(self, parameters, state, data, settings)
 
 
 cdef class Trainer:
@@ -2409,23 +2407,25 @@ cdef class Trainer:
     cdef object profiled
     cdef Held spent, looked
 
-    def __init__(self, Engine engine, parameters, state, x, y, optimizer, batch_size, l2, seed,
-                 shuffle, sample_weight, convention, watch):
+    def __init__(self, Engine engine, parameters, state, data, settings):
         cdef Plan* p
         cdef Held flat
         cdef int s
+        optimizer = settings.optimizer
         self.engine = engine
         self.parameters, self.state = parameters, list(state)
-        self.shuffle = shuffle
+        self.shuffle = settings.shuffle
         self.ordered = self.given = self.looked_at = False
         self.plan = _Plan.__new__(_Plan)
         p = &self.plan.p
-        self.plan.set_up(engine.net, engine._threads, x, y, min(<Py_ssize_t>batch_size, len(x)),
-                         True, True, len(self.state), l2, sample_weight, convention == "sklearn")
+        self.plan.set_up(engine.net, engine._threads, data.x, data.y,
+                         min(<Py_ssize_t>settings.batch_size, len(data.x)), True, True,
+                         len(self.state), settings.l2, data.sample_weight,
+                         settings.convention == "sklearn")
         p.rule = _RULE[optimizer.name]
         p.unscaled_epsilon = optimizer.name == "adam_hat"
-        p.watch = watch
-        p.seed = seed
+        p.watch = settings.watch
+        p.seed = settings.seed
         p.settings.beta1 = getattr(optimizer, "beta1", None) or getattr(
             optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
         p.settings.beta2 = getattr(optimizer, "beta2", 0.0)
@@ -2586,7 +2586,7 @@ cdef class Trainer:
         move_flat(&self.plan.p, -1, flat, False)
         return self.engine.evaluate(parameters, x, y)
 
-    def sound(self):
+    def would_store_finite(self):
         """Whether all that ``store`` would write is known to be finite."""
         self.see_anew()
         with nogil:
@@ -2614,12 +2614,12 @@ cdef class Trainer:
         self.looked_at = True
 
     @property
-    def apart(self):
-        """Whether it works on copies of the vectors it was made with, which only ``store`` changes."""
+    def works_on_copies(self):
+        """Whether it trains copies of the vectors it was made with, which only ``store`` changes."""
         return True
 
     @property
-    def finite(self):
+    def stored_is_finite(self):
         """Whether all that was last taken in or stored is known to be finite."""
         return self.looked_at and not self.in_doubt()
 

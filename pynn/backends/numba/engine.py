@@ -17,7 +17,7 @@ from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.names import LEAKY_SLOPE
 from ...spec.optimizers import Optimizer
-from ..contract import why_numba
+from ..contract import Data, ObjectiveSettings, TrainerSettings, why_numba
 from .loop import _permutation, _run
 from .parameters import _block, _chunk, _source, _Weights
 from .plan import (
@@ -241,16 +241,10 @@ class Engine:
         return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def objective(
-        self,
-        x: Array | Sparse,
-        y: Array,
-        *,
-        l2: float,
-        sample_weight: Array | None = None,
-        convention: str = "pynn",
+        self, data: Data, settings: ObjectiveSettings
     ) -> Callable[[Array], tuple[float, Array]]:
-        x = _refuse(self.net, x, sample_weight, convention)
-        net, n = self.net, len(x)
+        x = _refuse(self.net, data.x, data.sample_weight, settings.convention)
+        net, n, y, l2 = self.net, len(x), data.y, settings.l2
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights = _Weights(net, self.own, parameters, [], learning=True)
@@ -268,33 +262,26 @@ class Engine:
         self,
         parameters: Array,
         state: list[Array],
-        x: Array | Sparse,
-        y: Array,
-        *,
-        optimizer: Optimizer,
-        batch_size: int,
-        l2: float,
-        seed: int,
-        shuffle: bool,
-        sample_weight: Array | None = None,
-        convention: str = "pynn",
-        watch: bool = False,
+        data: Data,
+        settings: TrainerSettings,
     ) -> Trainer:
-        x = _refuse(self.net, x, sample_weight, convention)
+        x = _refuse(self.net, data.x, data.sample_weight, settings.convention)
+        optimizer = settings.optimizer
         if optimizer.name not in OPTIMIZER:
             raise ValueError(
                 f"optimizer: found {optimizer.name!r}, which this backend does not know"
             )
         weights = _Weights(self.net, self.own, parameters, state, learning=True)
-        job = _Job(weights, self.threads, TRAIN, x, y, batch_size, optimizer, l2)
-        job.plan.settings[WATCH] = watch
-        return Trainer(weights, job, self.threads, seed, shuffle)
+        batch_size, l2 = settings.batch_size, settings.l2
+        job = _Job(weights, self.threads, TRAIN, x, data.y, batch_size, optimizer, l2)
+        job.plan.settings[WATCH] = settings.watch
+        return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 
 
 class Trainer:
     """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
 
-    finite, apart = False, True
+    stored_is_finite, works_on_copies = False, True
 
     def __init__(
         self, weights: _Weights, job: _Job, threads: int, seed: int, shuffle: bool
@@ -355,7 +342,7 @@ class Trainer:
         x = _refuse(self._weights.net, x, None, "pynn")
         return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
-    def sound(self) -> bool:
+    def would_store_finite(self) -> bool:
         """Whether all that ``store`` would write is finite."""
         return finite(*(padded for padded, _ in self._weights.pairs()))
 
