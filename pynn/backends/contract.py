@@ -155,6 +155,13 @@ class Engine(Protocol):
     name: str
     threads: int
 
+    def depends_on(self) -> dict[str, str]:
+        """Return what results depend on besides the arguments, such as a library's version.
+
+        Two engines whose ``name`` and ``depends_on()`` agree give identical results.
+        """
+        ...
+
     def forward(self, parameters: np.ndarray, x: np.ndarray | Sparse) -> np.ndarray:
         """Return the outputs (n, n_out), after the output activation."""
         ...

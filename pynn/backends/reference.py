@@ -1,11 +1,13 @@
-"""The whole algorithm in NumPy, written to be read: the specification of every backend.
+"""The algorithm in NumPy, written to be read: the specification of every backend.
 
-One training step takes a mini-batch through ``forward``, ``loss_and_output_gradient``, ``backward``
-and ``update``; ``Trainer.steps`` is the loop around them. The compiled backends do the same things
-in the same order under the same names and are tested against this file step by step.
+A training step passes a mini-batch through ``forward``, ``loss_and_output_gradient``, ``backward``
+and ``update``; ``Trainer.steps`` is the loop around them. The formulas of activations, losses and
+optimizers are next to this file, in ``activations.py``, ``losses.py`` and ``updates.py``. The
+compiled backends compute the same things in the same order under the same names, and are tested
+against this file step by step.
 
 Shapes: a batch has m rows; layer k maps n_in to n_out units.
-    x or h  (m, n_in)     what goes into a layer
+    x or h  (m, n_in)     input of a layer
     w, b    (n_in, n_out), (n_out,)
     z       (m, n_out)    = h @ w + b, before the activation
     a       (m, n_out)    = f(z); after dropout it is the next layer's h
@@ -23,100 +25,13 @@ import numpy as np
 from ..arrays.sparse import Sparse
 from ..spec import philox
 from ..spec.architecture import Architecture
-from ..spec.names import LEAKY_SLOPE
-from ..spec.optimizers import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamHat,
-    AdamW,
-    Momentum,
-    Nesterov,
-    Optimizer,
-    RMSProp,
-)
+from ..spec.optimizers import Optimizer
+from . import losses
+from .activations import activation_of, derivative_of
 from .contract import Data, ObjectiveSettings, TrainerSettings
+from .updates import UPDATE
 
 Array = np.ndarray
-
-# --- Activations: f(z), and f'(z) -----------------------------------------------------------------
-
-
-def sigmoid(z: Array) -> Array:
-    # e^-|z| never overflows, whatever the sign of z. In float64, since NumPy's float32 exp is less
-    # exact; and e - e·q is q with fewer roundings that count where e is small.
-    e = np.exp(-np.abs(z, dtype=np.float64))
-    q = e / (1 + e)
-    return np.where(z >= 0, 1 - q, e - e * q).astype(z.dtype)
-
-
-def softplus(z: Array) -> Array:
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
-
-
-def normal_cdf(z: Array) -> Array:
-    """Φ(z), by erfc, which keeps its relative precision in the lower tail."""
-    erfc = np.frompyfunc(math.erfc, 1, 1)
-    return 0.5 * np.asarray(erfc(z * -math.sqrt(0.5)), dtype=z.dtype)
-
-
-def normal_density(z: Array) -> Array:
-    return np.exp(-0.5 * z * z) * z.dtype.type(1 / math.sqrt(2 * math.pi))
-
-
-ACTIVATION: dict[str, Callable[[Array], Array]] = {
-    "identity": lambda z: z,
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-    "leaky_relu": lambda z: np.where(z > 0, z, z.dtype.type(LEAKY_SLOPE) * z),
-    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),  # Clevert et al. 2016
-    "gelu": lambda z: z * normal_cdf(z),  # Hendrycks and Gimpel 2016, section 2
-    "softplus": softplus,
-}
-
-DERIVATIVE: dict[str, Callable[[Array], Array]] = {
-    "identity": lambda z: np.ones_like(z),
-    "sigmoid": lambda z: sigmoid(z) * (1 - sigmoid(z)),
-    "tanh": lambda z: 1 - np.tanh(z) ** 2,
-    "relu": lambda z: (z > 0).astype(z.dtype),
-    "leaky_relu": lambda z: np.where(z > 0, z.dtype.type(1), z.dtype.type(LEAKY_SLOPE)),
-    "elu": lambda z: np.exp(np.minimum(z, 0)),
-    "gelu": lambda z: normal_cdf(z) + z * normal_density(z),
-    "softplus": sigmoid,
-}
-
-
-def softmax(z: Array) -> Array:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def _of_own(function: Callable[..., Array], *places: Array) -> Array:
-    """What a function of the user's own gives; e^-z may overflow on the way to a number."""
-    with np.errstate(over="ignore"):
-        return np.asarray(function(*places), places[0].dtype)
-
-
-def activation_of(net: Architecture, layer: int, z: Array) -> Array:
-    """f(z) of a layer."""
-    name = net.activations[layer]
-    own = net.own(name)
-    if own is not None:
-        return _of_own(own.function, z)
-    if name == "softmax":
-        return softmax(z)
-    return np.exp(z) if name == "exp" else ACTIVATION[name](z)
-
-
-def derivative_of(net: Architecture, layer: int, z: Array) -> Array:
-    """f'(z) of a layer, where f goes number by number."""
-    name = net.activations[layer]
-    own = net.own(name)
-    if own is not None:
-        return _of_own(own.derivative, z)
-    return np.exp(z) if name == "exp" else DERIVATIVE[name](z)
-
 
 # --- The passes -----------------------------------------------------------------------------------
 
@@ -133,12 +48,12 @@ def to_bf16(a: Array) -> Array:
 
 
 def multiply(net: Architecture, layer: int, a: Array, b: Array) -> Array:
-    """Return a @ b, one of the three products of a layer: in its precision, summed in its dtype."""
+    """Return a @ b, one of the three products of a layer, with operands in its precision."""
     return to_bf16(a) @ to_bf16(b) if net.rounds(layer) else a @ b
 
 
 def read_rows(x: Array | Sparse, rows: Array | slice, dtype: str) -> Array:
-    """Gather rows of the data set as floats; bytes are pixels and become value / 255."""
+    """Gather rows of the data set as floats; uint8 values are pixels and are divided by 255."""
     if isinstance(x, Sparse):
         return x.dense(rows, dtype)
     block = x[rows].astype(dtype)
@@ -150,9 +65,9 @@ def forward(
 ) -> tuple[list[Array], list[Array]]:
     """Return every layer's input h and its z.
 
-    ``masks`` holds, for each hidden layer, a factor (m, n_out) on a: 0 where dropout silences a
-    unit and 1 / (1 - p) where it stays, so that the expected a is unchanged (inverted dropout,
-    Srivastava et al. 2014, section 10). It is empty outside training.
+    ``masks`` holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and
+    1 / (1 - p) for the others, so that the expected a is unchanged (inverted dropout, Srivastava et
+    al. 2014, section 10). It is empty outside training.
     """
     hs, zs = [x], []
     for k in range(net.n_layers):
@@ -168,72 +83,18 @@ def loss_and_output_gradient(
 ) -> tuple[Array, Array]:
     """Return the loss of each row (m,), float64, and its gradient dz (m, n_out).
 
-    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_out).
-
-    cross_entropy          L = Σ y·(log Σ exp z − z)              dz = softmax(z) − y
-    binary_cross_entropy   L = mean(softplus(z) − y·z)            dz = (sigmoid(z) − y) / n_out
-    mse                    L = mean((f(z) − y)²)                  dz = f'(z)·2·(f(z) − y) / n_out
-    poisson                L = mean(exp z − y·z + y·log y − y)    dz = (exp z − y) / n_out
-    one of the user's own  L = mean(loss(f(z), y))                dz = f'(z)·gradient / n_out
-
-    Sums and means are over the outputs of a row. Targets of cross_entropy sum to one; that of
-    poisson is half the deviance.
-
-    The convention ``"sklearn"`` is that of scikit-learn's multilayer perceptrons: means are sums
-    but for mse, whose loss is halved and whose dz is that of ½·Σ(f(z) − y)²; and cross entropies
-    are logarithms of the probabilities as they are rounded, none less than the machine epsilon or
-    more than one less it.
+    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_out). The formulas
+    are in ``losses.py``.
     """
-    n, sums = net.n_out, convention == "sklearn"
-    t = np.eye(n, dtype=z.dtype)[y] if y.ndim == 1 else y
-    if net.loss == "cross_entropy":
-        shifted = z - z.max(axis=1, keepdims=True)
-        # The largest of the exponentials is 1. Kept out of the sum it takes no digits from the
-        # rest, which is all there is of a loss near 0.
-        e = np.exp(shifted)
-        e[np.arange(len(e)), z.argmax(axis=1)] = 0
-        log_sum = np.log1p(e.sum(axis=1, keepdims=True))
-        terms, dz = t * (log_sum - shifted), softmax(z) - t
-        if sums:
-            terms = -t * np.log(_clipped(softmax(z)))
-        return terms.sum(axis=1, dtype=np.float64), dz
-    if net.loss == "binary_cross_entropy":
-        terms, dz = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z))), sigmoid(z) - t
-        if sums:
-            p = _clipped(sigmoid(z))
-            terms = -t * np.log(p) - (1 - t) * np.log(1 - p)
-    elif net.loss == "poisson":
-        log_t = np.log(np.where(t > 0, t, 1))
-        terms, dz = np.exp(z) - t * z + (t * log_t - t), np.exp(z) - t
-    else:
-        a, own = activation_of(net, -1, z), net.own(net.loss)
-        if own is None:
-            terms, da = (a - t) ** 2, a - t
-        else:
-            terms, da = _of_own(own.function, a, t), _of_own(own.gradient, a, t)
-        if net.activations[-1] == "softmax":
-            dz = a * (da - (a * da).sum(axis=1, keepdims=True))
-        else:
-            dz = da * derivative_of(net, -1, z)
-        if own is None:
-            if sums:
-                return 0.5 * terms.mean(axis=1, dtype=np.float64), dz
-            dz = 2 * dz
-        return terms.mean(axis=1, dtype=np.float64), dz / n
-    if sums:
-        return terms.sum(axis=1, dtype=np.float64), dz
-    return terms.mean(axis=1, dtype=np.float64), dz / n
-
-
-def _clipped(p: Array) -> Array:
-    epsilon = np.finfo(p.dtype).eps
-    return np.clip(p, epsilon, 1 - epsilon)
+    t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
+    return losses.LOSS.get(net.loss, losses.custom)(net, z, t, convention)
 
 
 def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
-    """Weigh the rows of a batch: their losses, dz as part of their mean, and the sum of weights.
+    """Return weighted losses, dz of their weighted mean, and the sum of the weights.
 
-    In the convention of scikit-learn the sum divides l2 too, and a batch's loss has the L2 term.
+    With scikit-learn's convention l2 is divided by that sum too, and the loss of a batch includes
+    the L2 term.
     """
     if sample_weight is None:
         return losses, dz / len(dz), float(len(dz))
@@ -247,11 +108,11 @@ def penalty(l2: float, weights: list[Array]) -> float:
 
 
 def count_correct(net: Architecture, z: Array, y: Array) -> float:
-    """How many rows are classified rightly, by the largest logit or, for one output, its sign.
+    """Return how many rows are classified correctly; NaN for regression.
 
-    By the largest output if its activation is the user's own, which need not rise. Rows of several
-    independent yes-or-no targets count by the share that is right. Regression has no right or
-    wrong: NaN.
+    The class is that of the largest z, or of the largest output if the output activation is custom,
+    since it may not increase; for one output the sign of z decides. A row of several independent
+    binary targets counts as the fraction of its targets that are correct.
     """
     if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
         if net.regression:
@@ -297,54 +158,28 @@ def update(
 ) -> None:
     """Apply one step of an optimizer in place to parameters w with gradient g.
 
-    ``step`` counts from 1 and never starts again; ``decay`` says whether w are weights (AdamW's
-    weight decay leaves biases alone).
+    ``step`` counts from 1 and is never reset; ``decay`` says whether w are weights (AdamW's weight
+    decay leaves biases unchanged). The formulas are in ``updates.py``.
     """
-    o = optimizer
-    if isinstance(o, SGD):
-        w -= rate * g
-    elif isinstance(o, Momentum):
-        (v,) = state
-        v[...] = o.momentum * v - rate * g
-        w += v
-    elif isinstance(o, Nesterov):
-        (v,) = state
-        v[...] = o.momentum * v - rate * g
-        w += o.momentum * v - rate * g
-    elif isinstance(o, RMSProp):
-        (s,) = state
-        s[...] = o.rho * s + (1 - o.rho) * g * g
-        w -= rate * g / (np.sqrt(s) + o.epsilon)
-    elif isinstance(o, Adagrad):
-        (s,) = state
-        s += g * g
-        w -= rate * g / (np.sqrt(s) + o.epsilon)
-    elif isinstance(o, (Adam, AdamHat, AdamW)):
-        m, v = state
-        m[...] = o.beta1 * m + (1 - o.beta1) * g
-        v[...] = o.beta2 * v + (1 - o.beta2) * g * g
-        if isinstance(o, AdamW) and decay:
-            w -= rate * o.weight_decay * w
-        # The two bias corrections of algorithm 1, moved into the step size and epsilon:
-        # m̂ / (√v̂ + ε) = (c / (1 − β₁ᵗ))·m / (√v + c·ε) with c = √(1 − β₂ᵗ).
-        c = math.sqrt(1 - o.beta2**step)
-        epsilon = o.epsilon if isinstance(o, AdamHat) else c * o.epsilon
-        w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(v) + epsilon)
-    else:
-        raise ValueError(f"optimizer: found {o.name!r}, which this backend does not know")
+    if optimizer.name not in UPDATE:
+        raise ValueError(f"optimizer: found {optimizer.name!r}, which this backend does not know")
+    UPDATE[optimizer.name](optimizer, w, g, state, step, rate, decay)
 
 
-# --- The backend: the same for a whole data set ---------------------------------------------------
+# --- The backend: the functions above applied to a whole data set ---------------------------------
 
 
 class Engine:
-    """The NumPy backend: the contract of ``pynn.backends.Engine`` on the functions above."""
+    """The NumPy backend; ``contract.Engine`` documents the methods."""
 
     name = "numpy"
     threads = 1
 
     def __init__(self, net: Architecture, threads: int | None = None) -> None:
         self.net = net
+
+    def depends_on(self) -> dict[str, str]:
+        return {"numpy": np.__version__}
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         weights, biases = self.net.views(parameters)
@@ -395,7 +230,7 @@ class Engine:
 
 
 class Trainer:
-    """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
+    """The mini-batch loop; ``contract.Trainer`` documents the methods."""
 
     stored_is_finite = works_on_copies = False
 
@@ -419,13 +254,13 @@ class Trainer:
         self._given: Array | None = None
 
     def order(self, rows: Array) -> None:
-        """Take the rows in this order from the next epoch on."""
+        """Use this order of the rows from the next epoch on."""
         self._order, self._given = None, rows.astype(np.intp)
 
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
-        """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
+        """Train on batches first, first + 1, … of an epoch, one per learning rate."""
         self.done, self.diverged = 0, False
-        # Where somebody watches, NumPy need not warn as well, or raise in the middle of a step.
+        # With ``watch`` the loop checks the losses, so NumPy must not warn, or raise within a step.
         with np.errstate(all="ignore") if self.settings.watch else contextlib.nullcontext():
             return self._steps(epoch, first, rates, updates)
 
@@ -457,7 +292,7 @@ class Trainer:
             try:
                 self._update(updates + i + 1, rate)
                 self.done, self.sums = i + 1, (loss, correct)
-            except BaseException:  # Ctrl-C, between two layers
+            except BaseException:  # Ctrl-C between the updates of two layers: undo this step
                 if self.done == i:
                     for vector, before in zip(self._vectors, self._before, strict=True):
                         vector[...] = before
@@ -473,7 +308,7 @@ class Trainer:
             update(o, self.biases[k], dbiases[k], slots_b, step, rate, False)
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
-        """Return the numbers of the rows of a batch, the rows, their targets and dropout masks."""
+        """Return the indices of the rows of a batch, the rows, their targets and dropout masks."""
         data, settings = self.data, self.settings
         n = len(data.x)
         if self._order is None or self._order[0] != epoch:
@@ -503,11 +338,11 @@ class Trainer:
         return Engine(self.net).evaluate(self.parameters, x, y)
 
     def would_store_finite(self) -> bool:
-        """Not known: parameters and state are not copies, so the caller can check them."""
+        """Unknown: the trainer works on the caller's vectors, which the caller can check."""
         return False
 
     def store(self) -> None:
-        """Parameters and state are trained in place: nothing to write back."""
+        """Do nothing: parameters and state are trained in place."""
 
 
 def _blocks(n: int, rows: int = 4096) -> list[slice]:

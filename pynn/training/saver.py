@@ -21,6 +21,7 @@ from ..arrays.sparse import Sparse
 from ..backends.contract import Engine
 from ..spec import arguments
 from ..spec.schedules import has_horizon
+from ..version import __version__
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .model import Model
@@ -174,7 +175,7 @@ class Saver:
             "epochs": epochs,
             "schedule": _schedule(rates, net.epochs, net.epochs + epochs),
             "data": {name: fingerprint(array) for name, array in arrays.items()},
-            "machine": _machine(engine.name, a.precision),
+            "machine": {"pynn": __version__, **engine.depends_on()},
             "began": {
                 "epochs": net.epochs,
                 "updates": net.updates,
@@ -391,26 +392,6 @@ class Saver:
 def keeps(call: Callback) -> bool:
     """Whether a callback has a state that a checkpoint keeps."""
     return type(call).state is not Callback.state
-
-
-def _machine(backend: str, precision: str) -> dict[str, str]:
-    from ..version import __version__
-
-    found = {"pynn": __version__}
-    if backend == "cython":
-        from ..backends.cython import _core  # type: ignore[attr-defined]
-
-        isa = _core.info()["isa"]
-        # Floats are multiplied by the same kernels with amx as with avx512.
-        same = isa == "amx" and precision == "full"
-        found["isa"] = "avx512" if same else isa
-    elif backend == "numpy":
-        found["numpy"] = np.__version__
-    else:
-        import numba
-
-        found["numba"] = numba.__version__
-    return found
 
 
 def _level() -> int:

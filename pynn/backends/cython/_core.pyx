@@ -2374,6 +2374,11 @@ cdef class Engine:
     def threads(self):
         return usable_processors() if self._threads is None else self._threads
 
+    def depends_on(self):
+        isa = _isas[_isa.load()]
+        # The instruction set amx has no kernels of its own for full precision.
+        return {"isa": "avx512" if isa == "amx" and self.net.precision == "full" else isa}
+
     def forward(self, parameters, x):
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         if len(x) == 0:

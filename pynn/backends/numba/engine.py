@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 
 from ...arrays.sparse import Sparse
@@ -227,6 +228,9 @@ class Engine:
 
             self.own = {own.name: custom.compiled(own, net.dtype) for own in net.functions}
         self.threads = _default_threads() if threads is None else threads
+
+    def depends_on(self) -> dict[str, str]:
+        return {"numba": numba.__version__}
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         x = _refuse(self.net, x, None, "pynn")
