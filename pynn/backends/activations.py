@@ -120,7 +120,7 @@ def softmax_gradient(a: Array, da: Array) -> Array:
 def activation_of(net: Architecture, layer: int, z: Array) -> Array:
     """f(z) of a layer."""
     name = net.activations[layer]
-    custom = net.own(name)
+    custom = net.custom(name)
     if custom is not None:
         return call_custom(custom.function, z)
     return softmax(z) if name == "softmax" else ACTIVATION[name].function(z)
@@ -129,7 +129,7 @@ def activation_of(net: Architecture, layer: int, z: Array) -> Array:
 def derivative_of(net: Architecture, layer: int, z: Array) -> Array:
     """f'(z) of a layer whose activation maps each number by itself."""
     name = net.activations[layer]
-    custom = net.own(name)
+    custom = net.custom(name)
     if custom is not None:
         return call_custom(custom.derivative, z)
     return ACTIVATION[name].derivative(z)

@@ -74,7 +74,7 @@ def mse(net: Architecture, z: Array, t: Array, convention: str) -> Result:
 
 def custom(net: Architecture, z: Array, t: Array, convention: str) -> Result:
     """L = mean(function(f(z), t)), dz = f'(z)·gradient(f(z), t) / n_out, in both conventions."""
-    a, loss = activation_of(net, -1, z), net.own(net.loss)
+    a, loss = activation_of(net, -1, z), net.custom(net.loss)
     terms, da = call_custom(loss.function, a, t), call_custom(loss.gradient, a, t)
     return over_outputs(terms, through_activation(net, z, a, da), "pynn")
 

@@ -119,7 +119,7 @@ def count_correct(net: Architecture, z: Array, y: Array) -> float:
             return math.nan
         t = y.reshape(len(y), -1)
         return float(((z > 0) == (t > 0.5)).mean(axis=1).sum())
-    if net.own(net.activations[-1]):
+    if net.custom(net.activations[-1]):
         z = activation_of(net, -1, z)
     if y.ndim == 1:
         return float((z.argmax(axis=1) == y).sum())

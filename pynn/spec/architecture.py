@@ -1,8 +1,6 @@
-"""What a network, a loss, an optimizer and a schedule are: plain data that imports none.
+"""The architecture of a network: a frozen dataclass of numbers, names and custom functions.
 
-Everything here is a frozen dataclass of numbers and names (and functions of a user's own, which
-:mod:`pynn.functions` describes). The maths that gives them meaning is in :mod:`pynn.reference`; the
-compiled backends follow that text.
+``backends/reference.py`` defines what they compute.
 """
 
 from __future__ import annotations
@@ -29,17 +27,17 @@ class Architecture:
     sizes
         Units of every layer from input to output, length L + 1.
     activations
-        One name a layer, hidden layers first, the output activation last, length L.
+        One name per layer, the output activation last, length L.
     dropout
         Probability of dropping a unit of each hidden layer, length L - 1.
     loss
-        Name of the loss, one of ``LOSSES`` or that of one of ``functions``.
+        Name of the loss, one of ``LOSSES`` or of ``functions``.
     dtype
         ``"float32"`` or ``"float64"``, of parameters and arithmetic.
     precision
-        ``"full"``, or ``"bf16"`` where the operands of matrix products are rounded to bfloat16.
+        ``"full"``, or ``"bf16"`` to round the operands of matrix products to bfloat16.
     functions
-        What names of the user's own stand for, those of activations and of the loss.
+        Custom activations and losses, which ``activations`` and ``loss`` refer to by name.
     """
 
     sizes: tuple[int, ...]
@@ -60,98 +58,34 @@ class Architecture:
         dtype: object = "float32",
         precision: str = "full",
     ) -> Architecture:
-        """Check the arguments as a user gives them and spell them out, one value a layer."""
-        try:
-            # A bool would count as 0 or 1.
-            widths = [0 if isinstance(s, (bool, np.bool_)) else operator.index(s) for s in sizes]
-        except TypeError:
-            widths = [0]
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(
-                f"sizes: found {sizes!r}, expected at least two whole numbers of 1 or more, "
-                "from inputs to outputs"
-            )
+        """Check the arguments of a user and expand them to one value per layer."""
+        widths = _widths(sizes)
         hidden = len(widths) - 2
-        if not isinstance(loss, Loss):
-            choose("loss", loss, LOSSES)
-        if output is None:
-            output = loss.output if isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
-        if not isinstance(output, Activation):
-            choose("output", output, OUTPUTS)
-        fixed = None if loss == "mse" or isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
-        if fixed and output != fixed:
-            raise ValueError(
-                f"output: found {output!r}, expected {fixed!r} for loss {loss!r}, "
-                "which is computed together with it; 'mse' goes with any output"
-            )
-        if loss == "cross_entropy" and widths[-1] == 1:
-            raise ValueError(
-                "sizes: found 1 output with loss 'cross_entropy', expected 2 or more; for one "
-                "yes-or-no output use loss='binary_cross_entropy'"
-            )
-        if output == "softmax" and widths[-1] == 1:
-            raise ValueError(
-                "output: found 'softmax' of 1 output, which is 1 always; expected more"
-            )
-        if not isinstance(activation, (str, Activation, list, tuple)):
-            raise TypeError(
-                f"activation: found {activation!r}, expected a name or a list of names, "
-                "one for each hidden layer, or a pynn.Activation in the place of a name"
-            )
-        one = isinstance(activation, (str, Activation))
-        names: list[Any] = [activation] * hidden if one else list(activation)  # type: ignore[arg-type]
-        if len(names) != hidden:
-            raise ValueError(
-                f"activation: found {len(names)} names, expected one or {hidden}, "
-                "one for each hidden layer"
-            )
-        if isinstance(activation, str):
-            choose("activation", activation, ACTIVATIONS)
-        for k, name in enumerate(names):
-            if not isinstance(name, Activation):
-                choose(f"activation[{k}]", name, ACTIVATIONS)
-        single = isinstance(dropout, (int, float, np.integer, np.floating))
-        try:
-            rates = [float(dropout)] if single else [float(p) for p in dropout]  # type: ignore[arg-type, union-attr]
-        except (TypeError, ValueError):
-            rates = [-1.0]
-        if any(not 0.0 <= p < 1.0 for p in rates):
-            raise ValueError(f"dropout: found {dropout!r}, expected probabilities in [0, 1)")
-        rates = rates * hidden if single else rates
-        if len(rates) != hidden:
-            raise ValueError(
-                f"dropout: found {len(rates)} values, expected one or {hidden}, "
-                "one for each hidden layer"
-            )
-        try:
-            # NumPy takes None for float64.
-            dtype_name = "None" if dtype is None else np.dtype(dtype).name  # type: ignore[call-overload]
-        except TypeError:
-            dtype_name = str(dtype)
-        choose("dtype", dtype_name, DTYPES)
+        chosen = _output(output, loss, widths[-1])
+        functions = [*_activations(activation, hidden), chosen, loss]
+        rates = _dropout(dropout, hidden)
+        dtype_name = _dtype(dtype)
         choose("precision", precision, PRECISIONS)
         if precision == "bf16" and dtype_name != "float32":
             raise ValueError(
-                f"precision: found 'bf16' with dtype {dtype_name}, expected dtype float32, which "
-                "weights and sums then have"
+                f"precision: found 'bf16' with dtype {dtype_name}, expected dtype float32, the "
+                "dtype of weights and sums with 'bf16'"
             )
-        own = list(dict.fromkeys(f for f in (*names, output, loss) if isinstance(f, Function)))
-        known = [f.name for f in own]
-        for name in known:
-            if known.count(name) > 1:
-                raise ValueError(
-                    f"activation, output, loss: found two functions named {name!r}, expected a "
-                    "name of its own for each"
-                )
-        names = [f.name if isinstance(f, Function) else f for f in (*names, output, loss)]
+        custom = list(dict.fromkeys(f for f in functions if isinstance(f, Function)))
+        _must_differ([f.name for f in custom])
+        names = [f.name if isinstance(f, Function) else f for f in functions]
         return Architecture(
-            *(tuple(widths), tuple(names[:-1]), tuple(rates), names[-1], dtype_name),
-            precision,
-            tuple(own),
+            sizes=tuple(widths),
+            activations=tuple(names[:-1]),
+            dropout=tuple(rates),
+            loss=names[-1],
+            dtype=dtype_name,
+            precision=precision,
+            functions=tuple(custom),
         )
 
-    def own(self, name: str) -> Any:
-        """Return the Activation or Loss of the user's own that has this name, or None."""
+    def custom(self, name: str) -> Any:
+        """Return the custom Activation or Loss of this name, or None."""
         return next((f for f in self.functions if f.name == name), None)
 
     @property
@@ -168,12 +102,12 @@ class Architecture:
         return len(self.sizes) - 1
 
     def rounds(self, layer: int) -> bool:
-        """Whether the operands of a layer's matrix products are rounded to bfloat16."""
+        """Return whether the operands of a layer's matrix products are rounded to bfloat16."""
         return self.precision == "bf16" and self.sizes[layer + 1] >= BF16_OUTPUTS
 
     @property
     def regression(self) -> bool:
-        """Whether the outputs are values rather than classes, whatever y looks like."""
+        """Whether the outputs are values rather than classes. The loss alone decides."""
         return self.loss not in ("cross_entropy", "binary_cross_entropy")
 
     @property
@@ -181,20 +115,124 @@ class Architecture:
         return sum(m * n + n for m, n in pairwise(self.sizes))
 
     def offsets(self) -> list[tuple[int, int]]:
-        """Where each layer's weights and biases start in the flat parameter vector.
+        """Return where each layer's weights and biases start in the flat parameter vector.
 
         The vector holds, layer by layer, the weights row-major (n_in, n_out), then the biases.
         """
-        starts, at = [], 0
+        offsets, start = [], 0
         for m, n in pairwise(self.sizes):
-            starts.append((at, at + m * n))
-            at += m * n + n
-        return starts
+            offsets.append((start, start + m * n))
+            start += m * n + n
+        return offsets
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Weights (n_in, n_out) and biases (n_out,) of every layer, as views of ``flat``."""
+        """Return weights (n_in, n_out) and biases (n_out,) of every layer, as views of ``flat``."""
         weights, biases = [], []
         for (w, b), (m, n) in zip(self.offsets(), pairwise(self.sizes), strict=True):
             weights.append(flat[w : w + m * n].reshape(m, n))
             biases.append(flat[b : b + n])
         return weights, biases
+
+
+# --- Checks of the arguments of ``build`` ---------------------------------------------------------
+
+
+def _widths(sizes: Sequence[int]) -> list[int]:
+    try:
+        # A bool would count as 0 or 1.
+        widths = [0 if isinstance(s, (bool, np.bool_)) else operator.index(s) for s in sizes]
+    except TypeError:
+        widths = [0]
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(
+            f"sizes: found {sizes!r}, expected at least two whole numbers of 1 or more, "
+            "from inputs to outputs"
+        )
+    return widths
+
+
+def _output(output: str | Activation | None, loss: str | Loss, n_out: int) -> str | Activation:
+    """Return the output activation, which must fit the loss and the number of outputs."""
+    if not isinstance(loss, Loss):
+        choose("loss", loss, LOSSES)
+    if output is None:
+        output = loss.output if isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
+    if not isinstance(output, Activation):
+        choose("output", output, OUTPUTS)
+    fixed = None if loss == "mse" or isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
+    if fixed and output != fixed:
+        raise ValueError(
+            f"output: found {output!r}, expected {fixed!r} for loss {loss!r}, "
+            "which is computed together with it; 'mse' works with any output"
+        )
+    if loss == "cross_entropy" and n_out == 1:
+        raise ValueError(
+            "sizes: found 1 output with loss 'cross_entropy', expected 2 or more; for one "
+            "yes-or-no output use loss='binary_cross_entropy'"
+        )
+    if output == "softmax" and n_out == 1:
+        raise ValueError(
+            "output: found 'softmax' with 1 output, which would always be 1; expected 2 or more"
+        )
+    return output
+
+
+def _activations(
+    activation: str | Activation | Sequence[str | Activation], hidden: int
+) -> list[str | Activation]:
+    """Return the activation of each hidden layer."""
+    if isinstance(activation, str):
+        choose("activation", activation, ACTIVATIONS)
+    if isinstance(activation, (str, Activation)):
+        return [activation] * hidden
+    if not isinstance(activation, (list, tuple)):
+        raise TypeError(
+            f"activation: found {activation!r}, expected a name, a pynn.Activation, or a list of "
+            "them, one for each hidden layer"
+        )
+    names = list(activation)
+    if len(names) != hidden:
+        raise ValueError(
+            f"activation: found {len(names)} names, expected one or {hidden}, "
+            "one for each hidden layer"
+        )
+    for k, name in enumerate(names):
+        if not isinstance(name, Activation):
+            choose(f"activation[{k}]", name, ACTIVATIONS)
+    return names
+
+
+def _dropout(dropout: float | Sequence[float], hidden: int) -> list[float]:
+    """Return the dropout probability of each hidden layer."""
+    single = isinstance(dropout, (int, float, np.integer, np.floating))
+    try:
+        rates = [float(dropout)] if single else [float(p) for p in dropout]  # type: ignore[arg-type, union-attr]
+    except (TypeError, ValueError):
+        rates = [-1.0]
+    if any(not 0.0 <= p < 1.0 for p in rates):
+        raise ValueError(f"dropout: found {dropout!r}, expected probabilities in [0, 1)")
+    rates = rates * hidden if single else rates
+    if len(rates) != hidden:
+        raise ValueError(
+            f"dropout: found {len(rates)} values, expected one or {hidden}, "
+            "one for each hidden layer"
+        )
+    return rates
+
+
+def _dtype(dtype: object) -> str:
+    try:
+        # NumPy reads None as float64.
+        name = "None" if dtype is None else np.dtype(dtype).name  # type: ignore[call-overload]
+    except TypeError:
+        name = str(dtype)
+    return choose("dtype", name, DTYPES)
+
+
+def _must_differ(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"activation, output, loss: found two functions named {name!r}, expected "
+                "different names"
+            )

@@ -1,4 +1,4 @@
-"""Checks of plain arguments: names, numbers, keyword arguments."""
+"""Checks of plain arguments: names, numbers, functions. Each error names the argument."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
+MOST_THREADS = 4096
+"""More than the processors of any machine: a larger number is a typing error, and each thread
+allocates memory."""
+
 
 def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
-    """Return ``found`` if it is one of ``allowed``; if not, raise a ValueError with a hint."""
+    """Return ``found`` if it is one of ``allowed``; otherwise raise ValueError with a hint."""
     allowed = list(allowed)
     if isinstance(found, str) and found in allowed:
         return found
-    import difflib  # only here: it would be a part of the time that importing pynn takes
+    import difflib  # imported here, since it would slow down the import of pynn
 
     text = found.lower().replace("-", "_") if isinstance(found, str) else ""
     near = difflib.get_close_matches(text, allowed, n=1)
@@ -23,51 +27,47 @@ def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
     raise ValueError(f"{argument}: found {found!r}, expected one of {', '.join(allowed)}{hint}")
 
 
-def _not_a_class(argument: str, found: object) -> None:
-    if isinstance(found, type):
-        name = found.__name__
-        raise TypeError(f"{argument}: found the class {name}, expected an object: {name}()")
-
-
-def _number(owner: object, name: str, low: float, high: float, open_high: bool = False) -> None:
-    value = getattr(owner, name)
+def number(
+    value: Any,
+    name: str,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """Return a finite float within the bounds: > above, >= least, < below, <= most."""
     ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not ok or not low <= value <= high or (open_high and value == high):
-        bracket = ")" if open_high else "]"
-        raise ValueError(
-            f"{type(owner).__name__}.{name}: found {value!r}, "
-            f"expected a number in [{low:g}, {high:g}{bracket}"
-        )
-
-
-MOST_THREADS = 4096
-"""Each takes memory of its own: far past any machine's processors it is a slip of the keyboard."""
-
-
-# --- Arrays -------------------------------------------------------------------------------------
-
-
-def must_take(function: Any, arguments: tuple[object, ...], name: str, expected: str) -> None:
-    """Raise TypeError if a function cannot be called with so many arguments, as far as it tells."""
-    import inspect
-
     try:
-        takes = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # some functions written in C do not tell
-        return
-    try:
-        takes.bind(*arguments)
-    except TypeError:
-        raise TypeError(
-            f"{name}: found {function!r}, which takes {takes}, expected a function of {expected}"
-        ) from None
+        result = float(value) if ok else math.nan
+    except OverflowError:  # an int beyond the largest float
+        result = math.inf
+    if (
+        math.isfinite(result)
+        and (above is None or result > above)
+        and (least is None or result >= least)
+        and (below is None or result < below)
+        and (most is None or result <= most)
+    ):
+        return result
+    raise ValueError(f"{name}: found {value!r}, expected {_span(above, least, below, most)}")
 
 
-# --- Numbers ------------------------------------------------------------------------------------
+def _span(above: float | None, least: float | None, below: float | None, most: float | None) -> str:
+    """Describe the numbers within some bounds."""
+    low, high = least if above is None else above, most if below is None else below
+    if low is not None and high is not None:
+        left, right = "[" if above is None else "(", "]" if below is None else ")"
+        return f"a number in {left}{low:g}, {high:g}{right}"
+    text = "a finite number"
+    if low is not None:
+        text += f" of {low:g} or more" if above is None else f" above {low:g}"
+    if high is not None:
+        text += f" of {high:g} or less" if below is None else f" below {high:g}"
+    return text
 
 
 def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
-    """Return a whole number of at least ``low`` and at most ``high``."""
+    """Return a whole number from ``low`` to ``high``. A bool is not one."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -78,31 +78,38 @@ def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
     return number
 
 
-def number(value: Any, name: str, above: float | None = None, least: float | None = None) -> float:
-    """Return a finite float above ``above`` or of at least ``least``."""
-    ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    result = float(value) if ok else math.nan
-    ok = math.isfinite(result)
-    if ok and above is not None:
-        ok = result > above
-    if ok and least is not None:
-        ok = result >= least
-    if not ok:
-        span = "" if above is None else f" above {above:g}"
-        span += "" if least is None else f" of {least:g} or more"
-        raise ValueError(f"{name}: found {value!r}, expected a finite number{span}")
-    return result
-
-
 def threads(value: Any) -> int | None:
-    """Return how many threads compute at most; None leaves it to the backend."""
+    """Return the maximum number of threads; None leaves it to the backend."""
     return None if value is None else whole(value, "threads", 1, MOST_THREADS)
 
 
 def batch_size(value: Any) -> int | None:
-    """Return how many rows a batch has; None, also for ``"full"``, stands for all of them."""
+    """Return the number of rows of a batch; None, also for ``"full"``, means all rows."""
     if value is None or (isinstance(value, str) and value == "full"):
         return None
     if isinstance(value, str):
         choose("batch_size", value, ("full", "or a whole number of 1 or more"))
     return whole(value, "batch_size", 1)
+
+
+def not_a_class(argument: str, found: object) -> None:
+    """Raise TypeError for a class in place of an object, such as ``Adam`` for ``Adam()``."""
+    if isinstance(found, type):
+        name = found.__name__
+        raise TypeError(f"{argument}: found the class {name}, expected an object: {name}()")
+
+
+def must_take(function: Any, arguments: tuple[object, ...], name: str, expected: str) -> None:
+    """Raise TypeError if a function cannot be called with these arguments, by its signature."""
+    import inspect
+
+    try:
+        takes = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return
+    try:
+        takes.bind(*arguments)
+    except TypeError:
+        raise TypeError(
+            f"{name}: found {function!r}, which takes {takes}, expected a function of {expected}"
+        ) from None

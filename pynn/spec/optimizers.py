@@ -1,33 +1,29 @@
-"""Optimizers: frozen dataclasses; their formulas are in ``backends.reference.update``."""
+"""Optimizers: frozen dataclasses. ``backends/updates.py`` has the formulas as NumPy code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from .arguments import _not_a_class, _number, choose
-
-# --- Optimizers ---------------------------------------------------------------------------------
+from .arguments import choose, not_a_class, number
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A rule that turns a gradient into an update; its formula is in ``reference.update``.
-
-    ``slots`` is how many flat vectors of state it keeps, each shaped like the parameters.
-    """
+    """An update rule. ``slots`` is its number of state vectors, each shaped like the parameters."""
 
     name: ClassVar[str] = ""
     slots: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            if f.name in ("rho", "beta1", "beta2"):
-                _number(self, f.name, 0.0, 1.0, open_high=True)
-            elif f.name == "momentum":
-                _number(self, f.name, 0.0, 1.0)
+        for field in fields(self):
+            value, name = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
+            if field.name in ("rho", "beta1", "beta2"):
+                number(value, name, least=0, below=1)
+            elif field.name == "momentum":
+                number(value, name, least=0, most=1)
             else:
-                _number(self, f.name, 0.0, float("inf"), open_high=True)
+                number(value, name, least=0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(Optimizer):
-    """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4, looking ahead)."""
+    """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4)."""
 
     name: ClassVar[str] = "nesterov"
     slots: ClassVar[int] = 1
@@ -87,9 +83,9 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamHat(Optimizer):
-    """Adam in the other order of the paper (section 2, at its end): ε̂ stands beside √v as it is.
+    """Adam in the alternative form at the end of section 2 of the paper: ε̂ is added to √v.
 
-    That is how scikit-learn and TensorFlow have it; ``Adam`` adds ε after the bias correction.
+    scikit-learn and TensorFlow use this form; ``Adam`` adds ε to √v̂, after the bias correction.
     """
 
     name: ClassVar[str] = "adam_hat"
@@ -101,7 +97,7 @@ class AdamHat(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
-    """Adam, with w ← w − η·λ·w apart from the gradient (Loshchilov and Hutter 2019, algorithm 2).
+    """Adam with decoupled weight decay, w ← w − η·λ·w (Loshchilov and Hutter 2019, algorithm 2).
 
     Weights decay, biases do not.
     """
@@ -120,8 +116,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
-    """Return an optimizer for its name, or the object itself."""
+    """Return the optimizer of a name with default parameters, or the object itself."""
     if isinstance(optimizer, Optimizer):
         return optimizer
-    _not_a_class("optimizer", optimizer)
+    not_a_class("optimizer", optimizer)
     return OPTIMIZERS[choose("optimizer", optimizer, OPTIMIZERS)]()

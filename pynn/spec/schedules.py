@@ -1,4 +1,4 @@
-"""Learning-rate schedules: frozen dataclasses that return one factor per step."""
+"""Learning-rate schedules: frozen dataclasses that return a factor for each step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from .arguments import _not_a_class, _number, choose
-
-# --- Schedules ----------------------------------------------------------------------------------
+from .arguments import choose, not_a_class, number
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A factor on the learning rate for every step.
+    """A factor by which the learning rate is multiplied, for each step.
 
     ``factors(epoch, start, stop)`` takes the time of each step in epochs (float array, counted
     from the first epoch the network ever trained) and the epochs at which this call of ``fit``
-    starts and stops; it returns one factor for each step. Schedules with a horizon (cosine,
-    one-cycle) run once over a call; the others go on where the call before stood.
+    starts and stops. It returns one factor per step. Schedules with a horizon (cosine, one-cycle)
+    run once over a call; the others continue across calls.
     """
 
     name: ClassVar[str] = ""
@@ -27,10 +25,13 @@ class Schedule:
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         raise NotImplementedError
 
+    def _check(self, field: str, **bounds: float) -> None:
+        number(getattr(self, field), f"{type(self).__name__}.{field}", **bounds)
+
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The learning rate as it is."""
+    """A constant learning rate."""
 
     name: ClassVar[str] = "constant"
 
@@ -40,17 +41,15 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """Times ``factor`` after every ``every`` epochs."""
+    """Multiplied by ``factor`` after every ``every`` epochs."""
 
     name: ClassVar[str] = "step"
     every: float = 10.0
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _number(self, "factor", 0.0, float("inf"), open_high=True)
-        _number(self, "every", 0.0, float("inf"), open_high=True)
-        if self.every == 0:
-            raise ValueError("StepDecay.every: found 0, expected a number above 0")
+        self._check("factor", least=0)
+        self._check("every", above=0)
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         return self.factor ** np.floor(epoch / self.every)
@@ -58,13 +57,13 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Times ``factor`` for each epoch, continuously: factor ** epoch."""
+    """Multiplied by ``factor`` per epoch, continuously: factor ** epoch."""
 
     name: ClassVar[str] = "exponential"
     factor: float = 0.95
 
     def __post_init__(self) -> None:
-        _number(self, "factor", 0.0, float("inf"), open_high=True)
+        self._check("factor", least=0)
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         return self.factor**epoch
@@ -78,7 +77,7 @@ class InverseTime(Schedule):
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        _number(self, "decay", 0.0, float("inf"), open_high=True)
+        self._check("decay", least=0)
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         return 1.0 / (1.0 + self.decay * epoch)
@@ -92,7 +91,7 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _number(self, "final", 0.0, float("inf"), open_high=True)
+        self._check("final", least=0)
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         t = (epoch - start) / (stop - start)
@@ -101,9 +100,9 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Linear from ``initial`` to 1 over the share ``warmup`` of the call, then linear to ``final``.
+    """Linear from ``initial`` to 1 in the fraction ``warmup`` of the call, then to ``final``.
 
-    After Smith and Topin 2018, section 3, without the change of momentum.
+    Smith and Topin 2018, section 3, without the change of momentum.
     """
 
     name: ClassVar[str] = "one_cycle"
@@ -112,9 +111,9 @@ class OneCycle(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _number(self, "warmup", 0.0, 1.0)
-        _number(self, "initial", 0.0, float("inf"), open_high=True)
-        _number(self, "final", 0.0, float("inf"), open_high=True)
+        self._check("warmup", least=0, most=1)
+        self._check("initial", least=0)
+        self._check("final", least=0)
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         t = (epoch - start) / (stop - start)
@@ -130,7 +129,7 @@ class WarmUp(Schedule):
     after: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        _number(self, "epochs", 0.0, float("inf"), open_high=True)
+        self._check("epochs", least=0)
         if not isinstance(self.after, Schedule):
             raise ValueError(f"WarmUp.after: found {self.after!r}, expected a schedule object")
 
@@ -150,17 +149,17 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def as_schedule(schedule: str | Schedule | None) -> Schedule:
-    """Return a schedule for its name, for None (constant), or the object itself."""
+    """Return the schedule of a name, a constant one for None, or the object itself."""
     if schedule is None:
         return Constant()
     if isinstance(schedule, Schedule):
         return schedule
-    _not_a_class("schedule", schedule)
+    not_a_class("schedule", schedule)
     return SCHEDULES[choose("schedule", schedule, SCHEDULES)]()
 
 
 def has_horizon(schedule: Schedule) -> bool:
-    """Whether the rates of a schedule depend on when the call of ``fit`` is to end."""
+    """Return whether the factors of a schedule depend on the epoch at which ``fit`` stops."""
     if isinstance(schedule, WarmUp):
         return has_horizon(schedule.after)
     return type(schedule) not in (Schedule, Constant, StepDecay, Exponential, InverseTime)

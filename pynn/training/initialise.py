@@ -46,8 +46,10 @@ def names(net: Architecture, init: str | Sequence[str | None] | None) -> list[st
     for k, name in enumerate(given):
         if name is None:
             hidden = k < net.n_layers - 1
-            own = net.own(net.activations[k])
-            rectifier = hidden and (own.rectifies if own else net.activations[k] in _RECTIFIERS)
+            custom = net.custom(net.activations[k])
+            rectifier = hidden and (
+                custom.rectifies if custom else net.activations[k] in _RECTIFIERS
+            )
             name = "he_normal" if rectifier else "glorot_uniform"
         chosen.append(choose("init", name, INITIALISERS))
     return chosen

@@ -106,7 +106,7 @@ def one(z):
         (lambda z: z[:3], one, r"function: found shape \(3,\)"),
         (lambda z: z + 0j, one, "function: found complex128 for arrays of float64"),
         (lambda z: np.exp(z, out=z), np.exp, "function: found one that fails .*read-only"),
-        (lambda z: z / z.sum(), one, "function: found .*expected what it is in a larger array"),
+        (lambda z: z / z.sum(), one, "function: found .*expected its value in a larger array"),
         (np.log, lambda z: 1 / z, "function: found nan at z = -.*expected a finite number"),
         (lambda z: z, lambda z: z / 0, "derivative: found -?inf at z"),
         (lambda z: np.exp(z * z), lambda z: 2 * z * np.exp(z * z), "function: found inf"),
@@ -190,8 +190,8 @@ def test_architecture_with_functions():
     assert net.activations == ("tanh", "swish", "identity")
     assert net.loss == "huber"
     assert net.functions == (swish, huber)
-    assert net.own("swish") is swish
-    assert net.own("tanh") is None
+    assert net.custom("swish") is swish
+    assert net.custom("tanh") is None
     assert net.regression
     assert Architecture.build([2, 3], output="softmax", loss=huber).activations == ("softmax",)
     own_output = pynn.Loss("own_output", huber_function, huber_gradient, output=falling)
@@ -200,9 +200,9 @@ def test_architecture_with_functions():
         ValueError, match=r"output: found Activation\('swish'\), expected 'softmax'"
     ):
         Architecture.build([2, 3], output=swish)
-    with pytest.raises(ValueError, match="output: found 'softmax' of 1 output"):
+    with pytest.raises(ValueError, match="output: found 'softmax' with 1 output"):
         Architecture.build([2, 1], output="softmax", loss=huber)
-    with pytest.raises(TypeError, match="activation: found .*or a pynn.Activation"):
+    with pytest.raises(TypeError, match="activation: found .*a pynn.Activation"):
         Architecture.build([2, 3, 2], activation=np.tanh)
     with pytest.raises(ValueError, match=r"activation\[0\]: found Loss\('huber'\)"):
         Architecture.build([2, 3, 2], activation=[huber])

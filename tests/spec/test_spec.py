@@ -84,7 +84,9 @@ def test_architecture_errors(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_activation_of_a_wrong_type() -> None:
-    with pytest.raises(TypeError, match="activation: found None, expected a name or a list"):
+    with pytest.raises(
+        TypeError, match="activation: found None, expected a name, a pynn.Activation"
+    ):
         Architecture.build([3, 4, 2], activation=None)  # type: ignore[arg-type]
 
 

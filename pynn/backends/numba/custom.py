@@ -316,7 +316,7 @@ def _loss(f, gradient):
 def _compare(own: Function, code: Any, dtype: str) -> None:
     """See that the machine code gives what the function gives for arrays, or raise ValueError."""
     near = 1e-3 if dtype == "float32" else 1e-7
-    places = [place.astype(dtype) for place in own.places()]
+    places = [place.astype(dtype) for place in own.points()]
     with np.errstate(all="ignore"):
         wanted = [np.asarray(getattr(own, role)(*places), dtype) for role in own.roles]
     n, pointer = len(places[0]), ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype))
@@ -340,7 +340,7 @@ def _compare(own: Function, code: Any, dtype: str) -> None:
             k = int(wrong.argmax())
             at = ", ".join(
                 f"{name} = {place[k]:g}"
-                for name, place in zip(own.arguments, own.places(), strict=True)
+                for name, place in zip(own.arguments, own.points(), strict=True)
             )
             raise ValueError(
                 f"{own!r}: {role}: found {found[k]:.7g} at {at} when compiled by Numba, expected "
