@@ -16,6 +16,7 @@ from .backends import choose as backends_choose
 from .backends import contract
 from .backends.contract import Data, ObjectiveSettings, TrainerSettings
 from .checks import features, targets
+from .checks.arrays import as_array, check_finite
 from .checks.targets import Task
 from .spec import arguments, philox
 from .spec.architecture import Architecture
@@ -281,14 +282,14 @@ class Network:
         """Copy values into parts of the parameters, all of them or none."""
         arrays = []
         for values, part, name in pairs:
-            a = features.as_array(values, name)
+            a = as_array(values, name)
             if a.shape != part.shape:
                 turned = part.ndim == 2 and a.shape == part.shape[::-1]
                 hint = ", (inputs, outputs): take the transpose" if turned else ""
                 raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
             if a.dtype.kind not in "iuf":
                 raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
-            features.check_finite(a, name, self.dtype)
+            check_finite(a, name, self.dtype)
             # What is a view of these parameters would be written over before it is read.
             arrays.append(a.copy() if np.may_share_memory(a, self._model.flat) else a)
         if not self._model.parameters.flags.writeable:

@@ -1,8 +1,7 @@
-"""Convert targets to labels or matrices, and remember what the outputs stand for."""
+"""Convert y to labels or targets that the backends accept, or raise one clear error."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,27 +9,25 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
-from .features import _must_be_numbers, _without_nullable, as_array, check_finite
+from .arrays import as_array, check_finite, must_be_numbers, without_nullable
+from .labels import n_classes, numbered, plain_labels, spell
 
 Array = np.ndarray
-
-_LONGEST_LIST = 12
-"""How many classes an error spells out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What the outputs of a network stand for, learnt from the y it was trained on.
+    """The meaning of a network's outputs, derived from the y it was trained on.
 
     Parameters
     ----------
     kind
-        ``"labels"``: one class a row. ``"multilabel"``: a yes or no for each output.
+        ``"labels"``: one class per row. ``"multilabel"``: yes or no for each output.
         ``"values"``: regression.
     classes
-        The label that each output stands for; None unless ``kind`` is ``"labels"``.
+        The label of each output; None unless ``kind`` is ``"labels"``.
     flat
-        Whether predicted values are (n,) rather than (n, 1), as y was.
+        Whether predicted values are (n,) rather than (n, 1), like the y of training.
     """
 
     kind: str
@@ -38,26 +35,23 @@ class Task:
     flat: bool = False
 
 
-# --- Targets ------------------------------------------------------------------------------------
-
-
 def targets(
     y: Any, rows: int, net: Architecture, task: Task | None, name: str = "y", rows_of: str = "x"
 ) -> tuple[Array, Task]:
-    """Return y as the contract wants it, and what it says about the outputs.
+    """Return y as labels or targets, and the meaning of the outputs.
 
     Parameters
     ----------
     y
         Labels (n,) or (n, 1), one-hot or soft targets (n, n_out), or values.
     rows
-        How many there should be.
+        The number of rows of x.
     net
         The network's architecture.
     task
-        What the network was trained for so far; its classes hold for y too.
+        The task of earlier training, whose classes also apply to y; or None.
     name, rows_of
-        The names of y and of its x, for errors.
+        The names of y and of x in errors.
 
     Returns
     -------
@@ -68,8 +62,8 @@ def targets(
     TypeError, ValueError
         If y does not fit the rows, the loss, the number of outputs or the classes.
     """
-    single = getattr(y, "shape", ())[1:] == (1,)  # may be labels, which stay what they are
-    a = as_array(y if single else _without_nullable(y), name)
+    single = getattr(y, "shape", ())[1:] == (1,)  # may be labels, which must not become floats
+    a = as_array(y if single else without_nullable(y), name)
     if a.ndim not in (1, 2):
         raise ValueError(f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_out})")
     if len(a) != rows:
@@ -88,7 +82,7 @@ def targets(
 
 
 def smoothed(y: Array, net: Architecture, share: float) -> Array:
-    """Return checked targets with a share of each spread over all outputs (Szegedy et al. 2016).
+    """Return targets smoothed towards equal values of all outputs (Szegedy et al. 2016).
 
     Parameters
     ----------
@@ -97,7 +91,7 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
     net
         The network's architecture.
     share
-        How much of them, in [0, 1).
+        Fraction of each target that is divided among all outputs, in [0, 1).
 
     Returns
     -------
@@ -112,7 +106,7 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
 
 
 def _values(a: Array, net: Architecture, name: str) -> Array:
-    _must_be_numbers(a, name)
+    must_be_numbers(a, name)
     check_finite(a, name, np.dtype(net.dtype))
     if net.loss == "poisson" and a.min() < 0:
         raise ValueError(
@@ -128,8 +122,7 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
             "one for each output, or labels (rows,)"
         )
     values = _values(a, net, name)
-    # Targets that were independent of each other in training stay so when a batch of them
-    # happens to be one-hot.
+    # Targets that were independent in training remain so if a later y happens to be one-hot.
     independent = task is not None and task.kind != "labels"
     if net.loss != "poisson" and not independent and _is_one_hot(values):
         return values.argmax(axis=1).astype(np.int32), _with_classes(task, net)
@@ -161,164 +154,57 @@ def _is_one_hot(a: Array) -> bool:
     def holds(block: Array) -> bool:
         return bool(((block == 0) | (block == 1)).all() and (block.sum(axis=1) == 1).all())
 
-    return holds(a[:1]) and holds(a)
+    return holds(a[:1]) and holds(a)  # the first row decides in most other cases
 
 
 def _with_classes(task: Task | None, net: Architecture) -> Task:
     if task is not None and task.classes is not None:
         return task
-    return Task("labels", np.arange(_n_classes(net)))
-
-
-def _n_classes(net: Architecture) -> int:
-    return max(2, net.n_out)
+    return Task("labels", np.arange(n_classes(net)))
 
 
 def _labels(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[Array, Task]:
     a = plain_labels(a, name)
-    count = _n_classes(net)
-    classes = task.classes if task is not None else None
     if net.n_out == 1 and a.dtype.kind == "f" and a.min() >= 0 and a.max() <= 1:
-        # Fractions between 0 and 1 for one sigmoid output are the probability of its yes.
+        # Fractions between 0 and 1 for one sigmoid output are probabilities of the second class.
         known = _with_classes(task, net)
         return np.ascontiguousarray(a.reshape(-1, 1), dtype=net.dtype), known
-    codes: Array
-    if classes is None:
-        if a.dtype.kind in "iu" and int(a.min()) >= 0 and int(a.max()) < count:
-            classes, codes = np.arange(count), a
-        else:
-            classes, codes = _new_classes(a, count, net, name)
-    elif a.dtype.kind in "iu" and _is_plain(classes) and a.min() >= 0 and a.max() < count:
-        codes = a
-    else:
-        codes = _codes(a, classes, name)
-    task = task if task is not None and task.classes is classes else Task("labels", classes)
+    classes, indices = numbered(a, None if task is None else task.classes, net, name)
+    if task is None or task.classes is not classes:
+        task = Task("labels", classes)
     if net.n_out == 1:
-        return codes.astype(net.dtype).reshape(-1, 1), task
-    return codes.astype(np.int32), task
-
-
-def plain_labels(a: Array, name: str) -> Array:
-    """Return labels (n,) as an array of booleans, whole numbers, fractions or strings."""
-    if a.dtype.kind == "O":
-        kinds = {_family(v) for v in a.tolist()}
-        if "missing" in kinds:
-            row = [_family(v) for v in a.tolist()].index("missing")
-            raise ValueError(f"{name}: found {a[row]!r} at row {row}, expected a label")
-        if len(kinds) != 1 or kinds == {"other"}:
-            found = ", ".join(sorted({type(v).__name__ for v in a.tolist()}))
-            raise TypeError(
-                f"{name}: found Python objects of type {found}, expected labels that are all "
-                "numbers, all strings or all booleans"
-            )
-        a = np.array(a.tolist())
-    if a.dtype.kind == "T":
-        a = a.astype(np.str_)
-    if a.dtype.kind not in "biufU":
-        raise TypeError(
-            f"{name}: found dtype {a.dtype}, expected labels that are numbers, strings or booleans"
-        )
-    if a.dtype.kind == "f":
-        check_finite(a, name, np.dtype(np.float64))
-        rounded: Array = np.trunc(a)
-        if (rounded == a).all() and np.abs(a).max(initial=0) < 2**53:
-            return rounded.astype(np.int64)  # labels read from a file of numbers
-    return a
-
-
-def _family(value: object) -> str:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return "missing"
-    if isinstance(value, float) and math.isnan(value):
-        return "missing"
-    if isinstance(value, (bool, np.bool_)):
-        return "boolean"
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        return "number"
-    return "string" if isinstance(value, str) else "other"
-
-
-def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Array, Array]:
-    if a.dtype.kind == "b":
-        classes, codes = np.array([False, True]), a
-    else:
-        classes, codes = np.unique(a, return_inverse=True)
-    if len(classes) != count:
-        hint = ""
-        if a.dtype.kind in "iu" and a.dtype.kind != "b":
-            hint = f", or whole numbers from 0 to {count - 1}"
-        if net.regression and a.dtype.kind in "iuf":
-            hint += f"; values to be approximated have shape (rows, {net.n_out})"
-        what = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
-        raise ValueError(
-            f"{name}: found {len(classes)} different labels ({spell(classes)}), expected {what}"
-            f"{hint}"
-        )
-    return classes, codes.reshape(-1)
-
-
-def _is_plain(classes: Array) -> bool:
-    """Whether each class is the number of its output."""
-    return classes.dtype.kind in "iu" and bool((classes == np.arange(len(classes))).all())
-
-
-def _codes(a: Array, classes: Array, name: str) -> Array:
-    """Return the index of each label in ``classes``."""
-    text = classes.dtype.kind == "U"
-    if (a.dtype.kind == "U") == text:
-        order = np.argsort(classes)  # those set by hand are in any order
-        places = np.searchsorted(classes, a, sorter=order)
-        codes = order[np.minimum(places, len(classes) - 1)]
-        wrong = classes[codes] != a
-        if not wrong.any():
-            return codes
-        row = int(wrong.argmax())
-    else:
-        row = 0
-    raise ValueError(
-        f"{name}: found the label {a[row].item()!r} at row {row}, "
-        f"expected one of the classes {spell(classes)}"
-    )
-
-
-def spell(classes: Array) -> str:
-    """Return the classes as text, the middle left out where there are many."""
-    words = [repr(c) for c in classes[:_LONGEST_LIST].tolist()]
-    if len(classes) > _LONGEST_LIST:
-        words = [*words[:-2], "…", repr(classes[-1].item())]
-    return ", ".join(words)
+        return indices.astype(net.dtype).reshape(-1, 1), task
+    return indices.astype(np.int32), task
 
 
 def as_classes(classes: Any, net: Architecture) -> Array:
-    """Return labels as a user gives them for a network's outputs, in the order of the outputs.
+    """Return the labels of a network's outputs, given by a user in the order of the outputs.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not as many different labels as there are outputs (two for one output).
+        If they are not one different label per output (two for one output).
     """
     a = plain_labels(as_array(classes, "classes").reshape(-1), "classes")
-    count = _n_classes(net)
+    count = n_classes(net)
     if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
     return a
 
 
 def default_task(net: Architecture) -> Task:
-    """What the outputs stand for before a y has been seen."""
+    """Return the meaning of the outputs of an untrained network."""
     if net.regression:
         return Task("values", None, net.n_out == 1)
-    return Task("labels", np.arange(_n_classes(net)))
+    return Task("labels", np.arange(n_classes(net)))
 
 
 def label_smoothing(value: Any, net: Architecture) -> float:
-    """Return a share in [0, 1), which is 0 for any loss but cross entropy."""
-    share = number(value, "label_smoothing", least=0)
-    if share >= 1:
-        raise ValueError(f"label_smoothing: found {share:g}, expected a share in [0, 1)")
+    """Return a number in [0, 1), which must be 0 for any loss but cross entropy."""
+    share = number(value, "label_smoothing", least=0, below=1)
     if share and net.loss != "cross_entropy":
         raise ValueError(
-            f"label_smoothing: found {share:g} and loss {net.loss!r}, expected 0, or loss "
+            f"label_smoothing: found {share:g} with loss {net.loss!r}, expected 0, or loss "
             "'cross_entropy'"
         )
     return share

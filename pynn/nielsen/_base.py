@@ -18,7 +18,7 @@ import numpy as np
 
 from ..backends import choose, contract
 from ..backends.contract import Data, TrainerSettings
-from ..checks import features
+from ..checks.arrays import as_array, check_finite
 from ..spec import arguments, optimizers
 from ..spec.architecture import Architecture
 
@@ -72,7 +72,7 @@ def as_trainable(data: Any) -> list[Any]:
 
 def real_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     """Return value as an array of real numbers of this shape, or raise."""
-    a = features.as_array(value, name)
+    a = as_array(value, name)
     if a.dtype.kind not in "biuf":
         raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
     if a.shape != shape:
@@ -138,7 +138,7 @@ def _stack(columns: list[Any], n: int, part: str, name: str) -> Array:
     rows = np.concatenate(columns).reshape(len(columns), n)
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)  # bytes among them: here they are numbers, not pixels
-    features.check_finite(rows, f"{part} of {name}", np.dtype(np.float64))
+    check_finite(rows, f"{part} of {name}", np.dtype(np.float64))
     return rows
 
 
@@ -203,7 +203,7 @@ class SigmoidNetwork:
         TypeError, ValueError
             If ``a``, a weight matrix or a bias vector is no array of numbers or has another shape.
         """
-        a = features.as_array(a, "a")
+        a = as_array(a, "a")
         a = real_array(a, (self.sizes[0], a.shape[1] if a.ndim == 2 else 1), "a")
         for w, b in self._layers():
             a = sigmoid(w @ a + b)

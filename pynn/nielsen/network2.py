@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..checks import features
+from ..checks.arrays import check_finite
 from ..files.disk import atomic_write, require_file, shown
 from ..spec import arguments
 from ._base import (
@@ -371,8 +371,8 @@ class Network(SigmoidNetwork):
         """
         layers = self._layers()
         for k, (w, b) in enumerate(layers):
-            features.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            features.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+            check_finite(w, f"weights[{k}]", np.dtype(np.float64))
+            check_finite(b, f"biases[{k}]", np.dtype(np.float64))
         document = {
             "sizes": self.sizes,
             "weights": [w.tolist() for w, _ in layers],
@@ -450,8 +450,8 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         found.weights, found.biases = document["weights"], document["biases"]
         layers = found._layers()
         for k, (w, b) in enumerate(layers):
-            features.check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            features.check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+            check_finite(w, f"weights[{k}]", np.dtype(np.float64))
+            check_finite(b, f"biases[{k}]", np.dtype(np.float64))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: {shown(error, 400)}") from error
     net = Network(found.sizes, cost=known[name])

@@ -1,0 +1,129 @@
+"""Class labels: read them, number them, show them in errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..spec.architecture import Architecture
+from .arrays import check_finite
+
+Array = np.ndarray
+
+_MOST_SHOWN = 12
+"""Number of classes that an error lists."""
+
+
+def n_classes(net: Architecture) -> int:
+    """Return the number of classes; one output separates two."""
+    return max(2, net.n_out)
+
+
+def plain_labels(a: Array, name: str) -> Array:
+    """Return labels (n,) as an array of booleans, whole numbers, fractions or strings."""
+    if a.dtype.kind == "O":
+        a = _from_objects(a, name)
+    if a.dtype.kind == "T":
+        a = a.astype(np.str_)
+    if a.dtype.kind not in "biufU":
+        raise TypeError(
+            f"{name}: found dtype {a.dtype}, expected labels that are numbers, strings or booleans"
+        )
+    if a.dtype.kind == "f":
+        check_finite(a, name, np.dtype(np.float64))
+        rounded: Array = np.trunc(a)
+        if (rounded == a).all() and np.abs(a).max(initial=0) < 2**53:
+            return rounded.astype(np.int64)  # labels read from a file of numbers
+    return a
+
+
+def _from_objects(a: Array, name: str) -> Array:
+    """Return Python objects of one kind as an array of that kind."""
+    kinds = [_kind(value) for value in a.tolist()]
+    if "missing" in kinds:
+        row = kinds.index("missing")
+        raise ValueError(f"{name}: found {a[row]!r} at row {row}, expected a label")
+    if len(set(kinds)) != 1 or kinds[0] == "other":
+        found = ", ".join(sorted({type(v).__name__ for v in a.tolist()}))
+        raise TypeError(
+            f"{name}: found Python objects of type {found}, expected labels that are all "
+            "numbers, all strings or all booleans"
+        )
+    return np.array(a.tolist())
+
+
+def _kind(value: object) -> str:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return "missing"
+    if isinstance(value, float) and math.isnan(value):
+        return "missing"
+    if isinstance(value, (bool, np.bool_)):
+        return "boolean"
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return "number"
+    return "string" if isinstance(value, str) else "other"
+
+
+def numbered(a: Array, classes: Array | None, net: Architecture, name: str) -> tuple[Array, Array]:
+    """Return the classes, and for each label (n,) the index of its class.
+
+    ``classes`` are those of earlier training. Integers from 0 to the number of classes − 1 are the
+    indices themselves, unless ``classes`` says otherwise.
+    """
+    count = n_classes(net)
+    are_indices = a.dtype.kind in "iu" and int(a.min()) >= 0 and int(a.max()) < count
+    if classes is None:
+        return (np.arange(count), a) if are_indices else _new_classes(a, count, net, name)
+    if are_indices and _is_range(classes):
+        return classes, a
+    return classes, _indices(a, classes, name)
+
+
+def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Array, Array]:
+    if a.dtype.kind == "b":
+        classes, indices = np.array([False, True]), a
+    else:
+        classes, indices = np.unique(a, return_inverse=True)
+    if len(classes) != count:
+        hint = ""
+        if a.dtype.kind in "iu":
+            hint = f", or whole numbers from 0 to {count - 1}"
+        if net.regression and a.dtype.kind in "iuf":
+            hint += f"; values for regression have shape (rows, {net.n_out})"
+        expected = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
+        raise ValueError(
+            f"{name}: found {len(classes)} different labels ({spell(classes)}), expected {expected}"
+            f"{hint}"
+        )
+    return classes, indices.reshape(-1)
+
+
+def _is_range(classes: Array) -> bool:
+    """Return whether each class is its own index."""
+    return classes.dtype.kind in "iu" and bool((classes == np.arange(len(classes))).all())
+
+
+def _indices(a: Array, classes: Array, name: str) -> Array:
+    """Return the index of each label in ``classes``, which may be in any order."""
+    row = 0
+    if (a.dtype.kind == "U") == (classes.dtype.kind == "U"):
+        order = np.argsort(classes)
+        places = np.searchsorted(classes, a, sorter=order)
+        indices = order[np.minimum(places, len(classes) - 1)]
+        wrong = classes[indices] != a
+        if not wrong.any():
+            return indices
+        row = int(wrong.argmax())
+    raise ValueError(
+        f"{name}: found the label {a[row].item()!r} at row {row}, "
+        f"expected one of the classes {spell(classes)}"
+    )
+
+
+def spell(classes: Array) -> str:
+    """Return the classes as text, abbreviated if there are many."""
+    words = [repr(c) for c in classes[:_MOST_SHOWN].tolist()]
+    if len(classes) > _MOST_SHOWN:
+        words = [*words[:-2], "…", repr(classes[-1].item())]
+    return ", ".join(words)
