@@ -568,11 +568,7 @@ def test_nothing_is_held_out(net: pynn.Network, blobs: Data, validation: Any) ->
         ({"learning_rate": 0}, ValueError, "learning_rate: found 0, expected .* above 0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate: found nan"),
         ({"l2": -0.1}, ValueError, "l2: found -0.1, expected a finite number of 0 or more"),
-        (
-            {"label_smoothing": 1.0},
-            ValueError,
-            r"label_smoothing: found 1.0, expected a number in \[0, 1\)",
-        ),
+        ({"label_smoothing": 1.0}, ValueError, "label_smoothing: found 1.0, expected a number in"),
         ({"label_smoothing": -1}, ValueError, "label_smoothing: found -1, expected a finite num"),
         ({"schedule": "cosyne"}, ValueError, "schedule: found 'cosyne'.*did you mean 'cosine'"),
         ({"schedule": pynn.Cosine}, TypeError, "schedule: found the class Cosine"),
