@@ -1,4 +1,4 @@
-"""Old module names, so that pickles and scripts that name them still load."""
+"""Old module names, for pickles and scripts that were written before modules moved."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ RENAMED = {
     "pynn.images": "pynn.data.images",
     "pynn.initialise": "pynn.training.initialise",
     "pynn.memory": "pynn.arrays.memory",
+    "pynn.numba_functions": "pynn.backends.numba.custom",
+    "pynn.numba_kernels": "pynn.backends.numba.engine",
     "pynn.philox": "pynn.spec.philox",
     "pynn.profile": "pynn.training.profile",
     "pynn.progress": "pynn.training.progress",
@@ -26,25 +28,20 @@ RENAMED = {
     "pynn.run": "pynn.cli.folder",
     "pynn._core": "pynn.backends.cython._core",
 }
-"""Old name: new name, for modules whose old name is no package today."""
+"""New name of each module that moved. Modules that became packages of the same name, such as
+``pynn.spec``, are not listed: the packages export the classes that pickles name."""
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports the new module where the old name is asked for."""
-
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        if name not in RENAMED:
-            return None
-        return importlib.machinery.ModuleSpec(name, self)
-
-    def create_module(self, spec: Any) -> ModuleType:
-        return importlib.import_module(RENAMED[spec.name])
+        return importlib.machinery.ModuleSpec(name, self) if name in RENAMED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        pass
+        # The import system returns what a loader leaves in sys.modules.
+        sys.modules[module.__name__] = importlib.import_module(RENAMED[module.__name__])
 
 
 def install() -> None:
-    """Let imports of the old names find the new modules."""
+    """Make imports of the old names return the new modules."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
