@@ -26,11 +26,20 @@ DOCS = ROOT / "docs"
 SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))
 
 PRINTED = {
-    "1": [r"epoch 20: loss 0\.\d{4}, accuracy \d\d\.\d\d%", "test accuracy: none published, measured"],
+    "1": [
+        r"epoch 20: loss 0\.\d{4}, accuracy \d\d\.\d\d%",
+        "test accuracy: none published, measured",
+    ],
     "2": [r"Epoch 0: \d{4} / 10000", r"test accuracy: published 95\.0 %, measured \d\d\.\d\d %"],
-    "3": [r"training accuracy: published 92\.1 %, measured", r"test accuracy: published 90\.2 %, measured"],
+    "3": [
+        r"training accuracy: published 92\.1 %, measured",
+        r"test accuracy: published 90\.2 %, measured",
+    ],
     "4": [r"test accuracy: published 89\.0 %, measured", r"\d predicted as \d: \d+ of \d+"],
-    "5": [r"iteration 20: training .*%, dev .*%", r"development accuracy: published 97\.9 %, measured"],
+    "5": [
+        r"iteration 20: training .*%, dev .*%",
+        r"development accuracy: published 97\.9 %, measured",
+    ],
     "6": [r"swish, huber: \d+ ms per epoch", r"gelu, mse: test accuracy: none published, measured"],
 }
 EPOCHS = {"1": "20", "5": "8"}  # Few rows: so many until the first line is printed.
