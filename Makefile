@@ -1,11 +1,12 @@
-# Everything happens in an environment of its own, so that nothing else on the machine changes.
+# Every target works in a virtual environment, .venv, and changes nothing else on the machine. The
+# first one compiles pynn, which takes 3 to 5 minutes on 2 cores.
 #   make train   build pynn and train 784-256-128-10 on MNIST
 #   make test    build pynn and run the tests, with a sample of large parameter grids
 #   make test-all  build pynn and run all tests (the same as make test ARGS=--all)
 #   make lint    check style, types and which package imports which
 #   make docs    build the documentation site into build/docs
-#   make fuzz    throw files of any bytes at everything that reads one (Linux on x86-64)
-#   make sanitize  run the compiled core under sanitizers, valgrind and emulated processors
+#   make fuzz    test every file reader with random bytes (Linux on x86-64)
+#   make sanitize  run the compiled core under sanitizers, Valgrind and emulated processors
 # PYTHON chooses the interpreter (3.10 or newer): make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-SOURCES := $(wildcard csrc/*) $(shell find pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
+SOURCES := $(shell find csrc pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
 
 .PHONY: train test test-all lint bench docs fuzz sanitize clean
 
@@ -46,12 +47,12 @@ docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs $(ARGS)
 	@echo "build/docs/index.html"
 
-# Seconds for each target: make fuzz SECONDS=1800 ARGS="idx csv" takes two of them, and longer.
+# Seconds for each file type. make fuzz SECONDS=1800 ARGS="idx csv" tests two types for 30 minutes each.
 SECONDS ?= 60
 fuzz: $(VENV)/installed-fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-# The whole takes long: make sanitize ARGS="--only address thread" runs a part of it.
+# All checks take long. make sanitize ARGS="--only address thread" runs two of them.
 sanitize: $(VENV)/installed-test
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
@@ -61,23 +62,28 @@ $(VENV)/created:
 	touch $@
 
 $(VENV)/installed: $(VENV)/created $(SOURCES)
+	@echo "Compiling and installing pynn: 3 to 5 minutes"
 	$(BIN)/python -m pip install --quiet ".[cli,plots]"
 	touch $@
 
-# In one go, so that pynn is built once; the extra "test" holds what "cli" and "plots" do.
+# One command, so that pynn is built once; the extra "test" includes "cli" and "plots".
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
+	@echo "Compiling and installing pynn: 3 to 5 minutes"
 	$(BIN)/python -m pip install --quiet ".[test,lint]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
+	@echo "Compiling and installing pynn: 3 to 5 minutes"
 	$(BIN)/python -m pip install --quiet ".[bench,cli,plots,numba]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: $(VENV)/created $(SOURCES)
+	@echo "Compiling and installing pynn: 3 to 5 minutes"
 	$(BIN)/python -m pip install --quiet ".[docs]"
 	touch $@
 
 $(VENV)/installed-fuzz: $(VENV)/created $(SOURCES)
+	@echo "Compiling and installing pynn: 3 to 5 minutes"
 	$(BIN)/python -m pip install --quiet ".[fuzz]"
 	touch $(VENV)/installed $@
 
