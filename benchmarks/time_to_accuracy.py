@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import pynn
-from pynn.cli import options as cli_options
+from pynn.cli.options import PRESETS, parse_spec, parse_widths
 from pynn.files.disk import atomic_write
 from pynn.spec.optimizers import OPTIMIZERS
 from pynn.spec.schedules import SCHEDULES
@@ -85,13 +85,13 @@ def write_recipe(
     dict
         ``network`` and ``fit``, the arguments of ``pynn.Network`` and of its ``fit``.
     """
-    values = cli_options.PRESETS[preset]
+    values = PRESETS[preset]
     (x, y), (x_test, y_test) = data
-    sizes = [int(np.prod(x.shape[1:])), *cli_options._hidden(values["hidden"]), int(y.max()) + 1]
+    sizes = [int(np.prod(x.shape[1:])), *parse_widths(values["hidden"]), int(y.max()) + 1]
     network = {"sizes": sizes, "activation": values["activation"], "seed": seed}
     net = pynn.Network(**network)
-    optimizer = cli_options._spec("optimizer", values["optimizer"], OPTIMIZERS)
-    schedule = cli_options._spec("schedule", values["schedule"], SCHEDULES)
+    optimizer = parse_spec("optimizer", values["optimizer"], OPTIMIZERS)
+    schedule = parse_spec("schedule", values["schedule"], SCHEDULES)
     fit = {
         "epochs": values["epochs"],
         "batch_size": int(values["batch_size"]),
@@ -293,9 +293,7 @@ def arguments() -> argparse.ArgumentParser:
         description="Train the presets of pynn train on MNIST, with pynn, PyTorch and JAX.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--presets", type=_names(cli_options.PRESETS), default=list(cli_options.PRESETS)
-    )
+    parser.add_argument("--presets", type=_names(PRESETS), default=list(PRESETS))
     parser.add_argument("--peers", type=_names(("none", *PEERS)), default=list(PEERS))
     parser.add_argument("--seeds", type=_whole, default=9, help="number of seeds: 0, 1, 2, …")
     parser.add_argument("--threads", type=_threads, default=[min(processors(), 2)], metavar="N")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def fingerprint(array: Array | Sparse) -> dict[str, str]:
         "rows": f"{array.dtype.name} {array.shape}",
         "sha256": digest.hexdigest(),
     }
+
+
+def content_sha256(arrays: Iterable[Array]) -> str:
+    """Return the SHA-256 (hexadecimal) of dtypes, shapes and complete contents of arrays."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
 
 
 def _is_mapped(array: Array) -> bool:

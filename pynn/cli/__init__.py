@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: ``pynn train``, ``evaluate``, ``report``, ``predict`` and ``info``."""
 
 from . import train, use
 from .app import app

@@ -1,4 +1,8 @@
-"""The command line: from options to the words of the library, from its errors to one line."""
+"""The application: the commands are registered here, and their errors become one line.
+
+Signals that end a process (Ctrl-C, SIGTERM, SIGHUP) raise KeyboardInterrupt in a command, so that
+it can save its state.
+"""
 
 from __future__ import annotations
 
@@ -24,87 +28,6 @@ app = typer.Typer(
 )
 
 
-# --- Errors ---------------------------------------------------------------------------------------
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    # The terminal may have closed.
-    with suppress(OSError):
-        typer.echo(f"pynn: {' '.join(message.split())}", err=True)
-    raise typer.Exit(code)
-
-
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    typer.echo(f"pynn: {message}", err=True)
-
-
-class _Terminated(KeyboardInterrupt):
-    """A signal that ends a process, and is to save what Ctrl-C saves."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM, and SIGHUP of a terminal that closes, raise ``_Terminated``.
-
-    But for those that somebody has given another meaning, as nohup does.
-    """
-    ours = threading.current_thread() is threading.main_thread()
-    names = ("SIGTERM", "SIGHUP") if ours else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    numbers = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
-
-    def stop(number: int, frame: object) -> NoReturn:
-        # Some send it twice, and a shell both, which shall not break off the saving.
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise _Terminated(number)
-
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _exit_code(interrupt: KeyboardInterrupt) -> int:
-    """Return 128 and the number of the signal, as shells do."""
-    number = interrupt.args[0] if isinstance(interrupt, _Terminated) else signal.SIGINT
-    return 128 + int(number)
-
-
-def _reported(command: Command) -> Command:
-    """Make a command say what a user can do something about in one line instead of a traceback."""
-
-    @functools.wraps(command)
-    def run(**options: Any) -> None:
-        try:
-            with _terminable():
-                command(**options)
-        except BrokenPipeError:
-            raise
-        except KeyboardInterrupt as interrupt:
-            _fail("stopped", _exit_code(interrupt))
-        except OSError as error:
-            if error.strerror is None:
-                _fail(str(error))
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror}")
-        except (ValueError, TypeError, ImportError, MemoryError) as error:
-            text = str(error) or type(error).__name__
-            # The library names its argument; here that is an option.
-            name = re.match(r"\w+", text)
-            if name and name.group() in options and re.match(r"\w+(\[\d+\])?: ", text):
-                text = "--" + name.group().replace("_", "-") + text[name.end() :]
-            _fail(text)
-
-    return run  # type: ignore[return-value]
-
-
-# --- Commands -------------------------------------------------------------------------------------
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         from ..version import __version__
@@ -125,7 +48,97 @@ def _main(
     pass
 
 
-def _result(name: str, result: Mapping[str, float | None]) -> str:
+# --- Errors ---------------------------------------------------------------------------------------
+
+
+def reported(command: Command) -> Command:
+    """Make a command print errors that the user can fix as one line instead of a traceback."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            with _terminable():
+                command(**options)
+        except BrokenPipeError:
+            raise
+        except KeyboardInterrupt as interrupt:
+            fail("stopped", exit_code(interrupt))
+        except OSError as error:
+            if error.strerror is None:
+                fail(str(error))
+            place = f"{error.filename}: " if error.filename else ""
+            fail(f"{place}{error.strerror}")
+        except (ValueError, TypeError, ImportError, MemoryError) as error:
+            fail(_name_option(str(error) or type(error).__name__, options))
+
+    return run  # type: ignore[return-value]
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print an error as one line and exit with a code."""
+    with suppress(OSError):  # the terminal may be closed
+        typer.echo(f"pynn: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+def _name_option(text: str, options: Mapping[str, Any]) -> str:
+    """Replace the argument at the start of an error, such as ``l2:``, by its option, ``--l2:``."""
+    name = re.match(r"\w+", text)
+    if name and name.group() in options and re.match(r"\w+(\[\d+\])?: ", text):
+        return "--" + name.group().replace("_", "-") + text[name.end() :]
+    return text
+
+
+def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
+    typer.echo(f"pynn: {message}", err=True)
+
+
+# --- Signals --------------------------------------------------------------------------------------
+
+
+class _Terminated(KeyboardInterrupt):
+    """A signal to end the process, handled like Ctrl-C."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP (sent when a terminal closes) raise ``_Terminated``.
+
+    Signals with other handlers keep them, such as SIGHUP under nohup.
+    """
+    # Only the main thread may set handlers.
+    ours = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP") if ours else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+
+    def stop(number: int, frame: object) -> NoReturn:
+        # Some programs send SIGTERM twice, a shell sends both; the second must not stop the saving.
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Terminated(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """Return 128 plus the number of the signal, as shells do."""
+    number = interrupt.args[0] if isinstance(interrupt, _Terminated) else signal.SIGINT
+    return 128 + int(number)
+
+
+# --- Output ---------------------------------------------------------------------------------------
+
+
+def result_line(name: str, result: Mapping[str, float | None]) -> str:
+    """Return the accuracy of an evaluation as text, or its loss if it has no accuracy."""
     accuracy = result.get("accuracy")
     if accuracy is None or np.isnan(accuracy):
         return f"{name} loss {result['loss']:.6g}".strip()

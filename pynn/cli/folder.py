@@ -1,81 +1,77 @@
-"""The folder of a training run: where it is, what is written into it, what it ran on."""
+"""The folder of a run: its files, and how a run is found, resumed and read again.
+
+A run has the model, the history and the settings, pictures, and a checkpoint until it has ended.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..arrays.fingerprint import content_sha256
 from ..files.disk import atomic_write, shown
 from ..spec import arguments
+from . import pictures
 
 if TYPE_CHECKING:
+    from ..data.dataset import Pair
     from ..network import Network
-
-
-Pair = tuple[np.ndarray, np.ndarray]
 
 RUNS = Path("runs")
 MODEL = "model.safetensors"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
-PICTURES = (
-    "learning_curve.png",
-    "confusion_matrix.png",
-    "predictions.png",
-    "mistakes.png",
-    "first_layer.png",
-)
-WRITTEN = (MODEL, SETTINGS, HISTORY, *PICTURES)
-"""What a run leaves in its folder."""
+WRITTEN = (MODEL, SETTINGS, HISTORY, *pictures.FILES)
+"""All files that a run leaves in its folder."""
+
+# --- Data -----------------------------------------------------------------------------------------
 
 
 class Data(NamedTuple):
-    """What a run trains and tests on: ``(x, y)`` each; no test set is None."""
+    """The data of a run: ``(x, y)`` to train and to test on, and their source."""
 
     source: str
     train: Pair
     test: Pair | None
+    """None without a test set."""
 
 
 def read_data(path: str | os.PathLike[str] | None) -> Data:
-    """Read a data set, MNIST if `path` is None.
+    """Load a data set; MNIST if `path` is None.
 
     Raises
     ------
     OSError, ValueError
-        If it cannot be read, or holds no data set.
+        If it cannot be read or is not a data set.
     """
     if path is None:
         from ..datasets import mnist
 
         return Data("MNIST", *mnist())
-    from ..data.loading import load
+    from ..data import load
 
     found = load(path)
     return Data(str(path), found.train, found.test)
 
 
 def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
-    """Set aside the rows that ``fit`` would hold out for the same share and seed.
+    """Split off the rows that ``fit`` would hold out for the same share and seed.
 
     Returns
     -------
     (x, y), (x, y)
-        The rows to train on and those held out.
+        The rows to train on, and the held-out rows.
 
     Raises
     ------
     ValueError
-        If the share leaves no row on one side.
+        If one side would have no row.
     """
     from ..spec import philox
 
@@ -91,16 +87,19 @@ def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
     return (x[~out], y[~out]), (x[out], y[out])
 
 
+# --- New, resumed and ended runs ------------------------------------------------------------------
+
+
 def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = False) -> Path:
-    """Make the folder of a new run, or find that of one to resume.
+    """Create the folder of a new run, or find the folder of a run to resume.
 
     Parameters
     ----------
     folder : path-like, optional
-        Where; it may exist, but must hold nothing yet that a run writes. By default the date and
-        time, in ``runs`` of the working directory.
+        It may exist, but must not hold files that a run writes. By default date and time, in
+        ``runs`` of the working directory.
     resume : bool
-        Whether a run in `folder` that was cut off is to go on.
+        Whether to continue an interrupted run in `folder`.
 
     Returns
     -------
@@ -109,33 +108,36 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
     Raises
     ------
     ValueError
-        If `folder` already holds a run, which would be lost, or has nothing left to resume.
+        If `folder` holds a run that would be overwritten, or that cannot be resumed.
     OSError
-        If it cannot be made.
+        If it cannot be created.
     """
-    if folder is not None:
-        path = Path(folder)
-        if (path / CHECKPOINT).exists():
-            if not resume:
-                raise ValueError(
-                    f"run: found a run in {path} that was cut off, expected --resume to go on with "
-                    "it, or a new or empty folder"
-                )
-        elif (path / MODEL).exists():
-            if not (resume and _untrained(path)):
-                what = " and no checkpoint to resume from" if resume else ""
-                raise ValueError(
-                    f"run: found a run in {path} already{what}, expected a new or empty folder"
-                )
-        else:
-            there = [name for name in WRITTEN if (path / name).exists()]
-            if there:
-                raise ValueError(
-                    f"run: found {there[0]} in {path}, which would be lost; expected a new or "
-                    "empty folder"
-                )
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+    if folder is None:
+        return _dated_folder()
+    path = Path(folder)
+    existing = [name for name in WRITTEN if (path / name).exists()]
+    if (path / CHECKPOINT).exists():
+        if not resume:
+            raise ValueError(
+                f"run: found an interrupted run in {path}, expected --resume to continue it, or a "
+                "new or empty folder"
+            )
+    elif MODEL in existing:
+        if not (resume and _untrained(path)):
+            what = " and no checkpoint to resume from" if resume else ""
+            raise ValueError(
+                f"run: found a run in {path} already{what}, expected a new or empty folder"
+            )
+    elif existing:
+        raise ValueError(
+            f"run: found {existing[0]} in {path}, which would be overwritten; expected a new or "
+            "empty folder"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _dated_folder() -> Path:
     name = time.strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:
@@ -150,8 +152,8 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             number += 1
 
 
-def _told(folder: Path) -> dict[str, Any] | None:
-    """What the settings in a folder say; None if there are none, or not those of a run."""
+def _settings_in(folder: Path) -> dict[str, Any] | None:
+    """Return the settings in a folder; None if there are none or they are not those of a run."""
     try:
         found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
         parts = found["options"], found["data"], found["result"]
@@ -161,26 +163,29 @@ def _told(folder: Path) -> dict[str, Any] | None:
 
 
 def _untrained(folder: Path) -> bool:
-    """Whether the run in a folder was broken off before it had made an update."""
-    told = _told(folder)
-    result = {} if told is None else told["result"]
+    """Whether the run in a folder was interrupted before its first update."""
+    settings = _settings_in(folder)
+    result = {} if settings is None else settings["result"]
     return bool(result.get("interrupted")) and result.get("updates") == 0
 
 
 def ended(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of a run that came to its end, so that nothing is left to resume.
+    """Return the settings of a run that has ended, so that nothing is left to resume.
 
-    None if it has not, or if the folder holds none.
+    Returns None if the run has not ended, or if the folder holds no run.
     """
     if not (folder / MODEL).is_file() or (folder / CHECKPOINT).exists():
         return None
-    told = _told(folder)
-    if told is None or "path" not in told["data"]:
+    settings = _settings_in(folder)
+    if settings is None or "path" not in settings["data"]:
         return None
-    result = told["result"]
+    result = settings["result"]
     if not {"interrupted", "diverged"} <= result.keys():
         return None
-    return None if result["interrupted"] or result["diverged"] else told
+    return None if result["interrupted"] or result["diverged"] else settings
+
+
+# --- Finished runs --------------------------------------------------------------------------------
 
 
 def newest_model() -> Path:
@@ -189,46 +194,47 @@ def newest_model() -> Path:
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no model.
     """
     models = sorted(RUNS.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
         raise FileNotFoundError(
             f"model: found none in {RUNS.resolve()}, expected a run there or the path of a model; "
-            "pynn train makes one"
+            "pynn train writes one"
         )
     return models[-1]
 
 
 def data_of(model: Path) -> str | None:
-    """Return where the data of a model's run were; None for MNIST, and where nothing tells."""
-    told = _told(model if model.is_dir() else model.parent)
-    place = None if told is None else told["data"].get("path")
-    return place if isinstance(place, str) else None
+    """Return the path of the data of a model's run; None for MNIST or if it is unknown."""
+    settings = _settings_in(model if model.is_dir() else model.parent)
+    path = None if settings is None else settings["data"].get("path")
+    return path if isinstance(path, str) else None
 
 
 class Run(NamedTuple):
-    """A run as it was written: its folder, settings, network, and the rows it is measured on."""
+    """A finished run, read from its folder."""
 
     folder: Path
     settings: dict[str, Any]
     net: Network
     tested: str
-    """``"test"``, or ``"validation"`` where the data have no test set."""
+    """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
+    """The rows that the run was measured on."""
 
 
 def read(
     folder: str | os.PathLike[str] | None = None, data: str | os.PathLike[str] | None = None
 ) -> Run:
-    """Read a run that ``pynn train`` wrote, and its data again from where they were.
+    """Read a run that ``pynn train`` wrote, and load its data again.
 
     Parameters
     ----------
     folder : path-like, optional
-        That of the run; by default the newest in ``runs`` of the working directory.
+        The folder of the run; by default the newest in ``runs`` of the working directory.
     data : path-like, optional
-        Where the data are now, if they have moved.
+        The data, if they have moved.
 
     Returns
     -------
@@ -237,11 +243,11 @@ def read(
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or no longer such data.
+        If the folder or the data do not exist.
     ValueError
-        If the folder holds no run, or the data are not those it was trained on.
+        If the folder holds no run, or the run was trained on other data.
     OSError
-        If the system refuses to read them.
+        If the system cannot read them.
     """
     from ..network import load
 
@@ -252,56 +258,71 @@ def read(
     for name in (MODEL, SETTINGS):
         if not (path / name).is_file():
             raise ValueError(
-                f"folder: {path}: found no {name}, expected the folder of a run, as pynn train "
-                "makes it"
+                f"folder: {path}: found no {name}, expected the folder of a run written by pynn "
+                "train"
             )
+    settings = _read_settings(path / SETTINGS)
+    net = load(path / MODEL)
+    found = _read_data_again(settings["data"], data)
+    if found.test is not None:
+        return Run(path, settings, net, "test", found.test)
+    share, seed = float(settings["options"]["validation"]), int(settings["seed"])
+    return Run(path, settings, net, "validation", hold_out(found.train, share, seed)[1])
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Read the settings of a run; check the parts that a report needs."""
     try:
-        settings = json.loads((path / SETTINGS).read_bytes())
-        options, about = settings["options"], settings["data"]
-        place, digest = about["path"], str(about["sha256"])
+        settings: dict[str, Any] = json.loads(path.read_bytes())
+        options, data = settings["options"], settings["data"]
+        place = data["path"]
+        data["sha256"] = str(data["sha256"])  # compared and printed as text
         share = arguments.number(options["validation"], "validation", least=0)
         if share >= 1:
             raise ValueError(f"validation: found {share:g}, expected a share of less than 1")
-        seed = arguments.whole(settings["seed"], "seed", 0, 2**64 - 1)
+        arguments.whole(settings["seed"], "seed", 0, 2**64 - 1)
         result, environment = settings["result"], settings["environment"]
-        if not all(isinstance(part, dict) for part in (options, about, result, environment)):
-            raise TypeError("a section is no object")
+        if not all(isinstance(part, dict) for part in (options, data, result, environment)):
+            raise TypeError("a section is not an object")
         if not isinstance(place, (str, type(None))):
             raise TypeError(f"path: found {shown(place)}, expected text")
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         what = f"no {shown(str(error))}" if isinstance(error, KeyError) else shown(error)
         raise ValueError(
-            f"folder: {path / SETTINGS}: found {what}, expected the settings that pynn train writes"
+            f"folder: {path}: found {what}, expected the settings that pynn train writes"
         ) from error
-    net = load(path / MODEL)
+    return settings
 
-    place = place if data is None else data
+
+def _read_data_again(about: dict[str, Any], moved: str | os.PathLike[str] | None) -> Data:
+    """Load the data of a run from their path, or from `moved`, and compare their SHA-256."""
     try:
-        found = read_data(place)
+        found = read_data(about["path"] if moved is None else moved)
+    # The errors quote the path in the settings, which may hold any characters.
     except FileNotFoundError as error:
-        moved = "; if it has moved, say where with --data" if data is None else ""
-        raise FileNotFoundError(f"data: {shown(error, 600)}{moved}") from error
-    # The path that they name is what the settings say.
+        advice = "; if it has moved, pass its path with --data" if moved is None else ""
+        raise FileNotFoundError(f"data: {shown(error, 600)}{advice}") from error
     except ValueError as error:
         raise ValueError(shown(error, 600)) from error
     except OSError as error:
         raise OSError(f"data: {shown(error, 600)}") from error
-    if fingerprint(found.train + (found.test or ())) != digest:
+    digest = about["sha256"]
+    if content_sha256(found.train + (found.test or ())) != digest:
         raise ValueError(
-            f"data: {shown(found.source)}: found other data than those the run was trained on, "
-            f"expected the same bytes (SHA-256 {shown(digest[:12])}…); say with --data where they "
-            "are"
+            f"data: {shown(found.source)}: found data that differ from those of the run, expected "
+            f"identical data (SHA-256 {shown(digest[:12])}…); pass their path with --data"
         )
-    if found.test is not None:
-        return Run(path, settings, net, "test", found.test)
-    return Run(path, settings, net, "validation", hold_out(found.train, share, seed)[1])
+    return found
+
+
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a document as JSON, whole or not at all; NaN and infinity become null."""
+    """Write a document as JSON, atomically; NaN and infinity become null."""
     text = json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as file:
-        # A path may hold bytes that are no text; as \udc80 and the like they are good JSON.
+        # Bytes of a path that are not UTF-8 become escapes such as \udc80, which JSON allows.
         file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
@@ -317,50 +338,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
-def write_picture(path: Path, ax: Any) -> None:
-    """Write the figure of an Axes as PNG, whole or not at all."""
-    with atomic_write(path) as file:
-        ax.figure.savefig(file, format="png", dpi=150)
-
-
-def images_of(x: np.ndarray) -> np.ndarray | None:
-    """Return rows as images (n, height, width), or None if they are none.
-
-    A square number of columns is taken for pixels from 8 x 8 on: in tables it occurs by chance too.
-    """
-    if x.ndim == 3:
-        return x
-    pixels = math.prod(x.shape[1:])
-    side = math.isqrt(pixels)
-    return x.reshape(-1, side, side) if side * side == pixels and side >= 8 else None
-
-
-def labels_of(net: Network, y: np.ndarray) -> np.ndarray | None:
-    """Return the labels (n,) that targets stand for, or None if they stand for no single class."""
-    if net.classes is None:
-        return None
-    if y.ndim == 1 or y.shape[1] == 1:
-        return y.reshape(-1)
-    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
-    return net.classes[y.argmax(axis=1)] if one_hot else None
-
-
-def fingerprint(arrays: Iterable[np.ndarray]) -> str:
-    """Return the SHA-256 (hexadecimal) of dtypes, shapes and contents of arrays, in order."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B"))
-    return digest.hexdigest()
+# --- Time -----------------------------------------------------------------------------------------
 
 
 def process_seconds() -> float | None:
-    """Return how many seconds ago this process was started; None where that takes a package.
+    """Return the age of this process, including interpreter start and imports.
 
-    To 0.01 s on Linux: what the interpreter and imports took is in it.
+    On Linux it is exact to 0.01 s; elsewhere it is None, as it would need another package.
     """
     try:
-        # The name of the program, in brackets, may hold anything.
+        # The name of the program, in brackets, may hold any characters.
         fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started

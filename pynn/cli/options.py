@@ -1,78 +1,32 @@
-"""Options of the command line and their conversion."""
+"""The options of ``pynn train``, their presets, and the conversion of their text.
+
+`Options` declares every option once; `takes_options` gives a command these options.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from ..spec.arguments import choose
-from ..spec.optimizers import Optimizer
-from ..spec.schedules import Schedule
-from .app import Command
+from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, LOSSES, OUTPUTS, PRECISIONS
+from ..spec.optimizers import OPTIMIZERS, Optimizer
+from ..spec.schedules import SCHEDULES, Schedule
+from .app import reported
 
-# --- From text to settings ------------------------------------------------------------------------
-
-Spec = TypeVar("Spec", Optimizer, Schedule)
-
-
-def _spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
-    """Read ``name`` or ``name:parameter=value,parameter=value``."""
-    name, _, rest = text.partition(":")
-    kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
-    known = [field.name for field in dataclasses.fields(kind)]
-    values: dict[str, Any] = {}
-    while rest.strip():
-        key, _, rest = rest.partition("=")
-        key = key.strip().replace("-", "_")
-        if key not in known:
-            expected = f"one of {', '.join(known)}" if known else "none"
-            raise ValueError(f"{option}: found parameter {key!r} of {name}, expected {expected}")
-        if key == "after":
-            # The rest belongs to the schedule inside: warm_up:after=step:every=5,factor=0.5
-            values[key], rest = _spec(option, rest, kinds), ""
-        else:
-            value, _, rest = rest.partition(",")
-            values[key] = _number(f"{option}: {name}.{key}", value)
-    return kind(**values)
-
-
-def _number(what: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{what}: found {text.strip()!r}, expected a number") from None
-
-
-def _whole(what: str, text: str, expected: str = "a whole number") -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{what}: found {text.strip()!r}, expected {expected}") from None
-
-
-def _one_or_each(values: list[Any]) -> Any:
-    return values[0] if len(values) == 1 else values
-
-
-def _hidden(text: str) -> list[int]:
-    widths = [_whole("hidden", part, "widths such as 256,128") for part in _parts(text)]
-    if any(width < 1 for width in widths):
-        raise ValueError(f"hidden: found {text!r}, expected widths of 1 or more, such as 256,128")
-    return widths
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
-
-
+# Help texts that several commands share.
 DATA = "Folder of IDX files, .csv (labels in the first column) or .npz."
 BACKEND = "auto, cython, numba or numpy."
-THREADS = "How many threads compute."
-LAST_RUN = "that of the last run in runs/"
+THREADS = "Number of threads."
+LAST_RUN = "the last run in runs/"
+
+# --- Declaration ----------------------------------------------------------------------------------
 
 
 def _option(panel: str, help: str, *names: str, **more: Any) -> Any:
@@ -83,7 +37,175 @@ def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names)
 
 
-# Chosen on rows 50,000 to 59,999 of the training set; docs/time-to-accuracy.md says how.
+@dataclass(frozen=True)
+class Options:
+    """The options of ``pynn train``, as typed or by default; in panels of ``--help``."""
+
+    fast: Annotated[
+        bool, _option("Presets", "98 % on MNIST in a fraction of a second.", "--fast")
+    ] = False
+    accurate: Annotated[
+        bool, _option("Presets", "98.4 % on MNIST in about a second.", "--accurate")
+    ] = False
+
+    data: Annotated[Path | None, _option("Data", DATA, show_default="MNIST")] = None
+    validation: Annotated[
+        float, _option("Data", "Share of the training rows to hold out for validation; 0 for none.")
+    ] = 0.1
+
+    hidden: Annotated[
+        str, _option("Network", "Widths of the hidden layers, or none.", metavar="WIDTHS")
+    ] = "256,128"
+    activation: Annotated[
+        str,
+        _option("Network", f"One for all hidden layers, or one for each: {_names(ACTIVATIONS)}."),
+    ] = "relu"
+    output: Annotated[
+        str | None, _option("Network", f"{_names(OUTPUTS)}.", show_default="depends on the loss")
+    ] = None
+    loss: Annotated[str, _option("Network", f"{_names(LOSSES)}.")] = "cross_entropy"
+    dropout: Annotated[
+        str,
+        _option("Network", "Share of units to drop, one for all hidden layers or one for each."),
+    ] = "0.1"
+    init: Annotated[
+        str | None,
+        _option(
+            "Network",
+            f"Initial weights, one for all layers or one for each: {_names(INITIALISERS)}.",
+            show_default="depends on the activations",
+        ),
+    ] = None
+    dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32"
+    precision: Annotated[
+        str, _option("Network", f"Precision of matrix products: {_names(PRECISIONS)}.")
+    ] = "full"
+
+    epochs: Annotated[int, _option("Training", "Number of passes over the data.")] = 8
+    batch_size: Annotated[
+        str, _option("Training", "Rows for each update, or full.", metavar="ROWS")
+    ] = "64"
+    optimizer: Annotated[
+        str,
+        _option(
+            "Training", f"{_names(OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7."
+        ),
+    ] = "adam"
+    learning_rate: Annotated[
+        float, _option("Training", "Learning rate; the schedule multiplies it.")
+    ] = 0.002
+    schedule: Annotated[
+        str, _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2.")
+    ] = "one_cycle"
+    l2: Annotated[float, _option("Training", "Factor of the L2 penalty on the weights.")] = 0.0
+    label_smoothing: Annotated[
+        float, _option("Training", "Share of every target to spread over all classes.")
+    ] = 0.0
+    shuffle: Annotated[
+        bool,
+        _option(
+            "Training", "Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle"
+        ),
+    ] = True
+    early_stopping: Annotated[
+        int | None,
+        _option(
+            "Training",
+            "Stop after this many epochs without a lower validation loss, and keep the best "
+            "weights.",
+            metavar="PATIENCE",
+        ),
+    ] = None
+    stop_at_loss: Annotated[
+        float | None,
+        _option("Training", "Stop when the training loss is at most this.", metavar="LOSS"),
+    ] = None
+    seed: Annotated[
+        str,
+        _option(
+            "Training",
+            "Seed of all random numbers; with random, a new one for each run.",
+            metavar="NUMBER",
+        ),
+    ] = "0"
+
+    backend: Annotated[str, _option("Machine", BACKEND)] = "auto"
+    threads: Annotated[int | None, _option("Machine", THREADS, show_default="chosen by pynn")] = (
+        None
+    )
+
+    run: Annotated[
+        Path | None,
+        _option(
+            "Results",
+            "Folder for the model, settings, history and pictures.",
+            metavar="FOLDER",
+            show_default="runs/<date-time>",
+        ),
+    ] = None
+    checkpoint: Annotated[
+        float,
+        _option(
+            "Results",
+            "Seconds between checkpoints, which stay in the folder until the run has ended; 0 for "
+            "none.",
+            metavar="SECONDS",
+        ),
+    ] = 60.0
+    resume: Annotated[
+        bool,
+        _option("Results", "Continue the interrupted run in --run, if there is one.", "--resume"),
+    ] = False
+    pictures: Annotated[bool, _option("Results", "Draw pictures.", "--pictures/--no-pictures")] = (
+        True
+    )
+    plain: Annotated[
+        bool, _option("Results", "Print a line for every epoch instead of a bar.", "--plain")
+    ] = False
+    quiet: Annotated[bool, _option("Results", "Print only the result.", "--quiet", "-q")] = False
+
+    @property
+    def preset(self) -> str | None:
+        """The name of the preset, if one was typed."""
+        return next((name for name in PRESETS if getattr(self, name)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options for the settings of a run, as plain data."""
+        found = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(self).items()
+            if name not in PRESETS
+        }
+        return found if self.preset is None else found | {"preset": self.preset}
+
+
+def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable[..., None]:
+    """Return a command of the application with one command-line option per field of `Options`.
+
+    Presets are applied, and errors are reported as one line.
+    """
+
+    @reported
+    def run(ctx: typer.Context, **options: Any) -> None:
+        command(ctx, Options(**_with_preset(ctx, options)))
+
+    # Typer reads the options from the signature and the annotations of a function.
+    hints = get_type_hints(Options, include_extras=True)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", kind, annotation=typer.Context)]
+    parameters += [
+        inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+        for field in dataclasses.fields(Options)
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+# --- Presets --------------------------------------------------------------------------------------
+
+# Chosen on rows 50,000 to 59,999 of the training set; docs/time-to-accuracy.md describes how.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "hidden": "144",
@@ -107,30 +229,84 @@ for _preset in PRESETS.values():
         "label_smoothing": 0.1,
         "validation": 0.0,
         "pictures": False,
-        # Its SHA-256 of all data and its files take a good part of the time of so short a training.
+        # The SHA-256 of all data and the files of a checkpoint would take a large share of the time
+        # of such a short training.
         "checkpoint": 0.0,
     }
 
 
-def _with_presets(command: Command) -> Command:
-    """Have a preset stand in for the defaults of options that were not given."""
+def _with_preset(ctx: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with a preset's values in place of defaults; typed options stay."""
+    asked = [name for name in PRESETS if options[name]]
+    if not asked:
+        return options
+    if len(asked) > 1:
+        raise ValueError(f"{asked[0]}: found --{asked[1]} as well, expected one of them")
+    values = dict(PRESETS[asked[0]])
+    if options["data"] is not None:
+        # Other data may have no test set, and the number of epochs was not chosen for them.
+        del values["validation"]
+    if options["loss"] != "cross_entropy":
+        del values["label_smoothing"]
+    return options | {name: value for name, value in values.items() if not is_typed(ctx, name)}
 
-    @functools.wraps(command)
-    def run(ctx: typer.Context, **options: Any) -> None:
-        asked = [name for name in PRESETS if options[name]]
-        if len(asked) > 1:
-            raise ValueError(f"{asked[0]}: found --{asked[1]} as well, expected one of them")
-        for name in asked:
-            values = dict(PRESETS[name])
-            if options["data"] is not None:
-                # Other data may have no test set, and nobody knows yet when to stop on them.
-                del values["validation"]
-            if options["loss"] != "cross_entropy":
-                del values["label_smoothing"]
-            for option, value in values.items():
-                source = ctx.get_parameter_source(option)
-                if source is not None and source.name == "DEFAULT":
-                    options[option] = value
-        command(ctx=ctx, **options)
 
-    return run  # type: ignore[return-value]
+def is_typed(ctx: typer.Context, option: str) -> bool:
+    """Whether the user typed an option."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+# --- Conversion of text ---------------------------------------------------------------------------
+
+Spec = TypeVar("Spec", Optimizer, Schedule)
+
+
+def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
+    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an optimizer or schedule."""
+    name, _, rest = text.partition(":")
+    kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
+    known = [field.name for field in dataclasses.fields(kind)]
+    values: dict[str, Any] = {}
+    while rest.strip():
+        key, _, rest = rest.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in known:
+            expected = f"one of {', '.join(known)}" if known else "none"
+            raise ValueError(f"{option}: found parameter {key!r} of {name}, expected {expected}")
+        if key == "after":
+            # The rest belongs to the inner schedule: warm_up:after=step:every=5,factor=0.5
+            values[key], rest = parse_spec(option, rest, kinds), ""
+        else:
+            value, _, rest = rest.partition(",")
+            values[key] = parse_number(f"{option}: {name}.{key}", value)
+    return kind(**values)
+
+
+def parse_widths(text: str) -> list[int]:
+    """Convert the widths of the hidden layers; none gives an empty list."""
+    widths = [parse_int("hidden", part, "widths such as 256,128") for part in parse_list(text)]
+    if any(width < 1 for width in widths):
+        raise ValueError(f"hidden: found {text!r}, expected widths of 1 or more, such as 256,128")
+    return widths
+
+
+def parse_list(text: str) -> list[str]:
+    """Split text at commas; an empty text and none give an empty list."""
+    return [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
+
+
+def parse_number(option: str, text: str) -> float:
+    """Convert text to a float; the library checks its range."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option}: found {text.strip()!r}, expected a number") from None
+
+
+def parse_int(option: str, text: str, expected: str = "a whole number") -> int:
+    """Convert text to an int; the library checks its range."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{option}: found {text.strip()!r}, expected {expected}") from None

@@ -1,4 +1,7 @@
-"""One page of a run: an HTML file that needs no other file, no network and no script."""
+"""``pynn report``: a run as one HTML page, without other files, network access or scripts.
+
+`page` is the document, and each of its sections is a function that takes a run.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,17 @@ from typing import Any
 import numpy as np
 
 from ..files.disk import atomic_write, shown
-from . import folder as cli_folder
+from . import pictures
+from .folder import Run, read
 
-# Characters of a setting that are shown.
+# Maximum number of characters of a setting.
 _LONGEST = 1000
 
-# Settings that say where results went, not what was done.
-_LEFT_OUT = ("run", "pictures", "plain", "quiet", "data", "seed", "backend", "threads")
+# Options that do not change the results, or that have a line of their own.
+_LEFT_OUT = (
+    *("run", "pictures", "plain", "quiet"),
+    *("data", "seed", "backend", "threads", "activation", "output"),
+)
 
 
 def write(
@@ -31,17 +38,17 @@ def write(
 ) -> Path:
     """Write the page of a run.
 
-    The network is measured again, on the rows that ``pynn train`` measured it on; an interrupted
-    run, too, gets all its figures.
+    The network is evaluated again, on the rows that ``pynn train`` evaluates; so an interrupted
+    run has results too.
 
     Parameters
     ----------
     folder : path-like, optional
-        That of the run; by default the newest in ``runs`` of the working directory.
+        The folder of the run; by default the newest in ``runs`` of the working directory.
     output : path-like, optional
-        The file to write, whole or not at all; by default ``report.html`` in `folder`.
+        The file to write (atomically); by default ``report.html`` in `folder`.
     data : path-like, optional
-        Where the data of the run are now, if they have moved.
+        The data of the run, if they have moved.
 
     Returns
     -------
@@ -51,37 +58,37 @@ def write(
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or the data are no longer where they were.
+        If the folder or the data do not exist.
     ValueError
-        If the folder holds no run, or the data are not those that it was trained on.
+        If the folder holds no run, or the run was trained on other data.
     ImportError
         If matplotlib is not installed.
     OSError
         If the file cannot be written.
     """
-    from ..plots import style
+    from ..plots import require
 
-    style.require()
-    found = cli_folder.read(folder, data)
+    require()
+    found = read(folder, data)
     target = found.folder / "report.html" if output is None else Path(output)
     if output is None and target.is_symlink():
-        # The folder may be a stranger's, and its links may name any file of this user's.
+        # The folder may come from someone else, with a link to any file of the user.
         raise ValueError(f"{target}: found a symbolic link, expected a file or none")
     text = page(found)
     with atomic_write(target) as file:
-        # Bytes of a path that are no text have no place on a page.
+        # Bytes of a path that are not UTF-8 become question marks.
         file.write(text.encode(errors="replace"))
     return target
 
 
-def page(run: cli_folder.Run) -> str:
+def page(run: Run) -> str:
     """Return the page of a run as HTML."""
     name = run.folder.resolve().name
-    parts = [_head(run, name), _figures(run), _curves(run), *_classes(run), _weights(run)]
-    parts += [_timings(run), _settings(run), _environment(run)]
+    parts = [head(run, name), results(run), curves(run), *classes(run), weights(run)]
+    parts += [timings(run), settings(run), environment(run)]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        # Nothing can be fetched, whatever the text of a run may hold.
+        # Nothing can be fetched, whatever text the run contains.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -95,16 +102,18 @@ def page(run: cli_folder.Run) -> str:
 # --- Sections -------------------------------------------------------------------------------------
 
 
-def _head(run: cli_folder.Run, name: str) -> str:
+def head(run: Run, name: str) -> str:
+    """Return name, network, data and date of the run, and whether it failed."""
     about, data = run.settings, run.settings["data"]
     a = run.net.architecture
     text = f"<header>\n<h1>{escape(name)}</h1>\n"
     network = f"{'-'.join(map(str, a.sizes))} on {shown(data.get('source'), _LONGEST)}"
-    text += f"<p>{escape(network)}{_after(' · ', about.get('date'))}</p>\n"
+    date = "" if about.get("date") is None else escape(f" · {shown(about['date'], _LONGEST)}")
+    text += f"<p>{escape(network)}{date}</p>\n"
     if about["result"].get("interrupted"):
         text += (
-            f'<p class="note">This run was interrupted after {run.net.epochs} whole epochs; '
-            "the figures are those of the network as it was then.</p>\n"
+            f'<p class="note">This run was interrupted after {run.net.epochs} complete epochs; '
+            "the results are those of the network at that time.</p>\n"
         )
     diverged = about["result"].get("diverged")
     if isinstance(diverged, str) and diverged:
@@ -112,84 +121,85 @@ def _head(run: cli_folder.Run, name: str) -> str:
     return text + "</header>"
 
 
-def _figures(run: cli_folder.Run) -> str:
+def results(run: Run) -> str:
+    """Return the section with loss and accuracy, training time and epochs."""
     result = run.net.evaluate(*run.test)
     history = run.net.history
-    figures = []
+    tiles = []
     if "accuracy" in result:
-        figures.append((_percent(result["accuracy"]), f"{run.tested} accuracy"))
-    figures.append((_number(result["loss"]), f"{run.tested} loss"))
+        tiles.append((_percent(result["accuracy"]), f"{run.tested} accuracy"))
+    tiles.append((_number(result["loss"]), f"{run.tested} loss"))
     if len(history):
         last = history[-1]
         if run.tested == "test" and last.validation_accuracy is not None:
-            figures.append((_percent(last.validation_accuracy), "last validation accuracy"))
+            tiles.append((_percent(last.validation_accuracy), "last validation accuracy"))
         elif run.tested == "test" and last.validation_loss is not None:
-            figures.append((_number(last.validation_loss), "last validation loss"))
+            tiles.append((_number(last.validation_loss), "last validation loss"))
         if last.accuracy is not None:
-            figures.append((_percent(last.accuracy), "last training accuracy"))
+            tiles.append((_percent(last.accuracy), "last training accuracy"))
         else:
-            figures.append((_number(last.loss), "last training loss"))
-        figures.append((_seconds(sum(history.seconds)), "of training"))
-    figures.append((f"{run.net.epochs:,}", "epoch" if run.net.epochs == 1 else "epochs"))
-    tiles = "".join(
+            tiles.append((_number(last.loss), "last training loss"))
+        tiles.append((_seconds(sum(history.seconds)), "of training"))
+    tiles.append((f"{run.net.epochs:,}", "epoch" if run.net.epochs == 1 else "epochs"))
+    html = "".join(
         f"<div><strong>{escape(value)}</strong> <span>{escape(label)}</span></div>"
-        for value, label in figures
+        for value, label in tiles
     )
     return (
-        f'<section>\n<div class="tiles">{tiles}</div>\n'
+        f'<section>\n<div class="tiles">{html}</div>\n'
         f"<p>Measured on {len(run.test[0]):,} {run.tested} rows.</p>\n</section>"
     )
 
 
-def _curves(run: cli_folder.Run) -> str:
-    from ..plots import curves, style
+def curves(run: Run) -> str:
+    """Return the section with the learning curves."""
+    from ..plots import for_files, learning_curves
+    from ..plots.style import new_axes
 
     if not len(run.net.history):
-        return _section("Learning curves", "<p>No whole epoch was trained.</p>")
-    with style.for_files():
-        # A picture each, so that they go below one another on a phone.
-        both = [style.new_figure(4.6, 3.4).add_subplot() for _ in range(2)]
-        axes = curves.learning_curves(run.net.history, both)
-        pictures = [
+        return _section("Learning curves", "<p>No complete epoch was trained.</p>")
+    with for_files():
+        # Two figures, so that a phone shows them below one another.
+        axes = learning_curves(run.net.history, [new_axes(4.6, 3.4) for _ in range(2)])
+        figures = [
             _picture(ax, f"{name} of each epoch, training and validation")
             for ax, name in zip(axes, ("Loss", "Accuracy"), strict=False)
         ]
-    return _section("Learning curves", f'<div class="row">{"".join(pictures)}</div>')
+    return _section("Learning curves", f'<div class="row">{"".join(figures)}</div>')
 
 
-def _classes(run: cli_folder.Run) -> list[str]:
-    """Return what can be said of classes: the confusion matrix, a table, the worst mistakes."""
-    from ..plots import classes as plots_classes
-    from ..plots import pictures as plots_pictures
-    from ..plots import style
+def classes(run: Run) -> list[str]:
+    """Return the sections on classes: confusion matrix, table, worst mistakes; none otherwise."""
+    from ..plots import confusion_matrix, for_files, mistakes
 
     net, (x, y) = run.net, run.test
-    labels = cli_folder.labels_of(net, y)
+    labels = pictures.labels_of(net, y)
     if labels is None or net.classes is None:
         return []
     probabilities = net.predict_proba(x)
     predicted = net.classes[probabilities.argmax(axis=1)]
-    images = cli_folder.images_of(x)
-    with style.for_files():
+    images = pictures.images_of(x)
+    with for_files():
         matrix = _picture(
-            plots_classes.confusion_matrix(labels, predicted, net.classes),
+            confusion_matrix(labels, predicted, net.classes),
             "Confusion matrix: rows are true classes, columns predicted ones",
         )
         sections = [
             _section("Confusion matrix", matrix),
-            _section("Classes", _class_table(net.classes, labels, predicted)),
+            _section("Classes", class_table(net.classes, labels, predicted)),
         ]
         if images is not None:
-            mistakes = plots_pictures.mistakes(probabilities, images, labels, classes=net.classes)
+            worst = mistakes(probabilities, images, labels, classes=net.classes)
             sections.append(
-                _section("Worst mistakes", _picture(mistakes, "The images most wrongly classified"))
+                _section("Worst mistakes", _picture(worst, "The worst misclassified images"))
             )
     return sections
 
 
-def _class_table(classes: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> str:
+def class_table(names: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> str:
+    """Return a table with rows, precision, recall and the most frequent mistake of each class."""
     rows = []
-    for name in classes.tolist():
+    for name in names.tolist():
         of_class, as_class = true == name, predicted == name
         right = int((of_class & as_class).sum())
         precision = right / as_class.sum() if as_class.any() else None
@@ -197,30 +207,31 @@ def _class_table(classes: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
         wrong, counts = np.unique(predicted[of_class & ~as_class], return_counts=True)
         most = f"{wrong[counts.argmax()]} ({counts.max():,})" if len(wrong) else "–"
         rows.append((name, f"{of_class.sum():,}", _percent(precision), _percent(recall), most))
-    table = _table(("class", "rows", "precision", "recall", "most often taken for"), rows)
+    table = _table(("class", "rows", "precision", "recall", "most often predicted as"), rows)
     return (
-        f"{table}\n<p>Precision: the share of the rows taken for a class that are of it. "
-        "Recall: the share of the rows of a class that are taken for it.</p>"
+        f"{table}\n<p>Precision: of the rows predicted as this class, how many are. "
+        "Recall: of the rows of this class, how many are found.</p>"
     )
 
 
-def _weights(run: cli_folder.Run) -> str:
-    from ..plots import pictures as plots_pictures
-    from ..plots import style
+def weights(run: Run) -> str:
+    """Return the section with the weights of the first layer; empty if the rows are no images."""
+    from ..plots import first_layer_weights, for_files
 
-    images = cli_folder.images_of(run.test[0])
+    images = pictures.images_of(run.test[0])
     if images is None:
         return ""
-    with style.for_files():
-        ax = plots_pictures.first_layer_weights(run.net, shape=images.shape[1:])
-        words = (
-            "What each unit of the first layer looks for: by an orange weight a lit pixel speaks "
-            "for the unit, by a blue one against it"
+    with for_files():
+        ax = first_layer_weights(run.net, shape=images.shape[1:])
+        caption = (
+            "Weights of each unit of the first layer: light on an orange pixel increases the sum "
+            "of the unit, light on a blue pixel decreases it"
         )
-        return _section("First layer", _picture(ax, words))
+        return _section("First layer", _picture(ax, caption))
 
 
-def _timings(run: cli_folder.Run) -> str:
+def timings(run: Run) -> str:
+    """Return the section with seconds per epoch and in total."""
     history = run.net.history
     rows: list[tuple[str, str]] = []
     if len(history):
@@ -229,16 +240,17 @@ def _timings(run: cli_folder.Run) -> str:
             ("fastest epoch", _seconds(min(history.seconds))),
             ("slowest epoch", _seconds(max(history.seconds))),
             ("samples per second, median", f"{statistics.median(history.samples_per_second):,.0f}"),
-            ("training in all", _seconds(sum(history.seconds))),
+            ("training, total", _seconds(sum(history.seconds))),
         ]
     seconds = run.settings["result"].get("seconds")
-    # What a stranger's settings say may be anything.
+    # The settings may come from someone else and hold any value.
     if isinstance(seconds, (int, float)) and 0 <= seconds < 1e12:
         rows.append(("with validation and progress", _seconds(seconds)))
     return _section("Timings", _pairs(rows)) if rows else ""
 
 
-def _settings(run: cli_folder.Run) -> str:
+def settings(run: Run) -> str:
+    """Return the section with network, data and options."""
     about, data, a = run.settings, run.settings["data"], run.net.architecture
     rows: list[tuple[str, Any]] = [
         ("network", "-".join(map(str, a.sizes))),
@@ -250,14 +262,16 @@ def _settings(run: cli_folder.Run) -> str:
         ("SHA-256 of the data", data["sha256"]),
         ("seed", about["seed"]),
     ]
-    shown = {"activation", "output"}  # spelt out above
-    for name, value in about["options"].items():
-        if name not in shown and name not in _LEFT_OUT:
-            rows.append((name.replace("_", " "), value))
+    rows += [
+        (name.replace("_", " "), value)
+        for name, value in about["options"].items()
+        if name not in _LEFT_OUT
+    ]
     return _section("Settings", _pairs(rows))
 
 
-def _environment(run: cli_folder.Run) -> str:
+def environment(run: Run) -> str:
+    """Return the section with backend, threads and machine."""
     about = run.settings
     rows: list[tuple[str, Any]] = [
         ("backend", about.get("backend")),
@@ -268,7 +282,7 @@ def _environment(run: cli_folder.Run) -> str:
             value = ", ".join(k for k, reason in value.items() if not reason)
         elif name in ("backend", "threads"):
             continue
-        label = {"version": "pynn", "backends": "backends that could be used"}
+        label = {"version": "pynn", "backends": "available backends"}
         rows.append((label.get(name, name.replace("_", " ")), value))
     return _section("Machine", _pairs(rows))
 
@@ -280,18 +294,18 @@ def _section(title: str, body: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
 
 
-def _picture(ax: Any, words: str) -> str:
-    """Return the figure of an Axes as an image that the page itself holds."""
+def _picture(ax: Any, caption: str) -> str:
+    """Return the figure of an Axes as an image within the page."""
     file = io.BytesIO()
     ax.figure.savefig(file, format="png", dpi=160)
     width, height = (round(96 * inches) for inches in ax.figure.get_size_inches())
     source = base64.b64encode(file.getvalue()).decode()
-    # On a phone it is panned, not shrunk until its words cannot be read.
+    # On a phone, wide figures scroll instead of shrinking until the text is unreadable.
     broad = f' style="min-width: {round(0.65 * width)}px"' if width > 800 else ""
     return (
-        f'<figure><div class="wide"><img{broad} alt="{escape(words)}" width="{width}" '
+        f'<figure><div class="wide"><img{broad} alt="{escape(caption)}" width="{width}" '
         f'height="{height}" src="data:image/png;base64,{source}"></div>'
-        f"<figcaption>{escape(words)}</figcaption></figure>\n"
+        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
     )
 
 
@@ -322,10 +336,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return escape(", ".join(shown(item, _LONGEST) for item in value)) or "–"
     return escape(shown(value, _LONGEST))
-
-
-def _after(separator: str, value: Any) -> str:
-    return "" if value is None else escape(separator + shown(value, _LONGEST))
 
 
 def _count(value: Any) -> str | None:

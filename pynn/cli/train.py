@@ -1,69 +1,239 @@
-"""``pynn train``."""
+"""``pynn train``: check the options, load the data, build the network, fit, write the results."""
 
 from __future__ import annotations
 
-import functools
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import typer
 
+from ..arrays.fingerprint import content_sha256
 from ..backends import machine
 from ..checks import features, targets
-from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, LOSSES, OUTPUTS, PRECISIONS
 from ..spec.optimizers import OPTIMIZERS
 from ..spec.schedules import SCHEDULES
 from ..training.callbacks import Callback
-from . import folder as cli_folder
-from .app import _exit_code, _fail, _reported, _result, _show_warning, app
+from . import folder as folders
+from . import pictures
+from .app import app, exit_code, fail, result_line, show_warning
 from .options import (
-    BACKEND,
-    DATA,
     PRESETS,
-    THREADS,
-    _hidden,
-    _names,
-    _number,
-    _one_or_each,
-    _option,
-    _parts,
-    _spec,
-    _whole,
-    _with_presets,
+    Options,
+    is_typed,
+    parse_int,
+    parse_list,
+    parse_number,
+    parse_spec,
+    parse_widths,
+    takes_options,
 )
 
 if TYPE_CHECKING:
+    from ..data.dataset import Pair
+    from ..network import Network
+    from ..training.history import Record
+
+
+@app.command()
+@takes_options
+def train(ctx: typer.Context, options: Options) -> None:
+    """Train a network, on MNIST by default, and write the results into a folder.
+
+    A preset changes only defaults: it draws no pictures, writes no checkpoints, and on MNIST holds
+    out no rows, unless you type --pictures, --checkpoint or --validation.
+    """
+    if options.pictures:
+        pictures.check_matplotlib()
+    _check(options)
+    ended = folders.ended(options.run) if options.resume and options.run is not None else None
+    if ended is not None:
+        _check_unchanged(ctx, ended, options)
+        typer.echo(f"run       {options.run} has ended already")
+        return
+    task = _prepare(options)
+    folder = folders.new_folder(options.run, options.resume)
+    outcome = _fit_and_save(task, options, folder)
+    folders.write_json(folder / folders.HISTORY, task.net.history.to_dict())
+    record = _record(task, options, outcome)
+    if outcome.exit_code or outcome.diverged:
+        folders.write_json(folder / folders.SETTINGS, record)
+        if options.pictures:
+            pictures.write_curves(folder, task.net)
+        _fail_unfinished(task.net, outcome, folder)
+    result = task.net.evaluate(*task.test)
+    record["result"] |= {f"{task.tested}_{name}": value for name, value in result.items()}
+    folders.write_json(folder / folders.SETTINGS, record)
+    (folder / folders.CHECKPOINT).unlink(missing_ok=True)
+    if options.pictures:
+        pictures.write_all(folder, task.net, task.test)
+    if not options.quiet:
+        _print_times(task.net, outcome, folder)
+    typer.echo(result_line(task.tested, result))
+
+
+# --- Check the options ----------------------------------------------------------------------------
+
+
+def _check(options: Options) -> None:
+    """Raise a ValueError for options that the library does not check."""
+    if not 0 <= options.validation < 1:
+        raise ValueError(f"validation: found {options.validation:g}, expected a share in [0, 1)")
+    if not 0 <= options.checkpoint < np.inf:
+        raise ValueError(f"checkpoint: found {options.checkpoint:g}, expected seconds of 0 or more")
+    if options.resume:
+        _check_resume(options)
+    if options.early_stopping is not None:
+        if not options.validation:
+            raise ValueError("early_stopping: found no validation, expected --validation above 0")
+        if options.early_stopping < 1:
+            raise ValueError(
+                f"early_stopping: found {options.early_stopping}, expected 1 epoch or more"
+            )
+
+
+def _check_resume(options: Options) -> None:
+    if options.run is None:
+        found = "no --run, expected --run FOLDER with the checkpoints to continue from"
+    elif options.checkpoint:
+        return
+    elif options.preset:
+        found = "a preset, which writes no checkpoint, expected --checkpoint SECONDS with it"
+    else:
+        found = "--checkpoint 0, expected --checkpoint SECONDS"
+    raise ValueError(f"resume: found {found}")
+
+
+# Options that may differ when a run is resumed.
+_FREE = ("run", "resume", "checkpoint", "threads", "plain", "quiet")
+
+
+def _check_unchanged(ctx: typer.Context, ended: dict[str, Any], options: Options) -> None:
+    """Raise a ValueError for a typed option that differs from a run that has ended.
+
+    Such an option would have no effect.
+    """
+    before = ended["options"] | {"data": ended["data"]["path"]}
+    now = options.to_dict()
+    if options.data is not None:
+        now["data"] = str(options.data.resolve())
+    for name in ctx.params:
+        if name in _FREE or not is_typed(ctx, name):
+            continue
+        found, was = now.get(name), before.get(name)
+        if name in PRESETS:
+            found, was = name, before.get("preset", "no preset")
+        if found != was:
+            raise ValueError(
+                f"{name}: found {found}, but the run in {options.run} has {was} and has ended; "
+                "expected the same value, or another folder for another run"
+            )
+
+
+# --- Load the data, build the network -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that is trained and measured."""
+
+    data: folders.Data
+    net: Network
+    rows: Pair
+    """The arguments x and y of ``fit``."""
+    settings: dict[str, Any]
+    """Further arguments of ``fit``."""
+    tested: str
+    """``"test"``, or ``"validation"`` if the data have no test set."""
+    test: Pair
+    """The rows to measure the trained network on."""
+
+
+def _prepare(options: Options) -> Task:
+    """Convert the options, then load the data and build the network."""
     from ..network import Network
 
+    settings = _fit_settings(options)
+    widths = parse_widths(options.hidden)
+    network = _network_settings(options)
+    data = folders.read_data(options.data)
+    n_out, classes = _outputs(data, options.loss)
+    n_in = int(np.prod(data.train[0].shape[1:]))
+    if not widths:
+        network |= {"activation": [], "dropout": []}
+    net = Network([n_in, *widths, n_out], **network)
+    if classes is not None:
+        net.classes = classes
+    if data.test is None:
+        rows, test = folders.hold_out(data.train, options.validation, net.seed)
+        return Task(data, net, rows, settings | {"validation": test}, "validation", test)
+    _check_test_set(net, data.test)
+    settings["validation"] = options.validation or None
+    return Task(data, net, data.train, settings, "test", data.test)
 
-# --- Data -----------------------------------------------------------------------------------------
+
+def _fit_settings(options: Options) -> dict[str, Any]:
+    """Return the arguments of ``fit`` that need no data."""
+    batch_size = options.batch_size
+    return {
+        "epochs": options.epochs,
+        "batch_size": "full" if batch_size == "full" else parse_int("batch_size", batch_size),
+        "optimizer": parse_spec("optimizer", options.optimizer, OPTIMIZERS),
+        "learning_rate": options.learning_rate,
+        "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
+        "l2": options.l2,
+        "label_smoothing": options.label_smoothing,
+        "shuffle": options.shuffle,
+    }
 
 
-def _outputs(data: cli_folder.Data, loss: str) -> tuple[int, np.ndarray | None]:
-    """How many outputs the targets need, and the classes if they are labels."""
+def _network_settings(options: Options) -> dict[str, Any]:
+    """Return the arguments of ``Network``, without its sizes."""
+    dropout = [parse_number("dropout", part) for part in parse_list(options.dropout)]
+    seed = options.seed
+    return {
+        "activation": _one_or_each(parse_list(options.activation)),
+        "output": options.output,
+        "loss": options.loss,
+        "dropout": _one_or_each(dropout or [0.0]),
+        "init": None if options.init is None else _one_or_each(parse_list(options.init)),
+        "dtype": options.dtype,
+        "precision": options.precision,
+        "backend": options.backend,
+        "threads": options.threads,
+        "seed": None if seed == "random" else parse_int("seed", seed, "a whole number or random"),
+    }
+
+
+def _one_or_each(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _outputs(data: folders.Data, loss: str) -> tuple[int, np.ndarray | None]:
+    """Return the number of outputs that the targets need, and the classes if they are labels."""
     y = data.train[1]
     if y.ndim == 2 and y.shape[1] > 1:
         return y.shape[1], None
     if loss == "mse" and y.dtype.kind == "f":
         return 1, None
-    labels = [y.ravel()] if data.test is None else [y.ravel(), data.test[1].ravel()]
-    labels_in_all = np.concatenate(labels)
-    if labels_in_all.dtype.kind in "iu":
-        # As np.unique does it, which loads numpy.ma for that: some 15 ms.
-        ordered = np.sort(labels_in_all)
+    labels = np.concatenate([y.ravel()] + ([] if data.test is None else [data.test[1].ravel()]))
+    if labels.dtype.kind in "iu":
+        # Like np.unique, which imports numpy.ma (15 ms) for it.
+        ordered = np.sort(labels)
         classes = ordered[np.append(True, ordered[1:] != ordered[:-1])]
     else:
-        classes = np.unique(labels_in_all)
-    if classes.dtype.kind == "f" and (classes % 1).any() and 2 * len(classes) > len(labels_in_all):
+        classes = np.unique(labels)
+    if classes.dtype.kind == "f" and (classes % 1).any() and 2 * len(classes) > len(labels):
         raise ValueError(
-            f"data: found {len(classes)} different labels in {len(labels_in_all)} rows, many of "
-            f"them fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; to "
-            "learn values, use --loss mse"
+            f"data: found {len(classes)} different labels in {len(labels)} rows, many of them "
+            f"fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; for "
+            "regression, use --loss mse"
         )
     if len(classes) < 2:
         raise ValueError(
@@ -72,428 +242,192 @@ def _outputs(data: cli_folder.Data, loss: str) -> tuple[int, np.ndarray | None]:
     return 1 if loss == "binary_cross_entropy" and len(classes) == 2 else len(classes), classes
 
 
-@app.command()
-@_reported
-@_with_presets
-def train(
-    ctx: typer.Context,
-    fast: Annotated[
-        bool,
-        _option("Presets", "98 % on MNIST in a fraction of a second.", "--fast"),
-    ] = False,
-    accurate: Annotated[
-        bool,
-        _option("Presets", "98.4 % on MNIST in about a second.", "--accurate"),
-    ] = False,
-    data: Annotated[Path | None, _option("Data", DATA, show_default="MNIST")] = None,
-    validation: Annotated[
-        float,
-        _option("Data", "Share of the training rows held out to validate on; 0 for none."),
-    ] = 0.1,
-    hidden: Annotated[
-        str, _option("Network", "Widths of the hidden layers, or none.", metavar="WIDTHS")
-    ] = "256,128",
-    activation: Annotated[
-        str, _option("Network", f"One for all hidden layers, or one each: {_names(ACTIVATIONS)}.")
-    ] = "relu",
-    output: Annotated[
-        str | None,
-        _option(
-            "Network",
-            f"{_names(OUTPUTS)}.",
-            show_default="what the loss needs",
-        ),
-    ] = None,
-    loss: Annotated[str, _option("Network", f"{_names(LOSSES)}.")] = "cross_entropy",
-    dropout: Annotated[
-        str,
-        _option("Network", "Share of units left out, for all hidden layers or one each."),
-    ] = "0.1",
-    init: Annotated[
-        str | None,
-        _option(
-            "Network",
-            f"Initial weights, of all layers or one each: {_names(INITIALISERS)}.",
-            show_default="what the activations need",
-        ),
-    ] = None,
-    dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32",
-    precision: Annotated[
-        str, _option("Network", f"Of matrix products: {_names(PRECISIONS)}.")
-    ] = "full",
-    epochs: Annotated[int, _option("Training", "Times to go through the data.")] = 8,
-    batch_size: Annotated[
-        str, _option("Training", "Rows for each update, or full.", metavar="ROWS")
-    ] = "64",
-    optimizer: Annotated[
-        str,
-        _option(
-            "Training", f"{_names(OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7."
-        ),
-    ] = "adam",
-    learning_rate: Annotated[float, _option("Training", "Step size, before the schedule.")] = 0.002,
-    schedule: Annotated[
-        str,
-        _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2."),
-    ] = "one_cycle",
-    l2: Annotated[float, _option("Training", "Weight of the penalty on large weights.")] = 0.0,
-    label_smoothing: Annotated[
-        float,
-        _option("Training", "Share of every target that is spread over all classes."),
-    ] = 0.0,
-    shuffle: Annotated[
-        bool,
-        _option(
-            "Training", "Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle"
-        ),
-    ] = True,
-    early_stopping: Annotated[
-        int | None,
-        _option(
-            "Training",
-            "Stop after so many epochs without a lower validation loss, and keep the best weights.",
-            metavar="PATIENCE",
-        ),
-    ] = None,
-    stop_at_loss: Annotated[
-        float | None,
-        _option("Training", "Stop when the training loss is at most this.", metavar="LOSS"),
-    ] = None,
-    seed: Annotated[
-        str, _option("Training", "Key of all random numbers; random draws one.", metavar="NUMBER")
-    ] = "0",
-    backend: Annotated[str, _option("Machine", BACKEND)] = "auto",
-    threads: Annotated[int | None, _option("Machine", THREADS, show_default="pynn chooses")] = None,
-    run: Annotated[
-        Path | None,
-        _option(
-            "Results",
-            "Folder for the model, settings, history and pictures.",
-            metavar="FOLDER",
-            show_default="runs/<date-time>",
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        float,
-        _option(
-            "Results",
-            "Seconds from one checkpoint to the next, kept in the folder until the run has ended; "
-            "0 for none.",
-            metavar="SECONDS",
-        ),
-    ] = 60.0,
-    resume: Annotated[
-        bool,
-        _option(
-            "Results", "Go on with the run in --run that was cut off, if there is one.", "--resume"
-        ),
-    ] = False,
-    pictures: Annotated[
-        bool, _option("Results", "Draw pictures.", "--pictures/--no-pictures")
-    ] = True,
-    plain: Annotated[
-        bool, _option("Results", "A line for every epoch instead of a bar.", "--plain")
-    ] = False,
-    quiet: Annotated[bool, _option("Results", "Print the result alone.", "--quiet", "-q")] = False,
-) -> None:
-    """Train a network, on MNIST if no data is given, and write what came of it into a folder.
-
-    A preset only changes defaults: it draws no pictures and keeps no checkpoint, and on MNIST it
-    holds out no rows, unless told --pictures, --checkpoint or --validation.
-    """
-    options = {key: str(v) if isinstance(v, Path) else v for key, v in locals().items()}
-    for name in ("ctx", *PRESETS):
-        del options[name]
-    if fast or accurate:
-        options["preset"] = "fast" if fast else "accurate"
-    if pictures:
-        _check_matplotlib()
-    from ..network import Network
-    from ..training.callbacks import EarlyStopping
-    from ..training.checkpoint import Checkpoint
-    from ..training.divergence import DivergenceError
-
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation: found {validation:g}, expected a share in [0, 1)")
-    if not 0 <= checkpoint < np.inf:
-        raise ValueError(f"checkpoint: found {checkpoint:g}, expected seconds of 0 or more")
-    if resume and (run is None or not checkpoint):
-        if run is None:
-            what = "no --run, expected --run FOLDER, and checkpoints in it, to go on from"
-        elif fast or accurate:
-            what = "a preset, which keeps no checkpoint, expected --checkpoint SECONDS with it"
-        else:
-            what = "--checkpoint 0, expected --checkpoint SECONDS, to go on from one"
-        raise ValueError(f"resume: found {what}")
-    ended = cli_folder.ended(run) if resume and run is not None else None
-    if ended is not None:
-        _must_be_the_same(ctx, ended, options)
-        typer.echo(f"run       {run} has ended already")
-        return
-    settings: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": "full" if batch_size == "full" else _whole("batch_size", batch_size),
-        "optimizer": _spec("optimizer", optimizer, OPTIMIZERS),
-        "learning_rate": learning_rate,
-        "schedule": _spec("schedule", schedule, SCHEDULES),
-        "l2": l2,
-        "label_smoothing": label_smoothing,
-        "shuffle": shuffle,
-    }
-    callbacks: list[Any] = []
-    if early_stopping is not None:
-        if not validation:
-            raise ValueError("early_stopping: found no validation, expected --validation above 0")
-        if early_stopping < 1:
-            raise ValueError(f"early_stopping: found {early_stopping}, expected 1 epoch or more")
-        callbacks.append(EarlyStopping("validation_loss", patience=early_stopping))
-    if stop_at_loss is not None:
-        callbacks.append(
-            EarlyStopping("loss", patience=None, threshold=stop_at_loss, restore_best=False)
-        )
-    widths = _hidden(hidden)
-    network = {
-        "activation": _one_or_each(_parts(activation)),
-        "output": output,
-        "loss": loss,
-        "dropout": _one_or_each([_number("dropout", part) for part in _parts(dropout)] or [0.0]),
-        "init": None if init is None else _one_or_each(_parts(init)),
-        "dtype": dtype,
-        "precision": precision,
-        "backend": backend,
-        "threads": threads,
-        "seed": None if seed == "random" else _whole("seed", seed, "a whole number or random"),
-    }
-    if not widths:
-        network |= {"activation": [], "dropout": []}
-
-    found = cli_folder.read_data(data)
-    n_out, classes = _outputs(found, loss)
-    n_in = int(np.prod(found.train[0].shape[1:]))
-    net = Network([n_in, *widths, n_out], **network)
-    if classes is not None:
-        net.classes = classes
-
-    (x, y), test, tested = found.train, found.test, "test"
-    if test is None:
-        (x, y), test = cli_folder.hold_out(found.train, validation, net.seed)
-        settings["validation"], tested = test, "validation"
-    else:
-        settings["validation"] = validation or None
-        try:
-            a = net.architecture
-            targets.targets(test[1], len(features.features(test[0], a)), a, net._model.task)
-        except (ValueError, TypeError) as error:
-            # Better now than after hours of training.
-            raise ValueError(f"data: the test set does not fit: {error}") from error
-
-    folder = cli_folder.new_folder(run, resume)
-    kept = folder / cli_folder.CHECKPOINT
-    if checkpoint:
-        settings |= {"checkpoint": Checkpoint(kept, seconds=checkpoint), "resume": resume}
+def _check_test_set(net: Network, test: Pair) -> None:
+    """Raise a ValueError if the test set does not fit the network: before hours of training."""
+    a = net.architecture
     try:
-        if not quiet:
-            callbacks.append(_Header(lambda: _describe(net, found, settings, len(x), options)))
-        began = time.perf_counter()
-        stopped, diverged = 0, ""
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                # Not as a callback: an interrupt while it prints is as good as any.
-                shown = functools.partial(_print_whole_epochs, net) if plain else True
-                net.fit(x, y, **settings, callbacks=callbacks, progress=not quiet and shown)
-        except KeyboardInterrupt as interrupt:
-            stopped = _exit_code(interrupt)
-        except DivergenceError as error:
-            diverged = str(error).removeprefix("fit: ")
-        seconds = time.perf_counter() - began
+        targets.targets(test[1], len(features.features(test[0], a)), a, net._model.task)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"data: the test set does not fit: {error}") from error
 
-        net.save(folder / cli_folder.MODEL)
+
+# --- Fit ------------------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """How the training ended."""
+
+    seconds: float
+    exit_code: int
+    """Exit code of the process if a signal stopped the training, else 0."""
+    diverged: str
+    """Message of the DivergenceError, empty if the training did not diverge."""
+
+
+def _fit_and_save(task: Task, options: Options, folder: Path) -> Outcome:
+    """Train and write the model; if that fails, remove the folder unless it holds other files."""
+    settings = dict(task.settings)
+    if options.checkpoint:
+        from ..training.checkpoint import Checkpoint
+
+        settings["checkpoint"] = Checkpoint(folder / folders.CHECKPOINT, seconds=options.checkpoint)
+        settings["resume"] = options.resume
+    settings["callbacks"] = _callbacks(task, options)
+    # A function for --plain, not a callback: after an interrupt in a callback no checkpoint can be
+    # written, after an interrupt while it prints one can.
+    settings["progress"] = not options.quiet and (print_epoch if options.plain else True)
+    try:
+        outcome = _fit(task, settings)
+        task.net.save(folder / folders.MODEL)
     except BaseException:
         # An empty folder would look like a run.
         with suppress(OSError):
             folder.rmdir()
         raise
-    cli_folder.write_json(folder / cli_folder.HISTORY, net.history.to_dict())
-    record: dict[str, Any] = {
-        "options": options,
+    return outcome
+
+
+def _fit(task: Task, settings: dict[str, Any]) -> Outcome:
+    from ..training.divergence import DivergenceError
+
+    began = time.perf_counter()
+    stopped, diverged = 0, ""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            task.net.fit(*task.rows, **settings)
+    except KeyboardInterrupt as interrupt:
+        stopped = exit_code(interrupt)
+    except DivergenceError as error:
+        diverged = str(error).removeprefix("fit: ")
+    return Outcome(time.perf_counter() - began, stopped, diverged)
+
+
+def _callbacks(task: Task, options: Options) -> list[Callback]:
+    from ..training.callbacks import EarlyStopping
+
+    found: list[Callback] = []
+    if options.early_stopping is not None:
+        found.append(EarlyStopping("validation_loss", patience=options.early_stopping))
+    if options.stop_at_loss is not None:
+        found.append(
+            EarlyStopping("loss", patience=None, threshold=options.stop_at_loss, restore_best=False)
+        )
+    if not options.quiet:
+        found.append(_AtBegin(partial(_print_summary, task, options)))
+    return found
+
+
+class _AtBegin(Callback):
+    """Calls a function when training begins: after ``fit`` has checked all arguments."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_fit_begin(self, net: Network) -> None:
+        self._call()
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+def _record(task: Task, options: Options, outcome: Outcome) -> dict[str, Any]:
+    """Return the settings file of the run, without the results of its evaluation."""
+    data, net = task.data, task.net
+    return {
+        "options": options.to_dict(),
         "sizes": net.sizes,
         "parameters": len(net.parameters),
         "seed": net.seed,
         "backend": net.backend,
         "threads": net.threads,
         "data": {
-            "source": found.source,
-            "path": None if data is None else str(data.resolve()),
-            "train_rows": len(found.train[0]),
-            "test_rows": None if found.test is None else len(found.test[0]),
-            "sha256": cli_folder.fingerprint(found.train + (found.test or ())),
+            "source": data.source,
+            "path": None if options.data is None else str(options.data.resolve()),
+            "train_rows": len(data.train[0]),
+            "test_rows": None if data.test is None else len(data.test[0]),
+            "sha256": content_sha256(data.train + (data.test or ())),
         },
         "environment": machine.environment(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "result": {
             "epochs": net.epochs,
-            "seconds": seconds,
+            "seconds": outcome.seconds,
             "updates": net.updates,
-            "interrupted": bool(stopped),
-            "diverged": diverged,
+            "interrupted": bool(outcome.exit_code),
+            "diverged": outcome.diverged,
         },
     }
-    if stopped or diverged:
-        cli_folder.write_json(folder / cli_folder.SETTINGS, record)
-        if pictures:
-            _draw_curves(net, folder)
-        if diverged:
-            # To go on from it would lead to the same place.
-            kept.unlink(missing_ok=True)
-            _fail(f"{diverged}; that network is in {folder}")
-        how = f"; --run {folder} --resume goes on" if kept.exists() else ""
-        _fail(
-            f"stopped after {net.epochs} whole epochs; what was trained is in {folder}{how}",
-            stopped,
-        )
-
-    result = net.evaluate(*test)
-    record["result"] |= {f"{tested}_{name}": value for name, value in result.items()}
-    cli_folder.write_json(folder / cli_folder.SETTINGS, record)
-    kept.unlink(missing_ok=True)
-    if pictures:
-        _draw(net, test, folder)
-    if not quiet:
-        speed = sum(net.history.seconds)
-        typer.echo(f"trained   {net.epochs} epochs in {seconds:.2f} s ({speed:.2f} s of training)")
-        since_start = cli_folder.process_seconds()
-        if since_start is not None:
-            typer.echo(f"process   {since_start:.2f} s since its start")
-        typer.echo(f"run       {folder}")
-    typer.echo(_result(tested, result))
 
 
-# What may differ from one part of a run to the next.
-_FREE = ("run", "resume", "checkpoint", "threads", "plain", "quiet")
+def _fail_unfinished(net: Network, outcome: Outcome, folder: Path) -> None:
+    """Exit with a message about a training that was interrupted or diverged."""
+    checkpoint = folder / folders.CHECKPOINT
+    if outcome.diverged:
+        # A resumed run would diverge again.
+        checkpoint.unlink(missing_ok=True)
+        fail(f"{outcome.diverged}; that network is in {folder}")
+    advice = f"; continue with --run {folder} --resume" if checkpoint.exists() else ""
+    fail(
+        f"stopped after {net.epochs} complete epochs; the network is in {folder}{advice}",
+        outcome.exit_code,
+    )
 
 
-def _must_be_the_same(ctx: typer.Context, ended: dict[str, Any], options: dict[str, Any]) -> None:
-    """Raise if an option was typed that is not as in a run that has ended: it would do nothing."""
-    kept = ended["options"] | {"data": ended["data"]["path"]}
-    now = dict(options)
-    if now["data"] is not None:
-        now["data"] = str(Path(now["data"]).resolve())
-    for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if name in _FREE or source is None or source.name != "COMMANDLINE":
-            continue
-        found, was = now.get(name), kept.get(name)
-        if name in PRESETS:
-            found, was = name, kept.get("preset", "no preset")
-        if found != was:
-            raise ValueError(
-                f"{name}: found {found}, but the run in {options['run']} has {was} and has ended; "
-                "expected the same, or another folder for another run"
-            )
+# --- Output ---------------------------------------------------------------------------------------
 
 
-class _Header(Callback):
-    """Says what is to be trained once nothing of it is refused any more."""
-
-    def __init__(self, say: Callable[[], None]) -> None:
-        self._say = say
-
-    def on_fit_begin(self, net: Network) -> None:
-        self._say()
-
-
-def _check_matplotlib() -> None:
-    """Fail before training, not after it, if there is nothing to draw with."""
-    from ..plots import style
-
-    try:
-        style.require()
-    except ImportError as error:
-        raise ImportError(f"{error}, or train with --no-pictures") from error
-
-
-def _print_epoch(net: Network, record: Any) -> None:
-    from ..training.progress import describe
-
-    typer.echo(f"epoch {record.epoch}  {describe(record)}", err=True)
-
-
-def _print_whole_epochs(net: Network, record: Any) -> None:
-    if record.step == record.steps:
-        _print_epoch(net, record)
+def _print_summary(task: Task, options: Options) -> None:
+    """Print network, data, training and machine, before the first epoch."""
+    net, settings = task.net, task.settings
+    a = net.architecture
+    dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
+    hidden = _once(a.activations[:-1]) or "no hidden layer"
+    typer.echo(
+        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss}, "
+        f"dropout {dropout}: {a.n_parameters:,} parameters"
+    )
+    typer.echo(f"data      {task.data.source}: {_rows_text(task)}")
+    smoothing = settings["label_smoothing"]
+    typer.echo(
+        f"training  {settings['epochs']} epochs, batch {settings['batch_size']}, "
+        f"{options.optimizer}, learning rate {settings['learning_rate']:g}, "
+        f"{options.schedule}, l2 {settings['l2']:g}, "
+        + (f"label smoothing {smoothing:g}, " if smoothing else "")
+        + f"seed {net.seed}"
+    )
+    plural = "s" if net.threads > 1 else ""
+    precision = f", {a.precision}" if a.precision != "full" else ""
+    typer.echo(f"machine   {net.backend}, {net.threads} thread{plural}, {a.dtype}{precision}")
 
 
 def _once(names: Sequence[str]) -> str:
     return "/".join(names[:1] if len(set(names)) == 1 else names)
 
 
-def _describe(
-    net: Network,
-    data: cli_folder.Data,
-    settings: dict[str, Any],
-    rows: int,
-    options: dict[str, Any],
-) -> None:
-    a = net.architecture
-    shares = _once([f"{p:g}" for p in a.dropout]) or "0"
-    hidden = _once(a.activations[:-1]) or "no hidden layer"
+def _rows_text(task: Task) -> str:
+    rows, held = len(task.rows[0]), task.settings["validation"]
+    if task.data.test is None:
+        return f"{rows:,} rows to train, {len(held[0]):,} to validate"
+    count = round((held or 0) * rows)
+    validated = f", {count:,} to validate" if count else ""
+    return f"{rows - count:,} rows to train{validated}, {len(task.data.test[0]):,} to test"
+
+
+def print_epoch(record: Record) -> None:
+    """Print a line for a complete epoch; ``fit`` also reports progress within epochs."""
+    from ..training.progress import describe
+
+    if record.step == record.steps:
+        typer.echo(f"epoch {record.epoch}  {describe(record)}", err=True)
+
+
+def _print_times(net: Network, outcome: Outcome, folder: Path) -> None:
+    training = sum(net.history.seconds)
     typer.echo(
-        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss}, "
-        f"dropout {shares}: {a.n_parameters:,} parameters"
+        f"trained   {net.epochs} epochs in {outcome.seconds:.2f} s ({training:.2f} s of training)"
     )
-    held = settings["validation"]
-    if isinstance(held, tuple):
-        split = f"{rows:,} rows to train, {len(held[0]):,} to validate"
-    else:
-        count = round((held or 0) * rows)
-        split = f"{rows - count:,} rows to train" + (f", {count:,} to validate" if count else "")
-    if data.test is not None:
-        split += f", {len(data.test[0]):,} to test"
-    typer.echo(f"data      {data.source}: {split}")
-    smoothing = settings["label_smoothing"]
-    typer.echo(
-        f"training  {settings['epochs']} epochs, batch {settings['batch_size']}, "
-        f"{options['optimizer']}, learning rate {settings['learning_rate']:g}, "
-        f"{options['schedule']}, l2 {settings['l2']:g}, "
-        + (f"label smoothing {smoothing:g}, " if smoothing else "")
-        + f"seed {net.seed}"
-    )
-    many = "s" if net.threads > 1 else ""
-    rounded = f", {a.precision}" if a.precision != "full" else ""
-    typer.echo(f"machine   {net.backend}, {net.threads} thread{many}, {a.dtype}{rounded}")
-
-
-def _draw_curves(net: Network, folder: Path) -> None:
-    from ..plots import curves as plots_curves
-    from ..plots import style
-
-    if len(net.history):
-        with style.for_files():
-            curves = plots_curves.learning_curves(net.history)
-            cli_folder.write_picture(folder / "learning_curve.png", curves[0])
-
-
-def _draw(net: Network, test: cli_folder.Pair, folder: Path) -> None:
-    from ..plots import classes as plots_classes
-    from ..plots import pictures as plots_pictures
-    from ..plots import style
-
-    _draw_curves(net, folder)
-    images, labels = cli_folder.images_of(test[0]), cli_folder.labels_of(net, test[1])
-    with style.for_files():
-        if labels is not None and net.classes is not None:
-            probabilities = net.predict_proba(test[0])
-            predicted = net.classes[probabilities.argmax(axis=1)]
-            ax = plots_classes.confusion_matrix(labels, predicted, net.classes)
-            cli_folder.write_picture(folder / "confusion_matrix.png", ax)
-            if images is not None:
-                for name, draw in (
-                    ("predictions", plots_pictures.predictions),
-                    ("mistakes", plots_pictures.mistakes),
-                ):
-                    ax = draw(probabilities, images, labels, classes=net.classes)
-                    cli_folder.write_picture(folder / f"{name}.png", ax)
-        if images is not None:
-            ax = plots_pictures.first_layer_weights(net, shape=images.shape[1:])
-            cli_folder.write_picture(folder / "first_layer.png", ax)
+    since_start = folders.process_seconds()
+    if since_start is not None:
+        typer.echo(f"process   {since_start:.2f} s since its start")
+    typer.echo(f"run       {folder}")

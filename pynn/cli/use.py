@@ -1,4 +1,4 @@
-"""``pynn evaluate``, ``report``, ``predict`` and ``info``."""
+"""The commands that use a trained network: ``pynn evaluate``, ``report``, ``predict``; ``info``."""
 
 from __future__ import annotations
 
@@ -10,107 +10,113 @@ import typer
 
 from ..backends import machine
 from ..files.disk import shown
-from . import folder as cli_folder
-from .app import _reported, _result, app
+from . import folder as folders
+from .app import app, reported, result_line
 from .options import BACKEND, DATA, LAST_RUN, THREADS
 
 if TYPE_CHECKING:
     from ..network import Network
 
-
 Model = Annotated[
-    Path | None,
-    typer.Argument(help="File of a model.", show_default=LAST_RUN),
+    Path | None, typer.Argument(help="Model file or folder of a run.", show_default=LAST_RUN)
 ]
+Backend = Annotated[str, typer.Option(help=BACKEND)]
+Threads = Annotated[int | None, typer.Option(help=THREADS, show_default="chosen by pynn")]
+
+
+# --- evaluate -------------------------------------------------------------------------------------
 
 
 @app.command()
-@_reported
+@reported
 def evaluate(
     model: Model = None,
     data: Annotated[
         Path | None, typer.Option(help=DATA, show_default="those of its run, or MNIST")
     ] = None,
-    backend: Annotated[str, typer.Option(help=BACKEND)] = "auto",
-    threads: Annotated[int | None, typer.Option(help=THREADS, show_default="pynn chooses")] = None,
+    backend: Backend = "auto",
+    threads: Threads = None,
 ) -> None:
-    """Measure loss and accuracy of a model on the test set, or on all rows if there is none."""
-    path = cli_folder.newest_model() if model is None else model
-    net = _open(path, backend, threads)
-    place = cli_folder.data_of(path) if data is None else data
+    """Measure loss and accuracy of a model on the test set, or on all rows without a test set."""
+    path = folders.newest_model() if model is None else model
+    net = _load(path, backend, threads)
+    source = folders.data_of(path) if data is None else data
     try:
-        found = cli_folder.read_data(place)
+        found = folders.read_data(source)
     except FileNotFoundError as error:
-        if data is not None or place is None:
+        if data is not None or source is None:
             raise
-        raise FileNotFoundError(f"{error}; if it has moved, say where with --data") from error
+        raise FileNotFoundError(f"{error}; if it has moved, pass its path with --data") from error
     x, y = found.train if found.test is None else found.test
     result = net.evaluate(x, y)
     name = "" if found.test is None else "test "
     typer.echo(f"data      {found.source}: {len(x):,} rows")
     typer.echo(f"{name}loss {result['loss']:.6g}")
     if "accuracy" in result:
-        typer.echo(_result(name.strip(), result))
+        typer.echo(result_line(name.strip(), result))
+
+
+def _load(model: Path | None, backend: str, threads: int | None) -> Network:
+    from ..network import load
+
+    path = folders.newest_model() if model is None else model
+    net = load(path / folders.MODEL if path.is_dir() else path, backend=backend, threads=threads)
+    typer.echo(f"model     {path}: {net}")
+    return net
+
+
+# --- report ---------------------------------------------------------------------------------------
 
 
 @app.command()
-@_reported
+@reported
 def report(
     run: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of a run.", show_default="the last run in runs/"),
+        Path | None, typer.Argument(help="Folder of a run.", show_default=LAST_RUN)
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write it.", show_default="RUN/report.html"),
+        typer.Option("--output", "-o", help="File to write.", show_default="RUN/report.html"),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Where the data of the run are now.", show_default="where they were in training"
+            help="The data of the run, if they have moved.", show_default="as in training"
         ),
     ] = None,
 ) -> None:
-    """Make one page of a run: settings, curves, mistakes, timings. It needs no other file."""
+    """Write a run as one HTML page: settings, curves, mistakes, timings."""
     from .report import write
 
     typer.echo(f"report    {write(run, output, data)}")
 
 
-def _open(model: Path | None, backend: str, threads: int | None) -> Network:
-    from ..network import load
-
-    path = cli_folder.newest_model() if model is None else model
-    net = load(path / cli_folder.MODEL if path.is_dir() else path, backend=backend, threads=threads)
-    typer.echo(f"model     {path}: {net}")
-    return net
+# --- predict --------------------------------------------------------------------------------------
 
 
 @app.command()
-@_reported
+@reported
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures of one digit each.")],
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="File of a model.", show_default=LAST_RUN),
+        typer.Option("--model", "-m", help="Model file or folder of a run.", show_default=LAST_RUN),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only scale the pictures: no cropping, no inverting.")
+        bool, typer.Option("--raw", help="Only scale the pictures, without cropping or inverting.")
     ] = False,
-    top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
-    backend: Annotated[str, typer.Option(help=BACKEND)] = "auto",
-    threads: Annotated[int | None, typer.Option(help=THREADS, show_default="pynn chooses")] = None,
+    top: Annotated[int, typer.Option(help="Number of classes to print.", min=1)] = 3,
+    backend: Backend = "auto",
+    threads: Threads = None,
 ) -> None:
-    """Tell what digits pictures show.
+    """Recognise the digits in pictures.
 
-    A picture is prepared as the images of MNIST were: light on dark, the digit fitted into 20 x 20
-    pixels and centred by its mass in 28 x 28.
+    A picture is prepared like the images of MNIST: light on dark, the digit scaled to fit 20 x 20
+    pixels, with its centre of mass in the middle of 28 x 28.
     """
-    from ..data import images as data_images
     from ..plots.pictures import side_of
-    from ..plots.style import percent
 
-    net = _open(model, backend, threads)
+    net = _load(model, backend, threads)
     side = side_of(net.sizes[0])
     if side is None or side < 8:
         raise ValueError(
@@ -120,34 +126,44 @@ def predict(
     failed = False
     for path in images:
         try:
-            grey = data_images.read_grey(path)
-            image = (
-                data_images.resized(grey, side)
-                if raw or side != 28
-                else data_images.like_mnist(grey)
-            )
+            image = _read_image(path, side, raw)
         except (ValueError, OSError) as error:
-            # The other pictures still get their answer.
+            # Go on with the other pictures.
             text = str(error)
             typer.echo(f"pynn: {text if str(path) in text else f'{path}: {text}'}", err=True)
             failed = True
             continue
-        x = image.reshape(1, -1)
-        if net.classes is None:
-            typer.echo(f"{path}: {net.predict(x)[0]}")
-            continue
-        row = net.predict_proba(x)[0]
-        best = np.argsort(-row, kind="stable")[:top]
-        # They are what the model's file says.
-        names = [shown(str(name)) for name in net.classes[best]]
-        shares = ", ".join(f"{name} {percent(row[k])}" for name, k in zip(names, best, strict=True))
-        typer.echo(f"{path}: {names[0]}  ({shares})")
+        typer.echo(f"{path}: {_answer(net, image.reshape(1, -1), top)}")
     if failed:
         raise typer.Exit(1)
 
 
+def _read_image(path: Path, side: int, raw: bool) -> np.ndarray:
+    from ..data.images import like_mnist, read_grey, resized
+
+    grey = read_grey(path)
+    return resized(grey, side) if raw or side != 28 else like_mnist(grey)
+
+
+def _answer(net: Network, x: np.ndarray, top: int) -> str:
+    """Return the most probable class of one row, and the probabilities of the `top` classes."""
+    from ..plots.style import percent
+
+    if net.classes is None:
+        return str(net.predict(x)[0])
+    row = net.predict_proba(x)[0]
+    best = np.argsort(-row, kind="stable")[:top]
+    # The names come from the model file, which may hold any characters.
+    names = [shown(str(name)) for name in net.classes[best]]
+    shares = ", ".join(f"{name} {percent(row[k])}" for name, k in zip(names, best, strict=True))
+    return f"{names[0]}  ({shares})"
+
+
+# --- info -----------------------------------------------------------------------------------------
+
+
 @app.command()
-@_reported
+@reported
 def info() -> None:
     """Print version, instruction set, threads and backends."""
     found = machine.environment()
@@ -155,7 +171,7 @@ def info() -> None:
     chosen = found.pop("backend")
     typer.echo(f"{'pynn':<12}{found.pop('version')}")
     for name, reason in reasons.items():
-        state = reason or "there" + (", used by default" if name == chosen else "")
+        state = reason or "available" + (", used by default" if name == chosen else "")
         typer.echo(f"{name:<12}{state}")
     for name, value in found.items():
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pynn.cli import app, folder
-from pynn.cli import options as cli_options
+from pynn.cli.options import PRESETS
 
 pytest.importorskip("typer")
 
@@ -32,7 +32,7 @@ def small(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.uint8).reshape(rows, 6, 6), y
 
 
-@pytest.mark.parametrize("preset", cli_options.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("peer", "module"), [("torch", "torch"), ("jax", "jax")])
 def test_entrants_train_the_same(tmp_path, preset, peer, module):
     """Without shuffling, all come to the same outputs: also by the short last batch."""
@@ -64,7 +64,7 @@ def test_entrants_train_the_same(tmp_path, preset, peer, module):
     np.testing.assert_allclose(shares, net.predict_proba(data[1][0]), atol=2e-4)
 
 
-@pytest.mark.parametrize("preset", cli_options.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_recipe_is_what_the_command_trains(tmp_path, preset, monkeypatch):
     from typer.testing import CliRunner
 

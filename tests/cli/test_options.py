@@ -142,7 +142,7 @@ def test_evaluate_takes_the_data_of_the_run(folder, tmp_path):
     data.rename(tmp_path / "elsewhere")
     out = pynn_command("evaluate", run, code=1)
     assert str(data) in out
-    assert "if it has moved, say where with --data" in out
+    assert "if it has moved, pass its path with --data" in out
     pynn_command("evaluate", run, "--data", tmp_path / "elsewhere")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from pynn.cli import app, report
-from pynn.cli import folder as cli_folder
-from pynn.cli import train as cli_train
+from pynn.cli import train as train_module
+from pynn.cli.folder import write_json
 
 pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
@@ -186,9 +186,9 @@ def test_its_figures_are_those_of_the_run(images, page):
 def test_precision_and_recall_by_class():
     true = np.array(["a", "a", "a", "b", "b", "d"])
     found = np.array(["a", "b", "b", "b", "a", "b"])
-    (table,) = Page(report._class_table(np.array(list("abcd")), true, found)).tables
+    (table,) = Page(report.class_table(np.array(list("abcd")), true, found)).tables
     assert table == [
-        ["class", "rows", "precision", "recall", "most often taken for"],
+        ["class", "rows", "precision", "recall", "most often predicted as"],
         ["a", "3", "50.00 %", "33.33 %", "b (2)"],
         ["b", "2", "25.00 %", "50.00 %", "a (1)"],
         ["c", "0", "–", "–", "–"],
@@ -244,14 +244,15 @@ def test_one_hot_targets(tmp_path):
 
 
 def test_an_interrupted_run(images, tmp_path, monkeypatch):
-    def stop(net, record):
-        raise KeyboardInterrupt
+    def stop(record):
+        if record.step == record.steps:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_train, "_print_epoch", stop)
+    monkeypatch.setattr(train_module, "print_epoch", stop)
     data = images.parent / f"{ODD}data.npz"
     train("--data", data, "--epochs", 9, "--run", tmp_path / "run", code=130)
     page = read(report.write(tmp_path / "run"))
-    assert "interrupted after 1 whole epochs" in page.words
+    assert "interrupted after 1 complete epochs" in page.words
     assert "test accuracy" in page.words
     assert len(page.images) == 5
 
@@ -260,7 +261,7 @@ def test_no_epoch_at_all(images, tmp_path):
     data = images.parent / f"{ODD}data.npz"
     train("--data", data, "--epochs", 0, "--run", tmp_path / "run")
     page = read(report.write(tmp_path / "run"))
-    assert "No whole epoch was trained." in page.words
+    assert "No complete epoch was trained." in page.words
     assert "Timings" in page.headings
 
 
@@ -309,7 +310,7 @@ def test_a_page_is_written_whole_or_not_at_all(copy, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(report, "_environment", fail)  # the last section
+    monkeypatch.setattr(report, "environment", fail)  # the last section
     with pytest.raises(MemoryError):
         report.write(copy)
     assert (copy / "report.html").read_text() == "the old one"
@@ -355,7 +356,7 @@ def test_data_that_have_moved_or_changed(copy, tmp_path, images, blank):
     settings = json.loads((copy / "settings.json").read_text())
     settings["data"]["path"] = str(tmp_path / "gone.npz")
     (copy / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(FileNotFoundError, match=r"data: .*gone\.npz: .* say where with --data"):
+    with pytest.raises(FileNotFoundError, match=r"data: .*gone\.npz: .* pass its path with --data"):
         report.write(copy)
     assert not (copy / "report.html").exists()
 
@@ -364,7 +365,7 @@ def test_data_that_have_moved_or_changed(copy, tmp_path, images, blank):
 
     x, y = shapes(200, 9)
     np.savez(moved, x=x, y=NAMES[y])
-    with pytest.raises(ValueError, match=r"data: .*moved\.npz: found other data"):
+    with pytest.raises(ValueError, match=r"data: .*moved\.npz: found data that differ"):
         report.write(copy, data=moved)
     assert not (copy / "report.html").exists()
 
@@ -377,7 +378,7 @@ def test_where_one_stands_does_not_matter(images, tmp_path, monkeypatch, blank):
 
 
 def test_a_path_that_is_no_text(copy, tmp_path, monkeypatch):
-    cli_folder.write_json(tmp_path / "s.json", {"data": "a\udc80"})
+    write_json(tmp_path / "s.json", {"data": "a\udc80"})
     assert json.loads((tmp_path / "s.json").read_bytes()) == {"data": "a\udc80"}
     monkeypatch.setattr(report, "page", lambda run: "<p>a\udc80</p>")
     assert report.write(copy).read_text(encoding="utf-8") == "<p>a?</p>"

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from pynn.cli import folder as run_folder
-from pynn.cli import options as cli_options
 from pynn.cli import train
+from pynn.cli.options import PRESETS, parse_spec
 from pynn.spec import optimizers, schedules
 
 pytest.importorskip("typer")
@@ -140,7 +140,7 @@ def settings_of(run: Path) -> dict:
     return json.loads((run / "settings.json").read_text())
 
 
-@pytest.mark.parametrize("preset", cli_options.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
     run = tmp_path / "run"
     instead = run_folder.Data("MNIST", digits(300, 300), digits(60, 60))
@@ -149,7 +149,7 @@ def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "history.json", "settings.json"
     }  # fmt: skip
-    values = cli_options.PRESETS[preset]
+    values = PRESETS[preset]
     found = settings_of(run)
     assert found["options"].items() >= values.items()
     assert found["options"]["preset"] == preset
@@ -179,7 +179,7 @@ def test_what_is_typed_wins_over_a_preset(folder, tmp_path):
     out = pynn_command("train", "--fast", *SMALL, "--epochs", 1, "--data", folder, "--run", run)
     options = settings_of(run)["options"]
     assert (options["hidden"], options["epochs"], options["dropout"]) == ("8", 1, "0")
-    assert options["batch_size"] == cli_options.PRESETS["fast"]["batch_size"]
+    assert options["batch_size"] == PRESETS["fast"]["batch_size"]
     # Other data keeps its rows for validation.
     assert options["validation"] == 0.1
     assert "270 rows to train, 30 to validate, 60 to test" in out
@@ -253,7 +253,7 @@ def test_no_hidden_layer(folder, tmp_path):
     ],
 )
 def test_names_with_parameters(text, kinds, expected):
-    assert cli_options._spec("option", text, kinds) == expected
+    assert parse_spec("option", text, kinds) == expected
 
 
 def test_without_a_test_set_the_result_is_that_of_the_rows_held_out(tmp_path):
@@ -379,16 +379,16 @@ def test_runs_get_folders_of_their_own(folder, tmp_path, monkeypatch):
 def test_ctrl_c_keeps_what_was_trained(folder, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
 
-    def stop(net, record):
-        if record.epoch == 2:
+    def stop(record):
+        if record.epoch == 2 and record.step == record.steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_print_epoch", stop)
+    monkeypatch.setattr(train, "print_epoch", stop)
     run = tmp_path / "run"
     drawn = [o for o in SMALL if o != "--no-pictures"]
     options = ["--data", folder, "--epochs", 9]
     out = pynn_command("train", *drawn, *options, "--run", run, code=130)
-    assert "pynn: stopped after 2 whole epochs" in out
+    assert "pynn: stopped after 2 complete epochs" in out
     assert str(run) in out
     net = pynn.load(run / "model.safetensors", backend="numpy")
     assert net.epochs == 2
@@ -409,7 +409,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
     run = tmp_path / "run"
     drawn = [o for o in SMALL if o != "--no-pictures"]
     out = pynn_command("train", *drawn, "--data", folder, "--run", run, code=130)
-    assert "stopped after 0 whole epochs" in out
+    assert "stopped after 0 complete epochs" in out
     assert not list(run.glob("*.png"))
 
 
@@ -439,8 +439,8 @@ def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
     finally:
         process.kill()
     assert process.returncode == 128 + number
-    assert re.match(r"pynn: stopped after \d+ whole epochs; what was trained is in", told)
-    assert told.endswith("--resume goes on")
+    assert re.match(r"pynn: stopped after \d+ complete epochs; the network is in", told)
+    assert told.endswith(f"continue with --run {run} --resume")
     epochs = pynn.load(run / "model.safetensors", backend="numpy").epochs
     assert epochs > 0
     assert len(json.loads((run / "history.json").read_text())["loss"]) == epochs
@@ -452,15 +452,17 @@ def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeypatch):
-    def terminate(net, record):
+    def terminate(record):
+        if record.step < record.steps:
+            return
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # which would end the tests
         for _ in range(2):  # some send it twice
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "_print_epoch", terminate)
+    monkeypatch.setattr(train, "print_epoch", terminate)
     command = ["train", *SMALL, "--data", folder]
     out = pynn_command(*command, "--run", tmp_path / "ours", code=143)
-    assert "pynn: stopped after 1 whole epochs" in out
+    assert "pynn: stopped after 1 complete epochs" in out
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     seen = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
@@ -472,7 +474,7 @@ def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeyp
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM] * 2
     # Only the main thread may set handlers.
-    monkeypatch.setattr(train, "_print_epoch", lambda net, record: None)
+    monkeypatch.setattr(train, "print_epoch", lambda record: None)
     found = []
     options = [*command, "--run", tmp_path / "thread", "--epochs", 1]
     thread = threading.Thread(target=lambda: found.append(pynn_command(*options)))

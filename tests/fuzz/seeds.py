@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import pynn
+from pynn.arrays.fingerprint import content_sha256
 from pynn.cli import folder as cli_folder
 from pynn.data import idx as data_idx
 from pynn.files import tensors as files_tensors
@@ -377,7 +378,7 @@ def settings() -> bytes:
             "path": "data.npz",
             "train_rows": 30,
             "test_rows": None,
-            "sha256": cli_folder.fingerprint((x, np.array(["cat", "dog", "owl"])[y])),
+            "sha256": content_sha256((x, np.array(["cat", "dog", "owl"])[y])),
         },
         "environment": {"version": "0.1.0", "backends": {"numpy": "", "numba": "no"}, "cores": 2},
         "date": "2026-01-01 00:00:00",

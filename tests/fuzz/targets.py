@@ -138,10 +138,10 @@ def _look_at(net: pynn.Network) -> None:
     found = cli_folder.Run(Path("run"), settings, net, "test", (x, y))
     small = bool(np.abs(net.parameters).max() < 1e3)  # not if there is NaN
     if small and (net.classes is not None or net.architecture.loss == "mse"):
-        report._figures(found)
-    for section in report._timings, report._settings, report._environment:
+        report.results(found)
+    for section in report.timings, report.settings, report.environment:
         section(found)
-    report._head(found, "run")
+    report.head(found, "run")
 
 
 def _checkpoint(path: Path) -> None:
@@ -160,11 +160,11 @@ def _settings(path: Path) -> None:
     with mock.patch("pynn.datasets.mnist", return_value=(few, few)):
         found = cli_folder.read(path.parent)
     for section in (
-        report._figures,
-        report._timings,
-        report._settings,
-        report._environment,
-        lambda found: report._head(found, "run"),
+        report.results,
+        report.timings,
+        report.settings,
+        report.environment,
+        lambda found: report.head(found, "run"),
     ):
         section(found).encode(errors="replace")
 

@@ -425,19 +425,19 @@ def test_a_run_of_the_command_line_goes_on(
     assert told.exit_code == 1
     assert "already and no checkpoint to resume from" in " ".join(told.output.split())
 
-    printed = train._print_epoch
+    printed = train.print_epoch
 
-    def die(net: pynn.Network, record: pynn.Record) -> None:
-        if record.epoch == 3:
+    def die(record: pynn.Record) -> None:
+        if record.epoch == 3 and record.step == record.steps:
             raise Cut
 
-    monkeypatch.setattr(train, "_print_epoch", die)
+    monkeypatch.setattr(train, "print_epoch", die)
     # Where there is nothing to go on from it starts afresh.
     assert isinstance(run("cut", "--checkpoint", "1e-9", "--resume").exception, Cut)
-    monkeypatch.setattr(train, "_print_epoch", printed)
+    monkeypatch.setattr(train, "print_epoch", printed)
     told = run("cut")
-    assert "--run: found a run in" in told.output
-    assert "cut off, expected --resume" in " ".join(told.output.split())
+    assert "--run: found an interrupted run in" in told.output
+    assert "expected --resume to continue it" in " ".join(told.output.split())
     told = run("cut", "--resume", "--learning-rate", "0.1")
     assert "--learning-rate: found 0.1, but the run in" in " ".join(told.output.split())
     done = run("cut", "--resume")
@@ -459,7 +459,7 @@ def test_a_run_of_the_command_line_goes_on(
             ["--resume", "--checkpoint", "0"],
             "--resume: found --checkpoint 0, expected --checkpoint SECONDS",
         ),
-        (["--resume", "--fast"], "--resume: found a preset, which keeps no checkpoint"),
+        (["--resume", "--fast"], "--resume: found a preset, which writes no checkpoint"),
         (["--checkpoint", "-1"], "--checkpoint: found -1, expected seconds of 0 or more"),
     ]:
         assert message in " ".join(run("new", *more).output.split())

@@ -1,0 +1,92 @@
+"""The pictures of a run, as PNG files in its folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..files.disk import atomic_write
+
+if TYPE_CHECKING:
+    from ..data.dataset import Pair
+    from ..network import Network
+
+FILES = (
+    "learning_curve.png",
+    "confusion_matrix.png",
+    "predictions.png",
+    "mistakes.png",
+    "first_layer.png",
+)
+"""Names of all pictures; a run has those that its data allow."""
+
+
+def check_matplotlib() -> None:
+    """Raise an ImportError if matplotlib is missing: before the training, not after it."""
+    from ..plots.style import require
+
+    try:
+        require()
+    except ImportError as error:
+        raise ImportError(f"{error}, or train with --no-pictures") from error
+
+
+def write_curves(folder: Path, net: Network) -> None:
+    """Write the learning curves, if at least one epoch was trained."""
+    from ..plots import for_files, learning_curves
+
+    if len(net.history):
+        with for_files():
+            axes = learning_curves(net.history)
+            _write(folder / "learning_curve.png", axes[0])
+
+
+def write_all(folder: Path, net: Network, test: Pair) -> None:
+    """Write all pictures that the network and the rows (x, y) allow."""
+    from ..plots import confusion_matrix, first_layer_weights, for_files, mistakes, predictions
+
+    write_curves(folder, net)
+    images, labels = images_of(test[0]), labels_of(net, test[1])
+    with for_files():
+        if labels is not None and net.classes is not None:
+            probabilities = net.predict_proba(test[0])
+            predicted = net.classes[probabilities.argmax(axis=1)]
+            ax = confusion_matrix(labels, predicted, net.classes)
+            _write(folder / "confusion_matrix.png", ax)
+            if images is not None:
+                for name, draw in (("predictions", predictions), ("mistakes", mistakes)):
+                    ax = draw(probabilities, images, labels, classes=net.classes)
+                    _write(folder / f"{name}.png", ax)
+        if images is not None:
+            ax = first_layer_weights(net, shape=images.shape[1:])
+            _write(folder / "first_layer.png", ax)
+
+
+def _write(path: Path, ax: Any) -> None:
+    with atomic_write(path) as file:
+        ax.figure.savefig(file, format="png", dpi=150)
+
+
+def images_of(x: np.ndarray) -> np.ndarray | None:
+    """Return rows as images (n, height, width), or None if they are not images.
+
+    A square number of columns counts as pixels from 8 x 8 on; smaller squares are common in tables.
+    """
+    if x.ndim == 3:
+        return x
+    pixels = math.prod(x.shape[1:])
+    side = math.isqrt(pixels)
+    return x.reshape(-1, side, side) if side * side == pixels and side >= 8 else None
+
+
+def labels_of(net: Network, y: np.ndarray) -> np.ndarray | None:
+    """Return one label per row (n,) for labels or one-hot rows, None for other targets."""
+    if net.classes is None:
+        return None
+    if y.ndim == 1 or y.shape[1] == 1:
+        return y.reshape(-1)
+    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+    return net.classes[y.argmax(axis=1)] if one_hot else None
