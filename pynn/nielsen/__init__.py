@@ -1,6 +1,6 @@
 """The programs of Nielsen's "Neural Networks and Deep Learning" (2015), on pynn's compiled core.
 
-Whoever reads the book runs its lines on Python 3 after changing the imports alone. Chapter 1:
+The book's lines run on Python 3 with changed imports only. Chapter 1:
 
 >>> from pynn.nielsen import mnist_loader, network
 >>> training_data, validation_data, test_data = mnist_loader.load_data_wrapper()  # doctest: +SKIP
@@ -22,11 +22,14 @@ and so on, 30 lines in all. Chapter 3:
 ``mnist_loader``    MNIST in the book's split and shapes
 ==================  ==============================================================
 
-The seeds are those of the book's programs: ``numpy.random.seed`` for the first weights and
-``random.seed`` for the shuffling give the weights that its formulas give, update by update, within
-rounding (float64). Epochs run on the compiled core. A cost class of one's own, or a subclass that
-changes a step of the algorithm, runs through ``backprop`` pair by pair, as in the book and as fast.
-Functions put in the place of those of these modules (``network.sigmoid = ...``) are not asked.
+Random draws are those of the book's programs: with the same ``numpy.random.seed`` for the initial
+weights and ``random.seed`` for the shuffles, the weights after every update agree with its formulas
+up to float64 rounding. Epochs run on the compiled core. With a user-defined cost class, or in a
+subclass that overrides a step of the algorithm, ``backprop`` runs pair by pair, as fast as in the
+book. Functions assigned to these modules (``network.sigmoid = ...``) have no effect.
+
+``_base`` and ``_pairs`` are not part of the book: the network that both chapters share, and the
+conversion of pairs to arrays.
 """
 
 from __future__ import annotations

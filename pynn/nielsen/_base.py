@@ -1,10 +1,11 @@
-"""What the networks of both chapters share: lists of pairs as arrays, the passes, the fast epochs.
+"""The network that chapters 1 and 3 share: passes for one input, and training on the compiled core.
 
-The book's shapes, for a layer from x inputs to y outputs:
+Shapes as in the book, for a layer with x inputs and y outputs:
     w, b       (y, x), (y, 1)
-    a, z       (y, 1)            activation and weighted input, for one training input
-pynn's own parameters are (x, y) and (y,), in one flat vector. The lists ``weights`` and ``biases``
-are the truth: they are copied to a flat vector before every fast pass and from it after an epoch.
+    a, z       (y, 1)            activation and weighted input of one training input
+A flat parameter vector of pynn holds (x, y) and (y,) instead. The lists ``weights`` and ``biases``
+are authoritative: they are copied to a flat vector before every epoch or prediction on the core,
+and copied back after an epoch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,17 +22,18 @@ from ..backends.contract import Data, TrainerSettings
 from ..checks.arrays import as_array, check_finite
 from ..spec import arguments, optimizers
 from ..spec.architecture import Architecture
+from ._pairs import Pairs, as_pairs, as_trainable, real_array
 
 Array = np.ndarray
 
 _SHORT = 5_000_000
-"""Rows times parameters of about a millisecond's work."""
+"""Rows × parameters that one thread trains in about 1 ms."""
 
 
 def sigmoid(z: Any) -> Array:
     """Return 1 / (1 + e^−z), element by element (chapter 1, "Sigmoid neurons").
 
-    Very negative z give 0 without a warning of overflow.
+    Very negative z give 0 without an overflow warning.
     """
     with np.errstate(over="ignore", under="ignore"):
         return 1 / (1 + np.exp(np.negative(z)))
@@ -43,137 +45,34 @@ def sigmoid_prime(z: Any) -> Array:
     return s * (1 - s)
 
 
-def as_pairs(data: Any, name: str) -> list[Any] | tuple[Any, ...]:
-    """Return data as a list or tuple that is not empty; iterators, such as a zip, are used up."""
-    if not isinstance(data, (list, tuple)):
-        try:
-            data = list(data)
-        except TypeError:
-            raise TypeError(
-                f"{name}: found a {type(data).__name__}, expected a list of pairs (x, y)"
-            ) from None
-    if not data:
-        raise ValueError(f"{name}: found no pairs (x, y), expected one or more")
-    return data
+class Training(NamedTuple):
+    """Arguments of ``SGD`` that both chapters have."""
 
+    data: list[Any]
+    epochs: int
+    mini_batch_size: int
+    eta: float
 
-def as_trainable(data: Any) -> list[Any]:
-    """Return ``training_data`` if it can be shuffled in place, as the book does."""
-    if not isinstance(data, list):
-        kind = type(data).__name__
-        hint = "; use list(training_data)" if hasattr(data, "__iter__") else ""
-        raise TypeError(
-            f"training_data: found a {kind}, expected a list of pairs (x, y), which is "
-            f"shuffled in place{hint}"
+    @classmethod
+    def checked(cls, data: Any, epochs: Any, mini_batch_size: Any, eta: Any) -> Training:
+        return cls(
+            as_trainable(data),
+            arguments.whole(epochs, "epochs", 0),
+            arguments.whole(mini_batch_size, "mini_batch_size", 1),
+            arguments.number(eta, "eta"),
         )
-    as_pairs(data, "training_data")
-    return data
-
-
-def real_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
-    """Return value as an array of real numbers of this shape, or raise."""
-    a = as_array(value, name)
-    if a.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
-    if a.shape != shape:
-        found = f"the number {a}" if a.ndim == 0 else f"shape {a.shape}"
-        raise ValueError(f"{name}: found {found}, expected an array of shape {shape}")
-    return a
-
-
-class Pairs:
-    """A list of pairs (x, y) turned to arrays once, for as many epochs as it takes.
-
-    Parameters
-    ----------
-    data : sequence or iterator of pairs
-        ``x`` (n_in, 1); ``y`` the number of the right output if ``numbered``, else (n_out, 1).
-    name : str
-        Of the argument, for errors.
-
-    Attributes
-    ----------
-    x : ndarray (m, n_in), float32 or float64
-    targets : ndarray (m, n_out), float64
-    labels : ndarray (m,), int64
-    """
-
-    def __init__(self, data: Any, name: str, sizes: Sequence[int], *, numbered: bool) -> None:
-        data = as_pairs(data, name)
-        try:
-            xs, ys = [x for x, _ in data], [y for _, y in data]
-        except (TypeError, ValueError):
-            i = next(i for i, item in enumerate(data) if not _is_pair(item))
-            raise ValueError(
-                f"{name}[{i}]: found a {type(data[i]).__name__}, expected a pair (x, y)"
-            ) from None
-        n_out = sizes[-1]
-        self.x = _stack(xs, sizes[0], "x", name)
-        if numbered:
-            self.labels = _numbers(ys, n_out, name)
-            self.targets = np.eye(max(n_out, 2))[self.labels][:, :n_out]
-        else:
-            self.targets = _stack(ys, n_out, "y", name).astype(np.float64, copy=False)
-            self.labels = self.targets.argmax(axis=1)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-def _is_pair(item: Any) -> bool:
-    try:
-        _, _ = item
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _stack(columns: list[Any], n: int, part: str, name: str) -> Array:
-    """Return m columns (n, 1) as the rows of an array (m, n), float32 or float64."""
-    shape = (n, 1)
-    if not all(
-        type(c) is np.ndarray and c.shape == shape and c.dtype.kind in "biuf" for c in columns
-    ):
-        columns = [real_array(c, shape, f"{part} of {name}[{i}]") for i, c in enumerate(columns)]
-    rows = np.concatenate(columns).reshape(len(columns), n)
-    if rows.dtype not in (np.float32, np.float64):
-        rows = rows.astype(np.float64)  # bytes among them: here they are numbers, not pixels
-    check_finite(rows, f"{part} of {name}", np.dtype(np.float64))
-    return rows
-
-
-def _numbers(ys: list[Any], n_out: int, name: str) -> Array:
-    """Return the numbers of the right outputs, (m,), int64."""
-    n_out = max(n_out, 2)  # of one output the largest is always number 0: a 1 is never right
-    numbers = np.empty(len(ys), np.int64)
-    for i, y in enumerate(ys):
-        if isinstance(y, np.ndarray) and y.ndim:
-            raise ValueError(
-                f"y of {name}[{i}]: found shape {y.shape}, expected a whole number from 0 to "
-                f"{n_out - 1}"
-            )
-        numbers[i] = arguments.whole(y, f"y of {name}[{i}]", 0, n_out - 1)
-    return numbers
 
 
 @functools.lru_cache(maxsize=16)
 def _engine(net: Architecture, threads: int | None = None) -> contract.Engine:
+    """Return the engine of an architecture, shared by all networks that have it."""
     return choose.capable(net, threads)
 
 
 class SigmoidNetwork:
-    """Layers of sigmoid neurons; the chapters add how they start, what they cost, how they train.
+    """Layers of sigmoid neurons. Subclasses add initial weights, cost and ``SGD``.
 
-    Attributes
-    ----------
-    num_layers : int
-        How many layers there are, the inputs among them.
-    sizes : list of int
-        Neurons of every layer.
-    biases, weights : lists of ndarray
-        For each layer but the first (y, 1) and (y, x), float64, for x neurons before it. Training
-        puts new arrays into them, as in the book; what is changed by hand counts from the next call
-        on.
+    Attributes are those of ``network.Network``.
     """
 
     num_layers: int
@@ -185,7 +84,12 @@ class SigmoidNetwork:
         self.sizes = list(Architecture.build(sizes, "sigmoid", "sigmoid", "mse").sizes)
         self.num_layers = len(self.sizes)
 
-    # --- The passes of the book, for one training input -------------------------------------------
+    def _draw(self) -> None:
+        """Draw all biases from N(0, 1), then all weights, as both chapters do."""
+        self.biases = [np.random.randn(y, 1) for y in self.sizes[1:]]
+        self.weights = [np.random.randn(y, x) for x, y in zip(self.sizes[:-1], self.sizes[1:])]
+
+    # --- The book's passes, for one training input ------------------------------------------------
 
     def feedforward(self, a: Any) -> Array:
         """Return the network's output for the input ``a`` (chapter 1).
@@ -201,7 +105,7 @@ class SigmoidNetwork:
         Raises
         ------
         TypeError, ValueError
-            If ``a``, a weight matrix or a bias vector is no array of numbers or has another shape.
+            If ``a``, a weight matrix or a bias vector is not an array of numbers of its shape.
         """
         a = as_array(a, "a")
         a = real_array(a, (self.sizes[0], a.shape[1] if a.ndim == 2 else 1), "a")
@@ -221,12 +125,13 @@ class SigmoidNetwork:
         Returns
         -------
         nabla_b, nabla_w : lists of ndarray
-            ∂C/∂b (y, 1) and ∂C/∂w (y, x) of every layer, like ``biases`` and ``weights``.
+            ∂C/∂b (y, 1) and ∂C/∂w (y, x) of every layer, in the order of ``biases`` and
+            ``weights``.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is no array of numbers or has another shape.
+            If an argument is not an array of numbers of its shape.
         """
         layers = self._layers()
         activations, zs = [real_array(x, (self.sizes[0], 1), "x")], []
@@ -234,27 +139,36 @@ class SigmoidNetwork:
             zs.append(w @ activations[-1] + b)
             activations.append(sigmoid(zs[-1]))
 
-        # BP1: δ = ∂C/∂z of the outputs, (n_out, 1).
+        # BP1: δ = ∂C/∂z at the outputs, (n_out, 1).
         delta = real_array(
             self._output_error(zs[-1], activations[-1], y), zs[-1].shape, "delta of the cost"
         )
         nabla_b, nabla_w = [], []
         for k in reversed(range(len(layers))):
             nabla_b.append(delta)  # BP3: ∂C/∂b = δ
-            # BP4: ∂C/∂w = (y, 1) · (1, x); for such a product np.dot is several times as fast as @.
+            # BP4: ∂C/∂w = δ·aᵀ, (y, 1)·(1, x). np.dot computes an outer product several times
+            # faster than @.
             nabla_w.append(np.dot(delta, activations[k].T))
-            if k > 0:  # BP2: (x, y) · (y, 1), times σ′ (x, 1)
+            if k > 0:  # BP2: δ = wᵀ·δ ⊙ σ′(z), (x, y)·(y, 1) ⊙ (x, 1)
                 delta = (layers[k][0].T @ delta) * (activations[k] * (1 - activations[k]))
         return nabla_b[::-1], nabla_w[::-1]
 
     def _output_error(self, z: Array, a: Array, y: Any) -> Array:
+        """Return δ = ∂C/∂z at the outputs, (n_out, 1)."""
         raise NotImplementedError
 
-    def _step(self, mini_batch: Any, eta: float, decay: float) -> None:
-        """One step of gradient descent through ``backprop``, pair by pair.
+    def _update(self, mini_batch: Any, eta: float, decay: float) -> None:
+        """Take one step of gradient descent, on the core if it computes the same as the methods.
 
         w ← (1 − η·decay)·w − η/m·Σ ∂C/∂w and b ← b − η/m·Σ ∂C/∂b over the m pairs.
         """
+        if self._on_core():
+            pairs = self._pairs(mini_batch, "mini_batch", numbered=False)
+            self._descend(pairs, None, len(pairs), eta, decay)
+        else:
+            self._update_with_backprop(mini_batch, eta, decay)
+
+    def _update_with_backprop(self, mini_batch: Any, eta: float, decay: float) -> None:
         pairs = as_pairs(mini_batch, "mini_batch")
         sum_b = [np.zeros_like(b, dtype=np.float64) for b in self.biases]
         sum_w = [np.zeros_like(w, dtype=np.float64) for w in self.weights]
@@ -265,22 +179,26 @@ class SigmoidNetwork:
         rate = eta / len(pairs)
         weights = [(1 - eta * decay) * w - rate * s for w, s in zip(self.weights, sum_w)]
         biases = [b - rate * s for b, s in zip(self.biases, sum_b)]
-        # Nothing that Ctrl-C can interrupt stands between these two.
+        # No call between these two lines: Ctrl-C must not leave one list without the other.
         self.weights = weights
         self.biases = biases
 
-    # --- The same on the compiled core, for many --------------------------------------------------
+    # --- Passes and epochs on the compiled core, for many training inputs -------------------------
 
     def _loss(self) -> str:
-        """The loss of pynn whose gradient at the outputs is the book's, but for a factor."""
+        """Return pynn's loss whose gradient at the outputs is a multiple of the cost's."""
         return "mse"
 
+    def _on_core(self) -> bool:
+        """Return whether the core can replace ``backprop``: no step of it is overridden."""
+        raise NotImplementedError
+
     def _unchanged(self, book: Mapping[str, object], *names: str) -> bool:
-        """Whether these methods are still those of the book, so that the core may stand in."""
+        """Return whether these methods are those of ``book``, so that the core may replace them."""
         return all(getattr(getattr(self, name), "__func__", None) is book[name] for name in names)
 
     def _outputs(self, pairs: Pairs) -> Array:
-        """Return the outputs for all pairs, (m, n_out)."""
+        """Return the outputs of all pairs, (m, n_out)."""
         if self._unchanged(BOOK, "feedforward"):
             net = self._architecture("mse")
             return _engine(net).forward(self._flat(net), pairs.x)
@@ -288,41 +206,45 @@ class SigmoidNetwork:
         return np.array([real_array(c, (self.sizes[-1], 1), "output")[:, 0] for c in columns])
 
     def _count_right(self, pairs: Pairs) -> int:
-        """How many inputs have their largest output in the right place; the first of equals."""
+        """Return the number of inputs whose first largest output is the label."""
         return int((self._outputs(pairs).argmax(axis=1) == pairs.labels).sum())
 
     def _pairs(self, data: Any, name: str, *, numbered: bool) -> Pairs:
-        if isinstance(data, Pairs):  # made by SGD, for all its epochs
+        if isinstance(data, Pairs):  # converted by SGD, once for all epochs
             return data
         return Pairs(data, name, self.sizes, numbered=numbered)
 
+    def _training_pairs(self, book: Mapping[str, object], data: list[Any]) -> Pairs | None:
+        """Return the training data as arrays if ``SGD`` runs on the core, else None."""
+        if self._on_core() and self._unchanged(book, "update_mini_batch"):
+            return self._pairs(data, "training_data", numbered=False)
+        return None
+
     def _epochs(
         self,
-        training_data: list[Any],
+        training: Training,
         pairs: Pairs | None,
-        epochs: int,
-        mini_batch_size: int,
-        eta: float,
         decay: float,
         update: Callable[[list[Any]], None],
     ) -> Iterator[int]:
-        """Shuffle the list, train on it and give the number of the epoch, again and again.
+        """Shuffle the list, train on it and yield the number of the epoch, for every epoch.
 
-        ``pairs`` are those of the list as it stands, for the core; None leaves every mini-batch to
-        ``update``.
+        ``pairs`` holds the list in its current order, to train on the core; with None every
+        mini-batch is passed to ``update``.
         """
-        n = len(training_data)
-        original, rows = list(training_data), list(range(n))
-        for epoch in range(epochs):
+        data, size = training.data, training.mini_batch_size
+        n = len(data)
+        original, rows = list(data), list(range(n))
+        for epoch in range(training.epochs):
             if pairs is None:
-                random.shuffle(training_data)
-                for start in range(0, n, mini_batch_size):
-                    update(training_data[start : start + mini_batch_size])
+                random.shuffle(data)
+                for start in range(0, n, size):
+                    update(data[start : start + size])
             else:
-                # Shuffling the numbers takes the same random draws as shuffling the list.
+                # Shuffling the indices takes the same random draws as shuffling the list.
                 random.shuffle(rows)
-                training_data[:] = [original[i] for i in rows]
-                self._descend(pairs, np.array(rows), mini_batch_size, eta, decay)
+                data[:] = [original[i] for i in rows]
+                self._descend(pairs, np.array(rows), size, training.eta, decay)
             yield epoch
 
     def _descend(
@@ -330,14 +252,14 @@ class SigmoidNetwork:
     ) -> None:
         """Take one step for each mini-batch of the rows in this order, on the core.
 
-        pynn's losses are means over the outputs, with gradients c times the book's: 2/n_out for
-        mse, which has no ½, and 1/n_out for cross-entropy. The rate η/c and the l2 c·decay give
-        w − η/c·(c·∇ + c·decay·w), which is the book's step.
+        pynn's losses are means over the outputs, so that their gradients are c times the book's:
+        c = 2/n_out for mse, which has no ½, and 1/n_out for cross-entropy. The learning rate η/c
+        and the L2 factor c·decay give w − η/c·(c·∇ + c·decay·w), the book's step.
         """
         net = self._architecture(self._loss())
         flat = self._flat(net)
         c = (2.0 if net.loss == "mse" else 1.0) / net.n_out
-        # A single small step is over before a second thread is awake.
+        # One small step takes less time than waking a second thread.
         short = mini_batch_size >= len(pairs) and len(pairs) * net.n_parameters < _SHORT
         trainer = _engine(net, 1 if short else None).trainer(
             flat,
@@ -354,7 +276,7 @@ class SigmoidNetwork:
             trainer.order(rows)
         try:
             trainer.steps(0, 0, np.full(-(-len(pairs) // mini_batch_size), eta / c), 0)
-        finally:  # after Ctrl-C too: the parameters are then those of the last whole step
+        finally:  # after Ctrl-C too, with the parameters after the last complete step
             trainer.store()
             weights, biases = net.views(flat)
             self.weights = [w.T.copy() for w in weights]
@@ -364,6 +286,7 @@ class SigmoidNetwork:
         return Architecture.build(self.sizes, "sigmoid", "sigmoid", loss, dtype="float64")
 
     def _flat(self, net: Architecture) -> Array:
+        """Return weights and biases as a flat parameter vector of pynn."""
         flat = np.empty(net.n_parameters)
         weights, biases = net.views(flat)
         for k, (w, b) in enumerate(self._layers()):
@@ -372,7 +295,7 @@ class SigmoidNetwork:
         return flat
 
     def _layers(self) -> list[tuple[Array, Array]]:
-        """Return every layer's w and b, which may have been set by hand, checked."""
+        """Return w and b of every layer, checked, as a program may have assigned them."""
         for name, values in (("weights", self.weights), ("biases", self.biases)):
             if not isinstance(values, (list, tuple)) or len(values) != self.num_layers - 1:
                 found = f"{len(values)} values" if hasattr(values, "__len__") else repr(values)
@@ -387,6 +310,14 @@ class SigmoidNetwork:
             for k, (x, y) in enumerate(zip(self.sizes[:-1], self.sizes[1:]))
         ]
 
+    def _finite_layers(self) -> list[tuple[Array, Array]]:
+        """Return w and b of every layer, checked, for a file: all finite."""
+        layers = self._layers()
+        for k, (w, b) in enumerate(layers):
+            check_finite(w, f"weights[{k}]", np.dtype(np.float64))
+            check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+        return layers
+
 
 BOOK = dict(vars(SigmoidNetwork))
-"""The methods as they stand here, whatever a program puts in their place later."""
+"""The methods as defined here, to notice subclasses and programs that replace them."""

@@ -1,6 +1,6 @@
-"""MNIST as the book's programs take it (chapter 1, "Implementing our network to classify digits").
+"""MNIST in the book's split and shapes (chapter 1, "Implementing our network to classify digits").
 
-The book's file holds pixel / 256 as float32, which is exact: its brightest pixel is 0.99609375.
+The book's file holds pixel / 256 as float32, without rounding; a pixel of 255 is 0.99609375.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ def load_data() -> tuple[tuple[Array, Array], tuple[Array, Array], tuple[Array, 
     -------
     training_data, validation_data, test_data : pairs of arrays
         50,000, 10,000 and 10,000 images and digits: ``x`` (n, 784), float32, in [0, 1), and ``y``
-        (n,), int64. The first 50,000 images of MNIST's training set are for training, the others
-        for validation.
+        (n,), int64. The first 50,000 images of MNIST's training set are the training data, the
+        others the validation data.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the files that came with pynn are missing or damaged.
+        If the files included in pynn are missing or damaged.
     """
     from ..datasets import mnist
 
@@ -49,11 +49,11 @@ def load_data_wrapper() -> tuple[
     Raises
     ------
     FileNotFoundError, ValueError
-        If the files that came with pynn are missing or damaged.
+        If the files included in pynn are missing or damaged.
 
     Notes
     -----
-    The columns are views of a few large arrays, 224 MB in all, made afresh by every call.
+    The columns are views of a few large arrays, 224 MB in total, allocated by every call.
     """
     (x, y), (x_validation, y_validation), (x_test, y_test) = load_data()
     return (
@@ -64,12 +64,12 @@ def load_data_wrapper() -> tuple[
 
 
 def vectorized_result(j: int) -> Array:
-    """Return the target of the digit ``j``, (10, 1): 1 in its place and 0 elsewhere (chapter 1).
+    """Return the target of the digit ``j``, (10, 1): 1 at index ``j``, else 0 (chapter 1).
 
     Raises
     ------
     ValueError
-        If ``j`` is no whole number from 0 to 9.
+        If ``j`` is not a whole number from 0 to 9.
     """
     e = np.zeros((10, 1))
     e[arguments.whole(j, "j", 0, 9)] = 1.0

@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..spec import arguments
-from ._base import (
-    BOOK,
-    SigmoidNetwork,
-    as_pairs,
-    as_trainable,
-    real_array,
-    sigmoid,
-    sigmoid_prime,
-)
+from ._base import BOOK, SigmoidNetwork, Training, sigmoid, sigmoid_prime
+from ._pairs import as_pairs, real_array
 
 __all__ = ["Network", "sigmoid", "sigmoid_prime"]
 
@@ -26,8 +19,8 @@ Array = np.ndarray
 class Network(SigmoidNetwork):
     """The network of chapter 1, "Implementing our network to classify digits".
 
-    The cost of a training input is C = ½·Σ (a − y)². Biases, all of them first, and then weights
-    are drawn from N(0, 1) with ``numpy.random``.
+    The cost of a training input is C = ½·Σ (a − y)². All biases and then all weights are drawn
+    from N(0, 1) with ``numpy.random``.
 
     Parameters
     ----------
@@ -37,13 +30,13 @@ class Network(SigmoidNetwork):
     Attributes
     ----------
     num_layers : int
-        How many layers there are, the inputs among them.
+        Number of layers, including the inputs.
     sizes : list of int
         Neurons of every layer.
     biases, weights : lists of ndarray
-        For each layer but the first (y, 1) and (y, x), float64, for x neurons before it. Training
-        puts new arrays into them, as in the book; what is changed by hand counts from the next call
-        on.
+        (y, 1) and (y, x), float64, for each layer after the first, which has y neurons and x
+        inputs. Training replaces the arrays, as in the book. Arrays assigned or changed by a
+        program are used from the next call on.
 
     Raises
     ------
@@ -52,15 +45,14 @@ class Network(SigmoidNetwork):
 
     Notes
     -----
-    In a subclass that has its own ``update_mini_batch``, ``backprop`` or ``cost_derivative``,
-    ``SGD`` calls them for every mini-batch, at the book's speed; likewise ``evaluate`` its own
-    ``feedforward``.
+    If a subclass overrides ``update_mini_batch``, ``backprop`` or ``cost_derivative``, ``SGD``
+    calls them for every mini-batch instead of the compiled core, at the book's speed. ``evaluate``
+    does so if ``feedforward`` is overridden.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__(sizes)
-        self.biases = [np.random.randn(y, 1) for y in self.sizes[1:]]
-        self.weights = [np.random.randn(y, x) for x, y in zip(self.sizes[:-1], self.sizes[1:])]
+        self._draw()
 
     def SGD(
         self,
@@ -72,8 +64,8 @@ class Network(SigmoidNetwork):
     ) -> None:
         """Train by mini-batch stochastic gradient descent (chapter 1).
 
-        Prints ``Epoch 0: 9019 / 10000`` after every epoch, how many of the test data are classified
-        rightly; or ``Epoch 0 complete`` without test data.
+        Prints ``Epoch 0: 9019 / 10000`` after every epoch, the number of test inputs classified
+        correctly, or ``Epoch 0 complete`` without test data.
 
         Parameters
         ----------
@@ -81,45 +73,39 @@ class Network(SigmoidNetwork):
             ``x`` (n_in, 1) and ``y`` (n_out, 1). The list is shuffled in place with
             ``random.shuffle`` at the start of every epoch.
         epochs : int
-            How many times to go through the training data.
+            Number of passes through the training data.
         mini_batch_size : int
-            Pairs for each step; the last mini-batch of an epoch may be shorter, and its step
-            divides by its own length.
+            Pairs per step. The last mini-batch of an epoch may be smaller; its step divides by its
+            own size.
         eta : float
             The learning rate.
         test_data : sequence of pairs (x, y), optional
-            ``x`` (n_in, 1) and ``y`` the number of the right output.
+            ``x`` (n_in, 1) and ``y`` the index of the correct output.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network and the list are unchanged then.
+            If an argument is invalid. The network and the list are then unchanged.
 
         Notes
         -----
-        After Ctrl-C the parameters are those of the last whole step and the exception goes on.
+        After Ctrl-C the network has the parameters after the last complete step; KeyboardInterrupt
+        is raised.
         """
-        training_data = as_trainable(training_data)
-        epochs = arguments.whole(epochs, "epochs", 0)
-        mini_batch_size = arguments.whole(mini_batch_size, "mini_batch_size", 1)
-        eta = arguments.number(eta, "eta")
-        pairs = test = None
-        if self._on_core() and self._unchanged(_BOOK, "update_mini_batch"):
-            pairs = self._pairs(training_data, "training_data", numbered=False)
-        # `not test_data` alone would not do for arrays.
+        training = Training.checked(training_data, epochs, mini_batch_size, eta)
+        pairs = self._training_pairs(_BOOK, training.data)
+        test = None
+        # `not test_data` alone is ambiguous for arrays.
         if test_data is not None and not (hasattr(test_data, "__len__") and len(test_data) == 0):
             test = as_pairs(test_data, "test_data")
         scored: Any = test
         if test is not None and self._unchanged(_BOOK, "evaluate"):
             scored = self._pairs(test, "test_data", numbered=True)
         for epoch in self._epochs(
-            training_data,
+            training,
             pairs,
-            epochs,
-            mini_batch_size,
-            eta,
             0.0,
-            lambda mini_batch: self.update_mini_batch(mini_batch, eta),
+            lambda mini_batch: self.update_mini_batch(mini_batch, training.eta),
         ):
             if test is None:
                 print(f"Epoch {epoch} complete")
@@ -141,30 +127,24 @@ class Network(SigmoidNetwork):
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network is unchanged then.
+            If an argument is invalid. The network is then unchanged.
         """
-        eta = arguments.number(eta, "eta")
-        if self._on_core():
-            pairs = self._pairs(mini_batch, "mini_batch", numbered=False)
-            self._descend(pairs, None, len(pairs), eta, 0.0)
-        else:
-            self._step(mini_batch, eta, 0.0)
+        self._update(mini_batch, arguments.number(eta, "eta"), 0.0)
 
     def evaluate(self, test_data: Any) -> int:
-        """Return how many inputs have their largest output in the right place (chapter 1).
+        """Return the number of inputs classified correctly by their largest output (chapter 1).
 
         Parameters
         ----------
         test_data : sequence of pairs (x, y)
-            ``x`` (n_in, 1) and ``y`` the number of the right output.
+            ``x`` (n_in, 1) and ``y`` the index of the correct output.
 
         Raises
         ------
         TypeError, ValueError
-            If ``test_data`` does not fit.
+            If ``test_data`` is invalid.
         """
-        pairs = self._pairs(test_data, "test_data", numbered=True)
-        return self._count_right(pairs)
+        return self._count_right(self._pairs(test_data, "test_data", numbered=True))
 
     def cost_derivative(self, output_activations: Array, y: Any) -> Array:
         """Return ∂C/∂a = a − y of the quadratic cost, (n_out, 1) (chapters 1 and 2).
@@ -172,7 +152,7 @@ class Network(SigmoidNetwork):
         Raises
         ------
         TypeError, ValueError
-            If ``y`` is no array of the shape of ``output_activations``.
+            If ``y`` is not an array of the shape of ``output_activations``.
         """
         return output_activations - real_array(y, np.shape(output_activations), "y")
 

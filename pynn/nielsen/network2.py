@@ -1,4 +1,4 @@
-"""Chapter 3's ``network2.py``: cost classes, better first weights, regularization, monitoring."""
+"""Chapter 3's ``network2.py``: costs, smaller initial weights, regularization, monitoring."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..checks.arrays import check_finite
 from ..files.disk import atomic_write, require_file, shown
 from ..spec import arguments
-from ._base import (
-    BOOK,
-    SigmoidNetwork,
-    as_pairs,
-    as_trainable,
-    real_array,
-    sigmoid,
-    sigmoid_prime,
-)
+from ._base import BOOK, SigmoidNetwork, Training, sigmoid, sigmoid_prime
+from ._pairs import as_pairs, real_array
 from .mnist_loader import vectorized_result
 
 __all__ = [
@@ -40,16 +32,16 @@ Array = np.ndarray
 
 
 class Cost(Protocol):
-    """What a cost class has (chapter 3, "Handwriting recognition revisited: the code")."""
+    """Interface of a cost class (chapter 3, "Handwriting recognition revisited: the code")."""
 
     @staticmethod
     def fn(a: Any, y: Any) -> Any:
-        """Return the cost of the output ``a`` (n_out, 1) where ``y`` (n_out, 1) was desired."""
+        """Return the cost of the output ``a`` (n_out, 1) for the target ``y`` (n_out, 1)."""
         ...
 
     @staticmethod
     def delta(z: Any, a: Any, y: Any) -> Any:
-        """Return ∂C/∂z at the outputs, (n_out, 1), for the weighted inputs z and a = σ(z)."""
+        """Return ∂C/∂z at the outputs, (n_out, 1), for weighted inputs z and a = σ(z)."""
         ...
 
 
@@ -58,7 +50,7 @@ class QuadraticCost:
 
     @staticmethod
     def fn(a: Any, y: Any) -> float:
-        """Return the cost of the output ``a`` (n_out, 1) where ``y`` (n_out, 1) was desired."""
+        """Return the cost of the output ``a`` (n_out, 1) for the target ``y`` (n_out, 1)."""
         return float(_quadratic(np.asarray(a), np.asarray(y)).sum())
 
     @staticmethod
@@ -72,15 +64,15 @@ class CrossEntropyCost:
 
     @staticmethod
     def fn(a: Any, y: Any) -> float:
-        """Return the cost of the output ``a`` (n_out, 1) where ``y`` (n_out, 1) was desired.
+        """Return the cost of the output ``a`` (n_out, 1) for the target ``y`` (n_out, 1).
 
-        0·ln 0 counts as 0, and the cost of a certain mistake as the largest float, as in the book.
+        As in the book, 0·ln 0 is 0 and an infinite cost becomes the largest float.
         """
         return float(_cross_entropy(np.asarray(a), np.asarray(y)).sum())
 
     @staticmethod
     def delta(z: Any, a: Any, y: Any) -> Array:
-        """Return ∂C/∂z = a − y at the outputs, (n_out, 1); σ′ has cancelled out."""
+        """Return ∂C/∂z = a − y at the outputs, (n_out, 1); σ′ cancels."""
         return np.subtract(a, y)
 
 
@@ -130,22 +122,23 @@ class Network(SigmoidNetwork):
     sizes : sequence of int
         Neurons of every layer, from inputs to outputs: ``[784, 30, 10]``.
     cost : class
-        ``CrossEntropyCost``, ``QuadraticCost`` or a class of one's own with static methods
+        ``CrossEntropyCost``, ``QuadraticCost`` or a user-defined class with static methods
         ``fn(a, y)``, the cost of one output, and ``delta(z, a, y)``, its gradient ∂C/∂z (n_out, 1).
-        One's own are called for every training input, at the book's speed.
+        A user-defined class is called for every training input, at the book's speed.
 
     Attributes
     ----------
     num_layers : int
-        How many layers there are, the inputs among them.
+        Number of layers, including the inputs.
     sizes : list of int
         Neurons of every layer.
     biases, weights : lists of ndarray
-        For each layer but the first (y, 1) and (y, x), float64, for x neurons before it. Training
-        puts new arrays into them, as in the book; what is changed by hand counts from the next call
-        on. They start as ``default_weight_initializer`` leaves them.
+        (y, 1) and (y, x), float64, for each layer after the first, which has y neurons and x
+        inputs. Training replaces the arrays, as in the book. Arrays assigned or changed by a
+        program are used from the next call on. The initial ones are drawn by
+        ``default_weight_initializer``.
     cost : class
-        As above.
+        The parameter ``cost``.
 
     Raises
     ------
@@ -154,9 +147,9 @@ class Network(SigmoidNetwork):
 
     Notes
     -----
-    In a subclass that has its own ``update_mini_batch`` or ``backprop``, ``SGD`` calls them for
-    every mini-batch, at the book's speed; likewise ``accuracy`` and ``total_cost`` its own
-    ``feedforward``.
+    If a subclass overrides ``update_mini_batch`` or ``backprop``, ``SGD`` calls them for every
+    mini-batch instead of the compiled core, at the book's speed. ``accuracy`` and ``total_cost`` do
+    so if ``feedforward`` is overridden.
     """
 
     def __init__(self, sizes: Sequence[int], cost: type[Cost] = CrossEntropyCost) -> None:
@@ -173,9 +166,8 @@ class Network(SigmoidNetwork):
         self.weights = [w / np.sqrt(w.shape[1]) for w in self.weights]
 
     def large_weight_initializer(self) -> None:
-        """Draw biases, all of them first, and weights from N(0, 1), as chapter 1 does."""
-        self.biases = [np.random.randn(y, 1) for y in self.sizes[1:]]
-        self.weights = [np.random.randn(y, x) for x, y in zip(self.sizes[:-1], self.sizes[1:])]
+        """Draw all biases and then all weights from N(0, 1), as in chapter 1."""
+        self._draw()
 
     def SGD(
         self,
@@ -192,7 +184,7 @@ class Network(SigmoidNetwork):
     ) -> tuple[list[float], list[int], list[float], list[int]]:
         """Train by mini-batch stochastic gradient descent with L2 regularization (chapter 3).
 
-        Prints ``Epoch 0 training complete`` after every epoch, and what is monitored.
+        Prints ``Epoch 0 training complete`` after every epoch, and the monitored figures.
 
         Parameters
         ----------
@@ -200,16 +192,16 @@ class Network(SigmoidNetwork):
             ``x`` (n_in, 1) and ``y`` (n_out, 1). The list is shuffled in place with
             ``random.shuffle`` at the start of every epoch.
         epochs : int
-            How many times to go through the training data.
+            Number of passes through the training data.
         mini_batch_size : int
-            Pairs for each step; the last mini-batch of an epoch may be shorter, and its step
-            divides by its own length.
+            Pairs per step. The last mini-batch of an epoch may be smaller; its step divides by its
+            own size.
         eta : float
             The learning rate.
         lmbda : float
             λ of ½·λ/n·Σw², 0 or more, where n is the number of training pairs.
         evaluation_data : sequence of pairs (x, y), optional
-            ``x`` (n_in, 1) and ``y`` the number of the right output.
+            ``x`` (n_in, 1) and ``y`` the index of the correct output.
         monitor_evaluation_cost, monitor_evaluation_accuracy : bool
             Whether to measure on ``evaluation_data`` after every epoch.
         monitor_training_cost, monitor_training_accuracy : bool
@@ -218,37 +210,34 @@ class Network(SigmoidNetwork):
         Returns
         -------
         evaluation_cost, evaluation_accuracy, training_cost, training_accuracy : lists
-            A cost, or a number of pairs classified rightly, for every epoch; empty if it was not
+            One cost, or number of pairs classified correctly, per epoch; empty if it was not
             monitored.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network and the list are unchanged then.
+            If an argument is invalid. The network and the list are then unchanged.
 
         Notes
         -----
-        After Ctrl-C the parameters are those of the last whole step and the exception goes on.
+        After Ctrl-C the network has the parameters after the last complete step; KeyboardInterrupt
+        is raised.
         """
-        training_data = as_trainable(training_data)
-        n = len(training_data)
-        epochs = arguments.whole(epochs, "epochs", 0)
-        mini_batch_size = arguments.whole(mini_batch_size, "mini_batch_size", 1)
-        eta = arguments.number(eta, "eta")
+        training = Training.checked(training_data, epochs, mini_batch_size, eta)
+        n = len(training.data)
         lmbda = arguments.number(lmbda, "lmbda", least=0)
-        pairs = None
-        if self._on_core() and self._unchanged(_BOOK, "update_mini_batch"):
-            pairs = self._pairs(training_data, "training_data", numbered=False)
-        measured = self._unchanged(_BOOK, "accuracy", "total_cost")
-        training: Any = pairs if measured and pairs is not None else training_data
+        pairs = self._training_pairs(_BOOK, training.data)
+        monitors_evaluation = monitor_evaluation_cost or monitor_evaluation_accuracy
+        measured: Any = training.data
         evaluation: Any = None
-        n_evaluation = 0
-        if monitor_evaluation_cost or monitor_evaluation_accuracy:
+        if monitors_evaluation:
             if evaluation_data is None:
                 raise ValueError("evaluation_data: found None, expected the data to monitor")
             evaluation = as_pairs(evaluation_data, "evaluation_data")
-            n_evaluation = len(evaluation)
-            if measured:
+        if self._unchanged(_BOOK, "accuracy", "total_cost"):
+            # They take arrays too, which are converted once instead of after every epoch.
+            measured = training.data if pairs is None else pairs
+            if monitors_evaluation:
                 evaluation = self._pairs(evaluation, "evaluation_data", numbered=True)
 
         evaluation_cost: list[float] = []
@@ -256,27 +245,24 @@ class Network(SigmoidNetwork):
         training_cost: list[float] = []
         training_accuracy: list[int] = []
         for epoch in self._epochs(
-            training_data,
+            training,
             pairs,
-            epochs,
-            mini_batch_size,
-            eta,
             lmbda / n,
-            lambda mini_batch: self.update_mini_batch(mini_batch, eta, lmbda, n),
+            lambda mini_batch: self.update_mini_batch(mini_batch, training.eta, lmbda, n),
         ):
             print(f"Epoch {epoch} training complete")
             if monitor_training_cost:
-                training_cost.append(self.total_cost(training, lmbda))
+                training_cost.append(self.total_cost(measured, lmbda))
                 print(f"Cost on training data: {training_cost[-1]}")
             if monitor_training_accuracy:
-                training_accuracy.append(self.accuracy(training, convert=True))
+                training_accuracy.append(self.accuracy(measured, convert=True))
                 print(f"Accuracy on training data: {training_accuracy[-1]} / {n}")
             if monitor_evaluation_cost:
                 evaluation_cost.append(self.total_cost(evaluation, lmbda, convert=True))
                 print(f"Cost on evaluation data: {evaluation_cost[-1]}")
             if monitor_evaluation_accuracy:
                 evaluation_accuracy.append(self.accuracy(evaluation))
-                print(f"Accuracy on evaluation data: {evaluation_accuracy[-1]} / {n_evaluation}")
+                print(f"Accuracy on evaluation data: {evaluation_accuracy[-1]} / {len(evaluation)}")
             print()
         return evaluation_cost, evaluation_accuracy, training_cost, training_accuracy
 
@@ -294,35 +280,31 @@ class Network(SigmoidNetwork):
         lmbda : float
             The regularization parameter λ, 0 or more.
         n : int
-            How many pairs the whole training data have.
+            Number of pairs of the whole training data.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit; the network is unchanged then.
+            If an argument is invalid. The network is then unchanged.
         """
         eta = arguments.number(eta, "eta")
         decay = arguments.number(lmbda, "lmbda", least=0) / arguments.whole(n, "n", 1)
-        if self._on_core():
-            pairs = self._pairs(mini_batch, "mini_batch", numbered=False)
-            self._descend(pairs, None, len(pairs), eta, decay)
-        else:
-            self._step(mini_batch, eta, decay)
+        self._update(mini_batch, eta, decay)
 
     def accuracy(self, data: Any, convert: bool = False) -> int:
-        """Return how many inputs have their largest output in the right place (chapter 3).
+        """Return the number of inputs classified correctly by their largest output (chapter 3).
 
         Parameters
         ----------
         data : sequence of pairs (x, y)
-            ``x`` (n_in, 1) and ``y`` the number of the right output.
+            ``x`` (n_in, 1) and ``y`` the index of the correct output.
         convert : bool
-            True if ``y`` are vectors (n_out, 1), as those of the training data are.
+            True if ``y`` is a vector (n_out, 1), as in the training data.
 
         Raises
         ------
         TypeError, ValueError
-            If ``data`` do not fit.
+            If ``data`` is invalid.
         """
         return self._count_right(self._pairs(data, "data", numbered=not convert))
 
@@ -336,22 +318,22 @@ class Network(SigmoidNetwork):
         lmbda : float
             The regularization parameter λ, 0 or more.
         convert : bool
-            True if ``y`` are numbers of outputs, as those of validation and test data are.
+            True if ``y`` is the index of an output, as in validation and test data.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument does not fit.
+            If an argument is invalid.
         """
         lmbda = arguments.number(lmbda, "lmbda", least=0)
         pairs = self._pairs(data, "data", numbered=convert)
         n = len(pairs)
-        # Divided first, as in the book: the costs of certain mistakes would overflow.
+        # Divided before the sum, as in the book: costs can be the largest float.
         cost = float((_costs(self.cost, self._outputs(pairs), pairs.targets) / n).sum())
         return cost + 0.5 * (lmbda / n) * sum(float(np.sum(np.square(w))) for w in self.weights)
 
     def save(self, filename: str | os.PathLike[str]) -> None:
-        """Write the network to a JSON file, whole or not at all (chapter 3).
+        """Write the network to a JSON file, which is complete or not written at all (chapter 3).
 
         Parameters
         ----------
@@ -362,17 +344,14 @@ class Network(SigmoidNetwork):
         Raises
         ------
         ValueError
-            If a weight or bias is NaN or infinite, or has been set to something of another shape;
-            or if the path is no file.
+            If a weight or bias is NaN or infinite or has another shape, or if the path is not that
+            of a file.
         FileNotFoundError
             If the folder does not exist.
         OSError
-            If the system refuses to write there.
+            If the file cannot be written.
         """
-        layers = self._layers()
-        for k, (w, b) in enumerate(layers):
-            check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+        layers = self._finite_layers()
         document = {
             "sizes": self.sizes,
             "weights": [w.tolist() for w, _ in layers],
@@ -400,15 +379,15 @@ _BOOK = {**BOOK, **vars(Network)}
 
 
 def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Network:
-    """Read a network that ``Network.save``, or the book's program, wrote (chapter 3).
+    """Read a network written by ``Network.save`` or by the book's program (chapter 3).
 
     Parameters
     ----------
     filename : str or path-like
         The JSON file.
     cost : class, optional
-        A cost class of one's own, if the file names it. Loading runs no code: a name in the file
-        stands for ``QuadraticCost``, ``CrossEntropyCost`` or this class, or is an error.
+        A user-defined cost class, if the file names one. Loading runs no code: the name in the file
+        must be ``QuadraticCost``, ``CrossEntropyCost`` or that of this class.
 
     Returns
     -------
@@ -417,11 +396,11 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is no whole JSON file of a network, or names a cost that is not known.
+        If it is not the complete JSON file of a network, or names an unknown cost.
     OSError
-        If the system refuses to read it.
+        If the file cannot be read.
     """
     expected = "a network saved as JSON, with sizes, weights, biases and cost"
     path = require_file(filename, expected)
@@ -429,29 +408,26 @@ def load(filename: str | os.PathLike[str], cost: type[Cost] | None = None) -> Ne
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: found no whole JSON document ({shown(error)}), expected {expected}"
+            f"{path}: found no complete JSON document ({shown(error)}), expected {expected}"
         ) from error
     keys = ("sizes", "weights", "biases", "cost")
     if not isinstance(document, dict) or not all(key in document for key in keys):
-        raise ValueError(f"{path}: found JSON of something else, expected {expected}")
+        raise ValueError(f"{path}: found other JSON, expected {expected}")
     known = dict(_KNOWN)
     if cost is not None:
         known[getattr(cost, "__name__", type(cost).__name__)] = _checked_cost(cost)
     name = document["cost"]
     if not isinstance(name, str) or name not in known:
-        said = shown(repr(name) if isinstance(name, str) else name)
+        found_name = shown(repr(name) if isinstance(name, str) else name)
         raise ValueError(
-            f"{path}: cost: found {said}, expected one of {', '.join(known)}; "
-            "a class of your own goes in load(filename, cost=...)"
+            f"{path}: cost: found {found_name}, expected one of {', '.join(known)}; "
+            "pass a user-defined class by load(filename, cost=...)"
         )
     try:
-        # Before a network is made: the file may claim any size.
+        # Checked before memory is allocated for a network: the file may claim any size.
         found = SigmoidNetwork(document["sizes"])
         found.weights, found.biases = document["weights"], document["biases"]
-        layers = found._layers()
-        for k, (w, b) in enumerate(layers):
-            check_finite(w, f"weights[{k}]", np.dtype(np.float64))
-            check_finite(b, f"biases[{k}]", np.dtype(np.float64))
+        layers = found._finite_layers()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: {shown(error, 400)}") from error
     net = Network(found.sizes, cost=known[name])
