@@ -5,6 +5,9 @@
 // has internal linkage, for the reason given in simd.h.
 #pragma once
 
+#include "maths.h"
+#include "simd.h"
+
 #include <type_traits>
 
 namespace {
