@@ -1,4 +1,4 @@
-"""Fingerprints of arrays, to recognise the data that a checkpoint belongs to."""
+"""Fingerprints of arrays, to recognise the data of a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import Any
 import numpy as np
 
 from .sparse import Sparse
+from .vectors import mapped_file
 
 Array = np.ndarray
 
 WHOLE = 1 << 26
-"""Bytes up to which all of an array goes into its fingerprint."""
+"""Arrays of at most this many bytes are hashed completely, and no more bytes of larger ones."""
 SAMPLED_ROWS = 1 << 16
-"""How many rows of a larger array do at most; and no more bytes than ``WHOLE``."""
+"""Maximum number of rows hashed of a larger array, evenly spaced."""
 MAPPED_ROWS = 256
-"""How many if it is memory-mapped: systems read up to megabytes of a file around each."""
-
-
-# --- What is compared -----------------------------------------------------------------------------
+"""The same for a memory-mapped array: operating systems read up to megabytes around each row."""
 
 
 def fingerprint(array: Array | Sparse) -> dict[str, str]:
-    """Return dtype and shape of an array, and its SHA-256; of a large one that of some rows."""
+    """Return dtype and shape of an array, and the SHA-256 of all or, if it is large, some rows."""
     import hashlib
 
     if isinstance(array, Sparse):
@@ -34,7 +32,7 @@ def fingerprint(array: Array | Sparse) -> dict[str, str]:
     row_bytes = max(1, array.nbytes // max(1, len(array)))
     rows: Any = range(len(array))
     if array.nbytes > WHOLE:
-        most = MAPPED_ROWS if _is_mapped(array) else SAMPLED_ROWS
+        most = SAMPLED_ROWS if mapped_file(array) is None else MAPPED_ROWS
         count = max(2, min(most, WHOLE // row_bytes))
         rows = np.unique(np.linspace(0, len(array) - 1, count).astype(np.int64))
     digest = hashlib.sha256()
@@ -58,12 +56,3 @@ def content_sha256(arrays: Iterable[Array]) -> str:
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data.cast("B"))
     return digest.hexdigest()
-
-
-def _is_mapped(array: Array) -> bool:
-    import mmap
-
-    base: object = array
-    while isinstance(base, (np.ndarray, memoryview)):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    return isinstance(base, mmap.mmap)

@@ -1,8 +1,8 @@
-"""Working memory of one call that is kept for the next.
+"""Scratch memory that is reused by later calls.
 
-What goes back to the system is slow to come again: each page of it is cleared anew, and a virtual
-machine may have given it to its host in the meantime. A fit of 6 million weights then spends
-a third of a second on getting the same memory back.
+Memory returned to the operating system is slow to allocate again: each page is cleared, and a
+virtual machine may have returned it to its host. Without reuse, a fit of 6 million weights spends
+a third of a second on allocation.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 Array = np.ndarray
 
 LEAST = 1 << 20
-"""Bytes from which memory is kept; the allocator itself does well with less."""
+"""Smallest block in bytes that is kept; the allocator reuses smaller ones itself."""
 
 
 def _most() -> int:
-    """Return a sixteenth of the machine's memory, at most 1 GiB; 256 MiB if it does not tell."""
+    """Return 1/16 of the machine's memory, at most 1 GiB; 256 MiB if its size is unknown."""
     try:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -27,24 +27,24 @@ def _most() -> int:
 
 
 MOST = _most()
-"""Bytes that are kept at most, in all."""
+"""Maximum total of kept blocks in bytes."""
 
-# Each step below is one operation on this list: threads may take turns between any two of them.
+# Every access below is a single atomic list operation, since threads may switch between any two.
 _kept: list[Array] = []
 
 
 class Memory:
-    """So many bytes of no particular value, in use for as long as this lives.
+    """A block of uninitialised memory, in use until this object is deleted.
 
     Attributes
     ----------
     bytes : ndarray of uint8
-        At least as many as were asked for. Views of it must not outlive this.
+        At least the requested size. Views of it must not outlive this object.
 
     Raises
     ------
     MemoryError
-        If the system does not have them.
+        If the system cannot provide it.
     """
 
     def __init__(self, size: int) -> None:
@@ -72,5 +72,5 @@ def _take(size: int) -> Array:
             if size <= len(found) <= 2 * size:
                 return found
             _kept.insert(0, found)
-    # NumPy asks for huge pages where much is wanted: they take less time to get and to find.
+    # np.empty requests huge pages for large blocks, which are faster to allocate and to address.
     return np.empty(size, np.uint8)

@@ -15,11 +15,11 @@ class Sparse:
     Parameters
     ----------
     data
-        The values that are stored, (nnz,), float32 or float64, contiguous.
+        Stored values (nnz,), float32 or float64, contiguous.
     indices
-        Their columns, (nnz,), int32, each in 0 … shape[1] − 1, rising within a row, contiguous.
+        Their columns (nnz,), int32, each in 0 … shape[1] − 1, increasing within a row, contiguous.
     indptr
-        Where each row starts in them, (rows + 1,), int64, rising, contiguous.
+        Index of each row's first value (rows + 1,), int64, not decreasing, contiguous.
     shape
         (rows, columns).
     """
@@ -31,16 +31,16 @@ class Sparse:
 
     @staticmethod
     def of(matrix: Any, name: str = "x") -> Sparse:
-        """Take a sparse matrix or array of SciPy; one in CSR format without a copy where it fits.
+        """Convert a sparse matrix or array of SciPy, without a copy if its format fits.
 
-        Numbers that are no floats become float64.
+        Integers and booleans become float64.
 
         Raises
         ------
         ValueError
-            If its parts do not fit each other.
+            If its arrays are inconsistent.
         """
-        # SciPy trusts places, and would read past the end with a wrong one when it converts.
+        # SciPy's conversions do not check indices; a wrong one would read out of bounds.
         try:
             fresh = _checked(matrix)
             if fresh.format != "csr":
@@ -72,7 +72,7 @@ class Sparse:
         return Sparse(self.data[stored], self.indices[stored], indptr, shape)
 
     def dense(self, rows: np.ndarray | slice, dtype: str) -> np.ndarray:
-        """Return some rows as an ordinary array."""
+        """Return some rows as a dense array (rows, columns)."""
         chosen = np.arange(len(self))[rows]
         out = np.zeros((len(chosen), self.shape[1]), dtype)
         for row, i in zip(out, chosen, strict=True):
@@ -82,16 +82,16 @@ class Sparse:
 
 
 def _checked(matrix: Any) -> Any:
-    """Return a matrix of SciPy, or raise ValueError if its places are out of it."""
+    """Return a matrix of SciPy, or raise ValueError if an index is out of range."""
     if matrix.format in ("csr", "csc", "bsr"):
-        # Made anew, so that nothing is taken on trust that was known of it before.
+        # A new matrix has no cached flags, such as has_sorted_indices, that could be wrong.
         parts = matrix.data, matrix.indices, matrix.indptr
         matrix = type(matrix)(parts, shape=matrix.shape, copy=False)
         matrix.check_format(full_check=True)
     elif matrix.format == "coo":
-        for places, size in zip((matrix.row, matrix.col), matrix.shape, strict=True):
-            if len(places) != len(matrix.data):
-                raise ValueError(f"{len(matrix.data)} values and {len(places)} places")
-            if len(places) and not 0 <= places.min() <= places.max() < size:
-                raise ValueError(f"places from {places.min()} to {places.max()} of {size}")
+        for indices, size in zip((matrix.row, matrix.col), matrix.shape, strict=True):
+            if len(indices) != len(matrix.data):
+                raise ValueError(f"{len(matrix.data)} values and {len(indices)} indices")
+            if len(indices) and not 0 <= indices.min() <= indices.max() < size:
+                raise ValueError(f"indices from {indices.min()} to {indices.max()} of {size}")
     return matrix

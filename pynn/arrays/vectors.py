@@ -1,8 +1,9 @@
-"""Aligned vectors, and whether they are finite."""
+"""Aligned vectors, checks for NaN and infinity, and memory maps behind arrays."""
 
 from __future__ import annotations
 
 import math
+import mmap
 import sys
 from typing import Any
 
@@ -12,10 +13,10 @@ Array = np.ndarray
 
 
 def finite(*vectors: Array) -> bool:
-    """Whether every number is. A sum says so sooner, unless it is too large itself."""
+    """Return whether all numbers are finite. A finite sum shows it fastest; it may overflow."""
     with np.errstate(all="ignore"):
         for vector in vectors:
-            # NaN passes through minimum and maximum.
+            # Minimum and maximum propagate NaN.
             if not math.isfinite(np.add.reduce(vector)) and not (
                 math.isfinite(vector.min()) and math.isfinite(vector.max())
             ):
@@ -24,10 +25,18 @@ def finite(*vectors: Array) -> bool:
 
 
 def aligned(n: int, dtype: Any) -> Array:
-    """Return a vector of zeros that starts on a cache line."""
+    """Return a vector of zeros, aligned to a 64-byte cache line."""
     itemsize = np.dtype(dtype).itemsize
     if n * itemsize > sys.maxsize - 64:
-        raise MemoryError  # NumPy speaks of dimensions
+        raise MemoryError  # NumPy would raise a ValueError about dimensions
     raw = np.zeros(n * itemsize + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + n * itemsize].view(dtype)
+
+
+def mapped_file(array: Array) -> mmap.mmap | None:
+    """Return the memory-mapped file that an array is a view of, or None."""
+    base: object = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    return base if isinstance(base, mmap.mmap) else None

@@ -1,4 +1,4 @@
-"""One contract, three implementations: compiled (Cython on C++), Numba, and the NumPy reference."""
+"""One contract with three implementations: Cython and C++, Numba, and the NumPy reference."""
 
 from .choose import (
     available,

@@ -1,4 +1,4 @@
-"""The choice of a backend: which can be used here, and which one a name stands for."""
+"""The choice of a backend: which ones can be used here, and which one to use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .contract import BACKENDS, Engine, why_numba
 
 @functools.cache
 def available() -> dict[str, str]:
-    """Return, for each backend, an empty string where it can be used and the reason where not."""
+    """Return for each backend why it cannot be used, or an empty string if it can."""
     reasons = {}
     for name in BACKENDS:
         reasons[name] = ""
@@ -21,21 +21,21 @@ def available() -> dict[str, str]:
             try:
                 importlib.import_module("pynn.backends.cython._core")
             except ImportError as error:
-                reasons[name] = f"the compiled core is not there ({error})"
+                reasons[name] = f"the compiled core is missing ({error})"
         elif name == "numba" and importlib.util.find_spec("numba") is None:
             reasons[name] = "the package numba is not installed"
     return reasons
 
 
 def resolve(name: str) -> str:
-    """Return the backend that ``name`` stands for; ``"auto"`` is the fastest that is there.
+    """Return the backend of a name; ``"auto"`` selects the fastest one that can be used.
 
     Raises
     ------
     ValueError
         If no backend has that name.
     ImportError
-        If the named backend cannot be used here.
+        If it cannot be used here.
     """
     choose("backend", name, ("auto", *BACKENDS))
     reasons = available()
@@ -54,7 +54,7 @@ def resolve(name: str) -> str:
 
 @functools.cache
 def _warn_without_core(found: str, reason: str) -> None:
-    """Say once that the slower backend ``found`` stands in for the compiled one."""
+    """Warn once that the slower backend ``found`` replaces the compiled one."""
     import warnings
     from pathlib import Path
 
@@ -68,48 +68,48 @@ def _warn_without_core(found: str, reason: str) -> None:
 
 
 def capable(net: Architecture, threads: int | None) -> Engine:
-    """Return an engine that can do all that the contract has: the compiled one, or NumPy's."""
+    """Return an engine that implements the whole contract: the compiled one, or NumPy's."""
     reason = available()["cython"]
     if reason:
         _warn_without_core("numpy", reason)
-    # The compiled core has room for 64 layers.
+    # The compiled core has fixed arrays for 64 layers.
     return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
 
 
 def _check_bf16(name: str, net: Architecture) -> None:
     """Raise ImportError if a backend cannot round to bfloat16 here."""
     if name == "numba":
-        found = f"the backend 'numba'{why_numba(net)}, which has none"
+        found = f"the backend 'numba'{why_numba(net)}, which does not support it"
     elif name == "cython":
         from .cython import _core  # type: ignore[attr-defined]
 
         info = _core.info()
         if info["bf16"]:
             return
-        found = f"the instruction set {info['isa']} and without AVX512-BF16"
+        found = f"the instruction set {info['isa']}, without AVX512-BF16"
     else:
         return
     raise ImportError(
-        f"precision: found 'bf16' with {found}; expected 'full', or, to see what it does at a "
-        "fraction of the speed, backend='numpy'"
+        f"precision: found 'bf16' with {found}; expected 'full', or backend='numpy', which gives "
+        "similar results at a fraction of the speed"
     )
 
 
 def _resolve_for_functions(name: str, net: Architecture) -> str:
-    """Return the backend that ``name`` stands for where a network has functions of its own.
+    """Return the backend of a name for a network with custom functions.
 
     Raises
     ------
     ValueError
-        If it is the compiled core, which no function in Python can be put into.
+        If it is the compiled core, which cannot call Python functions.
     """
     reason = available()["numba"]
     if name == "cython":
         raise ValueError(
-            f"backend: found 'cython' and {net.functions[0]!r}, a function of your own, which the "
-            "compiled core cannot take in; expected 'numba'"
+            f"backend: found 'cython' and {net.functions[0]!r}, a custom function, which the "
+            "compiled core does not support; expected 'numba'"
             + (f" ({reason}: pip install 'pynn-mlp[numba]')" if reason else "")
-            + ", which compiles it, 'numpy', or 'auto' for the faster of the two that is there"
+            + ", which compiles it, 'numpy', or 'auto' for the faster of the two"
         )
     if name != "auto":
         return resolve(name)
@@ -120,11 +120,11 @@ def _resolve_for_functions(name: str, net: Architecture) -> str:
 
 @functools.cache
 def _warn_without_numba(reason: str) -> None:
-    """Say once that the slowest backend computes functions of the user's own."""
+    """Warn once that the slowest backend is used for custom functions."""
     import warnings
 
     warnings.warn(
-        f"pynn uses the backend 'numpy' for functions of your own: {reason} (pip install "
+        f"pynn uses the backend 'numpy' for custom functions: {reason} (pip install "
         "'pynn-mlp[numba]'). Training will be several times slower.",
         stacklevel=6,
     )
@@ -136,9 +136,9 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     Raises
     ------
     ValueError
-        If no backend has that name, or it cannot take functions of the user's own.
+        If no backend has that name, or it does not support custom functions.
     ImportError
-        If it cannot be used here, or does not have the precision of the architecture here.
+        If it cannot be used here, or does not support the precision of the architecture here.
     """
     name = _resolve_for_functions(name, net) if net.functions else resolve(name)
     if net.precision == "bf16":

@@ -196,5 +196,5 @@ class Engine(Protocol):
 
 
 def why_numba(net: Architecture) -> str:
-    """Return an explanation for errors of the Numba backend if "auto" chose it, or ""."""
+    """Return why "auto" may have chosen Numba, for errors, or an empty string."""
     return f" (chosen for {net.functions[0]!r}, a custom function)" if net.functions else ""

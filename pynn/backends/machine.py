@@ -1,4 +1,4 @@
-"""What computes here: processor, instruction sets, versions."""
+"""The environment of a run: processor, instruction sets, versions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        What ``pynn.info()`` says, and ``cpu``, ``cores`` (that this process may use) and
-        ``platform``.
+        The result of ``info``, and ``cpu``, ``cores`` (that this process may use) and ``platform``.
     """
     return {
         **info(),
@@ -38,7 +37,7 @@ def _cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return the name of the processor as its maker spells it, as far as the system tells."""
+    """Return the model name of the processor, or its architecture if the name is unknown."""
     try:
         if sys.platform == "linux":
             with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -56,13 +55,13 @@ def cpu_name() -> str:
 
 
 def info() -> dict[str, Any]:
-    """Return what is at work here.
+    """Return versions, backends and the instruction set in use.
 
     Returns
     -------
-    A dictionary of ``version``, ``python``, ``numpy``, ``backend`` (what ``"auto"`` stands for),
-    ``backends`` (for each an empty string, or why it cannot be used) and what the compiled core
-    says of itself, if it is there.
+    A dictionary of ``version``, ``python``, ``numpy``, ``backend`` (which ``"auto"`` selects),
+    ``backends`` (for each an empty string, or why it cannot be used) and, if the compiled core can
+    be used, its instruction sets, ``bf16`` (whether it has that precision) and ``threads``.
     """
     reasons = choose.available()
     found = {

@@ -1,1 +1,1 @@
-"""Files on disk: written completely or not at all; tensors in the safetensors format."""
+"""Files on disk: atomic writing, and tensors in the safetensors format."""

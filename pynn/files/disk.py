@@ -1,7 +1,4 @@
-"""Files on disk: whole-or-not-at-all writing, and models as safetensors with JSON metadata.
-
-Loading a model never runs code: a safetensors file holds numbers and text, nothing else.
-"""
+"""Atomic writing of files, and checks of paths."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from typing import BinaryIO
 
 
 def require_file(path: str | os.PathLike[str], expected: str) -> Path:
-    """Return `path` as a `Path` if a regular file is there.
+    """Return `path` as a `Path` if it is a regular file.
 
     Parameters
     ----------
     path : str or path-like
-        Where the file should be.
+        Path of the file.
     expected : str
-        What the file should be, for the error message, e.g. ``"an IDX file"``.
+        Kind of file, for the error message, e.g. ``"an IDX file"``.
 
     Returns
     -------
@@ -31,9 +28,9 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     Raises
     ------
     FileNotFoundError
-        If nothing is there.
+        If it does not exist.
     ValueError
-        If a folder, a device or a pipe is there.
+        If it is a folder, a device or a pipe.
     """
     path = Path(path)
     if path.is_file():
@@ -46,26 +43,25 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
 
 
 def shown(value: object, longest: int = 200) -> str:
-    """Return what an error says of something a file held: short, on one line, safe to print.
+    """Return the text of a value from a file for an error: short, on one line, safe to print.
 
     Parameters
     ----------
     value : object
-        Text as it is to be shown; an exception, of which the text is; or anything else, of which
-        the representation is.
+        Text or an exception, shown as it is, or another object, shown by its representation.
     longest : int, default 200
-        How many characters are shown.
+        Maximum number of characters.
 
     Returns
     -------
     str
-        Line breaks, control characters and halves of surrogate pairs are escaped.
+        Text in which line breaks, control characters and lone surrogates are escaped.
     """
     try:
         text = str(value) if isinstance(value, (str, Exception)) else repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deep to show"
-    # Cut before anything is escaped too: what a file held may be long.
+    # Cut before escaping as well, since a value from a file may be very long.
     cut = text[: longest + 1]
     plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
     return plain if len(plain) <= longest else plain[: longest - 2] + " …"
@@ -73,19 +69,19 @@ def shown(value: object, longest: int = 200) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
-    What is written goes to a temporary file in the same folder, which takes the place of `path`
-    in one step when the ``with`` block ends, with the permissions that it had. If the block raises,
-    `path` stays as it was and the temporary file is removed.
+    The data go to a temporary file in the same folder, which replaces `path` in one step when the
+    ``with`` block ends and keeps its permissions. If the block raises, `path` is unchanged and the
+    temporary file is removed.
 
     Parameters
     ----------
     path : str or path-like
         The file to write. Its folder must exist. A symbolic link is followed.
     sync : bool, default True
-        Wait until the disk holds the data, so that not even a power cut leaves half a file.
-        Turn it off only for what can be made again and is verified when read.
+        Wait until the data are on the disk, so that a power failure cannot leave an incomplete
+        file. Use False only for files that can be created again and are verified when read.
 
     Yields
     ------
@@ -106,14 +102,14 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     >>> with atomic_write("report.txt") as file:
     ...     _ = file.write(b"all of it")
     """
-    # Replacing a link would cut it off from the file that it names.
+    # Replace the file that a symbolic link points to, not the link.
     target = Path(os.path.realpath(path))
     old = None
     if target.exists():
         old = require_file(target, "a file to write to").stat()
     elif not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
-    # Not tempfile: its files can be read by their owner alone, whatever the umask says.
+    # tempfile would ignore the umask and create a file that only its owner can read.
     temporary = target.with_name(f"{_leftover(target)}{os.urandom(8).hex()}.tmp")
     try:
         file = open(temporary, "xb")  # noqa: SIM115
@@ -131,7 +127,7 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        # What the system says of a write, such as that the disk is full, names no file.
+        # The system's error about a write, such as a full disk, has no file name.
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(target)
         raise
@@ -140,24 +136,24 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
 
 
 def _make_like(path: Path, old: os.stat_result) -> None:
-    """Give a file, as yet empty, the owner and the permissions of another, as far as one may."""
+    """Give an empty file the owner and permissions of another file, as far as that is allowed."""
     new, mode = path.stat(), old.st_mode & 0o7777
     if hasattr(os, "chown") and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         with contextlib.suppress(OSError):
             os.chown(path, old.st_uid, old.st_gid)
-    # Some file systems keep none, and refuse.
+    # Some file systems have no permissions and refuse to set them.
     if new.st_mode & 0o7777 != mode and os.name == "posix":
         with contextlib.suppress(OSError):
             path.chmod(mode)
 
 
 def _leftover(target: Path) -> str:
-    """How the names of temporary files of this file begin: short, however long its own is."""
+    """Return the prefix of the names of temporary files of `target`, of fixed length."""
     return f".pynn-{zlib.crc32(os.fsencode(target.name)):08x}-"
 
 
 def _sync_folder(folder: Path) -> None:
-    # The new name is in the folder. Windows does not open folders; some systems do not sync them.
+    # The folder holds the new name. Windows cannot open folders; some systems cannot sync them.
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -167,9 +163,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove the temporary files of writers of `path` that were killed.
+    """Remove temporary files of `path` that were left by killed processes.
 
-    Only for a file that nobody else is writing.
+    No other process may be writing `path`.
     """
     target = Path(os.path.realpath(path))
     for leftover in target.parent.glob(f"{_leftover(target)}*.tmp"):

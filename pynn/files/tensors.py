@@ -1,4 +1,7 @@
-"""Save and load tensors with a JSON document in the safetensors format."""
+"""Save and load tensors with a JSON document in the safetensors format.
+
+Loading never runs code: a safetensors file contains only numbers and text.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def _to_json(value: object) -> object:
 def save(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
-    """Write arrays and a JSON document to one safetensors file, whole or not at all.
+    """Write arrays and a JSON document to one safetensors file, completely or not at all.
 
     Parameters
     ----------
@@ -38,13 +41,13 @@ def save(
     tensors : mapping of str to ndarray
         Arrays of any shape, of a boolean, integer or floating-point dtype.
     metadata : mapping
-        What JSON can hold: nested mappings with string keys, lists, text, finite numbers, booleans
-        and None. NumPy scalars become plain numbers, and tuples come back as lists.
+        Values of JSON types: nested mappings with string keys, lists, text, finite numbers,
+        booleans and None. NumPy scalars become plain numbers, and tuples are read back as lists.
 
     Raises
     ------
     ValueError
-        If a tensor or a piece of metadata cannot be stored; nothing is written then.
+        If a tensor or a value of the metadata cannot be stored; nothing is written then.
     FileNotFoundError
         If the folder does not exist.
     OSError
@@ -70,7 +73,9 @@ def save(
             allow_nan=False,
         )
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"metadata: found what JSON cannot hold ({error})") from error
+        raise ValueError(
+            f"metadata: found a value that JSON cannot represent ({error}), expected JSON types"
+        ) from error
     data = to_bytes(arrays, metadata={"pynn": document})
     with atomic_write(path) as file:
         file.write(data)
@@ -79,16 +84,16 @@ def save(
 def load(
     path: str | os.PathLike[str], *, tensors: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read back what `save` wrote.
+    """Read a file written by `save`.
 
-    Whether the shapes of the tensors agree with the metadata is for the caller to check.
+    The caller must check that the shapes of the tensors agree with the metadata.
 
     Parameters
     ----------
     path : str or path-like
         A file written by `save`.
     tensors : bool, default True
-        Whether to read the arrays too, rather than the metadata alone.
+        Whether to read the arrays as well as the metadata.
 
     Returns
     -------
@@ -102,14 +107,14 @@ def load(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is cut off, is no safetensors file, was not written by pynn, or was written by a
-        newer pynn.
+        If it is truncated, is not a safetensors file, or was not written by this or an earlier
+        version of pynn.
     OSError
         If the system refuses to read it.
     """
-    expected = "a whole model file written by pynn (safetensors)"
+    expected = "a complete model file written by pynn (safetensors)"
     path = require_file(path, expected)
-    # safetensors says of every file that it cannot open that there is none.
+    # safetensors reports every file that it cannot open as missing.
     with path.open("rb") as opened:
         if not opened.read(1):
             raise ValueError(f"{path}: found an empty file, expected {expected}")
@@ -123,7 +128,7 @@ def load(
             found = {name: _tensor(path, file, name) for name in names}
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: found a file that is cut off, damaged or no model "
+            f"{path}: found a file that is truncated, damaged or not a model "
             f"({shown(error)}), expected {expected}"
         ) from error
     return found, metadata
@@ -132,7 +137,7 @@ def load(
 def _tensor(path: Path, file: Any, name: str) -> np.ndarray:
     try:
         array: np.ndarray = file.get_tensor(name)
-    # safetensors knows dtypes that NumPy does not, such as bfloat16, and fails on each in its way.
+    # safetensors has dtypes that NumPy lacks, such as bfloat16; each raises another exception.
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path}: found tensor {shown(repr(name))}, which NumPy cannot hold "
@@ -151,7 +156,7 @@ def _read_metadata(path: Path, text: str | None) -> dict[str, Any]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: found metadata that is no JSON ({shown(error)}), "
+            f"{path}: found metadata that is not JSON ({shown(error)}), "
             "expected a file written by pynn"
         ) from error
     if not isinstance(document, dict) or "version" not in document:

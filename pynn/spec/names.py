@@ -21,8 +21,8 @@ OUTPUT_OF_LOSS = {
     "poisson": "exp",
 }
 CONVENTIONS = ("pynn", "sklearn")
-"""How the losses of rows make up what a batch makes small: see
-``reference.loss_and_output_gradient`` and ``reference.weigh``."""
+"""How losses of rows are combined to that of a batch: see ``backends/losses.py`` and
+``backends/reference.py``, ``weigh``."""
 
 INITIALISERS = (
     "he_normal",
@@ -37,8 +37,8 @@ INITIALISERS = (
 DTYPES = ("float32", "float64")
 PRECISIONS = ("full", "bf16")
 BF16_OUTPUTS = 16
-"""Layers of fewer outputs multiply in float32 with ``bf16`` too: they take little of the time, and
-the last of a classifier decides on small differences."""
+"""Layers with fewer outputs multiply in float32 even with ``bf16``: they take little time, and the
+decision of a classifier's last layer depends on small differences."""
 
 LEAKY_SLOPE = 0.01
 """Slope of ``leaky_relu`` for negative inputs (Maas et al. 2013, section 2)."""

@@ -1,10 +1,10 @@
-"""Random numbers by counting: Philox 4x32-10 in NumPy, and what pynn draws from it.
+"""Counter-based random numbers: Philox 4x32-10 in NumPy, and the draws that pynn makes with it.
 
 A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
 section 3.3) is a keyed bijection of a 128-bit counter. The key is the network's seed; the counter
-says what the number is for: (block, row, epoch, stream). Whoever needs a number computes it, so
-neither the order of execution nor the number of threads can change it, and every backend draws
-the same.
+(block, row, epoch, stream) identifies the use of the number. Every number can be computed
+independently, so that it depends neither on the order of execution nor on the number of threads,
+and is identical in every backend.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ INITIAL = 1 << 16
 """Stream of the first layer's initial weights; layer k uses INITIAL + 2k, its biases one more."""
 
 BLOCKS = 0xFFFFFFFE
-"""Stream of the order of whole blocks of rows."""
+"""Stream of the order of blocks of rows."""
 HELD_OUT = 0xFFFFFFFF
-"""Stream that says which rows are held out for validation."""
+"""Stream that selects the rows held out for validation."""
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
@@ -61,10 +61,10 @@ def philox(seed: int, block: np.ndarray, row: object, epoch: int, stream: int) -
 
 
 def words(seed: int, count: int, epoch: int, stream: int, row: int = 0) -> np.ndarray:
-    """Return ``count`` words of one stream: those of blocks 0, 1, 2, … in order."""
+    """Return the first ``count`` words of one stream, of blocks 0, 1, 2, … in order."""
     blocks = (count + 3) // 4
     out = np.empty((blocks, 4), dtype=np.uint32)
-    # A part at a time, small enough for the intermediate arrays to stay in the cache.
+    # In parts of 2^15 blocks: intermediate arrays of 256 KiB stay in the cache.
     part = 1 << 15
     for start in range(0, blocks, part):
         block = np.arange(start, min(start + part, blocks), dtype=np.uint64)
@@ -75,7 +75,7 @@ def words(seed: int, count: int, epoch: int, stream: int, row: int = 0) -> np.nd
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """Return the order of the ``n`` rows in an epoch, int64.
 
-    Fisher-Yates from the top (Durstenfeld 1964), where position i takes its partner
+    Fisher-Yates from the last position (Durstenfeld 1964): position i is swapped with
     j = ⌊word[i]·(i + 1) / 2³²⌋ ≤ i. The bias of j is below n / 2³².
     """
     word = words(seed, n, epoch, SHUFFLE).astype(np.uint64)
@@ -90,8 +90,8 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 def permutation_in_blocks(seed: int, epoch: int, n: int, block: int, window: int) -> np.ndarray:
     """Return an order of ``n`` rows that reads them block by block, int64.
 
-    The blocks of ``block`` rows come in a random order; then the rows of each ``window`` blocks
-    that follow one another are shuffled among themselves. Both orders are those of random words.
+    The blocks of ``block`` rows are put in random order; then the rows of every ``window``
+    consecutive blocks are shuffled together. Both orders sort by random words.
     """
     word = words(seed, -(-n // block), epoch, BLOCKS)
     first = np.argsort(word, kind="stable").astype(np.int64) * block
@@ -105,23 +105,23 @@ def permutation_in_blocks(seed: int, epoch: int, n: int, block: int, window: int
 
 
 def held_out(seed: int, n: int, count: int) -> np.ndarray:
-    """Return booleans (n,) that say which ``count`` rows are held out: those of smallest words."""
+    """Return a mask (n,) of the ``count`` rows that are held out, those with the smallest words."""
     out = np.zeros(n, dtype=bool)
     out[np.argsort(words(seed, n, 0, HELD_OUT), kind="stable")[:count]] = True
     return out
 
 
 def dropout_threshold(rate: float) -> int:
-    """A unit is kept when its word is at least this."""
+    """Return the smallest word for which a unit is kept."""
     return min(round(rate * 2**32), 2**32 - 1)
 
 
 def dropout_mask(
     seed: int, epoch: int, layer: int, first_row: int, shape: tuple[int, int], rate: float
 ) -> np.ndarray:
-    """Return the booleans (rows, units) that say which units of hidden layer ``layer`` stay.
+    """Return a mask (rows, units) of the units of hidden layer ``layer`` that are kept.
 
-    Rows are counted by their place in the epoch's order, starting at ``first_row``; unit u takes
+    Rows are numbered by their position in the epoch's order, starting at ``first_row``; unit u uses
     word u mod 4 of block u div 4.
     """
     m, n = shape

@@ -11,6 +11,7 @@ import mmap
 
 import numpy as np
 
+from ..arrays.vectors import mapped_file
 from ..spec import philox
 
 BLOCK_BYTES = 1 << 20
@@ -61,9 +62,7 @@ class Blocks:
 
 def _mapping(x: np.ndarray) -> tuple[mmap.mmap | None, int]:
     """Return the mapped file that rows which follow one another lie in, and where they begin."""
-    base: object = x
-    while isinstance(base, (np.ndarray, memoryview)):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    if not (isinstance(base, mmap.mmap) and x.flags.c_contiguous and hasattr(base, "madvise")):
+    base = mapped_file(x)
+    if base is None or not x.flags.c_contiguous or not hasattr(base, "madvise"):
         return None, 0
     return base, x.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data

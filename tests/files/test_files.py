@@ -320,10 +320,14 @@ def test_any_reader_of_safetensors_reads_a_model(tmp_path):
         ({"w": [[1], [1, 2]]}, {}, "inhomogeneous"),
         ({"__metadata__": np.zeros(1)}, {}, "found the name '__metadata__'"),
         ({3: np.zeros(1)}, {}, "found the name 3"),
-        ({}, {"loss": float("nan")}, "metadata: found what JSON cannot hold"),
-        ({}, {"loss": np.float32("inf")}, "metadata: found what JSON cannot hold"),
-        ({}, {"x": {"y": np.zeros(3)}}, "metadata: found what JSON cannot hold .a ndarray"),
-        ({}, {(1, 2): 3}, "metadata: found what JSON cannot hold"),
+        ({}, {"loss": float("nan")}, "metadata: found a value that JSON cannot represent"),
+        ({}, {"loss": np.float32("inf")}, "metadata: found a value that JSON cannot represent"),
+        (
+            {},
+            {"x": {"y": np.zeros(3)}},
+            "metadata: found a value that JSON cannot represent .a ndarray",
+        ),
+        ({}, {(1, 2): 3}, "metadata: found a value that JSON cannot represent"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, metadata, message):
@@ -338,7 +342,7 @@ def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, 
 def test_metadata_that_holds_itself_is_refused(tmp_path):
     loop: dict[str, object] = {}
     loop["loop"] = loop
-    with pytest.raises(ValueError, match="metadata: found what JSON cannot hold"):
+    with pytest.raises(ValueError, match="metadata: found a value that JSON cannot represent"):
         files_tensors.save(tmp_path / "m", {}, loop)
 
 
@@ -348,10 +352,10 @@ def test_a_model_cut_off_anywhere_is_refused(tmp_path):
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"m: found .*, expected a whole model file"):
+        with pytest.raises(ValueError, match=r"m: found .*, expected a complete model file"):
             files_tensors.load(path)
     path.write_bytes(whole + b"\0")
-    with pytest.raises(ValueError, match="expected a whole model file"):
+    with pytest.raises(ValueError, match="expected a complete model file"):
         files_tensors.load(path)
 
 
@@ -391,13 +395,13 @@ GOOD = json.dumps({"version": 1, "metadata": {}})
     ("content", "message"),
     [
         (b"", "found an empty file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(64), "cut off, damaged or no model"),
-        (b"hello, I am a text file\n", "cut off, damaged or no model"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "truncated, damaged or not a model"),
+        (b"hello, I am a text file\n", "truncated, damaged or not a model"),
         (raw({}), "without metadata under the key 'pynn'"),
         (raw({"__metadata__": {"format": "pt"}}), "without metadata under the key 'pynn'"),
-        (raw({"__metadata__": {"pynn": 3}}), "cut off, damaged or no model"),
-        (raw({"__metadata__": {"pynn": "{"}}), "metadata that is no JSON"),
-        (raw({"__metadata__": {"pynn": "[" * 100_000}}), "metadata that is no JSON"),
+        (raw({"__metadata__": {"pynn": 3}}), "truncated, damaged or not a model"),
+        (raw({"__metadata__": {"pynn": "{"}}), "metadata that is not JSON"),
+        (raw({"__metadata__": {"pynn": "[" * 100_000}}), "metadata that is not JSON"),
         (raw({"__metadata__": {"pynn": "[]"}}), "metadata without a format version"),
         (raw({"__metadata__": {"pynn": "{}"}}), "metadata without a format version"),
         (
@@ -436,7 +440,7 @@ GOOD = json.dumps({"version": 1, "metadata": {}})
                 },
                 bytes(8),
             ),
-            "cut off, damaged or no model",
+            "truncated, damaged or not a model",
         ),
     ],
 )
@@ -449,9 +453,9 @@ def test_what_is_no_model_is_named(tmp_path, content, message):
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a whole"):
+    with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a complete"):
         files_tensors.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="found a folder, expected a whole model"):
+    with pytest.raises(ValueError, match="found a folder, expected a complete model"):
         files_tensors.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="found no folder"):
         files_tensors.save(tmp_path / "no" / "m", {}, {})

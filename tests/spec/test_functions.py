@@ -582,7 +582,7 @@ def test_the_choice_of_a_backend(monkeypatch):
     without = {**choose.available(), "numba": "the package numba is not installed"}
     monkeypatch.setattr(choose, "available", lambda: without)
     choose._warn_without_numba.cache_clear()
-    with pytest.warns(UserWarning, match="'numpy' for functions of your own: .*pip install") as w:
+    with pytest.warns(UserWarning, match="'numpy' for custom functions: .*pip install") as w:
         assert make("auto").backend == "numpy"
     assert w[0].filename == __file__
     with pytest.raises(ValueError, match="expected 'numba' .*not installed: pip install"):
@@ -596,9 +596,7 @@ def test_errors_say_why_the_backend_is_numba(blobs):
     sparse = pytest.importorskip("scipy.sparse")
     x, y = blobs
     rows = sparse.csr_matrix(x)
-    why = (
-        r"found 'numba' \(taken for Activation\('swish'\), a function of your own\), which takes no"
-    )
+    why = r"found 'numba' \(chosen for Activation\('swish'\), a custom function\), which takes no"
     net = make("auto")
     for ask in (
         lambda: net.predict(rows),
@@ -612,9 +610,7 @@ def test_errors_say_why_the_backend_is_numba(blobs):
     assert len(make("numpy").predict(rows)) == len(x)
     with pytest.raises(ValueError, match="backend: found 'numba', which .* 'cython' or 'numpy'"):
         make("numba", activation="relu").predict(rows)
-    why = (
-        r"'bf16' with the backend 'numba' \(taken for Activation\('swish'\), a function of your own"
-    )
+    why = r"'bf16' with the backend 'numba' \(chosen for Activation\('swish'\), a custom function"
     with pytest.raises(ImportError, match=f"precision: found {why}.*backend='numpy'"):
         make("auto", precision="bf16")
     assert make("numpy", precision="bf16").precision == "bf16"
