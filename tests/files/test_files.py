@@ -139,7 +139,7 @@ def test_a_program_killed_while_writing_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     program = (
         "import os, sys\n"
-        "from pynn.files import atomic_write\n"
+        "from pynn.files.disk import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'new' * 100_000)\n"
         "    os._exit(3)\n"
