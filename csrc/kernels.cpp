@@ -86,45 +86,6 @@ template <class T> constexpr Size mark_words(Size ld) {
   return (ld + marked_vectors<T> - 1) / marked_vectors<T>;
 }
 
-// Rows lie anywhere in memory, and the processor cannot guess where the next one does.
-constexpr Size fetched_bytes = 4096;
-
-void fetch(const char* at, Size bytes) {
-  if (bytes <= 0) return;
-  const Size into = Size(uintptr_t(at) % 64);
-  for (Size b = -into; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
-}
-
-void fetch_rows(const pynn::Ahead* ahead, Size from, Size to) {
-  for (Size i = from; i < to; ++i) {
-    const char* row = ahead->x + Size(ahead->order[i]) * ahead->row_stride;
-    if (i >= ahead->first && i < ahead->last)
-      fetch(row, ahead->bytes);
-    else
-      fetch(row + ahead->from, ahead->to - ahead->from);
-  }
-}
-
-// Rows first … last of those ahead, a few with each of so many pieces of work: all at once would take up the
-// places in which a core notes what it waits for, and what lies near would have to wait as well.
-struct Fetching {
-  const pynn::Ahead* ahead;
-  Size next, rows, pieces, due = 0;
-  Fetching(const pynn::Ahead* those, Size first, Size last, Size count)
-      : ahead(those), next(first), rows(last - first), pieces(count) {}
-  void piece() {
-    if (!ahead) return;
-    Size upto = next;
-    for (due += rows; due >= pieces; due -= pieces) ++upto;
-    fetch_rows(ahead, next, upto);
-    next = upto;
-  }
-};
-
-// How many of the rows ahead a marked layer fetches in its forward pass, which has more time for them than
-// its gradient.
-inline Size fetched_forward(const pynn::Ahead* ahead) { return ahead ? ahead->rows * 5 / 8 : 0; }
-
 // ROWS rows at once, ``words`` of marks apart: of the vectors that any of them has marked.
 template <class T, int COLS, int ROWS>
 void narrow_rows_marked(const T* x, Size ldx, const uint64_t* marks, Size words, Size used, const T* wt,
@@ -169,14 +130,12 @@ template <class T, int ROWS, int COLS = width<T> - 1> NarrowRows<T> narrow_rows_
 
 template <class T>
 void narrow_marked(const void* x_, Size ldx, const uint64_t* marks, const void* wt_, Size ldw, void* z_,
-                   Size ldz, Size m, Size n, Size k, const void* bias_, const pynn::Ahead* ahead) {
+                   Size ldz, Size m, Size n, Size k, const void* bias_) {
   const T *x = (const T*)x_, *wt = (const T*)wt_, *bias = (const T*)bias_;
   T* z = (T*)z_;
   const NarrowRows<T> one = narrow_rows_for<T, 1>(n), two = narrow_rows_for<T, 2>(n);
   const Size words = mark_words<T>(ldx), used = mark_words<T>(k);
-  Fetching fetching(ahead, 0, fetched_forward(ahead), (m + 1) / 2);
   for (Size i = 0; i < m; i += 2) {
-    fetching.piece();
     // Two rows that share their weights take one and a half times as long as one by itself.
     const uint64_t* both = marks + i * words;
     Size apart = 0, together = 0;
@@ -247,15 +206,11 @@ template <class T, int ROWS = width<T> - 1> MarkedColumn<T> marked_column_for(Si
 
 template <class T>
 void gradient_marked(const void* d, Size ldd, const void* x, Size ldx, const uint64_t* marks, void* c,
-                     Size ldc, Size m, Size start, Size stop, Size k, int finish, const Step* step,
-                     const pynn::Ahead* ahead) {
+                     Size ldc, Size m, Size start, Size stop, Size k, int finish, const Step* step) {
   const MarkedColumn<T> column = marked_column_for<T>(m);
   const Size words = mark_words<T>(ldx), groups = (k + 63) / 64;
   uint64_t rows[pynn::MARKED_ROWS];
-  Fetching fetching(ahead, fetched_forward(ahead), ahead ? ahead->rows : 0,
-                    (stop - start + width<T> - 1) / width<T>);
   for (Size j = start; j < stop; j += width<T>) {
-    fetching.piece();
     const Size word = j / marked_vectors<T>, bit = j % marked_vectors<T> / width<T>;
     if (bit == 0 || j == start)
       for (Size i = 0; i < groups * 64; i += 64) {
@@ -542,6 +497,15 @@ template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, voi
 }
 
 // --- Reading the data set ------------------------------------------------------------------------
+
+// Rows lie anywhere in memory, and the processor cannot guess where the next one does.
+constexpr Size fetched_bytes = 4096;
+
+void fetch(const char* at, Size bytes) {
+  if (bytes <= 0) return;
+  const Size into = Size(uintptr_t(at) % 64);
+  for (Size b = -into; b < bytes && b < fetched_bytes; b += 64) fetch(at + b);
+}
 
 template <class A> inline void mark(A v, Size column, uint64_t* marks) {
   constexpr Size W = Size(sizeof(A) / sizeof(lane_of(v, 0)));
@@ -1245,7 +1209,7 @@ template <class T> double multiply_add(Size rounds) {
 template <class T> constexpr pynn::Kernels table(const char* isa) {
   return {isa,          width<T>,         tile_rows,    sparse_cols,  int(sizeof(T)), matmul<T>, matmul_narrow<T>,
           narrow_marked<T>, gradient_marked<T>, find_nonzero<T>, matmul_sparse<T>, matmul_scatter<T>,
-          transpose<T>, column_sum<T>,    gather<T>,    fetch_rows,   activate<T>,    times_slope<T>,
+          transpose<T>, column_sum<T>,    gather<T>,    activate<T>,    times_slope<T>,
           multiply<T>,  dropout<T>,       loss<T>,      copy_far<T>,   square_sum<T>,
           update<T>,    philox,           multiply_add<T>};
 }

@@ -64,15 +64,6 @@ void* scratch();
 // Rows whose marks gradient_marked can turn at a time.
 enum { MARKED_ROWS = 512 };
 
-// Rows of the data set that will be read next, to be fetched into the cache while something else is
-// computed: of rows first … last whole ones, of all others bytes from … to.
-struct Ahead {
-  const char* x;
-  std::ptrdiff_t row_stride;
-  const uint32_t* order;
-  std::ptrdiff_t rows, first, last, bytes, from, to;
-};
-
 struct Kernels {
   const char* isa;
   int width;    // elements in a vector
@@ -94,18 +85,17 @@ struct Kernels {
                         std::ptrdiff_t k, const void* bias);
   // The same, of fewer columns than a vector has, where only those vectors of a row of x count that are
   // marked. Marks are (ldx / width + 63) / 64 words for each row, a bit for each vector, the lowest
-  // first. What is not marked is zero, and may meet a weight, which is then to be finite. Meanwhile the first part of the rows of ``ahead``, if that is not
-  // null, is fetched.
+  // first. What is not marked is zero, and may meet a weight, which is then to be
+  // finite.
   void (*narrow_marked)(const void* x, std::ptrdiff_t ldx, const uint64_t* marks, const void* wt,
                         std::ptrdiff_t ldw, void* z, std::ptrdiff_t ldz, std::ptrdiff_t m,
-                        std::ptrdiff_t n, std::ptrdiff_t k, const void* bias, const Ahead* ahead);
+                        std::ptrdiff_t n, std::ptrdiff_t k, const void* bias);
   // Columns start … stop, from whole vectors on, of C (m, …) from Dᵀ·X with D (k, m), X (k, …) and its
   // marks: the gradient of few outputs. m is less than a vector has lanes, k at most MARKED_ROWS.
-  // Meanwhile the other rows of ``ahead`` are fetched.
   void (*gradient_marked)(const void* d, std::ptrdiff_t ldd, const void* x, std::ptrdiff_t ldx,
                           const uint64_t* marks, void* c, std::ptrdiff_t ldc, std::ptrdiff_t m,
                           std::ptrdiff_t start, std::ptrdiff_t stop, std::ptrdiff_t k, int finish,
-                          const Step* step, const Ahead* ahead);
+                          const Step* step);
   // Which of the n values in each of m rows of x are not zero: their columns, in order, at
   // list + i·list_ld, and in starts[q·starts_ld + i] how many of them lie before column q·part.
   // A list needs room for n columns and, what is written beside, a vector more or eight; a part is a
@@ -141,8 +131,6 @@ struct Kernels {
   void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
                  const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
                  std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known, uint64_t* marks);
-  // Fetch rows from … to of those ahead.
-  void (*fetch_rows)(const Ahead* ahead, std::ptrdiff_t from, std::ptrdiff_t to);
   // z becomes f(z); where slope is not null it gets f'(z).
   void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
                    std::ptrdiff_t n);

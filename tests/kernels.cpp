@@ -41,7 +41,7 @@ constexpr bool address_sanitizer = false;
 using namespace pynn;
 using Size = std::ptrdiff_t;
 
-static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 21 * sizeof(void (*)()),
+static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 20 * sizeof(void (*)()),
               "a kernel was added to or taken from the table: do the same in check_all");
 static_assert(sizeof(Bf16Kernels) == 5 * sizeof(void (*)()), "the same in CheckBf16");
 
@@ -357,14 +357,8 @@ template <class T> struct Check {
     for (Size j = 0; j < n; ++j) bias[j] = T(small(0, j, 3));
     for (int i : {1, 3}) operand[i].protect();
     T* z = operand[2].place<T>("z", (m - 1) * ldz + n);
-    // Rows that are fetched are not looked at, and may be none of the program's; their order is read.
-    const Size rows = turn % 90;
-    uint32_t* order = operand[5].place<uint32_t>("order", rows);
-    for (Size i = 0; i < rows; ++i) order[i] = uint32_t(i * 77);
-    operand[5].protect();
-    const Ahead ahead = {(const char*)x, 4096, order, rows, rows / 3, rows / 2, 784, 100, 300};
     at("narrow_marked", "m=%td n=%td k=%td ldx=%td ldw=%td ldz=%td", m, n, depth, ldx, ldw, ldz);
-    k.narrow_marked(x, ldx, marks, wt, ldw, z, ldz, m, n, depth, bias, turn % 4 ? &ahead : nullptr);
+    k.narrow_marked(x, ldx, marks, wt, ldw, z, ldz, m, n, depth, bias);
     for (Size i = 0; i < m; ++i) {
       for (Size j = 0; j < n; ++j) {
         double want = small(0, j, 3);
@@ -389,19 +383,12 @@ template <class T> struct Check {
     for (Size q = 0; q < depth; ++q)
       for (Size i = 0; i < m; ++i) d[q * ldd + i] = T(small(q, i, 2));
     operand[1].protect();
-    // Rows that are fetched are not looked at, and may be none of the program's; their order is read.
-    const Size rows = turn % 90;
-    uint32_t* order = operand[5].place<uint32_t>("order", rows);
-    for (Size i = 0; i < rows; ++i) order[i] = uint32_t(i * 77);
-    operand[5].protect();
-    const Ahead ahead = {(const char*)x, 4096, order, rows, rows / 3, rows / 2, 784, 100, 300};
-    k.fetch_rows(&ahead, 0, rows);
     for (int finish : {FINISH_STORE, FINISH_ADD, FINISH_SGD}) {
       T* c = before(m, n, ldc, finish, 4);
       at("gradient_marked", "m=%td n=%td k=%td ldd=%td ldx=%td ldc=%td start=%td stop=%td finish=%d", m,
          n, depth, ldd, ldx, ldc, start, stop, finish);
       k.gradient_marked(d, ldd, x, ldx, marks, c, ldc, m, start, stop, depth, finish,
-                        finish == FINISH_SGD ? &sgd : nullptr, turn % 4 ? &ahead : nullptr);
+                        finish == FINISH_SGD ? &sgd : nullptr);
       for (Size i = 0; i < m; ++i)
         for (Size j = 0; j < up(n); ++j) {
           const double old = j < n ? small(i, j, 4) : 0;
@@ -487,9 +474,9 @@ template <class T> struct Check {
     T* all = operand[4].place<T>("z", m * n);
     T* one = operand[5].place<T>("one", n);
     at("narrow_marked", "bits: m=%td n=%td k=%td", m, n, depth);
-    k.narrow_marked(x, ld, marks, w, ld, all, n, m, n, depth, bias, nullptr);
+    k.narrow_marked(x, ld, marks, w, ld, all, n, m, n, depth, bias);
     for (Size i = 0; i < m; ++i) {
-      k.narrow_marked(x + i * ld, ld, marks + i * words, w, ld, one, n, 1, n, depth, bias, nullptr);
+      k.narrow_marked(x + i * ld, ld, marks + i * words, w, ld, one, n, 1, n, depth, bias);
       for (Size j = 0; j < n; ++j) equal(one[j], double(all[i * n + j]), "z alone", i, j);
     }
   }

@@ -74,12 +74,6 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         uint32_t epoch, stream, first_row, threshold
         double scale
 
-    cdef struct Ahead:
-        const char* x
-        Py_ssize_t row_stride
-        const uint32_t* order
-        Py_ssize_t rows, first, last, bytes, start "from", stop "to"
-
     cdef struct Kernels:
         const char* isa
         int width, rows, sparse_cols, itemsize
@@ -90,10 +84,10 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, const void*) noexcept nogil
         void (*narrow_marked)(const void*, Py_ssize_t, const uint64_t*, const void*, Py_ssize_t, void*,
                               Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
-                              const void*, const Ahead*) noexcept nogil
+                              const void*) noexcept nogil
         void (*gradient_marked)(const void*, Py_ssize_t, const void*, Py_ssize_t, const uint64_t*, void*,
                                 Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int,
-                                const Step*, const Ahead*) noexcept nogil
+                                const Step*) noexcept nogil
         void (*find_nonzero)(const void*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, uint16_t*,
                              Py_ssize_t, uint32_t*, Py_ssize_t) noexcept nogil
         void (*matmul_sparse)(const void*, Py_ssize_t, Py_ssize_t, const uint16_t*, Py_ssize_t,
@@ -110,7 +104,6 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*gather)(int, const char*, Py_ssize_t, Py_ssize_t, const uint32_t*, Py_ssize_t,
                        Py_ssize_t, void*, Py_ssize_t, const uint32_t*, Py_ssize_t,
                        uint64_t*) noexcept nogil
-        void (*fetch_rows)(const Ahead*, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*activate)(int, void*, void*, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*times_slope)(int, void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*multiply)(void*, const void*, Py_ssize_t, Py_ssize_t) noexcept nogil
@@ -479,7 +472,6 @@ cdef struct Plan:
     const int64_t* x_starts   # compressed rows, and their columns, rising
     const int32_t* x_columns
     Py_ssize_t ahead          # rows of the order from one that is read to one that is fetched
-    bint later                # whether they are fetched beside the gradient, and not while others are read
     Py_ssize_t most_lit       # values that a row of x may have beside zeros
     const double* sample_weight
     const int32_t* y_labels
@@ -1248,14 +1240,14 @@ cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
 
 cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride, Py_ssize_t col_stride,
                  Py_ssize_t at, Py_ssize_t m, Py_ssize_t n, char* out, Py_ssize_t ld,
-                 uint64_t* marks, bint fetch) noexcept nogil:
+                 uint64_t* marks) noexcept nogil:
     """Gather m rows of n from place ``at`` of the order on, and fetch those that are next."""
     if p.order == NULL:
         p.k.gather(source, rows + at * row_stride, row_stride, col_stride, NULL, m, n, out, ld, NULL, 0,
                    marks)
     else:
         p.k.gather(source, rows, row_stride, col_stride, p.order + at, m, n, out, ld,
-                   p.order + at + p.ahead, p.n - at - p.ahead if fetch else 0, marks)
+                   p.order + at + p.ahead, p.n - at - p.ahead, marks)
 
 
 cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
@@ -1270,7 +1262,7 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int
             spread_row(p, <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i, start + i)
     else:
         gather(p, p.source, p.x, p.x_row, p.x_col, at, m, l.n_in,
-               l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, marks, not p.later)
+               l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, marks)
     round_h(p, l, start, m)
     if p.row_weight != NULL:
         for i in range(m):
@@ -1283,7 +1275,7 @@ cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int
     elif p.y_values != NULL:
         l = &p.layer[p.n_layers - 1]
         gather(p, SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64, p.y_values, l.n_out * item, item, at, m,
-               l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, NULL, True)
+               l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, NULL)
 
 
 cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
@@ -1293,23 +1285,7 @@ cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, 
     share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &first, &end)
     if m > 0 and first < end:
         gather(p, p.source, p.x + first * p.x_col, p.x_row, p.x_col, row + start, m, end - first,
-               l.h + thread * p.h_step + (start * l.ld_in + first) * p.k.itemsize, l.ld_in, NULL,
-               not p.later)
-
-
-cdef Ahead rows_ahead(Plan* p, Py_ssize_t row, int thread) noexcept nogil:
-    """What this thread will read of the chunk that begins at ``row`` of the order."""
-    cdef Ahead ahead
-    cdef Py_ssize_t first, end
-    ahead.x, ahead.row_stride, ahead.order = p.x, p.x_row, p.order + row
-    ahead.rows = min(p.rows, p.n - row)
-    ahead.bytes = p.layer[0].n_in * p.x_col
-    share_work(p, BATCH_ROWS, ahead.rows, p.row_unit, thread, &ahead.first, &ahead.last)
-    ahead.start = ahead.stop = 0
-    if p.h_step:
-        share_work(p, WEIGHTS, p.layer[0].n_in, p.k.width, thread, &first, &end)
-        ahead.start, ahead.stop = first * p.x_col, end * p.x_col
-    return ahead
+               l.h + thread * p.h_step + (start * l.ld_in + first) * p.k.itemsize, l.ld_in, NULL)
 
 
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
@@ -1320,7 +1296,6 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
     cdef Layer* l
     cdef Lists lists = p.listed
     cdef Dropout drop
-    cdef Ahead ahead
     cdef char *z
     cdef char *slope
     cdef Py_ssize_t first, end
@@ -1344,11 +1319,9 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, 
                          panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
                          FINISH_BIAS, l.b, NULL)
         elif i == 0 and p.marks != NULL:
-            if p.later:
-                ahead = rows_ahead(p, row + all_rows, thread)
             k.narrow_marked(l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in,
                             p.marks + start * p.mark_words, l.w, l.ld_in, z, l.ld, m, l.n_out, l.n_in,
-                            l.b, &ahead if p.later else NULL)
+                            l.b)
         elif l.narrow:
             k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
                             l.n_out, l.n_in, l.b)
@@ -1489,10 +1462,10 @@ cdef inline int finish_of_part(int finish, Py_ssize_t row, bint last, const Step
 
 
 cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                          int finish, const Step* step, int thread, const Ahead* ahead) noexcept nogil:
+                          int finish, const Step* step, int thread) noexcept nogil:
     """Rows start … start + count of the first layer's gradient, a part of the batch at a time."""
     if p.scatter:
-        scatter_gradient(p, m, start, count, g, finish, thread, ahead)
+        scatter_gradient(p, m, start, count, g, finish, thread)
         return
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
@@ -1547,7 +1520,7 @@ cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_
 
 
 cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                           int finish, int thread, const Ahead* ahead) noexcept nogil:
+                           int finish, int thread) noexcept nogil:
     """The same where a row of weights is few vectors: each row of the batch adds to it in turn."""
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t item = p.k.itemsize, i, q, base, low, high
@@ -1561,9 +1534,6 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
         memset(g, 0, count * l.ld * item)
     cdef Py_ssize_t part = p.lit.part, first = start // part, parts = (start + count + part - 1) // part
     for q in range(first, parts):
-        if ahead != NULL:
-            p.k.fetch_rows(ahead, ahead.rows * (q - first) // (parts - first),
-                           ahead.rows * (q - first + 1) // (parts - first))
         base = q * part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
         low, high = start - base, start + count - base
         for i in range(m):
@@ -1687,11 +1657,6 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
     step.w = 0
     cdef char *g
     cdef Py_ssize_t number = l - &p.layer[0]
-    cdef Ahead ahead
-    cdef const Ahead* next = NULL
-    if p.later and number == 0:
-        ahead = rows_ahead(p, row + m, thread)
-        next = &ahead
     if l.narrow:
         share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
         if start < stop:
@@ -1700,7 +1665,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
                 finish = FINISH_SGD
             if number == 0 and p.marks != NULL:
                 k.gradient_marked(l.dz, l.ld, l.h + thread * p.h_step, l.ld_in, p.marks, g, l.ld_in,
-                                  l.n_out, start, stop, m, finish, &p.step_w, next)
+                                  l.n_out, start, stop, m, finish, &p.step_w)
             else:
                 k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, g + start * item, l.ld_in, l.n_out,
                          stop - start, m, finish, NULL, &p.step_w)
@@ -1725,8 +1690,7 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint fir
             if adam:
                 step.w, step.s1, step.s2 = l.w + at - g, l.sw[0] + at - g, l.sw[1] + at - g
             if sparse:
-                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread, next)
-                next = NULL
+                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread)
             elif l.skips:
                 gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread)
             elif l.bf16:
@@ -2203,11 +2167,6 @@ cdef class _Plan:
             # Floats that another core has written come to this one dearer than bytes come from memory.
             if p.threads > 1 and p.rows * p.layer[0].ld_in * p.k.itemsize <= CACHE_BYTES // 2:
                 p.h_step = round_up(p.rows * p.layer[0].ld_in * p.k.itemsize, ALIGNMENT)
-        # Where reading is much of a step, rows come while something is computed. Wide layers lose as much in
-        # their gradient as reading gains.
-        p.later = (p.training and (p.mark_words > 0 or p.sparse and p.scatter)
-                   and p.source != SOURCE_SPARSE and p.x_col == self.x.view.itemsize
-                   and p.ahead == p.rows)
         p.choosing = p.threads > 1
         p.trial_every = max(TRIAL_EVERY, flops / TRIAL_FLOPS)
         p.tries_late = flops > LONG_CHUNK
