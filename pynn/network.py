@@ -18,6 +18,7 @@ from .backends.contract import Data, ObjectiveSettings, TrainerSettings
 from .checks import features, targets
 from .checks.arrays import as_array, check_finite
 from .checks.targets import Task
+from .files.tensors import load_tensors, save_tensors
 from .spec import arguments, philox
 from .spec.architecture import Architecture
 from .spec.arguments import choose
@@ -763,9 +764,8 @@ class Network:
         OSError
             If it cannot be written.
         """
-        from .files import tensors as files_tensors
 
-        files_tensors.save(path, *model_file.describe(self._model))
+        save_tensors(path, *model_file.describe(self._model))
 
     def __copy__(self) -> Network:
         # A shallow copy would train on the same optimizer state and history.
@@ -840,7 +840,6 @@ def load(
     ImportError
         If the backend, or the precision with it, cannot be used here.
     """
-    from .files import tensors as files_tensors
 
     choose("backend", backend, ("auto", *contract.BACKENDS))
     if precision is not None:
@@ -852,7 +851,7 @@ def load(
             raise TypeError(
                 f"functions: found {found!r}, expected pynn.Activation and pynn.Loss objects"
             )
-    tensors, about = files_tensors.load(path)
+    tensors, about = load_tensors(path)
     if "checkpoint" in about:
         tensors = {name: t for name, t in tensors.items() if not name.startswith(model_file.TENSOR)}
     try:

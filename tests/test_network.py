@@ -20,7 +20,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose, reference
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import load_tensors, save_tensors
 from pynn.spec import philox
 from pynn.training import initialise, progress
 from pynn.training.history import Record
@@ -1086,9 +1086,9 @@ def test_models_that_do_not_fit(
     path = tmp_path / "net"
     quiet(net, blobs)
     net.save(path)
-    tensors, about = files_tensors.load(path)
+    tensors, about = load_tensors(path)
     change(about, where, value)
-    files_tensors.save(path, tensors, about)
+    save_tensors(path, tensors, about)
     with pytest.raises(ValueError, match=message) as caught:
         pynn.load(path, backend="numpy")
     assert str(path) in str(caught.value)
@@ -1097,9 +1097,9 @@ def test_models_that_do_not_fit(
 def test_a_missing_tensor(tmp_path: Path, net: pynn.Network) -> None:
     path = tmp_path / "net"
     net.save(path)
-    tensors, about = files_tensors.load(path)
+    tensors, about = load_tensors(path)
     del tensors["biases.1"]
-    files_tensors.save(path, tensors, about)
+    save_tensors(path, tensors, about)
     with pytest.raises(
         ValueError, match=r"found no tensor 'biases.1', expected one of shape \(3,\)"
     ):

@@ -72,7 +72,7 @@ def mse(net: Architecture, z: Array, t: Array, convention: str) -> Result:
     return over_outputs(terms, 2 * dz, convention)
 
 
-def custom(net: Architecture, z: Array, t: Array, convention: str) -> Result:
+def custom_loss(net: Architecture, z: Array, t: Array, convention: str) -> Result:
     """L = mean(function(f(z), t)), dz = f'(z)·gradient(f(z), t) / n_out, in both conventions."""
     a, loss = activation_of(net, -1, z), net.custom(net.loss)
     terms, da = call_custom(loss.function, a, t), call_custom(loss.gradient, a, t)

@@ -26,9 +26,9 @@ from ..arrays.sparse import Sparse
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
-from . import losses
 from .activations import activation_of, derivative_of
 from .contract import Data, ObjectiveSettings, TrainerSettings
+from .losses import LOSS, custom_loss
 from .updates import UPDATE
 
 Array = np.ndarray
@@ -87,7 +87,7 @@ def loss_and_output_gradient(
     are in ``losses.py``.
     """
     t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
-    return losses.LOSS.get(net.loss, losses.custom)(net, z, t, convention)
+    return LOSS.get(net.loss, custom_loss)(net, z, t, convention)
 
 
 def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:

@@ -29,7 +29,7 @@ def _to_json(value: object) -> object:
     raise TypeError(f"a {type(value).__name__}")
 
 
-def save(
+def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
     """Write arrays and a JSON document to one safetensors file, completely or not at all.
@@ -81,17 +81,17 @@ def save(
         file.write(data)
 
 
-def load(
+def load_tensors(
     path: str | os.PathLike[str], *, tensors: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a file written by `save`.
+    """Read a file written by `save_tensors`.
 
     The caller must check that the shapes of the tensors agree with the metadata.
 
     Parameters
     ----------
     path : str or path-like
-        A file written by `save`.
+        A file written by `save_tensors`.
     tensors : bool, default True
         Whether to read the arrays as well as the metadata.
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..arrays.fingerprint import fingerprint
 from ..arrays.sparse import Sparse
 from ..backends.contract import Engine
+from ..files.tensors import load_tensors, save_tensors
 from ..spec import arguments
 from ..spec.schedules import has_horizon
 from ..version import __version__
@@ -79,10 +80,9 @@ def read(path: Path, steps: int) -> Taken:
     """
     import json
 
-    from ..files import tensors as files_tensors
     from .model_file import MISFITS, misfit, rebuild
 
-    tensors, document = files_tensors.load(path)
+    tensors, document = load_tensors(path)
     if "checkpoint" not in document:
         raise ValueError(f"checkpoint: found a model in {path}, expected a checkpoint")
     try:
@@ -195,14 +195,13 @@ class Saver:
             If there is one that cannot be gone on from, or would be lost.
         """
         from ..files import disk
-        from ..files import tensors as files_tensors
         from .model_file import MISFITS, misfit
 
         disk.remove_leftovers(self.path)
         if not self.path.exists():
             return None
         if not resume:
-            _, document = files_tensors.load(self.path, tensors=False)
+            _, document = load_tensors(self.path, tensors=False)
             kept = document.get("checkpoint")
             if not (isinstance(kept, dict) and kept.get("ended") is True):
                 what = "a model" if kept is None else "a run that has not ended"
@@ -346,8 +345,6 @@ class Saver:
         """Write a checkpoint; if that fails, warn once in a call of ``fit``."""
         import json
 
-        from ..files import tensors as files_tensors
-
         tensors, document = describe(net)
         states: list[dict[str, str]] = []
         for call in calls:
@@ -374,7 +371,7 @@ class Saver:
             "callbacks": states,
         }
         try:
-            files_tensors.save(self.path, tensors, document)
+            save_tensors(self.path, tensors, document)
         # ValueError: something else than a file has come to stand there.
         except (OSError, ValueError) as error:
             if not self._failed:

@@ -21,6 +21,7 @@ import pytest
 import pynn
 from pynn.backends import choose, reference
 from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
+from pynn.files.tensors import load_tensors, save_tensors
 from pynn.spec import names, optimizers
 from pynn.spec.architecture import Architecture
 from tests.backends.test_parity import (
@@ -330,15 +331,14 @@ def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
 def test_files_of_before_are_full(backend, tmp_path) -> None:
     network(backend, "full").save(tmp_path / "net.safetensors")
     text = (tmp_path / "net.safetensors").read_bytes()
-    from pynn.files import tensors as files_tensors
 
-    tensors, about = files_tensors.load(tmp_path / "net.safetensors")
+    tensors, about = load_tensors(tmp_path / "net.safetensors")
     assert about["architecture"].pop("precision") == "full"
-    files_tensors.save(tmp_path / "old.safetensors", tensors, about)
+    save_tensors(tmp_path / "old.safetensors", tensors, about)
     assert pynn.load(tmp_path / "old.safetensors").architecture.precision == "full"
     assert (tmp_path / "net.safetensors").read_bytes() == text
     about["architecture"]["precision"] = "int4"
-    files_tensors.save(tmp_path / "odd.safetensors", tensors, about)
+    save_tensors(tmp_path / "odd.safetensors", tensors, about)
     with pytest.raises(ValueError, match="not a model .* precision: found 'int4'"):
         pynn.load(tmp_path / "odd.safetensors")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import pynn
 from pynn import files
 from pynn.files import disk
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import FORMAT_VERSION, load_tensors, save_tensors
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX file systems")
@@ -263,8 +263,8 @@ def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypat
     ),
 )
 def test_what_is_saved_comes_back_bit_by_bit(tmp_path, tensors, metadata):
-    files_tensors.save(tmp_path / "m", tensors, metadata)
-    arrays, document = files_tensors.load(tmp_path / "m")
+    save_tensors(tmp_path / "m", tensors, metadata)
+    arrays, document = load_tensors(tmp_path / "m")
     assert document == metadata
     assert arrays.keys() == tensors.keys()
     for name, array in arrays.items():
@@ -282,17 +282,17 @@ def test_memory_layout_does_not_matter(tmp_path, dtype):
     locked.setflags(write=False)
     tensors = {"t": array.T, "fortran": np.asfortranarray(array), "strided": array[::2, ::-3]}
     tensors |= {"locked": locked, "zero_d": array[1, 1]}
-    files_tensors.save(tmp_path / "m", tensors, {})
-    for name, found in files_tensors.load(tmp_path / "m")[0].items():
+    save_tensors(tmp_path / "m", tensors, {})
+    for name, found in load_tensors(tmp_path / "m")[0].items():
         np.testing.assert_array_equal(found, tensors[name])
         assert found.dtype == np.dtype(dtype).newbyteorder("=")
 
 
 def test_loaded_arrays_do_not_hang_on_the_file(tmp_path):
     path = tmp_path / "m"
-    files_tensors.save(path, {"w": np.ones(5)}, {})
+    save_tensors(path, {"w": np.ones(5)}, {})
     before = path.read_bytes()
-    array = files_tensors.load(path)[0]["w"]
+    array = load_tensors(path)[0]["w"]
     array[:] = 2
     assert path.read_bytes() == before
     path.unlink()
@@ -301,10 +301,10 @@ def test_loaded_arrays_do_not_hang_on_the_file(tmp_path):
 
 def test_any_reader_of_safetensors_reads_a_model(tmp_path):
     safetensors = pytest.importorskip("safetensors")
-    files_tensors.save(tmp_path / "m", {"w": np.eye(3, dtype="f4")}, {"layers": (np.int64(7), 1)})
+    save_tensors(tmp_path / "m", {"w": np.eye(3, dtype="f4")}, {"layers": (np.int64(7), 1)})
     with safetensors.safe_open(tmp_path / "m", framework="numpy") as file:
         assert json.loads(file.metadata()["pynn"]) == {
-            "version": files_tensors.FORMAT_VERSION,
+            "version": FORMAT_VERSION,
             "metadata": {"layers": [7, 1]},
         }
         np.testing.assert_array_equal(file.get_tensor("w"), np.eye(3))
@@ -334,7 +334,7 @@ def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, 
     path = tmp_path / "m"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=message):
-        files_tensors.save(path, tensors, metadata)
+        save_tensors(path, tensors, metadata)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["m"]
 
@@ -343,34 +343,34 @@ def test_metadata_that_holds_itself_is_refused(tmp_path):
     loop: dict[str, object] = {}
     loop["loop"] = loop
     with pytest.raises(ValueError, match="metadata: found a value that JSON cannot represent"):
-        files_tensors.save(tmp_path / "m", {}, loop)
+        save_tensors(tmp_path / "m", {}, loop)
 
 
 def test_a_model_cut_off_anywhere_is_refused(tmp_path):
     path = tmp_path / "m"
-    files_tensors.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    save_tensors(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"m: found .*, expected a complete model file"):
-            files_tensors.load(path)
+            load_tensors(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(ValueError, match="expected a complete model file"):
-        files_tensors.load(path)
+        load_tensors(path)
 
 
 @in_any_folder
 @given(st.data())
 def test_a_damaged_model_never_crashes(tmp_path, data):
     path = tmp_path / "m"
-    files_tensors.save(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
+    save_tensors(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
     content = bytearray(path.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     message = ""
     try:
-        tensors, metadata = files_tensors.load(path)
+        tensors, metadata = load_tensors(path)
     except ValueError as error:
         message = str(error)
     else:
@@ -385,7 +385,7 @@ def test_bytes_of_any_kind_are_no_model(tmp_path, content):
     path = tmp_path / "m"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"m: found .*expected"):
-        files_tensors.load(path)
+        load_tensors(path)
 
 
 GOOD = json.dumps({"version": 1, "metadata": {}})
@@ -448,17 +448,17 @@ def test_what_is_no_model_is_named(tmp_path, content, message):
     path = tmp_path / "m"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        files_tensors.load(path)
+        load_tensors(path)
     assert str(caught.value).startswith(f"{path}: found ")
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a complete"):
-        files_tensors.load(tmp_path / "nowhere")
+        load_tensors(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="found a folder, expected a complete model"):
-        files_tensors.load(tmp_path)
+        load_tensors(tmp_path)
     with pytest.raises(FileNotFoundError, match="found no folder"):
-        files_tensors.save(tmp_path / "no" / "m", {}, {})
+        save_tensors(tmp_path / "no" / "m", {}, {})
 
 
 def test_a_write_that_fails_names_the_file(tmp_path):

@@ -22,7 +22,7 @@ import pynn
 from pynn.arrays.fingerprint import content_sha256
 from pynn.cli import folder as cli_folder
 from pynn.data import idx as data_idx
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import load_tensors, save_tensors
 from pynn.nielsen import network2
 
 from . import mutators
@@ -304,7 +304,7 @@ def _checkpoints() -> list[bytes]:
             path = Path(folder) / "a"
             with contextlib.suppress(_Cut):
                 fit(path, False, cut)
-            tensors, document = files_tensors.load(path)
+            tensors, document = load_tensors(path)
         for name in "seconds", "samples_per_second":
             column = document["history"][name]
             document["history"][name] = [0.5] * len(column)
@@ -313,7 +313,7 @@ def _checkpoints() -> list[bytes]:
         document["checkpoint"]["machine"] = {}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a"
-            files_tensors.save(path, tensors, document)
+            save_tensors(path, tensors, document)
             found.append(path.read_bytes())
     return found
 

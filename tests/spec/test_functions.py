@@ -17,7 +17,7 @@ from numpy import exp as imported_exp
 import pynn
 from pynn.backends import choose, reference
 from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import load_tensors, save_tensors
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 from pynn.training import initialise
@@ -699,7 +699,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
 def test_a_file_holds_names_and_numbers(tmp_path: Path):
     path = tmp_path / "net.safetensors"
     make(loss=huber).save(path)
-    kept = files_tensors.load(path)[1]["architecture"]
+    kept = load_tensors(path)[1]["architecture"]
     assert kept["activations"] == ["swish", "identity"]
     assert kept["loss"] == "huber"
     assert set(kept["functions"]) == {"swish", "huber"}
@@ -746,9 +746,9 @@ def test_loading_needs_the_functions(tmp_path: Path):
 def test_files_that_do_not_fit(tmp_path: Path, functions):
     path = tmp_path / "net.safetensors"
     make().save(path)
-    tensors, about = files_tensors.load(path)
+    tensors, about = load_tensors(path)
     about["architecture"]["functions"] = functions
-    files_tensors.save(path, tensors, about)
+    save_tensors(path, tensors, about)
     other = functions in ({"swish": []}, {"swish": [[1]]})
     with pytest.raises(ValueError, match="other values" if other else "not a model that pynn can"):
         pynn.load(path, functions=[swish])

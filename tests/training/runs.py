@@ -11,7 +11,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import load_tensors
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -65,4 +65,4 @@ def broken_off(path: Path, data: Data, after: int, steps: int = 1, **more: Any) 
 
 
 def document(path: Path) -> dict[str, Any]:
-    return files_tensors.load(path)[1]["checkpoint"]
+    return load_tensors(path)[1]["checkpoint"]

@@ -13,7 +13,7 @@ import pytest
 
 import pynn
 from pynn.arrays.fingerprint import SAMPLED_ROWS, WHOLE, fingerprint
-from pynn.files import tensors as files_tensors
+from pynn.files.tensors import load_tensors, save_tensors
 from tests.training.runs import (
     BACKENDS,
     Cut,
@@ -28,9 +28,9 @@ from tests.training.runs import (
 
 def change(path: Path, edit: Any) -> None:
     """Write a checkpoint anew with its JSON, or its tensors, edited."""
-    tensors, metadata = files_tensors.load(path)
+    tensors, metadata = load_tensors(path)
     edit(metadata, tensors)
-    files_tensors.save(path, tensors, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 # --- Other data, other settings -------------------------------------------------------------------

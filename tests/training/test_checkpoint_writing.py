@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import pynn
-from pynn import files
-from pynn.files import disk as files_disk
-from pynn.files import tensors as files_tensors
+from pynn.files import disk
+from pynn.files.tensors import save_tensors
+from pynn.training import saver
 from tests.training.runs import (
     Cut,
     Data,
@@ -51,13 +51,12 @@ def test_moments(
     moments: list[tuple[int, int]],
 ) -> None:
     found = []
-    save = files_tensors.save
 
     def spy(path: Any, tensors: Any, metadata: Any) -> None:
         found.append((metadata["epochs"], metadata["updates"]))
-        save(path, tensors, metadata)
+        save_tensors(path, tensors, metadata)
 
-    monkeypatch.setattr(files_tensors, "save", spy)
+    monkeypatch.setattr(saver, "save_tensors", spy)
     kept = pynn.Checkpoint(tmp_path / "a", **every)
     # A function for progress: slices of 1, 2, 4 … steps, as those of seconds.
     fit(make(), blobs, checkpoint=kept)
@@ -197,7 +196,7 @@ class Full:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room, self.attempts = room, 0
-        monkeypatch.setattr(files, "open", self.open, raising=False)
+        monkeypatch.setattr(disk, "open", self.open, raising=False)
 
     def open(self, path: Any, mode: str) -> Any:
         self.attempts += 1
@@ -334,7 +333,7 @@ def test_something_else_comes_to_stand_there(tmp_path: Path, blobs: Data) -> Non
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "run.ckpt"
-    with contextlib.suppress(Cut), files_disk.atomic_write(path) as file:
+    with contextlib.suppress(Cut), disk.atomic_write(path) as file:
         (leftover,) = tmp_path.iterdir()
         file.write(b"half")
         copy = leftover.with_name(leftover.name[:15] + "0" * 16 + ".tmp")
