@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pynn
-from pynn import files
 from pynn.files import disk
 from pynn.files.tensors import FORMAT_VERSION, load_tensors, save_tensors
 
@@ -144,7 +143,7 @@ def test_a_program_killed_while_writing_leaves_the_old_file(tmp_path):
         "    file.write(b'new' * 100_000)\n"
         "    os._exit(3)\n"
     )
-    root = Path(files.__file__).parents[1]
+    root = Path(disk.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", program, path], env=environment, check=False)
     assert done.returncode == 3
@@ -231,7 +230,7 @@ def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypat
     def refuse(name, mode):
         raise PermissionError(13, "Permission denied", str(name))
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(disk, "open", refuse, raising=False)
     found = pytest.raises(PermissionError, match=r"Permission denied: .*a\.bin")
     with found, disk.atomic_write(tmp_path / "a.bin"):
         pass

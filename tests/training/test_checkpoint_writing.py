@@ -17,6 +17,7 @@ import pynn
 from pynn.files import disk
 from pynn.files.tensors import save_tensors
 from pynn.training import saver
+from tests.training import runs
 from tests.training.runs import (
     Cut,
     Data,
@@ -225,7 +226,7 @@ def test_disk_full(tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch)
     whole, net = make(), make()
     fit(whole, blobs)
     path = tmp_path / "a"
-    disk = Full(monkeypatch, 100)
+    full = Full(monkeypatch, 100)
     kept = pynn.Checkpoint(path, steps=2)
     with pytest.warns(RuntimeWarning) as told:
         fit(net, blobs, checkpoint=kept)
@@ -234,8 +235,8 @@ def test_disk_full(tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch)
     assert "could not write" in str(warning.message)
     assert str(path) in str(warning.message)
     assert os.strerror(errno.ENOSPC) in str(warning.message)
-    assert warning.filename == __file__
-    assert disk.attempts == 8
+    assert warning.filename == runs.__file__  # the caller of pynn
+    assert full.attempts == 8
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,14 +247,14 @@ def test_disk_full_for_a_while(
     path = tmp_path / "a"
     broken_off(path, blobs, 4)
     written = path.read_bytes()
-    disk = Full(monkeypatch, 100)
+    full = Full(monkeypatch, 100)
 
     def look(net: pynn.Network, record: pynn.Record) -> None:
         if net.updates < 10:
             assert path.read_bytes() == written
             assert [p.name for p in tmp_path.iterdir()] == ["a"]
         else:
-            disk.room = 10**9
+            full.room = 10**9
 
     kept, net, whole = pynn.Checkpoint(path, steps=1), make(), make()
     with pytest.warns(RuntimeWarning, match="could not write") as told:
