@@ -1,11 +1,14 @@
-"""Every relative link of the Markdown pages leads to a file of the repository."""
+"""Relative links of the Markdown pages lead to files, and the reference has every public name."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import pynn
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -44,3 +47,12 @@ def test_broken_links_are_found() -> None:
         "# A heading\n[1](#a-heading) [2](#no) [3](nothing.md) [4](https://pynn) [5](README.md#no)"
     )
     assert broken_links(text, ROOT) == ["#no", "nothing.md", "README.md#no"]
+
+
+def test_reference_documents_every_public_name() -> None:
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    listed = re.findall(
+        r"^   (?:[\w.]+\.)?(\w+)$", "\n".join(p.read_text("utf-8") for p in pages), re.M
+    )
+    names = {name for name in pynn.__all__ if not isinstance(getattr(pynn, name), ModuleType)}
+    assert names - set(listed) == set()
