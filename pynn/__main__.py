@@ -13,7 +13,7 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "click"):
             raise
         sys.exit(
-            f"pynn: the command line needs typer and rich, which are not there ({error}): "
+            f"pynn: the command line needs typer and rich, which are not installed ({error}): "
             "pip install 'pynn-mlp[cli]'"
         )
     app(prog_name="pynn")

@@ -124,9 +124,9 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             )
     elif MODEL in existing:
         if not (resume and _untrained(path)):
-            what = " and no checkpoint to resume from" if resume else ""
+            also = " and no checkpoint to resume from" if resume else ""
             raise ValueError(
-                f"run: found a run in {path} already{what}, expected a new or empty folder"
+                f"run: found a run in {path} already{also}, expected a new or empty folder"
             )
     elif existing:
         raise ValueError(
@@ -253,8 +253,8 @@ def read(
 
     path = newest_model().parent if folder is None else Path(folder)
     if not path.is_dir():
-        what = "a file" if path.exists() else "no such folder"
-        raise FileNotFoundError(f"folder: {path}: found {what}, expected the folder of a run")
+        found = "a file" if path.exists() else "no such folder"
+        raise FileNotFoundError(f"folder: {path}: found {found}, expected the folder of a run")
     for name in (MODEL, SETTINGS):
         if not (path / name).is_file():
             raise ValueError(
@@ -263,11 +263,11 @@ def read(
             )
     settings = _read_settings(path / SETTINGS)
     net = load(path / MODEL)
-    found = _read_data_again(settings["data"], data)
-    if found.test is not None:
-        return Run(path, settings, net, "test", found.test)
+    loaded = _read_data_again(settings["data"], data)
+    if loaded.test is not None:
+        return Run(path, settings, net, "test", loaded.test)
     share, seed = float(settings["options"]["validation"]), int(settings["seed"])
-    return Run(path, settings, net, "validation", hold_out(found.train, share, seed)[1])
+    return Run(path, settings, net, "validation", hold_out(loaded.train, share, seed)[1])
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -287,9 +287,9 @@ def _read_settings(path: Path) -> dict[str, Any]:
         if not isinstance(place, (str, type(None))):
             raise TypeError(f"path: found {shown(place)}, expected text")
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        what = f"no {shown(str(error))}" if isinstance(error, KeyError) else shown(error)
+        found = f"no {shown(str(error))}" if isinstance(error, KeyError) else shown(error)
         raise ValueError(
-            f"folder: {path}: found {what}, expected the settings that pynn train writes"
+            f"folder: {path}: found {found}, expected the settings that pynn train writes"
         ) from error
     return settings
 

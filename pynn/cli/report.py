@@ -5,24 +5,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files.disk import atomic_write, shown
-from . import pictures
+from ..files.disk import atomic_write
+from . import html, pictures
 from .folder import Run, read
-
-# Maximum number of characters of a setting.
-_LONGEST = 1000
 
 # Options that do not change the results, or that have a line of their own.
 _LEFT_OUT = (
@@ -86,17 +79,7 @@ def page(run: Run) -> str:
     name = run.folder.resolve().name
     parts = [head(run, name), results(run), curves(run), *classes(run), weights(run)]
     parts += [timings(run), settings(run), environment(run)]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        # Nothing can be fetched, whatever text the run contains.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(name)} – pynn</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return html.document(name, parts)
 
 
 # --- Sections -------------------------------------------------------------------------------------
@@ -105,20 +88,19 @@ def page(run: Run) -> str:
 def head(run: Run, name: str) -> str:
     """Return name, network, data and date of the run, and whether it failed."""
     about, data = run.settings, run.settings["data"]
-    a = run.net.architecture
-    text = f"<header>\n<h1>{escape(name)}</h1>\n"
-    network = f"{'-'.join(map(str, a.sizes))} on {shown(data.get('source'), _LONGEST)}"
-    date = "" if about.get("date") is None else escape(f" · {shown(about['date'], _LONGEST)}")
-    text += f"<p>{escape(network)}{date}</p>\n"
+    line = f"{'-'.join(map(str, run.net.sizes))} on {html.text_of(data.get('source'))}"
+    if about.get("date") is not None:
+        line += f" · {html.text_of(about['date'])}"
+    notes = []
     if about["result"].get("interrupted"):
-        text += (
-            f'<p class="note">This run was interrupted after {run.net.epochs} complete epochs; '
-            "the results are those of the network at that time.</p>\n"
+        notes.append(
+            f"This run was interrupted after {run.net.epochs} complete epochs; the results are "
+            "those of the network at that time."
         )
     diverged = about["result"].get("diverged")
     if isinstance(diverged, str) and diverged:
-        text += f'<p class="note">The training diverged: {escape(diverged)}.</p>\n'
-    return text + "</header>"
+        notes.append(f"The training diverged: {diverged}.")
+    return html.header(name, line, notes)
 
 
 def results(run: Run) -> str:
@@ -141,14 +123,7 @@ def results(run: Run) -> str:
             tiles.append((_number(last.loss), "last training loss"))
         tiles.append((_seconds(sum(history.seconds)), "of training"))
     tiles.append((f"{run.net.epochs:,}", "epoch" if run.net.epochs == 1 else "epochs"))
-    html = "".join(
-        f"<div><strong>{escape(value)}</strong> <span>{escape(label)}</span></div>"
-        for value, label in tiles
-    )
-    return (
-        f'<section>\n<div class="tiles">{html}</div>\n'
-        f"<p>Measured on {len(run.test[0]):,} {run.tested} rows.</p>\n</section>"
-    )
+    return html.tiles(tiles, f"Measured on {len(run.test[0]):,} {run.tested} rows.")
 
 
 def curves(run: Run) -> str:
@@ -157,15 +132,15 @@ def curves(run: Run) -> str:
     from ..plots.style import new_axes
 
     if not len(run.net.history):
-        return _section("Learning curves", "<p>No complete epoch was trained.</p>")
+        return html.section("Learning curves", html.paragraph("No complete epoch was trained."))
     with for_files():
         # Two figures, so that a phone shows them below one another.
         axes = learning_curves(run.net.history, [new_axes(4.6, 3.4) for _ in range(2)])
         figures = [
-            _picture(ax, f"{name} of each epoch, training and validation")
+            html.picture(ax, f"{name} of each epoch, training and validation")
             for ax, name in zip(axes, ("Loss", "Accuracy"), strict=False)
         ]
-    return _section("Learning curves", f'<div class="row">{"".join(figures)}</div>')
+    return html.section("Learning curves", html.row(figures))
 
 
 def classes(run: Run) -> list[str]:
@@ -180,18 +155,20 @@ def classes(run: Run) -> list[str]:
     predicted = net.classes[probabilities.argmax(axis=1)]
     images = pictures.images_of(x)
     with for_files():
-        matrix = _picture(
+        matrix = html.picture(
             confusion_matrix(labels, predicted, net.classes),
             "Confusion matrix: rows are true classes, columns predicted ones",
         )
         sections = [
-            _section("Confusion matrix", matrix),
-            _section("Classes", class_table(net.classes, labels, predicted)),
+            html.section("Confusion matrix", matrix),
+            html.section("Classes", class_table(net.classes, labels, predicted)),
         ]
         if images is not None:
             worst = mistakes(probabilities, images, labels, classes=net.classes)
             sections.append(
-                _section("Worst mistakes", _picture(worst, "The worst misclassified images"))
+                html.section(
+                    "Worst mistakes", html.picture(worst, "The worst misclassified images")
+                )
             )
     return sections
 
@@ -207,11 +184,12 @@ def class_table(names: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> s
         wrong, counts = np.unique(predicted[of_class & ~as_class], return_counts=True)
         most = f"{wrong[counts.argmax()]} ({counts.max():,})" if len(wrong) else "–"
         rows.append((name, f"{of_class.sum():,}", _percent(precision), _percent(recall), most))
-    table = _table(("class", "rows", "precision", "recall", "most often predicted as"), rows)
-    return (
-        f"{table}\n<p>Precision: of the rows predicted as this class, how many are. "
-        "Recall: of the rows of this class, how many are found.</p>"
+    table = html.table(("class", "rows", "precision", "recall", "most often predicted as"), rows)
+    note = html.paragraph(
+        "Precision: of the rows predicted as this class, how many are. "
+        "Recall: of the rows of this class, how many are found."
     )
+    return f"{table}\n{note}"
 
 
 def weights(run: Run) -> str:
@@ -227,7 +205,7 @@ def weights(run: Run) -> str:
             "Weights of each unit of the first layer: light on an orange pixel increases the sum "
             "of the unit, light on a blue pixel decreases it"
         )
-        return _section("First layer", _picture(ax, caption))
+        return html.section("First layer", html.picture(ax, caption))
 
 
 def timings(run: Run) -> str:
@@ -246,7 +224,7 @@ def timings(run: Run) -> str:
     # The settings may come from someone else and hold any value.
     if isinstance(seconds, (int, float)) and 0 <= seconds < 1e12:
         rows.append(("with validation and progress", _seconds(seconds)))
-    return _section("Timings", _pairs(rows)) if rows else ""
+    return html.section("Timings", html.pairs(rows)) if rows else ""
 
 
 def settings(run: Run) -> str:
@@ -267,7 +245,7 @@ def settings(run: Run) -> str:
         for name, value in about["options"].items()
         if name not in _LEFT_OUT
     ]
-    return _section("Settings", _pairs(rows))
+    return html.section("Settings", html.pairs(rows))
 
 
 def environment(run: Run) -> str:
@@ -284,58 +262,10 @@ def environment(run: Run) -> str:
             continue
         label = {"version": "pynn", "backends": "available backends"}
         rows.append((label.get(name, name.replace("_", " ")), value))
-    return _section("Machine", _pairs(rows))
+    return html.section("Machine", html.pairs(rows))
 
 
-# --- Pieces ---------------------------------------------------------------------------------------
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
-
-
-def _picture(ax: Any, caption: str) -> str:
-    """Return the figure of an Axes as an image within the page."""
-    file = io.BytesIO()
-    ax.figure.savefig(file, format="png", dpi=160)
-    width, height = (round(96 * inches) for inches in ax.figure.get_size_inches())
-    source = base64.b64encode(file.getvalue()).decode()
-    # On a phone, wide figures scroll instead of shrinking until the text is unreadable.
-    broad = f' style="min-width: {round(0.65 * width)}px"' if width > 800 else ""
-    return (
-        f'<figure><div class="wide"><img{broad} alt="{escape(caption)}" width="{width}" '
-        f'height="{height}" src="data:image/png;base64,{source}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(
-        f'<tr><th scope="row">{_cell(first)}</th>'
-        + "".join(f"<td>{_cell(value)}</td>" for value in rest)
-        + "</tr>\n"
-        for first, *rest in rows
-    )
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody>\n</table></div>"
-    )
-
-
-def _pairs(rows: Iterable[tuple[str, Any]]) -> str:
-    items = "".join(f"<div><dt>{_cell(k)}</dt><dd>{_cell(v)}</dd></div>\n" for k, v in rows)
-    return f"<dl>\n{items}</dl>"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return escape(", ".join(shown(item, _LONGEST) for item in value)) or "–"
-    return escape(shown(value, _LONGEST))
+# --- Numbers --------------------------------------------------------------------------------------
 
 
 def _count(value: Any) -> str | None:
@@ -356,59 +286,3 @@ def _seconds(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
-
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #ffffff; --ink: #1b1f24; --faint: #5d6670; --line: #d9dee3; --tile: #f3f5f7;
-  --note: #fff3d6;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14171a; --ink: #e6e9ec; --faint: #9aa4ae; --line: #333a41; --tile: #1f242a;
-    --note: #40340f;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere;
-}
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { margin: 0; font-size: 1.6rem; line-height: 1.25; }
-h2 { margin: 2.2rem 0 0.7rem; font-size: 1.15rem; }
-p { margin: 0.3rem 0; color: var(--faint); }
-.note { margin-top: 0.8rem; padding: 0.5rem 0.8rem; border-radius: 6px; background: var(--note);
-  color: var(--ink); }
-.tiles { display: grid; gap: 0.6rem; margin: 1.2rem 0 0.6rem;
-  grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
-.tiles div { padding: 0.6rem 0.8rem; border-radius: 6px; background: var(--tile); }
-.tiles strong { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
-.tiles span, dt, figcaption { color: var(--faint); font-size: 0.9rem; }
-.row { display: grid; gap: 0.8rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); }
-figure { margin: 0; break-inside: avoid; }
-img { max-width: 100%; height: auto; padding: 0.5rem; border-radius: 6px; background: #ffffff;
-  border: 1px solid var(--line); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: 0.25rem 0.9rem 0.25rem 0; border-bottom: 1px solid var(--line);
-  text-align: right; white-space: nowrap; }
-th:first-child, td:last-child, th:last-child { text-align: left; }
-thead th { color: var(--faint); font-weight: normal; font-size: 0.9rem; }
-td:last-child, thead th:last-child { padding-left: 0.9rem; }
-tr { break-inside: avoid; }
-dl { display: grid; gap: 0 2rem; margin: 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
-dl div { display: flex; justify-content: space-between; gap: 1rem; padding: 0.25rem 0;
-  border-bottom: 1px solid var(--line); break-inside: avoid; }
-dt { flex: none; max-width: 50%; }
-dd { margin: 0; text-align: right; }
-@media print {
-  :root { --paper: #ffffff; --ink: #000000; --faint: #444444; --line: #bbbbbb; --tile: #f3f5f7;
-    --note: #fff3d6; }
-  main { max-width: none; padding: 0; }
-  h2 { break-after: avoid; }
-  img { min-width: 0 !important; border: 0; padding: 0; }
-}
-"""
