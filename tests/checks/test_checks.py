@@ -13,7 +13,6 @@ from pynn.arrays.sparse import Sparse
 from pynn.checks import targets as checks_targets
 from pynn.checks.features import features
 from pynn.checks.targets import Task, targets
-from pynn.spec import arguments
 from pynn.spec.architecture import Architecture
 
 F32, F64, U8 = np.float32, np.float64, np.uint8
@@ -492,30 +491,3 @@ def test_classes_by_hand_errors() -> None:
     for bad in (["a", "b"], ["a", "b", "b"]):
         with pytest.raises(ValueError, match="classes: found .*expected 3 different labels"):
             checks_targets.as_classes(bad, NET)
-
-
-# --- Numbers --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bad", [0, -3, 2.0, True, "7", None, NAN])
-def test_whole_numbers(bad: Any) -> None:
-    assert arguments.whole(np.int32(7), "epochs", 1) == 7
-    with pytest.raises(ValueError, match="epochs: found .*, expected a whole number of 1 or more"):
-        arguments.whole(bad, "epochs", 1)
-
-
-@pytest.mark.parametrize("bad", [0, -1.0, NAN, INF, True, "1", None, 1j])
-def test_numbers(bad: Any) -> None:
-    assert arguments.number(np.float32(0.5), "rate", above=0) == 0.5
-    assert arguments.number(0, "l2", least=0) == 0
-    with pytest.raises(ValueError, match="rate: found .*, expected a finite number above 0"):
-        arguments.number(bad, "rate", above=0)
-
-
-@pytest.mark.parametrize("bad", [0, -1, 2.5, True, "ful", "all", [64]])
-def test_batch_sizes(bad: Any) -> None:
-    assert arguments.batch_size(64) == 64
-    assert arguments.batch_size(None) is None
-    assert arguments.batch_size("full") is None
-    with pytest.raises(ValueError, match="batch_size: found .*, expected "):
-        arguments.batch_size(bad)
