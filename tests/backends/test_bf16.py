@@ -20,15 +20,19 @@ import pytest
 
 import pynn
 from pynn.backends import choose, reference
-from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.files.tensors import load_tensors, save_tensors
 from pynn.spec import names, optimizers
 from pynn.spec.architecture import Architecture
-from tests.backends.test_parity import (
+from tests.parity import (
     OPTIMIZERS,
+    Case,
+    Problem,
+    assert_identical,
     compressed,
-    make,
     mostly_zeros,
+    new_trainer,
+    objective,
+    problem,
     some_weights,
     train,
 )
@@ -89,18 +93,18 @@ def test_a_layer_of_few_outputs_is_not_rounded() -> None:
     assert [net.rounds(k) for k in range(3)] == [True, False, True]
     assert not any(Architecture.build([40, 16, 15, 17]).rounds(k) for k in range(3))
     few = Architecture.build([40, 15, 10], precision="bf16")
-    data = make(few, 50)
+    data = problem(few, 50)
     full = Architecture.build([40, 15, 10])
     for name in ["numpy", *(["cython"] if HERE else [])]:
-        assert (train(name, few, data)[0] == train(name, full, data)[0]).all()
+        rounded, exact = (train(name, net, data, Case()) for net in (few, full))
+        assert (rounded.parameters == exact.parameters).all()
 
 
 # --- The compiled core against it -----------------------------------------------------------------
 
 
 def gradients(net: Architecture, seed: int, engine) -> np.ndarray:
-    parameters, x, y = make(net, 73, seed=seed)
-    return engine.objective(Data(x, y), ObjectiveSettings(l2=0.0))(parameters)[1]
+    return objective(engine, problem(net, 73, seed=seed))[1]
 
 
 @needs_bf16
@@ -142,16 +146,16 @@ def test_that_gradient_would_show_an_operand_that_was_not_rounded(
         assert max(of_weights(net, found, want)) > 1.5 * GRADIENT
 
 
-def assert_same_way(net, of_data, most=MOST, **run) -> None:
+def assert_same_way(net, of_data, case, most=MOST) -> None:
     """Five runs on the compiled core and on the reference go the same way."""
     found = []
     for seed in range(5):
         data = of_data(seed)
-        got, want = (train(name, net, data, **run) for name in ("cython", "numpy"))
-        found.append(max(of_weights(net, got[0], want[0], data[0])))
-        for g, w in zip(got[1], want[1], strict=True):
+        got, want = (train(name, net, data, case) for name in ("cython", "numpy"))
+        found.append(max(of_weights(net, got.parameters, want.parameters, data.parameters)))
+        for g, w in zip(got.state, want.state, strict=True):
             found[-1] = max(found[-1], norm(g - w) / norm(w))
-        assert np.abs(got[2][:, 0] / want[2][:, 0] - 1).max() <= 0.05
+        assert np.abs(got.sums[:, 0] / want.sums[:, 0] - 1).max() <= 0.05
     assert np.median(found) <= most, found
     assert max(found) <= ANY, found
 
@@ -161,8 +165,10 @@ def assert_same_way(net, of_data, most=MOST, **run) -> None:
 @pytest.mark.parametrize("batch_size", [1, 3, 17, 33, 73])
 def test_trajectory_of_every_optimizer(core, optimizer, rate, batch_size) -> None:
     net = Architecture.build([17, 33, 3, 21], "tanh", dropout=[0.3, 0.1], precision="bf16")
-    run = {"optimizer": optimizer, "rate": rate, "l2": 0.01, "batch_size": batch_size}
-    assert_same_way(net, lambda seed: make(net, 73, seed=seed), **run, steps=20, threads=3)
+    case = Case(
+        optimizer=optimizer, rate=rate, l2=0.01, batch_size=batch_size, steps=20, threads=3
+    )
+    assert_same_way(net, lambda seed: problem(net, 73, seed=seed), case)
 
 
 @needs_bf16
@@ -172,8 +178,8 @@ def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
     dropout = 0.2 if len(sizes) > 2 else 0.0
     net = Architecture.build(sizes, activation, dropout=dropout, precision="bf16")
     for optimizer, rate in ((optimizers.SGD(), 0.1), (optimizers.Adam(), 0.003)):
-        run = {"optimizer": optimizer, "rate": rate, "batch_size": 15}
-        assert_same_way(net, lambda seed: make(net, 40, seed=seed), **run, steps=12)
+        case = Case(optimizer=optimizer, rate=rate, batch_size=15, steps=12)
+        assert_same_way(net, lambda seed: problem(net, 40, seed=seed), case)
 
 
 @needs_bf16
@@ -184,27 +190,31 @@ def test_chunks_of_a_batch_and_blocks_of_a_layer(core, sizes, rows, batch_size) 
     # So many values that some are always on an edge.
     net = Architecture.build(sizes, "tanh", dropout=0.2, precision="bf16")
     for optimizer, rate in ((optimizers.SGD(), 0.02), (optimizers.Adam(), 0.003)):
-        run = {"optimizer": optimizer, "rate": rate, "batch_size": batch_size, "l2": 0.1}
-        assert_same_way(net, lambda seed: make(net, rows, seed=seed), 3e-3, **run, steps=6)
+        case = Case(optimizer=optimizer, rate=rate, batch_size=batch_size, l2=0.1, steps=6)
+        assert_same_way(net, lambda seed: problem(net, rows, seed=seed), case, most=3e-3)
 
 
 @needs_bf16
 @pytest.mark.parametrize("convention", names.CONVENTIONS)
 def test_weighed_rows_and_conventions(core, convention) -> None:
     net = Architecture.build([9, 33, 18], "tanh", None, "binary_cross_entropy", precision="bf16")
-    run = {"sample_weight": some_weights(45), "convention": convention, "l2": 0.3}
-    assert_same_way(net, lambda seed: make(net, 45, "yes-no", seed), **run, steps=12, rate=0.05)
+    case = Case(
+        sample_weight=some_weights(45), convention=convention, l2=0.3, steps=12, rate=0.05
+    )
+    assert_same_way(net, lambda seed: problem(net, 45, "yes-no", seed), case)
 
 
 def pixels(net: Architecture, seed: int):
-    parameters, _, y = make(net, 90, seed=seed)
-    return parameters, np.random.default_rng(seed).integers(0, 256, (90, net.n_in), np.uint8), y
+    parameters, _, y = problem(net, 90, seed=seed)
+    x = np.random.default_rng(seed).integers(0, 256, (90, net.n_in), np.uint8)
+    return Problem(parameters, x, y)
 
 
 @needs_bf16
 def test_pixels(core) -> None:
     net = Architecture.build([33, 20, 16], "tanh", precision="bf16")
-    assert_same_way(net, lambda seed: pixels(net, seed), batch_size=15, steps=12, rate=0.05)
+    case = Case(batch_size=15, steps=12, rate=0.05)
+    assert_same_way(net, lambda seed: pixels(net, seed), case)
 
 
 @needs_bf16
@@ -219,25 +229,19 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
         parameters = parameters + np.float32(0.001 * seed)
         if kind == "compressed":
             x = compressed(x, np.random.default_rng(2), "float32")
-        return parameters, x, y
+        return Problem(parameters, x, y)
 
-    rest = {"batch_size": 9, "l2": 0.0, "seed": 0, "shuffle": True, "optimizer": optimizers.SGD()}
     # Tiles of AMX are done with all of these before a list of what is not zero is made.
     skips = kind == "compressed" or core.info()["isa"] != "amx"
-    parameters, x, y = data(0)
-    trainer = core.Engine(net, 2).trainer(parameters, [], Data(x, y), TrainerSettings(**rest))
-    assert trainer.sparse == skips
-    run = {"batch_size": batch_size, "optimizer": optimizer, "rate": 0.01, "l2": 0.01, "steps": 5}
-    assert_same_way(net, data, 3e-3, **run)
-    bits = {train("cython", net, data(0), **run, threads=t)[0].tobytes() for t in (1, 2, 3, 5)}
-    assert len(bits) == 1
-    x, y = data(0)[1:]
+    assert new_trainer(core.Engine(net, 2), data(0), Case(batch_size=9)).sparse == skips
+    case = Case(batch_size=batch_size, optimizer=optimizer, rate=0.01, l2=0.01, steps=5)
+    assert_same_way(net, data, case, most=3e-3)
+    one = train("cython", net, data(0), case.but(threads=1))
+    for threads in (2, 3, 5):
+        assert_identical(train("cython", net, data(0), case.but(threads=threads)), one)
     for scale in (1.0, -0.5):
-        parameters = data(0)[0] * np.float32(scale)
-        got, want = (
-            e.Engine(net, 3).objective(Data(x, y), ObjectiveSettings(l2=0.1))(parameters)
-            for e in (core, reference)
-        )
+        given = data(0)._replace(parameters=data(0).parameters * np.float32(scale))
+        got, want = (objective(e.Engine(net, 3), given, Case(l2=0.1)) for e in (core, reference))
         assert got[0] == pytest.approx(want[0], rel=1e-4)
         assert max(of_weights(net, got[1], want[1])) <= GRADIENT
 
@@ -246,14 +250,12 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
 @pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
 def test_same_bits_for_any_number_of_threads(core, optimizer, rate) -> None:
     net = Architecture.build([70, 33, 64, 17, 5], "gelu", dropout=0.2, precision="bf16")
-    data = make(net, 711)
+    data = problem(net, 711)
     for batch_size in (1, 2, 3, 32, 699):  # fewer rows, and pairs of them, than threads
-        run = (optimizer, rate, batch_size, 0.01, 8)
-        runs = [train("cython", net, data, *run, threads) for threads in (1, 2, 3, 5, 9)]
-        runs.append(train("cython", net, data, *run, 2, slices=3))
-        for other in runs[1:]:
-            assert other[0].tobytes() == runs[0][0].tobytes()
-            assert other[2][-1].tobytes() == runs[0][2][-1].tobytes()
+        case = Case(optimizer=optimizer, rate=rate, batch_size=batch_size, l2=0.01, steps=8)
+        one = train("cython", net, data, case.but(threads=1))
+        for change in ({"threads": 2, "slices": 3}, *({"threads": n} for n in (2, 3, 5, 9))):
+            assert_identical(train("cython", net, data, case.but(**change)), one)
 
 
 @needs_bf16
@@ -261,7 +263,7 @@ def test_same_bits_for_any_number_of_threads(core, optimizer, rate) -> None:
 @pytest.mark.parametrize("zeros", [False, True], ids=["dense", "zeros"])
 def test_a_row_is_predicted_alike_whatever_is_beside_it(core, sizes, zeros) -> None:
     net = Architecture.build(sizes, "gelu", precision="bf16")
-    parameters, x, y = mostly_zeros(net, 600) if zeros else make(net, 600)
+    parameters, x, y = mostly_zeros(net, 600) if zeros else problem(net, 600)
     engine, ref = core.Engine(net, 2), reference.Engine(net)
     many = engine.forward(parameters, x)
     for count in (1, 3, 16, 17):
@@ -279,7 +281,7 @@ def test_a_row_is_predicted_alike_whatever_is_beside_it(core, sizes, zeros) -> N
 @pytest.mark.parametrize("place", ["x", "weights"])
 def test_nan_is_never_swallowed(core, place) -> None:
     net = Architecture.build([20, 19, 17], "tanh", precision="bf16")
-    parameters, x, y = make(net, 4)
+    parameters, x, y = problem(net, 4)
     if place == "x":
         x[:, 7] = np.nan
     else:

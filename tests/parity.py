@@ -1,0 +1,274 @@
+"""The parity harness: train one case on a backend and on the reference, and compare the runs.
+
+A test makes a problem (parameters, x, y) for a network, says in a ``Case`` how to train on it, and
+compares::
+
+    net = Architecture.build([17, 33, 5], "tanh", dtype=dtype)
+    case = Case(optimizer=optimizers.Adam(), rate=0.01)
+    run = assert_follows_reference(backend, net, problem(net, 73), case)
+
+``train`` gives the run of one backend. ``assert_identical`` compares two runs of one backend, which
+must agree in every bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pynn.arrays.sparse import Sparse
+from pynn.backends import choose
+from pynn.backends.contract import Data, Engine, ObjectiveSettings, Trainer, TrainerSettings
+from pynn.spec import optimizers
+from pynn.spec.architecture import Architecture
+
+_missing = choose.available()
+_core: Any = None if _missing["cython"] else import_module("pynn.backends.cython._core")
+
+# Without amx: its float32 and float64 kernels are those of avx512.
+ISAS = [isa for isa in _core.info()["isas"] if isa != "amx"] if _core else []
+VARIANTS: list[tuple[str, str | None]] = [("cython", isa) for isa in ISAS]
+if not _missing["numba"]:
+    VARIANTS.append(("numba", None))
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
+"""Largest difference of two runs of 50 steps, relative to the largest weight."""
+
+OPTIMIZERS = [
+    (optimizers.SGD(), 0.1),
+    (optimizers.Momentum(), 0.03),
+    (optimizers.Nesterov(), 0.03),
+    (optimizers.RMSProp(), 0.003),
+    (optimizers.Adagrad(), 0.03),
+    (optimizers.Adam(), 0.003),
+    (optimizers.AdamHat(epsilon=1e-4), 0.003),
+    (optimizers.AdamW(weight_decay=0.1), 0.003),
+]
+"""Every optimizer with a learning rate that suits it."""
+
+SEED = 2**40 + 7
+"""Key of the permutations and of dropout, of more than 32 bits."""
+
+
+class Problem(NamedTuple):
+    """What a network is trained on, and from."""
+
+    parameters: np.ndarray
+    x: np.ndarray | Sparse
+    y: np.ndarray
+
+
+class Run(NamedTuple):
+    """What came of a training."""
+
+    parameters: np.ndarray
+    state: list[np.ndarray]
+    """The vectors of the optimizer."""
+    sums: np.ndarray
+    """Sum of losses and number correct, since the epoch began, after each call: (calls, 2)."""
+
+    @property
+    def vectors(self) -> list[np.ndarray]:
+        return [self.parameters, *self.state]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """How to train.
+
+    Parameters
+    ----------
+    optimizer, batch_size, l2, shuffle, convention, watch
+        As in ``TrainerSettings``.
+    sample_weight
+        As in ``Data``.
+    rate
+        Learning rate of the first step. It falls at every step, so that an update with the rate of
+        the step before it shows.
+    steps
+        Number of updates; an epoch that they do not fill is left off.
+    threads
+        Threads of the engine; the reference takes no notice.
+    slices
+        Steps in a call of ``Trainer.steps``; None for a call per epoch. With slices the compiled
+        core also divides each step among its threads in random parts.
+    orders
+        Orders of the rows, one for each epoch, instead of shuffling.
+    """
+
+    optimizer: optimizers.Optimizer = optimizers.SGD()  # noqa: RUF009, as it is immutable
+    rate: float = 0.1
+    batch_size: int = 10
+    l2: float = 0.0
+    steps: int = 50
+    threads: int = 2
+    shuffle: bool = True
+    convention: str = "pynn"
+    watch: bool = False
+    sample_weight: np.ndarray | None = None
+    slices: int | None = None
+    orders: Sequence[np.ndarray] | None = None
+
+    def but(self, **changes: Any) -> Case:
+        """This case with other settings."""
+        return replace(self, **changes)
+
+    def settings(self) -> TrainerSettings:
+        return TrainerSettings(
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            l2=self.l2,
+            seed=SEED,
+            shuffle=self.shuffle,
+            convention=self.convention,
+            watch=self.watch,
+        )
+
+    def rates(self, done: int, count: int) -> np.ndarray:
+        """The learning rates of so many steps after so many others."""
+        return self.rate / (1.0 + 0.05 * np.arange(done, done + count))
+
+
+@contextmanager
+def instruction_set(isa: str) -> Iterator[None]:
+    """Run the compiled core with an instruction set, its scratch memory poisoned with NaN."""
+    before, poisoned = _core.use_isa(isa), _core.poison(True)
+    try:
+        yield
+    finally:
+        _core.poison(poisoned)
+        _core.use_isa(before)
+
+
+# --- Problems -------------------------------------------------------------------------------------
+
+
+def problem(net: Architecture, rows: int, kind: str = "labels", seed: int = 0) -> Problem:
+    """Small random parameters, standard normal x, and y of a kind that fits the loss.
+
+    Kinds are labels, soft (rows of shares that add up to 1), counts, yes-no (0 or 1) and values.
+    """
+    rng = np.random.default_rng(seed)
+    parameters = rng.normal(scale=0.3, size=net.n_parameters).astype(net.dtype)
+    x = rng.normal(size=(rows, net.n_in)).astype(net.dtype)
+    if kind == "labels":
+        return Problem(parameters, x, rng.integers(0, net.n_out, rows).astype(np.int32))
+    if kind == "soft":
+        y = rng.random((rows, net.n_out))
+        y /= y.sum(axis=1, keepdims=True)
+    elif kind == "counts":
+        y = rng.poisson(1.5, (rows, net.n_out))
+    else:
+        y = rng.random((rows, net.n_out)).round(0 if kind == "yes-no" else 6)
+    return Problem(parameters, x, y.astype(net.dtype))
+
+
+def mostly_zeros(net: Architecture, rows: int, share: float = 0.85) -> Problem:
+    """A problem with this share of zeros in x, one column all zeros and one all ones."""
+    parameters, x, y = problem(net, rows)
+    assert isinstance(x, np.ndarray)
+    x[np.random.default_rng(5).random(x.shape) < share] = 0
+    x[:, 3], x[:, 5] = 0, 1
+    return Problem(parameters, x, y)
+
+
+def some_weights(rows: int) -> np.ndarray:
+    """Sample weights of which some are zero, one is large, and none has a short binary form."""
+    weights = np.random.default_rng(9).gamma(1.0, size=rows)
+    weights[::7], weights[4] = 0.0, 30.0
+    return weights
+
+
+def compressed(x: np.ndarray, rng: np.random.Generator, dtype: str) -> Sparse:
+    """x in compressed rows, with some zeros among the stored values."""
+    data: list[float] = []
+    indices: list[int] = []
+    indptr = [0]
+    for row in x:
+        columns = np.flatnonzero((row != 0) | (rng.random(len(row)) < 0.01))
+        data.extend(row[columns])
+        indices.extend(columns)
+        indptr.append(len(indices))
+    return Sparse(
+        np.array(data, dtype), np.array(indices, np.int32), np.array(indptr, np.int64), x.shape
+    )
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+def new_trainer(engine: Engine, given: Problem, case: Case) -> Trainer:
+    """A trainer that stores into copies of the parameters and of fresh state."""
+    return _trainer(engine, given, case)[0]
+
+
+def _trainer(engine: Engine, given: Problem, case: Case) -> tuple[Trainer, list[np.ndarray]]:
+    parameters = given.parameters.copy()
+    state = [np.zeros_like(parameters) for _ in range(case.optimizer.slots)]
+    data = Data(given.x, given.y, case.sample_weight)
+    return engine.trainer(parameters, state, data, case.settings()), [parameters, *state]
+
+
+def train(backend: str, net: Architecture, given: Problem, case: Case) -> Run:
+    """Train a case on a backend."""
+    trainer, (parameters, *state) = _trainer(choose.create(backend, net, case.threads), given, case)
+    in_epoch = -(-len(given.y) // case.batch_size)
+    done, sums = 0, []
+    rng = np.random.default_rng(case.steps)
+    while done < case.steps:
+        if case.slices is not None and backend == "cython":
+            trainer.shares = rng.dirichlet([0.5] * case.threads, 2).tolist()  # type: ignore[attr-defined]
+        epoch, first = divmod(done, in_epoch)
+        if case.orders is not None and first == 0:
+            trainer.order(case.orders[epoch])
+        count = min(in_epoch - first, case.steps - done, case.slices or in_epoch)
+        sums.append(trainer.steps(epoch, first, case.rates(done, count), done))
+        done += count
+    trainer.store()
+    return Run(parameters, state, np.array(sums))
+
+
+def objective(engine: Engine, given: Problem, case: Case = Case()) -> tuple[float, np.ndarray]:
+    """The loss of a problem with the settings of a case, and its gradient."""
+    settings = ObjectiveSettings(l2=case.l2, convention=case.convention)
+    return engine.objective(Data(given.x, given.y, case.sample_weight), settings)(given.parameters)
+
+
+# --- Comparisons ----------------------------------------------------------------------------------
+
+
+def assert_follows_reference(backend: str, net: Architecture, given: Problem, case: Case) -> Run:
+    """Assert that a backend trains as the reference does, up to rounding; returns its run."""
+    got, want = train(backend, net, given, case), train("numpy", net, given, case)
+    tolerance = TOLERANCE[net.dtype]
+    for g, w in zip(got.vectors, want.vectors, strict=True):
+        assert np.abs(g - w).max() <= tolerance * max(np.abs(w).max(), 1e-30)
+    np.testing.assert_allclose(got.sums[:, 0], want.sums[:, 0], rtol=max(tolerance, 1e-9))
+    # In float32 one row that is almost a tie may count as the other class.
+    if np.isnan(want.sums[:, 1]).all():
+        assert np.isnan(got.sums[:, 1]).all()
+    else:
+        off = np.abs(got.sums[:, 1] - want.sums[:, 1])
+        assert off.max() <= (1e-9 if net.dtype == "float64" else 1)
+    return got
+
+
+def assert_identical(found: Run, expected: Run) -> None:
+    """Assert that two runs agree in every bit: parameters, state and the sums of the last epoch."""
+    for f, e in zip(found.vectors, expected.vectors, strict=True):
+        assert f.tobytes() == e.tobytes()
+    np.testing.assert_array_equal(found.sums[-1], expected.sums[-1])
+
+
+def assert_same_for_any_threads(
+    net: Architecture, given: Problem, case: Case, expected: Run, slices: int
+) -> None:
+    """Assert that the compiled core repeats a run with one thread, and with five in slices."""
+    for threads, steps in ((1, None), (5, slices)):
+        again = train("cython", net, given, case.but(threads=threads, slices=steps))
+        assert_identical(again, expected)
