@@ -104,7 +104,7 @@ def _pixels(path: Path) -> np.ndarray:
     return image.imread(path)
 
 
-def test_options_are_read(quick, tmp_path):
+def test_options_reach_the_training(quick, tmp_path):
     def lines(*given: str) -> list[str]:
         done = subprocess.run(
             [sys.executable, str(SCRIPTS[4]), "--epochs", "8", "--out", "p", *given],

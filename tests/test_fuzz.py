@@ -32,7 +32,7 @@ NEEDS = {"image": "PIL"}
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_input_kept_keeps_the_contract(tmp_path: Path, name: str) -> None:
+def test_stored_fuzz_inputs_satisfy_the_contract(tmp_path: Path, name: str) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     target = TARGETS[name]
@@ -60,7 +60,7 @@ def test_every_input_kept_keeps_the_contract(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 @with_atheris
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_short_run_finds_nothing(tmp_path: Path, name: str) -> None:
+def test_a_short_fuzz_run_finds_nothing(tmp_path: Path, name: str) -> None:
     """The long ones: make fuzz."""
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
@@ -74,7 +74,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path, name: str) -> None:
 
 
 @with_atheris
-def test_the_command(tmp_path: Path) -> None:
+def test_the_fuzz_command_reports_its_findings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "idx", "--runs", "200", "--grown", str(tmp_path)]
     root = str(Path(pynn.__file__).parents[1])
     done = subprocess.run(
@@ -142,7 +142,7 @@ def _raises(text: str, kind: type[Exception] = ValueError) -> Callable[[Path], N
     ],
 )
 @pytest.mark.filterwarnings("always")
-def test_what_breaks_the_contract_is_seen(
+def test_a_loader_that_breaks_the_contract_is_detected(
     tmp_path: Path, load: Callable[[Path], Any], error: type[Exception], message: str
 ) -> None:
     scratch = Scratch(Target(load, lambda: iter(()), mutators.plain), tmp_path)

@@ -39,7 +39,7 @@ def quiet(net: pynn.Network, data: Data, **settings: Any) -> pynn.History:
 # --- Construction ---------------------------------------------------------------------------------
 
 
-def test_attributes(net: pynn.Network) -> None:
+def test_fitted_attributes_are_those_of_scikit_learn(net: pynn.Network) -> None:
     assert net.sizes == (4, 8, 3)
     assert net.seed == 3
     assert net.backend == "numpy"
@@ -117,7 +117,7 @@ def test_setting_weights_and_biases_copies_all_or_none(name: str, shapes: list[A
         (np.full(67, "a"), TypeError, "parameters: found dtype"),
     ],
 )
-def test_setting_parameters_errors(
+def test_wrong_parameters_are_refused(
     net: pynn.Network, values: np.ndarray, error: type[Exception], message: str
 ) -> None:
     before = net.parameters.copy()
@@ -143,7 +143,7 @@ def test_setting_parameters_errors(
         ({"activation": "tahn"}, ValueError, "activation: found 'tahn'.*did you mean 'tanh'"),
     ],
 )
-def test_construction_errors(
+def test_wrong_arguments_of_a_network_are_refused(
     settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -242,7 +242,7 @@ def test_record_is_the_mean_over_the_epoch(blobs: Data) -> None:
     assert (record.step, record.steps, record.learning_rate) == (1, 1, 0.5)
 
 
-def test_same_seed_same_bits(blobs: Data) -> None:
+def test_same_seed_gives_identical_results(blobs: Data) -> None:
     nets = [make(dropout=0.2, seed=s) for s in (1, 1, 2)]
     histories = [quiet(net, blobs) for net in nets]
     assert (nets[0].parameters == nets[1].parameters).all()
@@ -531,7 +531,9 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
         ((np.full((1, 4), np.nan), [0]), r"validation\[0\]: found nan"),
     ],
 )
-def test_validation_errors(net: pynn.Network, blobs: Data, validation: Any, message: str) -> None:
+def test_wrong_validation_data_are_refused(
+    net: pynn.Network, blobs: Data, validation: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         quiet(net, blobs, validation=validation)
 
@@ -585,7 +587,7 @@ def test_nothing_is_held_out(net: pynn.Network, blobs: Data, validation: Any) ->
         ),
     ],
 )
-def test_fit_errors(
+def test_wrong_arguments_of_fit_are_refused(
     net: pynn.Network,
     blobs: Data,
     settings: dict[str, Any],
@@ -641,7 +643,7 @@ def test_the_first_row_without_a_label_is_named(blobs: Data) -> None:
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
-def test_predict_errors(net: pynn.Network, method: str) -> None:
+def test_wrong_arguments_of_predict_are_refused(net: pynn.Network, method: str) -> None:
     with pytest.raises(ValueError, match=r"x: found shape \(4,\).*x\[None, :\]"):
         getattr(net, method)(np.zeros(4))
     with pytest.raises(ValueError, match="x: found no rows"):
@@ -693,7 +695,7 @@ def test_callback_object(net: pynn.Network, blobs: Data) -> None:
     assert calls == ["begin", "7:7", "epoch 1", "14:4", "epoch 2", "end"]
 
 
-def test_every_so_many_steps_changes_nothing(blobs: Data) -> None:
+def test_callbacks_every_n_steps_do_not_change_results(blobs: Data) -> None:
     a, b = make(dropout=0.2), make(dropout=0.2)
     seen: list[tuple[int, int, int]] = []
     every = pynn.Every(3, lambda net, r: seen.append((net.updates, r.epoch, r.step)))
@@ -759,7 +761,7 @@ def test_exception_in_a_callback(net: pynn.Network, blobs: Data) -> None:
     assert (net.parameters == twin.parameters).all()
 
 
-def test_interrupt(net: pynn.Network, blobs: Data) -> None:
+def test_an_interrupt_between_updates_leaves_whole_epochs(net: pynn.Network, blobs: Data) -> None:
     def press(n: pynn.Network, record: Record) -> None:
         if n.updates == 15:
             raise KeyboardInterrupt
@@ -899,7 +901,9 @@ def test_patience_and_min_delta(net: pynn.Network) -> None:
         ({"threshold": math.nan}, "threshold: found nan"),
     ],
 )
-def test_early_stopping_errors(settings: dict[str, Any], message: str) -> None:
+def test_wrong_settings_of_early_stopping_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         pynn.EarlyStopping(**settings)
 
@@ -910,7 +914,7 @@ def test_regression_has_no_accuracy_to_watch(rng: np.random.Generator) -> None:
         net.fit(rng.normal(size=(9, 4)), np.zeros(9), callbacks=pynn.EarlyStopping("accuracy"))
 
 
-def test_every_errors() -> None:
+def test_wrong_settings_of_every_are_refused() -> None:
     with pytest.raises(ValueError, match="steps: found 0"):
         pynn.Every(0, print)
     with pytest.raises(TypeError, match="call: found None"):
@@ -920,7 +924,9 @@ def test_every_errors() -> None:
 # --- Progress -------------------------------------------------------------------------------------
 
 
-def test_progress_function_changes_nothing(blobs: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progress_function_does_not_change_results(
+    blobs: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     seen: list[Record] = []
     a, b = make(dropout=0.2), make(dropout=0.2)
@@ -944,7 +950,7 @@ def test_slices_grow_to_the_interval() -> None:
     assert report.slice <= 1000
 
 
-def test_silent_where_nobody_looks(
+def test_nothing_is_printed_without_a_terminal(
     net: pynn.Network, blobs: Data, capfd: pytest.CaptureFixture[str]
 ) -> None:
     quiet(net, blobs)
@@ -964,7 +970,9 @@ def test_lines(net: pynn.Network, blobs: Data, monkeypatch: pytest.MonkeyPatch) 
     assert f"validation {100 * accuracy:.2f} %" in lines[-1]
 
 
-def test_bar(net: pynn.Network, blobs: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_bar_shows_epochs_and_loss(
+    net: pynn.Network, blobs: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("rich")
 
     class Terminal(io.StringIO):
@@ -986,7 +994,7 @@ def test_bar(net: pynn.Network, blobs: Data, monkeypatch: pytest.MonkeyPatch) ->
 # --- To disk and back, copies ---------------------------------------------------------------------
 
 
-def test_save_and_load_goes_on_to_the_bit(tmp_path: Path, blobs: Data) -> None:
+def test_training_continues_exactly_after_save_and_load(tmp_path: Path, blobs: Data) -> None:
     x, y = blobs
     names = np.array(["rook", "ant", "bee"])[y]
     net = make(dropout=0.2)

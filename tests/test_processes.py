@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_start_methods(tmp_path: Path, backend: str, method: str) -> None:
+def test_multiprocessing_start_methods_train(tmp_path: Path, backend: str, method: str) -> None:
     """A child trains, and goes on with a network that was pickled, to the bits of its parent."""
     if not POSIX and method != "spawn":
         pytest.skip("needs fork")
@@ -240,7 +240,9 @@ sys.exit(3)
 
 @pytest.mark.parametrize("kind", ["daemon", "waited for"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_exit_while_a_thread_trains(tmp_path: Path, backend: str, kind: str) -> None:
+def test_the_interpreter_exits_while_a_thread_trains(
+    tmp_path: Path, backend: str, kind: str
+) -> None:
     """The exit code is the one asked for, and nothing hangs, crashes or complains."""
     for seconds in (0.0, 0.03, 0.1) if backend == "cython" else (0.03,):
         end(start(tmp_path, EXIT, backend, kind, str(seconds)), 3)
@@ -479,7 +481,7 @@ def test_a_network_is_trained_by_one_thread_at_a_time(backend: str) -> None:
     assert twin.parameters.tobytes() == net.parameters.tobytes()
 
 
-def test_training_that_came_between_is_told() -> None:
+def test_training_between_two_runs_is_detected() -> None:
     """Another thread trains the network while this one still looks at its data."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 5)), rng.integers(0, 3, 50)

@@ -49,7 +49,7 @@ def names_in(path: str) -> set[str]:
     }
 
 
-def test_every_promise_is_held() -> None:
+def test_every_guarantee_names_its_tests() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert len(promises(text)) == len(re.findall(r"^\| [A-Z`]", text, re.MULTILINE)) > 30
     assert unheld(text) == []
@@ -60,13 +60,13 @@ def test_every_promise_is_held() -> None:
     [
         "",
         "`tests/test_promises.py::test_that_is_not_there`",
-        "`tests/test_not_there.py::test_every_promise_is_held`",
+        "`tests/test_not_there.py::test_every_guarantee_names_its_tests`",
         "`tests/test_promises.py::unheld`",
-        "`tests/test_promises.py::test_every_promise_is_held`, test_every_promise_is_held",
+        "`tests/test_promises.py::test_every_guarantee_names_its_tests`, test_every_guarantee_names_its_tests",
     ],
 )
-def test_a_promise_without_a_test_is_found(held: str) -> None:
+def test_a_guarantee_without_a_test_is_found(held: str) -> None:
     text = f"| guarantee | tested by |\n| --- | --- |\n| All is well | {held} |\n"
     assert unheld(text) == ["All is well"]
-    good = "`tests/test_promises.py::test_every_promise_is_held`"
+    good = "`tests/test_promises.py::test_every_guarantee_names_its_tests`"
     assert unheld(text.replace(f"| {held} |", f"| {good}, {good} |")) == []

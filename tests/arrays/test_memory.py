@@ -66,7 +66,7 @@ def test_no_two_threads_get_the_same() -> None:
         assert all(pool.map(work, range(8)))
 
 
-def test_too_much_is_one_clear_error() -> None:
+def test_an_oversized_file_raises_one_clear_error() -> None:
     with pytest.raises(MemoryError):
         Memory(1 << 62)
 

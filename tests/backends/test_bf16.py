@@ -110,7 +110,7 @@ def gradients(net: Architecture, seed: int, engine) -> np.ndarray:
 @needs_bf16
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_gradient(core, sizes, activation) -> None:
+def test_the_bf16_gradient_follows_the_reference(core, sizes, activation) -> None:
     net = Architecture.build(sizes, activation, precision="bf16")
     for seed in range(5):
         got = gradients(net, seed, core.Engine(net, 2))
@@ -122,7 +122,7 @@ def test_gradient(core, sizes, activation) -> None:
 @pytest.mark.parametrize("left", [True, False], ids=["left", "right"])
 @pytest.mark.parametrize("product", ["forward", "backward", "gradient"])
 @pytest.mark.parametrize("sizes", SIZES[:4], ids=str)
-def test_that_gradient_would_show_an_operand_that_was_not_rounded(
+def test_the_gradient_test_detects_an_operand_that_is_not_rounded(
     monkeypatch, sizes, product, left
 ) -> None:
     net = Architecture.build(sizes, "tanh", precision="bf16")
@@ -163,18 +163,16 @@ def assert_same_way(net, of_data, case, most=MOST) -> None:
 @needs_bf16
 @pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
 @pytest.mark.parametrize("batch_size", [1, 3, 17, 33, 73])
-def test_trajectory_of_every_optimizer(core, optimizer, rate, batch_size) -> None:
+def test_bf16_follows_the_reference_with_every_optimizer(core, optimizer, rate, batch_size) -> None:
     net = Architecture.build([17, 33, 3, 21], "tanh", dropout=[0.3, 0.1], precision="bf16")
-    case = Case(
-        optimizer=optimizer, rate=rate, l2=0.01, batch_size=batch_size, steps=20, threads=3
-    )
+    case = Case(optimizer=optimizer, rate=rate, l2=0.01, batch_size=batch_size, steps=20, threads=3)
     assert_same_way(net, lambda seed: problem(net, 73, seed=seed), case)
 
 
 @needs_bf16
 @pytest.mark.parametrize("sizes", [[1, 16], [1, 1, 16], [3, 17, 3, 16], *SIZES], ids=str)
 @pytest.mark.parametrize("activation", ["sigmoid", "gelu"])
-def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
+def test_bf16_follows_the_reference_at_odd_sizes(core, sizes, activation) -> None:
     dropout = 0.2 if len(sizes) > 2 else 0.0
     net = Architecture.build(sizes, activation, dropout=dropout, precision="bf16")
     for optimizer, rate in ((optimizers.SGD(), 0.1), (optimizers.Adam(), 0.003)):
@@ -186,7 +184,7 @@ def test_trajectory_of_odd_sizes(core, sizes, activation) -> None:
 @pytest.mark.parametrize(
     "sizes, rows, batch_size", [([20, 40, 3], 1499, 1299), ([300, 301, 260], 60, 31)]
 )
-def test_chunks_of_a_batch_and_blocks_of_a_layer(core, sizes, rows, batch_size) -> None:
+def test_bf16_follows_the_reference_in_chunks_and_blocks(core, sizes, rows, batch_size) -> None:
     # So many values that some are always on an edge.
     net = Architecture.build(sizes, "tanh", dropout=0.2, precision="bf16")
     for optimizer, rate in ((optimizers.SGD(), 0.02), (optimizers.Adam(), 0.003)):
@@ -196,11 +194,9 @@ def test_chunks_of_a_batch_and_blocks_of_a_layer(core, sizes, rows, batch_size) 
 
 @needs_bf16
 @pytest.mark.parametrize("convention", names.CONVENTIONS)
-def test_weighed_rows_and_conventions(core, convention) -> None:
+def test_bf16_follows_the_reference_with_weights_and_conventions(core, convention) -> None:
     net = Architecture.build([9, 33, 18], "tanh", None, "binary_cross_entropy", precision="bf16")
-    case = Case(
-        sample_weight=some_weights(45), convention=convention, l2=0.3, steps=12, rate=0.05
-    )
+    case = Case(sample_weight=some_weights(45), convention=convention, l2=0.3, steps=12, rate=0.05)
     assert_same_way(net, lambda seed: problem(net, 45, "yes-no", seed), case)
 
 
@@ -248,7 +244,7 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
 
 @needs_bf16
 @pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
-def test_same_bits_for_any_number_of_threads(core, optimizer, rate) -> None:
+def test_bf16_results_do_not_depend_on_the_number_of_threads(core, optimizer, rate) -> None:
     net = Architecture.build([70, 33, 64, 17, 5], "gelu", dropout=0.2, precision="bf16")
     data = problem(net, 711)
     for batch_size in (1, 2, 3, 32, 699):  # fewer rows, and pairs of them, than threads
@@ -261,7 +257,7 @@ def test_same_bits_for_any_number_of_threads(core, optimizer, rate) -> None:
 @needs_bf16
 @pytest.mark.parametrize("sizes", [[40, 16, 17, 4], [300, 64, 32], [7, 33, 16]], ids=str)
 @pytest.mark.parametrize("zeros", [False, True], ids=["dense", "zeros"])
-def test_a_row_is_predicted_alike_whatever_is_beside_it(core, sizes, zeros) -> None:
+def test_a_bf16_prediction_does_not_depend_on_the_other_rows(core, sizes, zeros) -> None:
     net = Architecture.build(sizes, "gelu", precision="bf16")
     parameters, x, y = mostly_zeros(net, 600) if zeros else problem(net, 600)
     engine, ref = core.Engine(net, 2), reference.Engine(net)
@@ -279,7 +275,7 @@ def test_a_row_is_predicted_alike_whatever_is_beside_it(core, sizes, zeros) -> N
 
 @needs_bf16
 @pytest.mark.parametrize("place", ["x", "weights"])
-def test_nan_is_never_swallowed(core, place) -> None:
+def test_nan_reaches_every_bf16_output(core, place) -> None:
     net = Architecture.build([20, 19, 17], "tanh", precision="bf16")
     parameters, x, y = problem(net, 4)
     if place == "x":
@@ -309,7 +305,7 @@ def data_of_three_classes():
     return rng.normal(size=(120, 6)) + np.eye(6)[y] * 4, y
 
 
-def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
+def test_a_network_shows_and_keeps_its_precision(backend, tmp_path) -> None:
     net = network(backend)
     assert "float32, bf16, seed 0" in repr(net)
     assert "bf16" not in repr(network(backend, "full"))
@@ -330,7 +326,7 @@ def test_a_network_says_so_and_keeps_it(backend, tmp_path) -> None:
     assert both[0] == both[1]
 
 
-def test_files_of_before_are_full(backend, tmp_path) -> None:
+def test_files_without_a_precision_load_with_full_precision(backend, tmp_path) -> None:
     network(backend, "full").save(tmp_path / "net.safetensors")
     text = (tmp_path / "net.safetensors").read_bytes()
 
@@ -345,7 +341,7 @@ def test_files_of_before_are_full(backend, tmp_path) -> None:
         pynn.load(tmp_path / "odd.safetensors")
 
 
-def test_a_checkpoint_is_of_one_precision(backend, tmp_path) -> None:
+def test_a_checkpoint_of_another_precision_is_refused(backend, tmp_path) -> None:
     pytest.importorskip("safetensors")
     x, y = data_of_three_classes()
 
@@ -381,13 +377,13 @@ def test_wrong_precisions_are_refused(tmp_path) -> None:
 
 
 @pytest.mark.skipif(choose.available()["numba"] != "", reason="needs numba")
-def test_numba_refuses(tmp_path) -> None:
+def test_numba_refuses_bf16(tmp_path) -> None:
     with pytest.raises(ImportError, match="precision: found 'bf16' with the backend 'numba'"):
         network("numba")
 
 
 @pytest.mark.skipif(choose.available()["cython"] != "", reason="needs the compiled core")
-def test_other_instruction_sets_refuse(tmp_path) -> None:
+def test_instruction_sets_without_bf16_refuse_it(tmp_path) -> None:
     from pynn.backends.cython import _core
 
     network("numpy").save(tmp_path / "net")
@@ -406,7 +402,7 @@ def test_other_instruction_sets_refuse(tmp_path) -> None:
 
 
 @needs_bf16
-def test_there_are_kernels_for_it_with_avx512_and_amx_alone() -> None:
+def test_only_avx512_and_amx_have_bf16_kernels() -> None:
     from pynn.backends.cython import _core
 
     found = {}
@@ -426,7 +422,7 @@ def _trained_bytes(threads: int) -> bytes:
 
 @needs_bf16
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_the_child_of_a_fork_has_the_same_instructions(core) -> None:
+def test_a_forked_child_keeps_the_instruction_set(core) -> None:
     want = _trained_bytes(2)
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply_async(_trained_bytes, (2,)).get(60) == want

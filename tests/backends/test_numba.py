@@ -89,7 +89,7 @@ def test_permutation_is_that_of_philox(seed):
 
 
 @pytest.mark.parametrize("optimizer", [kind() for kind in optimizers.OPTIMIZERS.values()], ids=str)
-def test_bits_do_not_depend_on_threads(pace, monkeypatch, dtype, optimizer):
+def test_numba_results_do_not_depend_on_threads(pace, monkeypatch, dtype, optimizer):
     # Threads take part for sure here, and most parts of a chunk are no multiple of a tile.
     monkeypatch.setattr(numba_parameters, "CHUNK_ROWS", 50)
     net = Architecture.build([70, 33, 17, 3], "tanh", dropout=0.2, dtype=dtype)
@@ -107,7 +107,7 @@ def test_bits_do_not_depend_on_threads(pace, monkeypatch, dtype, optimizer):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_bits_do_not_depend_on_slices_and_chunks(pace, monkeypatch, dtype, threads):
+def test_numba_results_do_not_depend_on_slices_and_chunks(pace, monkeypatch, dtype, threads):
     net = Architecture.build([9, 33, 3], "gelu", dropout=0.2, dtype=dtype)
     data = make(net, 300)
     pace(threads)
@@ -262,7 +262,7 @@ def test_mask_of_the_caller_is_respected_and_restored(pace):
     assert 1 <= numba_engine.Engine(net).threads <= before
 
 
-def test_pace_goes_by_what_slices_took():
+def test_the_pace_depends_on_the_time_of_slices():
     pace = numba_threads._Pace(6, seconds=1e-3)
     assert list(pace.cost) == [1, 2, 4, 6]
 

@@ -510,7 +510,7 @@ def test_the_reference_keeps_denormals():
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in VARIANTS}))
-def test_arithmetic_of_the_caller_is_left_alone(name, dtype):
+def test_floating_point_modes_of_the_caller_are_restored(name, dtype):
     seen = []
     net = pynn.Network([4, 3], backend=name, threads=2, dtype=dtype, seed=0)
     x, y = np.random.default_rng(0).normal(size=(64, 4)), np.arange(64) % 3
@@ -525,7 +525,7 @@ def test_arithmetic_of_the_caller_is_left_alone(name, dtype):
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="needs fesetround of glibc"
 )
-def test_arithmetic_of_the_caller_shows_in_no_bit(core, dtype):
+def test_floating_point_modes_of_the_caller_do_not_change_results(core, dtype):
     maths = ctypes.CDLL(ctypes.util.find_library("m"))
     upward, nearest = 0x800, 0
     net, data = with_denormals(dtype, optimizers.Adam())

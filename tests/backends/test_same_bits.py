@@ -212,7 +212,9 @@ def instruction_set(isa: str) -> Iterator[None]:
 @pytest.mark.parametrize("isa", ISAS)
 @few(14)
 @given(case=fits())
-def test_a_fit(isa: str, case: dict[str, Any]) -> None:
+def test_fit_gives_identical_results_with_any_threads_on_every_instruction_set(
+    isa: str, case: dict[str, Any]
+) -> None:
     """With 1 to twice as many threads as cores, with more than rows, again, and in a thread."""
     with instruction_set(isa):
         want = fitted(case, 1)
@@ -226,7 +228,7 @@ def test_a_fit(isa: str, case: dict[str, Any]) -> None:
 @pytest.mark.skipif(bool(choose.available()["numba"]), reason="needs numba")
 @few(8)
 @given(case=fits())
-def test_a_fit_with_numba(case: dict[str, Any]) -> None:
+def test_numba_fit_gives_identical_results_with_any_threads(case: dict[str, Any]) -> None:
     from pynn.backends.numba import threads as numba_threads
 
     def paced(threads: int, chunks: int) -> list[bytes]:
@@ -246,7 +248,7 @@ def test_a_fit_with_numba(case: dict[str, Any]) -> None:
 
 @few(8)
 @given(case=fits())
-def test_a_fit_with_numpy(case: dict[str, Any]) -> None:
+def test_numpy_fit_gives_identical_results_again_and_in_a_thread(case: dict[str, Any]) -> None:
     want = fitted(case, None, "numpy")
     assert fitted(case, None, "numpy") == want, "again"
     assert elsewhere(fitted, case, None, "numpy") == want, "in a thread"
@@ -340,7 +342,9 @@ def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
 @pytest.mark.parametrize("isa", ISAS)
 @few(14)
 @given(run=runs())
-def test_a_trainer(isa: str, run: dict[str, Any]) -> None:
+def test_trainer_gives_identical_results_with_any_threads_and_shares(
+    isa: str, run: dict[str, Any]
+) -> None:
     with instruction_set(isa), np.errstate(all="ignore"):
         want = trained(run, 1, 10**6)
         for threads in sorted({2, 3, CORES, 2 * CORES, TOO_MANY}):
@@ -382,7 +386,9 @@ def busy() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_on_a_busy_machine(backend: str, request: pytest.FixtureRequest) -> None:
+def test_results_are_identical_on_a_busy_machine(
+    backend: str, request: pytest.FixtureRequest
+) -> None:
     cases = [case(k, 300) for k in range(4)]
     want = [fitted(c, 1, backend) for c in cases]
     request.getfixturevalue("busy")
@@ -392,7 +398,7 @@ def test_on_a_busy_machine(backend: str, request: pytest.FixtureRequest) -> None
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", ["threading", "loky"])
-def test_under_joblib(how: str, backend: str) -> None:
+def test_results_are_identical_under_joblib(how: str, backend: str) -> None:
     joblib = pytest.importorskip("joblib")
     cases = [case(k, 300) for k in range(4)]
     want = [fitted(c, None, backend) for c in cases]
@@ -443,7 +449,7 @@ print("same")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_before_and_after_a_fork(backend: str) -> None:
+def test_results_are_identical_before_and_after_a_fork(backend: str) -> None:
     folders = str(Path(pynn.__file__).parents[1]), str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK, backend],

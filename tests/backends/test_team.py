@@ -28,7 +28,7 @@ def trained(threads: int, epochs: int = 2) -> bytes:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_child_of_a_fork_trains_to_the_same_bits():
+def test_child_of_a_fork_gets_identical_results():
     want = trained(2)
     read, write = os.pipe()
     with warnings.catch_warnings():
@@ -111,7 +111,7 @@ def test_shares_are_parts_of_one_and_go_from_run_to_run():
     assert other.shares == one.shares == [[0.25, 0.75], [0.125, 0.875]]
 
 
-def test_some_share_equally():
+def test_some_threads_share_equally():
     # Alone; in a team of too many; and in one that waits for each other within a pass.
     for threads, sizes in ((1, (40, 64, 3)), (200, (40, 64, 3)), (2, (40, 600, 600, 3))):
         some = trainer(threads, sizes)

@@ -127,7 +127,7 @@ def test_bfloat16(name, folders):
         assert np.abs(found / expected - 1).max() > 1e-5
 
 
-def test_bfloat16_is_for_who_asks():
+def test_bfloat16_needs_the_option():
     assert command.arguments().parse_args([]).cases == list("ABCDEFGH")
     assert command.arguments().parse_args(["--cases", "G,G-bf16"]).cases == ["G", "G-bf16"]
     case = CASES["G-bf16"]
@@ -237,7 +237,7 @@ def test_tables_of_the_sweep():
     assert "- CPU: " in page
 
 
-def test_cells_under_one_are_timed_again(monkeypatch):
+def test_cells_below_one_are_measured_again(monkeypatch):
     done, asked = swept(), []
 
     def run(cases, entrants, threads, rounds, dtype, source, say):
@@ -308,7 +308,7 @@ class Diary:
         ([True, True] + [False] * 8, [4, 5], 2, 2),
     ],
 )
-def test_disturbed_turns_are_repeated(looks, seconds, repeated, disturbed):
+def test_disturbed_measurements_are_repeated(looks, seconds, repeated, disturbed):
     done = Run([RECIPES["one-layer"]], ["diary"], [2], 2, "float32", "uint8")
     (result,) = runner._turns(
         done, done.cases[0], 2, [Diary()], Looks(looks), Path(), lambda text: None
@@ -476,7 +476,7 @@ def test_the_model_of_more_cores_is_exact_where_it_was_calibrated():
     assert "two processors" in performance.scaling([h], found[2:], most)[0]
 
 
-def test_what_holds_a_case_back():
+def test_a_case_names_its_bottleneck():
     found = profile_of("D", 2, 2e-4)
     assert performance.bound(found) == (
         "arithmetic of the products (59%), then the optimizer's roots, divisions and memory (25%)"

@@ -41,7 +41,7 @@ def finished(*results):
 
 @pytest.mark.parametrize("dtype", bench.DTYPES)
 @pytest.mark.parametrize("name", ["digits", "table", "grid", "row-breast-cancer"])
-def test_both_do_the_same_work(name, dtype):
+def test_pynn_and_scikit_learn_do_the_same_work(name, dtype):
     case = quick(CASES[name])
     done = Result(name, case.title, 1, dtype)
     with threadpool_limits(1):
@@ -127,7 +127,7 @@ def test_times_have_a_unit(seconds, words):
     assert bench.duration(seconds) == words
 
 
-def test_tables():
+def test_tables_hold_the_results():
     failed = result("mnist", error="Traceback:\n  File\nMemoryError: no room\n")
     failed.seconds = {"scikit-learn": [], "pynn": []}
     done = finished(result(), failed, result(threads=2), result("grid-jobs", 2))
@@ -165,7 +165,7 @@ def test_report_says_what_it_ran_on():
         assert text.index("1 thread, float64") < text.index("2 threads, float32")
 
 
-def test_it_is_told_where_threads_slow_scikit_learn_down():
+def test_threads_that_slow_scikit_learn_down_are_noted():
     fast, slow, row = result(), result(threads=2), result("row-digits", 2)
     assert "slower than with 1 thread" not in "".join(bench.notes(finished(fast, slow, row)))
     fast.seconds["scikit-learn"] = [2.9]

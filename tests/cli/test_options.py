@@ -156,7 +156,7 @@ def test_evaluate_takes_the_data_of_the_run(folder, tmp_path):
         ("--fast --checkpoint 60", "--fast: found fast, but .* has no preset"),
     ],
 )
-def test_a_run_that_has_ended_goes_on_with_no_other_settings(trained, typed, message):
+def test_resuming_a_finished_run_with_other_settings_is_refused(trained, typed, message):
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     out = pynn_command("train", "--run", trained, "--resume", *typed.split(), code=1)
     assert re.match(f"pynn: {message}", out), out
@@ -209,7 +209,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_help_is_quick_to_come():
+def test_help_imports_no_slow_modules():
     result = python(
         "import sys; from typer.testing import CliRunner; from pynn.cli import app\n"
         "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"

@@ -286,7 +286,7 @@ def test_the_newest_run_is_taken(images, tmp_path, monkeypatch, blank):
     assert (tmp_path / "runs/a/report.html").read_text() == "page of a"
 
 
-def test_a_link_in_the_folder_is_not_followed(copy, tmp_path, blank):
+def test_symbolic_links_are_not_followed(copy, tmp_path, blank):
     (tmp_path / "mine").write_text("mine")
     (copy / "report.html").symlink_to(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"report\.html: found a symbolic link"):
@@ -317,7 +317,7 @@ def test_a_page_is_written_whole_or_not_at_all(copy, monkeypatch):
     assert not list(copy.glob(".pynn-*"))
 
 
-def test_what_is_no_run(tmp_path, copy):
+def test_a_folder_that_is_no_run_is_refused(tmp_path, copy):
     with pytest.raises(FileNotFoundError, match="folder: .*nothing: found no such folder"):
         report.write(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="found a file, expected the folder of a run"):
@@ -344,7 +344,7 @@ def test_settings_that_are_none(copy, text, message):
         report.write(copy)
 
 
-def test_a_model_that_is_none(copy):
+def test_a_file_that_is_no_model_is_refused(copy):
     (copy / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"model\.safetensors: found"):
         report.write(copy)
@@ -370,7 +370,7 @@ def test_data_that_have_moved_or_changed(copy, tmp_path, images, blank):
     assert not (copy / "report.html").exists()
 
 
-def test_where_one_stands_does_not_matter(images, tmp_path, monkeypatch, blank):
+def test_the_working_folder_does_not_matter(images, tmp_path, monkeypatch, blank):
     monkeypatch.chdir(images.parent)
     train("--data", f"{ODD}data.npz", "--epochs", 0, "--run", tmp_path / "run")
     monkeypatch.chdir("/")

@@ -126,7 +126,7 @@ def test_options_reach_the_library(folder, tmp_path):
     assert "300 rows to train, 60 to test" in out
 
 
-def test_precision(folder, tmp_path):
+def test_precision_of_an_estimator(folder, tmp_path):
     options = [*SMALL, "--data", folder, "--epochs", 1, "--precision"]
     out = pynn_command("train", *options, "bf16", "--run", tmp_path / "run")
     assert "float32, bf16" in out
@@ -215,7 +215,7 @@ def test_presets_are_one_at_a_time(folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_preset_loads_neither_pictures_nor_a_bar(folder, tmp_path):
+def test_a_preset_imports_no_slow_modules(folder, tmp_path):
     program = (
         "import sys; from typer.testing import CliRunner; from pynn import cli;"
         "done = CliRunner().invoke(cli.app, sys.argv[1:]); assert done.exit_code == 0, done.output;"

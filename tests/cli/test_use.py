@@ -19,7 +19,7 @@ from tests.cli.command import SMALL, digits, pynn_command
 # --- evaluate -------------------------------------------------------------------------------------
 
 
-def test_evaluate(folder, trained):
+def test_evaluate_prints_the_figures_of_a_model(folder, trained):
     out = pynn_command(
         "evaluate", trained / "model.safetensors", "--data", folder, "--backend", "numpy"
     )
@@ -92,7 +92,7 @@ def test_report_says_in_one_line_what_is_wrong(trained, tmp_path, monkeypatch):
 # --- predict --------------------------------------------------------------------------------------
 
 
-def test_predict(trained, pictures):
+def test_predict_prints_the_digit_of_a_picture(trained, pictures):
     out = pynn_command("predict", *pictures, "--model", trained, "--backend", "numpy")
     lines = out.splitlines()[1:]
     assert len(lines) == 3

@@ -102,7 +102,7 @@ def test_no_report_of_the_thread_sanitizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_checker_names_what_it_does_not_have(checker: Path) -> None:
+def test_the_checker_refuses_an_unknown_instruction_set(checker: Path) -> None:
     with pytest.raises(AssertionError, match="ended with 2:\\s+there are no kernels for mmx"):
         run(checker, "--short", "--isa", "mmx")
 
@@ -218,13 +218,13 @@ def test_no_object_holds_an_instruction_above_its_set(checker: Path) -> None:
         ("verr %ax", 0),
     ],
 )
-def test_an_instruction_is_known_for_what_it_is(line: str, level: int) -> None:
+def test_instructions_are_assigned_to_their_instruction_set(line: str, level: int) -> None:
     for allowed in range(3):
         assert bool(above(f"  1f:\t{line}", allowed)) == (level > allowed)
 
 
 @pytest.mark.slow
-def test_sets_share_no_symbol(checker: Path) -> None:
+def test_instruction_sets_share_no_symbol(checker: Path) -> None:
     if shutil.which("nm") is None:
         pytest.skip("needs nm")
     for isa, paths in objects(checker).items():

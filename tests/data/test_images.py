@@ -66,7 +66,7 @@ def test_the_digit_fits_the_box_and_its_mass_is_central():
     assert abs(mass.sum(axis=0) @ np.arange(28) - 14) <= 0.5
 
 
-def test_ink_on_grey_paper_with_noise():
+def test_a_digit_on_grey_noisy_paper_is_found():
     rng = np.random.default_rng(0)
     paper = 0.75 - 0.5 * large() / 255
     found = images.like_mnist(np.clip(paper + rng.normal(0, 0.02, paper.shape), 0, 1))
@@ -111,7 +111,7 @@ def test_every_kind_of_file_gives_the_same_image(tmp_path, name):
     assert difference(prepared(tmp_path / name), expected) < (1 if name.endswith("jpg") else 0.1)
 
 
-def test_the_camera_is_turned_back(tmp_path):
+def test_a_rotated_photograph_is_turned_upright(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6
     picture = Image.fromarray(255 - large()).rotate(90, expand=True)

@@ -33,7 +33,7 @@ def load(name: str) -> np.ndarray:
     return datasets._mnist_file(name, datasets._MNIST[name])
 
 
-def test_it_is_mnist(cache):
+def test_mnist_has_its_published_counts_and_mean(cache):
     """Class counts and mean as published for the data set."""
     (x_train, y_train), (x_test, y_test) = datasets.mnist()
     assert (x_train.shape, x_test.shape) == ((60_000, 28, 28), (10_000, 28, 28))
@@ -101,7 +101,7 @@ def flip(path: Path) -> None:
         Path.unlink,
     ],
 )
-def test_a_damaged_cache_is_made_anew(cache, damage):
+def test_a_damaged_cache_is_replaced(cache, damage):
     good = load(LABELS)
     whole = (cache / "mnist" / LABELS).read_bytes()
     damage(cache / "mnist" / LABELS)
@@ -118,7 +118,7 @@ def test_without_a_cache_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch):
+def test_mnist_loads_without_a_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("PYNN_CACHE", str(tmp_path / "file"))
     assert load(LABELS).shape == (10_000,)
@@ -138,7 +138,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch):
         ("linux", {"PYNN_CACHE": "/z"}, "/z"),
     ],
 )
-def test_where_the_cache_is(tmp_path, monkeypatch, platform, variables, folder):
+def test_the_cache_folder_of_each_platform(tmp_path, monkeypatch, platform, variables, folder):
     for name in "PYNN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA":
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -148,7 +148,7 @@ def test_where_the_cache_is(tmp_path, monkeypatch, platform, variables, folder):
     assert datasets._cache_folder() == tmp_path / folder
 
 
-def test_a_home_that_is_not_known_means_no_cache(monkeypatch):
+def test_without_a_home_folder_there_is_no_cache(monkeypatch):
     def fail():
         raise RuntimeError("Could not determine home directory.")
 
@@ -191,7 +191,7 @@ def test_mnist_itself_reports_a_damaged_package(cache, package):
         datasets.mnist()
 
 
-def test_the_licence_notice_comes_along():
+def test_the_licence_notice_is_installed():
     notice = (datasets._MNIST_FOLDER / "NOTICE").read_text(encoding="utf-8")
     for word in "LeCun", "Cortes", "Burges", "CC BY-SA 3.0":
         assert word in notice

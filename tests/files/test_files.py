@@ -261,7 +261,7 @@ def test_atomic_write_names_the_file_that_the_system_refuses(tmp_path, monkeypat
         ),
     ),
 )
-def test_what_is_saved_comes_back_bit_by_bit(tmp_path, tensors, metadata):
+def test_saved_tensors_load_unchanged(tmp_path, tensors, metadata):
     save_tensors(tmp_path / "m", tensors, metadata)
     arrays, document = load_tensors(tmp_path / "m")
     assert document == metadata

@@ -83,7 +83,7 @@ def test_defaults_change_nothing(solver, cls, y, capfd):
 
 
 @pytest.mark.parametrize("more", [{}, {"callbacks": lambda e, r: None}, {"progress": lambda r: 0}])
-def test_looking_on_changes_nothing(more):
+def test_callbacks_of_an_estimator_do_not_change_results(more):
     held = (X_TEST, Y_TEST) if not more else None
     one = small().fit(X, Y)
     two = small(**more).fit(X, Y, validation_data=held)

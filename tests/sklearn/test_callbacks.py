@@ -117,7 +117,7 @@ def test_every_so_many_updates():
     assert one.n_iter_ == len(one.loss_curve_) == 14 // steps
 
 
-def test_looking_on_in_the_middle_of_an_epoch_changes_nothing():
+def test_callbacks_within_an_epoch_do_not_change_results():
     one = small(batch_size=32).fit(X, Y)
     two = small(batch_size=32, callbacks=pynn.Every(steps=3, call=lambda e, r: None)).fit(X, Y)
     assert alike(one, two)
@@ -152,7 +152,7 @@ def test_callbacks_in_partial_fit():
     assert len(one.history_) == 3
 
 
-def test_progress(capfd):
+def test_progress_is_reported_each_epoch(capfd):
     seen = []
     one = small(progress=seen.append).fit(X, Y, validation_data=(X_TEST, Y_TEST))
     assert [r.epoch for r in seen] == [1, 2, 3, 4, 5, 6]

@@ -88,7 +88,7 @@ INPUTS = {
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("dataset", ["wine", "diabetes"])
 @pytest.mark.parametrize("given", INPUTS)
-def test_inputs(given, dataset, solver):
+def test_inputs_of_many_kinds_train_the_same(given, dataset, solver):
     x, y = data(dataset)
     rows = INPUTS[given](x)
     single = "float32" in given
@@ -115,7 +115,7 @@ def test_inputs_of_predict(given, trained):
 
 
 @pytest.mark.parametrize("change", [np.longdouble, np.float16], ids=["longdouble", "float16"])
-def test_dtypes_that_the_core_has_not(change):
+def test_unsupported_dtypes_are_refused(change):
     x, y = data("wine")
     two = both(CLASSIFIER, lambda e: e.fit(x, y), random_state=0, max_iter=3)
     rtol = 1e-8

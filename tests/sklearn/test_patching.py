@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-def test_patch():
+def test_patch_replaces_the_classes_of_scikit_learn():
     before = neural_network.MLPClassifier, neural_network.MLPRegressor
     try:
         patch()

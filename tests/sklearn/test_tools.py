@@ -302,7 +302,7 @@ def test_predicts_and_trains_in_a_fork():
     assert np.array_equal(labels, clone(one).fit(X, Y).predict(X_TEST))
 
 
-def test_new_processes():
+def test_estimators_train_in_new_processes():
     one, grid = small().fit(X, Y), {"alpha": [1e-4, 10.0]}
     with joblib.parallel_backend("loky", n_jobs=2):
         found = joblib.Parallel()(joblib.delayed(one.predict_proba)(x) for x in (X, X_TEST))
@@ -355,7 +355,7 @@ def test_many_estimators_of_one_architecture_train_at_once():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_threads_change_no_bit(solver, dtype):
+def test_threads_do_not_change_results(solver, dtype):
     rows, labels = np.tile(X, (9, 1)), np.tile(Y, 9)
     settings = {
         "solver": solver,

@@ -114,7 +114,7 @@ def one(z):
         (lambda a, b: a, one, "function: found one that fails .*TypeError"),
     ],
 )
-def test_a_function_that_is_none(function, derivative, message):
+def test_a_wrong_custom_function_is_refused(function, derivative, message):
     with pytest.raises(ValueError, match=message) as caught:
         pynn.Activation("mine", function, derivative)
     assert str(caught.value).startswith("Activation('mine'): ")
@@ -135,20 +135,20 @@ def test_a_function_that_is_none(function, derivative, message):
         (lambda a: a, huber_gradient, "identity", "function: found one that fails"),
     ],
 )
-def test_a_loss_that_is_none(function, gradient, output, message):
+def test_a_wrong_custom_loss_is_refused(function, gradient, output, message):
     with pytest.raises(ValueError, match=message) as caught:
         pynn.Loss("mine", function, gradient, output)
     assert str(caught.value).startswith("Loss('mine'): ")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "relu", "mse", "softmax", None, 3])
-def test_a_name_that_is_none(name):
+def test_a_wrong_name_of_a_custom_function_is_refused(name):
     for kind in (pynn.Activation, pynn.Loss):
         with pytest.raises(ValueError, match=rf"{kind.__name__}.name: found {name!r}"):
             kind(name, np.tanh, np.tanh)
 
 
-def test_what_is_no_function():
+def test_a_value_that_is_no_function_is_refused():
     with pytest.raises(TypeError, match=r"Activation\('mine'\): derivative: found 3, expected a"):
         pynn.Activation("mine", np.tanh, 3)
 
@@ -280,7 +280,7 @@ def test_loss_is_the_mean_over_outputs_of_one_hot_targets_or_values(rng, backend
     assert net.evaluate(x, y)["accuracy"] == pytest.approx(right)
 
 
-def test_accuracy_goes_by_outputs_where_they_fall(rng, backend):
+def test_accuracy_depends_on_the_largest_output(rng, backend):
     x, y = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
     for loss in (huber, "mse"):
         net = make(backend, loss=loss, output=falling)
@@ -362,7 +362,7 @@ def test_numba_trains_as_the_reference(dtype, sizes, optimizer):
 
 
 @needs_numba
-def test_bits_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
+def test_results_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
     from pynn.backends.numba import parameters
     from pynn.backends.numba import threads as numba_threads
 
@@ -437,7 +437,7 @@ def test_functions_of_numpy_over_the_whole_range(dtype, name):
         lambda a, b: np.sign(a) * np.square(b) - np.abs(a) ** 3 / (b**2 + 1),
     ],
 )
-def test_choices_and_powers_have_the_bits_of_numpy(dtype, function):
+def test_choices_and_powers_equal_those_of_numpy(dtype, function):
     numbers = [-np.inf, -1.5, 0.0, 0.7, 2.0, np.inf, np.nan]
     a, b = (g.reshape(-1).astype(dtype) for g in np.meshgrid(numbers, numbers))
     with np.errstate(all="ignore"):
@@ -547,7 +547,7 @@ TABLE = {"one": 1.0}
     "function",
     [Callable(), lambda z: np.tanh(z).astype(z.dtype), lambda z: np.tanh(z * TABLE["one"])],
 )
-def test_what_numba_cannot_compile(blobs, function):
+def test_functions_that_numba_cannot_compile_are_refused(blobs, function):
     own = pynn.Activation("mine", function, tanh_slope)
     message = r"Activation\('mine'\): found what Numba cannot compile .*backend='numpy' takes any"
     for backend in ("numba", "auto"):
@@ -557,7 +557,7 @@ def test_what_numba_cannot_compile(blobs, function):
 
 
 @needs_numba
-def test_what_means_something_else_to_numba(monkeypatch):
+def test_functions_that_numba_computes_differently_are_refused(monkeypatch):
     from pynn.backends.numba import custom
 
     monkeypatch.setitem(custom.MEANS, np.tanh, custom.MEANS[np.exp])
@@ -620,7 +620,7 @@ def test_errors_say_why_the_backend_is_numba(blobs):
 
 
 @needs_numba
-def test_with_everything(blobs):
+def test_custom_functions_work_with_every_other_setting(blobs):
     x, y = blobs
     names = np.array(["rook", "ant", "bee"])[y]
     nets = [make(b, loss=huber, dropout=0.1, dtype="float64") for b in BACKENDS]
@@ -652,7 +652,7 @@ def test_divergence_names_the_layer(blobs, backend):
     assert np.isfinite(net.parameters).all()
 
 
-def test_pickles_and_copies_go_on_to_the_bit(blobs, backend):
+def test_training_continues_exactly_after_pickling_and_copying(blobs, backend):
     net = make(backend, loss=huber, dropout=0.2)
     fit(net, blobs)
     twins = [pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
@@ -662,7 +662,7 @@ def test_pickles_and_copies_go_on_to_the_bit(blobs, backend):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_trains_to_the_same_bits(blobs, backend):
+def test_a_forked_process_gets_identical_results(blobs, backend):
     net = make(backend, loss=huber)
     fit(net, blobs)
     reader, writer = os.pipe()
@@ -683,7 +683,7 @@ def test_a_forked_process_trains_to_the_same_bits(blobs, backend):
 # --- To disk and back -----------------------------------------------------------------------------
 
 
-def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
+def test_training_continues_exactly_after_saving_and_loading(tmp_path: Path, blobs, backend):
     path = tmp_path / "net.safetensors"
     net = make(backend, loss=huber, output=falling, dropout=0.2)
     fit(net, blobs)
@@ -763,7 +763,7 @@ def cut(net, record):
         raise Cut
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_bit(tmp_path: Path, blobs, backend):
+def test_a_run_that_was_cut_off_resumes_exactly(tmp_path: Path, blobs, backend):
     path = tmp_path / "run.ckpt"
 
     def run(*calls, **more):

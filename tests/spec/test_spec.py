@@ -78,7 +78,7 @@ def test_views_share_the_flat_vector() -> None:
         ({"dtype": "flaot32"}, "dtype: found 'flaot32'.*did you mean 'float32'"),
     ],
 )
-def test_architecture_errors(arguments: dict[str, Any], message: str) -> None:
+def test_wrong_architectures_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Architecture.build(**{"sizes": [3, 4, 4, 2], **arguments})
 
@@ -128,12 +128,12 @@ def test_optimizers_are_frozen_and_compare_by_settings() -> None:
         (lambda: pynn.WarmUp(after="cosine"), "WarmUp.after: found 'cosine'"),  # type: ignore[arg-type]
     ],
 )
-def test_settings_errors(make: Any, message: str) -> None:
+def test_wrong_settings_of_optimizers_and_schedules_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_class_for_an_object() -> None:
+def test_a_class_in_place_of_an_object_is_refused() -> None:
     with pytest.raises(TypeError, match=r"optimizer: found the class Adam, .*Adam\(\)"):
         as_optimizer(pynn.Adam)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"schedule: found the class Cosine"):

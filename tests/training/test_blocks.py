@@ -75,7 +75,7 @@ def test_backends_agree(small, backend):
     assert again.parameters.tobytes() == net.parameters.tobytes()
 
 
-def test_goes_on_in_the_middle_of_an_epoch(small, backend, tmp_path):
+def test_a_run_resumes_in_the_middle_of_an_epoch(small, backend, tmp_path):
     x, y = data()
     whole = fit(network(backend), x, y)
     kept = pynn.Checkpoint(tmp_path / "run", steps=1)
@@ -133,7 +133,7 @@ def test_every_page_is_asked_for_before_it_is_read(small, backend, tmp_path, mon
     assert net.parameters.tobytes() == fresh.parameters.tobytes()
 
 
-def test_what_does_not_fit():
+def test_shapes_that_do_not_match_are_refused():
     x, y = data()
     for bad in ("block", 3, None):
         with pytest.raises(TypeError, match="shuffle: found .*, expected True, False or 'blocks'"):

@@ -54,7 +54,7 @@ def test_norms_are_plain_numbers(net: pynn.Network, blobs: Data) -> None:
     assert json.loads(json.dumps(kept)) == kept
 
 
-def test_norms_change_no_bit(blobs: Data) -> None:
+def test_norms_do_not_change_results(blobs: Data) -> None:
     with_norms, without = (
         pynn.Network([4, 8, 3], backend="numpy", dropout=0.2, seed=3) for _ in range(2)
     )

@@ -50,7 +50,7 @@ def change(path: Path, edit: Any) -> None:
     ],
     ids=str,
 )
-def test_another_network(
+def test_resuming_with_another_network_is_refused(
     tmp_path: Path, blobs: Data, network: dict[str, Any], message: str
 ) -> None:
     if network.get("backend", "numpy") not in BACKENDS:
@@ -88,7 +88,7 @@ def test_another_network(
     ],
     ids=str,
 )
-def test_other_settings(
+def test_resuming_with_other_settings_is_refused(
     tmp_path: Path, blobs: Data, settings: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "a"
@@ -136,7 +136,9 @@ def other_rows(x: np.ndarray, y: np.ndarray) -> Data:
         (lambda x, y: (x, y + 1), r"classes: found \[1, 2, 3\], but .* has \[0, 1, 2\]"),
     ],
 )
-def test_other_data(tmp_path: Path, blobs: Data, edit: Any, message: str) -> None:
+def test_resuming_with_other_data_is_refused(
+    tmp_path: Path, blobs: Data, edit: Any, message: str
+) -> None:
     path = tmp_path / "a"
     broken_off(path, blobs, 6, batch_size=30)
     with pytest.raises(ValueError, match=message):
@@ -161,7 +163,7 @@ def test_other_validation_rows(tmp_path: Path, blobs: Data) -> None:
     assert net.epochs == 4
 
 
-def test_another_machine_is_told(tmp_path: Path, blobs: Data) -> None:
+def test_another_machine_causes_a_warning(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "a"
     broken_off(path, blobs, 6)
     change(path, lambda about, _: about["checkpoint"]["machine"].update(numpy="1.0"))
@@ -170,7 +172,7 @@ def test_another_machine_is_told(tmp_path: Path, blobs: Data) -> None:
     assert [w.filename for w in told] == [__file__]
 
 
-def test_another_instruction_set_is_told(tmp_path: Path, blobs: Data) -> None:
+def test_another_instruction_set_causes_a_warning(tmp_path: Path, blobs: Data) -> None:
     core = pytest.importorskip("pynn.backends.cython._core")
     first, *others = core.info()["isas"]
     before = core.use_isa(first)
@@ -296,7 +298,9 @@ def test_a_checkpoint_cut_off_anywhere_is_refused(tmp_path: Path, blobs: Data) -
         lambda about, tensors: about.update(optimizer=None),
     ],
 )
-def test_a_hostile_checkpoint_is_one_clear_error(tmp_path: Path, blobs: Data, edit: Any) -> None:
+def test_a_manipulated_checkpoint_raises_one_clear_error(
+    tmp_path: Path, blobs: Data, edit: Any
+) -> None:
     path = tmp_path / "a"
     broken_off(path, blobs, 6)
     change(path, edit)
@@ -345,7 +349,9 @@ def test_loading_runs_no_code(tmp_path: Path, blobs: Data) -> None:
         ({"path": None, "steps": 1}, TypeError, "path: found None"),
     ],
 )
-def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_wrong_arguments_of_a_checkpoint_are_refused(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         pynn.Checkpoint(**{"path": "a"} | arguments)
 
@@ -394,7 +400,7 @@ def csv(folder: Path, data: Data) -> Path:
     return path
 
 
-def test_a_run_of_the_command_line_goes_on(
+def test_the_command_line_resumes_a_run(
     tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("typer")

@@ -36,7 +36,7 @@ from tests.training.runs import (
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("after", [2, 4, 5, 10, 15])
-def test_ends_in_the_bits_of_an_unbroken_run(
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
     tmp_path: Path, blobs: Data, backend: str, after: int
 ) -> None:
     path = tmp_path / "run.ckpt"
@@ -56,7 +56,9 @@ def test_ends_in_the_bits_of_an_unbroken_run(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_optimizer(tmp_path: Path, blobs: Data, optimizer: str, dtype: str) -> None:
+def test_a_resumed_run_ends_identically_with_every_optimizer(
+    tmp_path: Path, blobs: Data, optimizer: str, dtype: str
+) -> None:
     network = {"backend": "auto", "dtype": dtype}
     whole, resumed = make(**network), make(**network)
     fit(whole, blobs, optimizer=optimizer)
@@ -80,7 +82,9 @@ def test_every_optimizer(tmp_path: Path, blobs: Data, optimizer: str, dtype: str
     ],
     ids=str,
 )
-def test_settings(tmp_path: Path, blobs: Data, settings: dict[str, Any]) -> None:
+def test_a_resumed_run_ends_identically_with_every_setting(
+    tmp_path: Path, blobs: Data, settings: dict[str, Any]
+) -> None:
     whole, resumed = make(), make()
     fit(whole, blobs, **settings)
     broken_off(tmp_path / "a", blobs, 3, steps=2, **settings)
@@ -112,7 +116,7 @@ def test_labels_that_are_words(tmp_path: Path, blobs: Data) -> None:
     assert set(net.predict(x)) == {"cat", "dog", "owl"}
 
 
-def test_a_later_call_of_fit(tmp_path: Path, blobs: Data) -> None:
+def test_a_later_fit_continues_from_its_checkpoint(tmp_path: Path, blobs: Data) -> None:
     """The network comes with a history, and Adam with a state, from a call before."""
     whole, resumed = make(), make()
     for net in whole, resumed:
@@ -129,7 +133,7 @@ def test_a_later_call_of_fit(tmp_path: Path, blobs: Data) -> None:
     assert history.epoch == [3, 4, 5]
 
 
-def test_goes_on_in_the_same_process(tmp_path: Path, blobs: Data) -> None:
+def test_a_run_resumes_in_the_same_process(tmp_path: Path, blobs: Data) -> None:
     whole, net = make(), make()
     fit(whole, blobs)
     kept = pynn.Checkpoint(tmp_path / "a", steps=3)
@@ -208,7 +212,7 @@ class _Interrupted:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_ctrl_c_in_the_validation_writes_one_too(
+def test_ctrl_c_during_validation_writes_a_checkpoint(
     tmp_path: Path, blobs: Data, backend: str, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def settings() -> dict[str, Any]:
@@ -308,7 +312,7 @@ def test_ctrl_c_in_a_callback_leaves_the_last_checkpoint(
 
 
 @pytest.mark.parametrize("calls", [1, 2, 5])
-def test_ctrl_c_while_progress_is_shown_writes_one_too(
+def test_ctrl_c_during_progress_writes_a_checkpoint(
     tmp_path: Path, blobs: Data, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the end of an epoch, and in the middle of one: what is shown is shown every time."""
@@ -336,7 +340,9 @@ def test_ctrl_c_while_progress_is_shown_writes_one_too(
 
 
 @pytest.mark.parametrize("after", [5, 9, 14, None])
-def test_early_stopping_and_norms_come_back(tmp_path: Path, blobs: Data, after: int | None) -> None:
+def test_the_state_of_early_stopping_and_norms_is_restored(
+    tmp_path: Path, blobs: Data, after: int | None
+) -> None:
     """The best epoch may lie before the cut, and the patience run out after it."""
     x, y = blobs
     settings: dict[str, Any] = {"epochs": 12, "learning_rate": 0.5, "validation": 0.2}
@@ -388,7 +394,7 @@ class Counting(pynn.Callback):
         self.seen, self.odd = state["seen"], state["odd"]
 
 
-def test_a_state_of_ones_own(tmp_path: Path, blobs: Data) -> None:
+def test_the_state_of_a_custom_callback_is_restored(tmp_path: Path, blobs: Data) -> None:
     path, mine, plain = tmp_path / "a", Counting(), pynn.Callback()
     broken_off(path, blobs, 6, callbacks=[Counting()])
     kept = pynn.Checkpoint(path, steps=1)
@@ -412,7 +418,7 @@ def test_callbacks_that_differ(tmp_path: Path, blobs: Data) -> None:
     assert net.updates == 0
 
 
-def test_a_state_that_cannot_be_kept(tmp_path: Path, blobs: Data) -> None:
+def test_a_callback_state_that_json_cannot_hold_is_refused(tmp_path: Path, blobs: Data) -> None:
     call = Counting()
     call.state = lambda: {"what": object()}  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="callbacks: found a state of Counting that JSON cannot"):
@@ -435,7 +441,7 @@ def test_a_run_that_a_callback_stopped(tmp_path: Path, blobs: Data, steps: int) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX systems")
-def test_killed_at_random_moments(tmp_path: Path) -> None:
+def test_runs_killed_at_random_times_end_identically(tmp_path: Path) -> None:
     """The same with 200 kills: python -m tests.kill."""
     found = kill.kill(10, 1, tmp_path, [0, 3])
     assert found.kills == 10

@@ -70,7 +70,7 @@ def test_moments(
         assert found == moments
 
 
-def test_where_there_is_none_it_starts_afresh(tmp_path: Path, blobs: Data) -> None:
+def test_resuming_without_a_checkpoint_starts_a_new_run(tmp_path: Path, blobs: Data) -> None:
     whole, net = make(), make()
     fit(whole, blobs)
     fit(net, blobs, checkpoint=pynn.Checkpoint(tmp_path / "a", epochs=1), resume=True)
@@ -78,7 +78,7 @@ def test_where_there_is_none_it_starts_afresh(tmp_path: Path, blobs: Data) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_run_that_had_ended_trains_nothing(tmp_path: Path, blobs: Data) -> None:
+def test_resuming_a_finished_run_trains_nothing(tmp_path: Path, blobs: Data) -> None:
     kept = pynn.Checkpoint(tmp_path / "a", steps=5)
     whole, again = make(), make()
     history = fit(whole, blobs, checkpoint=kept, resume=True)
@@ -103,7 +103,9 @@ def test_no_epochs(tmp_path: Path, blobs: Data) -> None:
 
 @pytest.mark.parametrize("schedule", [None, "exponential", lambda t: 0.9**t, pynn.WarmUp(3)])
 @pytest.mark.parametrize("after", [7, None])
-def test_more_epochs(tmp_path: Path, blobs: Data, schedule: Any, after: int | None) -> None:
+def test_resuming_with_more_epochs_continues(
+    tmp_path: Path, blobs: Data, schedule: Any, after: int | None
+) -> None:
     """Both of a run that was cut off and of one that had come to its end."""
     kept, stopping = pynn.Checkpoint(tmp_path / "a", steps=1), lambda: pynn.EarlyStopping("loss")
     whole, net = make(), make()
@@ -117,7 +119,9 @@ def test_more_epochs(tmp_path: Path, blobs: Data, schedule: Any, after: int | No
     assert history.epoch == [1, 2, 3, 4, 5, 6]
 
 
-def test_other_epochs_where_they_cannot_be(tmp_path: Path, blobs: Data) -> None:
+def test_resuming_with_other_epochs_is_refused_if_the_schedule_needs_them(
+    tmp_path: Path, blobs: Data
+) -> None:
     path = tmp_path / "a"
     kept = pynn.Checkpoint(path, steps=1)
     broken_off(path, blobs, 9, schedule="cosine")
@@ -137,7 +141,7 @@ def test_other_epochs_where_they_cannot_be(tmp_path: Path, blobs: Data) -> None:
 # --- Nothing lost ---------------------------------------------------------------------------------
 
 
-def test_a_run_that_has_not_ended_is_not_lost(tmp_path: Path, blobs: Data) -> None:
+def test_an_unfinished_run_is_not_overwritten(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "a"
     kept = pynn.Checkpoint(path, steps=1)
     broken_off(path, blobs, 6)
@@ -151,7 +155,7 @@ def test_a_run_that_has_not_ended_is_not_lost(tmp_path: Path, blobs: Data) -> No
     assert document(path)["settings"]["learning_rate"] == 0.1
 
 
-def test_a_model_is_not_taken_for_a_checkpoint(tmp_path: Path, blobs: Data) -> None:
+def test_a_model_file_is_not_overwritten_by_a_checkpoint(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "model.safetensors"
     net = make()
     net.save(path)
@@ -222,7 +226,9 @@ class Full:
         return Limited()
 
 
-def test_disk_full(tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_causes_one_warning_and_training_continues(
+    tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, net = make(), make()
     fit(whole, blobs)
     path = tmp_path / "a"
@@ -240,7 +246,7 @@ def test_disk_full(tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_full_for_a_while(
+def test_checkpoints_resume_once_a_full_disk_has_space(
     tmp_path: Path, blobs: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands there stays whole, and the next one is written when there is room again."""
@@ -278,7 +284,7 @@ def no_superuser() -> Iterator[None]:
 
 
 @posix
-def test_read_only_folder(blobs: Data) -> None:
+def test_a_read_only_folder_causes_one_warning_and_training_continues(blobs: Data) -> None:
     # Not in tmp_path, into which nobody but its owner may look.
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o555)
@@ -295,7 +301,7 @@ def test_read_only_folder(blobs: Data) -> None:
 
 
 @posix
-def test_a_small_disk(tmp_path: Path, blobs: Data) -> None:
+def test_a_disk_that_holds_one_checkpoint_keeps_the_old_one(tmp_path: Path, blobs: Data) -> None:
     """A file system of 16 kB, where it can be had."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "pynn-test", str(tmp_path)]
     try:
@@ -321,7 +327,7 @@ def test_a_small_disk(tmp_path: Path, blobs: Data) -> None:
 
 
 @posix
-def test_something_else_comes_to_stand_there(tmp_path: Path, blobs: Data) -> None:
+def test_another_file_that_appears_is_not_overwritten(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "a"
 
     def obstruct(net: pynn.Network, record: pynn.Record) -> None:
@@ -332,7 +338,7 @@ def test_something_else_comes_to_stand_there(tmp_path: Path, blobs: Data) -> Non
         fit(make(), blobs, checkpoint=kept, callbacks=pynn.Every(9, obstruct))
 
 
-def test_what_killed_writers_left_is_removed(tmp_path: Path, blobs: Data) -> None:
+def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "run.ckpt"
     with contextlib.suppress(Cut), disk.atomic_write(path) as file:
         (leftover,) = tmp_path.iterdir()

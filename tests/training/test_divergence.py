@@ -101,7 +101,7 @@ def test_the_last_finite_weights_are_kept(backend, dtype, optimizer, data):
     )
 
 
-def test_however_often_it_looks(backend, data, monkeypatch):
+def test_results_do_not_depend_on_the_interval_of_checks(backend, data, monkeypatch):
     """The outcome does not depend on when it is noticed: at each step, or at the end."""
     found = set()
     for patience, pace in ((0, True), (0, False), (1e30, False), (1e30, True)):
@@ -180,14 +180,14 @@ def test_layer_of_an_update(backend):
         assert f"made weights of layer {layer + 1} of 2" in str(caught.value)
 
 
-def test_where_warnings_are_errors(data):
+def test_no_warning_becomes_an_error(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(pynn.DivergenceError):
             growing("numpy").fit(*data, **FIT, epochs=9)
 
 
-def test_data_that_change_meanwhile(backend, data, monkeypatch):
+def test_data_that_change_during_training_are_detected(backend, data, monkeypatch):
     """What went wrong is not found again: the network is finite all the same, and it is said."""
     monkeypatch.setattr(loop, "PATIENCE", 1e30)
     net, x, y, fit = swallowed(backend)
@@ -366,7 +366,7 @@ def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
-def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_during_the_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained is not written back any more, and does not count."""
     from pynn.training.loop import Loop
 

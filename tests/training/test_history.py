@@ -60,7 +60,9 @@ def test_dictionary_and_back(history: History) -> None:
         ({"loss": [1.0]}, r"history: found columns of \[1, 2\] epochs"),
     ],
 )
-def test_dictionary_errors(history: History, change: dict[str, object], message: str) -> None:
+def test_wrong_dictionaries_of_a_history_are_refused(
+    history: History, change: dict[str, object], message: str
+) -> None:
     columns = {**history.to_dict(), **change}
     columns = {name: column for name, column in columns.items() if column is not None}
     with pytest.raises(ValueError, match=message):
@@ -83,7 +85,7 @@ def test_table_of_a_long_history() -> None:
     assert lines[-1].split()[0] == "1000"
 
 
-def test_plot(history: History) -> None:
+def test_a_history_plots_its_curves(history: History) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot

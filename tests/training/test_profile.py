@@ -60,7 +60,7 @@ def test_the_gradient_of_a_narrow_layer_is_not_the_update(optimizer: str) -> Non
 
 
 @needs_core
-def test_the_bits_and_the_network_know_nothing_of_it() -> None:
+def test_profiling_does_not_change_results() -> None:
     watched, twin = network(), network()
     with watched.profile() as profile:
         watched.fit(*data(), epochs=2, progress=False)
