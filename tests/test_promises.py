@@ -62,7 +62,7 @@ def test_every_guarantee_names_its_tests() -> None:
         "`tests/test_promises.py::test_that_is_not_there`",
         "`tests/test_not_there.py::test_every_guarantee_names_its_tests`",
         "`tests/test_promises.py::unheld`",
-        "`tests/test_promises.py::test_every_guarantee_names_its_tests`, test_every_guarantee_names_its_tests",
+        "`tests/test_promises.py::test_every_guarantee_names_its_tests`, test_every_guarantee",
     ],
 )
 def test_a_guarantee_without_a_test_is_found(held: str) -> None:
