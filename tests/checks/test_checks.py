@@ -114,7 +114,7 @@ def test_lists_are_values_not_pixels() -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_frames(library: str) -> None:
+def test_data_frames_train_the_same(library: str) -> None:
     frames = pytest.importorskip(library)
     x = frames.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": [5.0, 6.0], "d": [True, False]})
     if library == "pandas":
@@ -201,7 +201,7 @@ NAN, INF = float("nan"), float("inf")
         (np.full((1, 4), 1e39), ValueError, "x: found 1e.39 at row 0.*that float32 can hold"),
     ],
 )
-def test_x_errors(x: Any, error: type[Exception], message: str) -> None:
+def test_x_of_a_wrong_kind_is_refused(x: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         features(x, NET)
 
@@ -253,7 +253,7 @@ def test_sparse_matrices_that_do_not_fit() -> None:
         targets(sparse.csr_matrix(np.eye(4)), 4, NET, None)
 
 
-def test_one_column_wants_a_hint() -> None:
+def test_an_error_about_one_column_has_a_hint() -> None:
     with pytest.raises(ValueError, match=r"x\[:, None\]"):
         features(np.zeros(9), build(1))
 
@@ -311,7 +311,7 @@ def label(y: Any, net: Architecture = NET, task: Task | None = None) -> tuple[li
         (np.eye(3, dtype=bool)[[1, 1]], [1, 1], [0, 1, 2]),
     ],
 )
-def test_labels(y: Any, codes: list[int], classes: list[Any]) -> None:
+def test_targets_of_labels(y: Any, codes: list[int], classes: list[Any]) -> None:
     for loss in ("cross_entropy", BCE, "mse"):
         assert label(y, build(loss=loss)) == (codes, classes)
 
@@ -389,7 +389,7 @@ def test_many_classes_are_not_all_spelt_out() -> None:
         (np.full((3, 3), "a"), TypeError, "y: found dtype <U1"),
     ],
 )
-def test_y_errors(y: Any, error: type[Exception], message: str) -> None:
+def test_y_of_a_wrong_kind_is_refused(y: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         targets(y, 3, NET, None)
 
@@ -456,7 +456,7 @@ def test_multilabel() -> None:
         targets([[2, 1, 0]], 1, net, None)
 
 
-def test_values() -> None:
+def test_targets_of_values() -> None:
     net = build(loss="mse", dtype="float64")
     y = np.array([[0.5, -1, 3], [2, 2, 2]])
     found, task = targets(y, 2, net, None)
@@ -487,7 +487,7 @@ def test_values_of_one_output(shape: tuple[int, ...]) -> None:
             targets(bad, 4, net, None)
 
 
-def test_classes_by_hand_errors() -> None:
+def test_wrong_classes_are_refused() -> None:
     for bad in (["a", "b"], ["a", "b", "b"]):
         with pytest.raises(ValueError, match="classes: found .*expected 3 different labels"):
             checks_targets.as_classes(bad, NET)

@@ -20,7 +20,7 @@ def test_whole_numbers(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, NAN, INF, True, "1", None, 1j])
-def test_numbers(bad: Any) -> None:
+def test_functions_of_numbers_compile(bad: Any) -> None:
     assert arguments.number(np.float32(0.5), "rate", above=0) == 0.5
     assert arguments.number(0, "l2", least=0) == 0
     with pytest.raises(ValueError, match="rate: found .*, expected a finite number above 0"):
