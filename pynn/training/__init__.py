@@ -1,1 +1,1 @@
-"""One call of ``fit``: model, loop, callbacks, checkpoints."""
+"""Training: the model, one call of ``fit``, its callbacks and its checkpoints."""

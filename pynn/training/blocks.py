@@ -1,8 +1,8 @@
 """Shuffling in blocks: for data that do not fit into memory, read at the speed of the disk.
 
-Rows taken from all over a memory-mapped file cost a read from the disk each. Here whole blocks are
-read in a random order, and the rows of as many blocks as make a window are shuffled among
-themselves, while the system already fetches the blocks of the next window.
+Reading single rows at random positions of a memory-mapped file costs one disk access per row.
+Instead, whole blocks are read in a random order, and the rows of a window of blocks are shuffled,
+while the operating system already reads the blocks of the next window.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..arrays.vectors import mapped_file
 from ..spec import philox
 
 BLOCK_BYTES = 1 << 20
-"""Bytes of a block: so many in a row that seeking does not show."""
+"""Bytes per block: reading them takes much longer than seeking to them."""
 WINDOW = 64
-"""Blocks that are shuffled together."""
+"""Blocks per window, whose rows are shuffled together."""
 
 
 class Blocks:
-    """The order in which the rows of ``x`` are read, and what is to be fetched next."""
+    """The order in which the rows of ``x`` are read, and reading ahead in that order."""
 
     def __init__(self, x: np.ndarray, seed: int) -> None:
         self._seed, self._n = seed, len(x)
@@ -33,14 +33,19 @@ class Blocks:
         self._fetched: list[tuple[int, int]] = []
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the rows (n,), int64, as an epoch takes them."""
+        """Return the indices of the rows in the order of an epoch, int64 (n,)."""
         self._order = philox.permutation_in_blocks(self._seed, epoch, self._n, self._block, WINDOW)
         return self._order
 
     def fetch(self, epoch: int, row: int) -> int:
-        """Have the system read the window of a row in the order, and the next; return its number.
+        """Start reading the window of position ``row`` in the order, and the next window.
 
-        What was asked for already is not asked for again.
+        Windows that were requested before are not requested again.
+
+        Returns
+        -------
+        int
+            Index of the window.
         """
         window = row // self.rows
         wanted = [(epoch, window), (epoch, window + 1)]
@@ -61,7 +66,7 @@ class Blocks:
 
 
 def _mapping(x: np.ndarray) -> tuple[mmap.mmap | None, int]:
-    """Return the mapped file that rows which follow one another lie in, and where they begin."""
+    """Return the mapped file with the rows of ``x``, if they are contiguous, and their offset."""
     base = mapped_file(x)
     if base is None or not x.flags.c_contiguous or not hasattr(base, "madvise"):
         return None, 0

@@ -69,16 +69,16 @@ MONITORS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
 class Callback:
-    """Base class: every method does nothing; override those that are wanted."""
+    """Base class of callbacks. Every method does nothing; override the ones you need."""
 
     steps: int | None = None
-    """``on_steps`` is called whenever this many updates have been made; None for never."""
+    """``on_steps`` is called each time this many updates have been made; None for never."""
 
     def on_fit_begin(self, net: Any) -> None:
         """Called before the first epoch of a call of ``fit``."""
 
     def on_steps(self, net: Any, record: Record) -> bool | None:
-        """Called after every ``steps`` updates, counted over the whole life of the network.
+        """Called after every ``steps`` updates, counted over the network's life.
 
         ``record`` holds means over the epoch so far. Return True to stop training.
         """
@@ -93,17 +93,17 @@ class Callback:
         """
 
     def state(self) -> Mapping[str, Any] | None:
-        """Return what a checkpoint is to keep of this callback: what JSON can hold, and arrays.
+        """Return the state to store in a checkpoint: values that JSON can hold, and arrays.
 
-        Whoever overrides it overrides ``restore`` too. Called whenever a checkpoint is written.
+        Called for every checkpoint. Override it together with ``restore``.
         """
         return None
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Called in place of ``on_fit_begin`` when ``fit`` takes up a checkpoint.
+        """Called instead of ``on_fit_begin`` when ``fit`` resumes from a checkpoint.
 
-        ``state`` is what ``state`` returned, with lists for tuples. Raise ValueError if it does not
-        fit; the network is still as it was, then and now.
+        ``state`` is the value that the method ``state`` returned, with lists in place of tuples.
+        Raise ValueError if it does not fit: the network has not been changed yet.
         """
 
 
@@ -116,15 +116,15 @@ class _Function(Callback):
 
 
 class Every(Callback):
-    """Call a function every so many updates, in the middle of an epoch too.
+    """Call a function each time a number of updates have been made, also within an epoch.
 
     Parameters
     ----------
     steps
-        Number of updates from one call to the next.
+        Number of updates between two calls.
     call
-        ``call(net, record)``; ``record`` holds means over the epoch so far. It stops training by
-        returning True.
+        ``call(net, record)``; ``record`` holds means over the epoch so far. If it returns True,
+        training stops.
 
     Examples
     --------
@@ -144,30 +144,30 @@ class Every(Callback):
 
 
 class EarlyStopping(Callback):
-    """Stop when a figure passes a threshold or no longer gets better, and keep the best weights.
+    """Stop when a metric reaches a threshold or no longer improves, and restore the best weights.
 
     Parameters
     ----------
     monitor
         ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``.
     patience
-        Stop after this many epochs in a row without a better figure; None for never.
+        Stop after this many epochs in a row without improvement; None for never.
     min_delta
-        A figure is better only if it is better by more than this.
+        The smallest change that counts as an improvement is larger than this.
     threshold
-        Stop at a loss of at most this, or an accuracy of at least this; None for never.
+        Stop when the loss is at most, or the accuracy at least, this value; None for never.
     restore_best
-        Give the network the parameters of the best epoch when training ends (optimizer state
-        stays as it is).
+        Whether to restore the parameters of the best epoch when training ends (the optimizer
+        state remains that of the last epoch).
 
     Attributes
     ----------
     best : float or None
-        The best figure of the last call of ``fit``.
+        The best value of the metric in the last call of ``fit``.
     best_epoch : int or None
-        The epoch that reached it, as in ``Record.epoch``.
+        The epoch of the best value, as in ``Record.epoch``.
     stopped_epoch : int or None
-        The epoch after which training was stopped; None if it ran to its end.
+        The epoch after which training was stopped; None if all epochs were trained.
     """
 
     def __init__(
@@ -196,15 +196,15 @@ class EarlyStopping(Callback):
         self._forget()
 
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
-        figure: float = getattr(record, self.monitor)
+        value: float = getattr(record, self.monitor)
         before = math.inf if self.best is None else self._sign * self.best
-        # The first epoch counts as the best so far even if its figure is NaN.
-        if self.best_epoch is None or self._sign * figure < before - self.min_delta:
-            self.best = figure if not math.isnan(figure) else None
+        # The first epoch counts as the best so far even if its value is NaN.
+        if self.best_epoch is None or self._sign * value < before - self.min_delta:
+            self.best = value if not math.isnan(value) else None
             self.best_epoch = record.epoch
             if self.restore_best:
                 self._parameters = net.parameters.copy()
-        reached = self.threshold is not None and self._sign * (figure - self.threshold) <= 0
+        reached = self.threshold is not None and self._sign * (value - self.threshold) <= 0
         waited = record.epoch - self.best_epoch
         if reached or (self.patience is not None and waited >= self.patience):
             self.stopped_epoch = record.epoch
@@ -250,41 +250,41 @@ class EarlyStopping(Callback):
             if epoch is not None:
                 arguments.whole(epoch, name, 0)
         if best is not None and epochs["best_epoch"] is None:
-            raise ValueError("best_epoch: found none, expected one of the best figure")
+            raise ValueError("best_epoch: found none, expected the epoch of the best value")
         self.best, self.best_epoch = best, epochs["best_epoch"]
         self.stopped_epoch = epochs["stopped_epoch"]
         self._parameters = parameters
 
 
 class Norms(Callback):
-    """Keep how large weights and gradients are, layer by layer, while a network trains.
+    """Record the norms of weights and gradients of each layer during training.
 
-    Gradients are those of the mean loss of a fixed batch, so that they can be compared from one
-    moment to another: without dropout and L2. Recorded are the weights as training found them,
-    and after every epoch or every so many updates. Recording changes no bit of the training.
+    The gradients are of the mean loss of a fixed batch, without dropout and L2, so that they can be
+    compared over time. The first record is made before training, the next ones after every epoch
+    or after every ``steps`` updates. Recording does not change the results of training.
 
     Parameters
     ----------
     x, y
-        The rows to measure the gradient on, as in ``fit``; some hundred are enough, and each
-        record costs a step on them.
+        The rows to compute the gradient on, as in ``fit``; a few hundred are enough. Each record
+        takes as long as a training step on them.
     steps
-        Number of updates from one record to the next; None for one after each epoch.
+        Number of updates between two records; None for one record after each epoch.
 
     Attributes
     ----------
     updates : list of int
-        How many updates the network had seen at each record.
+        Number of updates of the network at each record.
     weights, gradients : list of list of float
         For each layer, the L2 norm of its weights, and of the gradient with respect to them, at
-        each record. Biases are not counted.
+        each record; without biases.
     sizes : tuple of int
-        Units of every layer of the network; empty before training.
+        Number of units of every layer of the network; empty before training.
 
     Raises
     ------
     ValueError
-        When training begins, if the network is not the one recorded so far, going on.
+        When training begins, if the network is not the one recorded so far.
 
     Examples
     --------
@@ -305,7 +305,7 @@ class Norms(Callback):
         if not hasattr(net, "loss_and_gradient"):
             raise TypeError(
                 f"callbacks: found Norms for a {type(net).__name__}, expected a pynn.Network, "
-                "which tells its gradients"
+                "which computes gradients"
             )
         if self.updates and (net.sizes != self.sizes or net.updates < self.updates[-1]):
             raise ValueError(
@@ -327,14 +327,14 @@ class Norms(Callback):
             self._record(net)
 
     def _record(self, net: Differentiable) -> None:
-        # A second call of fit begins where the first one ended.
+        # A second call of fit begins with the parameters that the first one recorded last.
         if self.updates and self.updates[-1] == net.updates:
             return
         _, flat = net.loss_and_gradient(self.x, self.y)
         gradients, _ = net.architecture.views(flat)
         for columns, arrays in (self.weights, net.weights), (self.gradients, gradients):
             for column, array in zip(columns, arrays, strict=True):
-                # Squares of float32 would overflow long before the numbers themselves.
+                # float64: squares of large float32 numbers overflow.
                 column.append(float(np.linalg.norm(array.astype(np.float64))))
         self.updates.append(net.updates)
 
@@ -361,7 +361,7 @@ class Norms(Callback):
 
 
 def as_callbacks(callbacks: object) -> list[Callback]:
-    """Return the callbacks of a call of ``fit``: one, or several in a list or tuple."""
+    """Return the argument ``callbacks`` of ``fit`` as a list of Callback objects."""
     given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     found: list[Callback] = []
     for one in given:
@@ -380,7 +380,7 @@ def as_callbacks(callbacks: object) -> list[Callback]:
 
 
 def check_monitors(calls: list[Callback], validated: bool, classified: bool) -> None:
-    """Raise if a callback watches a figure that this call of ``fit`` does not measure."""
+    """Raise if a callback monitors a value that this call of ``fit`` does not measure."""
     for call in calls:
         monitor = call.monitor if isinstance(call, EarlyStopping) else ""
         if monitor.startswith("validation") and not validated:
@@ -395,6 +395,11 @@ def check_monitors(calls: list[Callback], validated: bool, classified: bool) -> 
             )
 
 
+def has_state(call: Callback) -> bool:
+    """Whether a callback has a state that checkpoints hold."""
+    return type(call).state is not Callback.state
+
+
 def stops(answer: object) -> bool:
-    """Whether a callback's answer asks for the end of training."""
+    """Whether the return value of a callback stops training."""
     return isinstance(answer, (bool, np.bool_)) and bool(answer)

@@ -1,4 +1,4 @@
-"""Where and how often a training run is saved."""
+"""``Checkpoint``: where and how often ``fit`` writes a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ..spec import arguments
 
 
 class Checkpoint:
-    """Where and how often ``fit`` writes down how far it is, so that it can be taken up again.
+    """Where and how often ``fit`` writes a checkpoint, from which training can continue.
 
-    Give it to ``fit`` with ``resume=True`` and a script that was killed, by whatever, is simply run
-    again: it ends in the bits of a run that nobody broke off, also from the middle of an epoch.
+    Pass it to ``fit`` with ``resume=True``. Run a killed script again: it continues, also from the
+    middle of an epoch, and ends with exactly the same weights as an uninterrupted run.
 
     Parameters
     ----------
     path : str or path-like
-        The file to write; its folder must exist. Each call of ``fit`` needs a file of its own.
+        The file to write; its folder must exist. Each call of ``fit`` needs its own file.
     steps : int, optional
-        Write whenever this many updates have been made, counted over the network's life.
+        Write each time this many updates have been made, counted over the network's life.
     epochs : int, optional
-        Write after this many epochs, counted likewise.
+        Write each time this many epochs have been trained, counted over the network's life.
     seconds : float, optional
-        Write after this many seconds since the last time; looked at about every 0.1 s.
+        Write this many seconds after the last checkpoint; the clock is read about every 0.1 s.
 
     Raises
     ------
@@ -32,38 +32,39 @@ class Checkpoint:
 
     Notes
     -----
-    One more is written when training ends, and on Ctrl-C or SystemExit, but for those that come
-    while a callback is at work or from one: nothing is lost then, and else the last one stands.
+    A final checkpoint is written at the end and on Ctrl-C or SystemExit, unless the interrupt
+    arrives inside a callback; then the previous checkpoint remains.
 
-    The file is written beside its place, brought to the disk, and put there in one step, so it is
-    whole whenever the process or the machine stops; one is enough, and the one before it is not
-    kept. Where it cannot be written, say because the disk is full, training goes on after one
-    warning, and tries again when the next is due. The file of a run that has not ended is not
-    replaced by that of another: ``fit`` without ``resume`` raises ValueError then.
+    The file is written under a temporary name, flushed to disk, and renamed, so that it is complete
+    whenever the process or the machine stops. Only the last checkpoint is kept. If it cannot be
+    written, for example because the disk is full, training continues after one warning, and writes
+    again when the next checkpoint is due. The file of an incomplete run is not overwritten by
+    another run: ``fit`` without ``resume`` raises ValueError.
 
-    Training waits while one is written: 6 ms for 784-256-128-10 with Adam (2.8 MB; on the virtual
-    machine of the README, 2026-11-22).
+    Training waits while a checkpoint is written: 6 ms for 784-256-128-10 with Adam (2.8 MB; on the
+    virtual machine of the README, 2026-11-22).
 
-    Kept are the parameters, the optimizer's state, epochs and updates, how far the epoch is, the
-    history, and what callbacks say of themselves (``Callback.state``): EarlyStopping and Norms do;
-    functions, and callbacks without ``state``, begin anew. Random numbers are counted by seed,
-    epoch and row, and need nothing more.
+    A checkpoint stores the parameters, the optimizer state, the numbers of epochs and updates, the
+    position in the epoch, the history, and the states of callbacks (``Callback.state``):
+    EarlyStopping and Norms have one; functions, and callbacks without ``state``, start anew.
+    Random numbers depend on seed, epoch and row only, and need no state.
 
-    Kept for comparison are the settings of the network and of the call, the parameters it began
-    with, and a fingerprint of the data: dtype, shape and SHA-256. All bytes of an array go into it
-    up to 64 MiB; of a larger one 65,536 rows spread evenly over it (fewer if they have more than
-    64 MiB), or 256 if it is a memory-mapped file, so that 20 GB are not read. That takes 27 ms for
-    MNIST. A schedule that is a function is compared by its values at the first hundred epochs.
+    To compare a run with the call that resumes it, a checkpoint also stores the settings of the
+    network and of the call, the initial parameters, and a fingerprint of the data: dtype, shape
+    and SHA-256. The hash covers all bytes of an array of up to 64 MiB; of a larger array, 65,536
+    evenly spaced rows (fewer if they exceed 64 MiB), or 256 rows of a memory-mapped file, so that
+    20 GB are not read. It takes 27 ms for MNIST. A schedule that is a function is compared by its
+    values at the first hundred epochs.
 
-    Threads, ``progress``, callbacks without a state, and how often to write may change from one run
-    to the next. So may ``epochs``, if the schedule does not run over all of them as cosine and
-    one_cycle do. A network with ``seed=None`` draws another seed in the next process: such a run
-    cannot be resumed there.
+    Threads, ``progress``, callbacks without a state, and how often to write may differ between
+    runs. So may ``epochs``, unless the schedule covers all of them, as cosine and one_cycle do. A
+    network with ``seed=None`` draws another seed in the next process: its run cannot be resumed
+    there.
 
     Examples
     --------
-    >>> kept = Checkpoint("run.ckpt", seconds=60)
-    >>> net.fit(x, y, epochs=100, checkpoint=kept, resume=True)  # doctest: +SKIP
+    >>> checkpoint = Checkpoint("run.ckpt", seconds=60)
+    >>> net.fit(x, y, epochs=100, checkpoint=checkpoint, resume=True)  # doctest: +SKIP
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Checkpoint:
                 f"Checkpoint: found {' and '.join(given) or 'neither'}, expected one of steps, "
                 "epochs and seconds"
             )
-        # The working directory may change while training goes on.
+        # The working directory may change during training.
         self.path = Path(os.path.abspath(path))
         self.steps = None if steps is None else arguments.whole(steps, "steps", 1)
         self.epochs = None if epochs is None else arguments.whole(epochs, "epochs", 1)

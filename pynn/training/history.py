@@ -1,4 +1,4 @@
-"""What happened in training: one record for every epoch."""
+"""``History`` and ``Record``: losses, accuracies and times of the trained epochs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ if TYPE_CHECKING:
 
 
 class Record(NamedTuple):
-    """One epoch, or the part of it trained so far.
+    """Results of one epoch, or of the part of it trained so far.
 
     Parameters
     ----------
     epoch
-        Epochs the network has trained in its life, this one counted.
+        Number of the epoch, from 1, counted over the network's life.
     loss
-        Mean loss of the rows as each batch met them, before its update; without the L2 term.
+        Mean loss of the rows, measured on each batch before its update; without the L2 term.
     accuracy
-        Share of the rows classified rightly, in [0, 1], likewise; None for regression.
+        Share of the rows classified correctly, in [0, 1], measured likewise; None for regression.
     validation_loss, validation_accuracy
-        The same on the validation rows, after the epoch and without dropout; None without them.
+        Loss and accuracy on the validation rows, after the epoch and without dropout; None without
+        validation.
     learning_rate
         The rate of the last step.
     seconds
         Time of training, without validation, callbacks and progress.
     samples_per_second
-        Rows trained in a second.
+        Rows trained per second.
     step, steps
-        Batches trained in this epoch, and how many an epoch has.
+        Batches trained in this epoch, and batches per epoch.
     """
 
     epoch: int
@@ -45,12 +46,12 @@ class Record(NamedTuple):
 
 
 class History:
-    """The records of some epochs: a list of them by epoch, and a list of numbers by name.
+    """The records of several epochs, by index, and their values, by name.
 
-    ``history[0]`` is the first :class:`Record`, ``history[2:]`` a History, ``history.loss`` the
-    loss of every epoch; so for ``epoch``, ``accuracy``, ``validation_loss``,
-    ``validation_accuracy``, ``learning_rate``, ``seconds`` and ``samples_per_second``. What was
-    not measured in an epoch is None.
+    ``history[0]`` is the first :class:`Record`, ``history[2:]`` a History, and ``history.loss`` a
+    list of the losses of all epochs, as are ``epoch``, ``accuracy``, ``validation_loss``,
+    ``validation_accuracy``, ``learning_rate``, ``seconds`` and ``samples_per_second``. Values that
+    were not measured are None.
 
     Examples
     --------
@@ -101,23 +102,23 @@ class History:
     __hash__ = None  # type: ignore[assignment]
 
     def append(self, record: Record) -> None:
-        """Add an epoch."""
+        """Add the record of an epoch."""
         self._records.append(record)
 
     def cut(self, length: int) -> None:
-        """Keep the first epochs only."""
+        """Remove all but the first ``length`` records."""
         del self._records[length:]
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return a dictionary from names to lists of one number (or None) an epoch.
+        """Return a dictionary from names to lists of one number (or None) per epoch.
 
-        It can be written as JSON or made into a data frame.
+        It can be written as JSON or converted to a data frame.
         """
         return {name: getattr(self, name) for name in Record._fields}
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, list[Any]]) -> History:
-        """Return the History that ``to_dict`` took apart.
+        """Return the History of a dictionary made by ``to_dict``.
 
         Raises
         ------
@@ -138,7 +139,7 @@ class History:
         return cls(Record(*row) for row in rows)
 
     def __repr__(self) -> str:
-        """A small table; of a long history its first and last epochs."""
+        """Return a small table; of a long history its first and last epochs."""
         if not self._records:
             return "History: no epochs"
         shown = {
@@ -170,12 +171,12 @@ class History:
         )
 
     def plot(self) -> tuple[Axes, ...]:
-        """Draw loss and accuracy over the epochs (needs matplotlib).
+        """Draw loss and accuracy over the epochs (requires matplotlib).
 
         Returns
         -------
         tuple of matplotlib Axes
-            Those of :func:`pynn.plots.learning_curves`, which can draw into given ones.
+            Those of :func:`pynn.plots.learning_curves`, which can also draw into existing axes.
         """
         from ..plots import curves
 

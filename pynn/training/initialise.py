@@ -1,4 +1,4 @@
-"""The weights and biases that a network starts from."""
+"""Initial weights and biases."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _SCALE: dict[str, Callable[[int, int], float]] = {
     "lecun_uniform": lambda m, n: math.sqrt(3 / m),
     "normal": lambda m, n: 1.0,  # Nielsen 2015, chapter 1
 }
-"""Standard deviation, or half-width for the uniform ones, of weights from m inputs to n outputs."""
+"""Standard deviation (normal) or half-width (uniform) of the weights from m inputs to n outputs."""
 
 
 def names(net: Architecture, init: str | Sequence[str | None] | None) -> list[str]:
-    """Return the initialiser of every layer, as a user gives them or by the layer's activation.
+    """Return the initialiser of every layer: as given, or chosen by the layer's activation.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or the list is not as long as there are layers.
+        If a name is unknown, or the list has not one name per layer.
     """
     if not (init is None or isinstance(init, (str, Sequence))):
         raise TypeError(f"init: found {init!r}, expected a name, a list of names or None")
@@ -70,8 +70,8 @@ def draw(
 def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarray) -> None:
     """Write the initial weights and biases into the flat vector ``parameters``.
 
-    They are drawn as float64 from Philox streams of their own, so neither the dtype nor the other
-    layers change them. Biases are zero but for ``"normal"``.
+    Each layer draws float64 numbers from its own Philox streams, so that neither the dtype nor the
+    other layers change them. Biases are zero except with ``"normal"``.
     """
     weights, biases = net.views(parameters)
     for k, name in enumerate(init):

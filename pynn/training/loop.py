@@ -1,388 +1,230 @@
-"""One call of ``fit`` at work: the loop over epochs, and what happens between them."""
+"""The loop over epochs of one call of ``fit``, and the order of events between its steps."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays.sparse import Sparse
-from ..backends.contract import Data, Engine, Trainer, TrainerSettings
-from .blocks import Blocks
-from .callbacks import Callback, stops
-from .divergence import Anchor, DivergenceError, layer_of_loss, layer_of_update
+from ..backends.contract import Engine
+from .callbacks import Callback, has_state, stops
+from .divergence import Guard
 from .history import Record
+from .job import Job
 from .model import Model
 from .progress import Reporter, reporter
-from .rates import Rates
-from .saver import Place, Saver, Taken, keeps
+from .slices import Position, due, share, until_due
+from .stepper import Stepper
+
+if TYPE_CHECKING:
+    from .resume import Resumed
+    from .saver import Saver
 
 Array = np.ndarray
 
-PATIENCE = 300
-"""How many times longer than a look at all weights, and a copy of them, training goes on without:
-what it costs is one part in so many."""
-
 
 class Loop:
-    """One call of ``fit`` at work."""
+    """Trains the epochs of one call of ``fit``.
+
+    ``Stepper`` trains the steps and counts them, ``Guard`` checks that parameters stay finite,
+    ``Saver`` writes checkpoints, and a ``Reporter`` shows progress.
+
+    Parameters
+    ----------
+    owner : object
+        The object whose ``fit`` was called, which callbacks receive.
+    model : Model
+        Trained in place.
+    engine : Engine
+        Computes.
+    job : Job
+        The arguments of the call.
+    saver : Saver, optional
+        Writes checkpoints.
+    resumed : Resumed, optional
+        The checkpoint that the model was restored from.
+    """
 
     def __init__(
         self,
-        net: Model,
-        engine: Engine,
         owner: Any,
-        data: Data,
-        training: TrainerSettings,
-        rates: Rates,
-        calls: list[Callback],
-        held: tuple[Array | Sparse, Array] | None,
+        model: Model,
+        engine: Engine,
+        job: Job,
         saver: Saver | None = None,
-        taken: Taken | None = None,
-        blocks: Blocks | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
-        self.blocks, self.ordered = blocks, -1
-        self.net, self.engine, self.owner = net, engine, owner
-        self.data, self.training = data, training
+        self.owner, self.model, self.job = owner, model, job
+        self.saver, self.resumed = saver, resumed
         began = time.perf_counter()
-        self.trainer = self.new_trainer()
-        # To take all weights in takes as long as to write them back and look at them.
-        self.look_after(began)
-        self.rows, self.batch_size = len(data.x), training.batch_size
-        self.steps = -(-self.rows // self.batch_size)
-        self.rates = rates
-        self.calls = calls
-        self.stepwise = [c for c in calls if c.steps is not None]
-        self.held = held
+        position = Position() if resumed is None else resumed.position
+        self.stepper = Stepper(model, engine, job.data, job.settings, job.blocks, position)
+        self.guard = Guard(self.stepper, job.rates, began)
+        self.calls = job.calls
+        self.stepwise = [call for call in job.calls if call.steps is not None]
+        self.periods = [call.steps for call in self.stepwise if call.steps is not None]
         self.report: Reporter | None = None
         self.pace: list[Reporter] = []
-        self.saver, self.taken = saver, taken
-        self.every = [c.steps for c in self.stepwise if c.steps is not None]
         if saver is not None and saver.checkpoint.steps is not None:
-            self.every.append(saver.checkpoint.steps)
-        self.place = Place() if taken is None else taken.place
-        self.stop = taken is not None and taken.stopped
-        # Where training could be taken up as things stand; None while that is not one moment of it.
-        self.here: Place | None = None
-        self.began_at: tuple[int, int] | None = None
-
-    def run(self, start: int, stop: int, progress: Any) -> None:
-        net = self.net
-        if not self.is_finite():
-            k = layer_of_update(net)
-            raise ValueError(
-                f"fit: found NaN or infinity in weights[{k}], biases[{k}] or what the optimizer "
-                "keeps of them, expected finite numbers"
-            )
-        if self.saver is not None and self.saver.checkpoint.seconds is not None:
-            # Slices as short as those of a report, so that there is a moment to look at the clock.
+            self.periods.append(saver.checkpoint.steps)
+        if saver is not None and saver.checkpoint.seconds is not None:
+            # Slices as short as those of a report, so that the clock is checked often enough.
             self.pace.append(Reporter(lambda record: None))
-        self.at, self.uncounted = self.place.first, len(net.history) - net.epochs
-        self.anchor = Anchor(net, self.at, self.trainer.works_on_copies)
-        net.set_writeable(False)
+        self.stop = resumed is not None and resumed.stopped
+
+    def run(self, first: int, last: int) -> None:
+        """Train from epoch ``first``, counted over the network's life, to before ``last``.
+
+        After an exception the model has its last finite state, the counters and the history agree
+        with it, and Ctrl-C or SystemExit writes a checkpoint if training can resume from there.
+        """
+        model = self.model
+        # The user may have replaced the history or the number of epochs.
+        surplus = len(model.history) - model.epochs
+        model.set_writeable(False)
         try:
-            for call in self.calls:
-                # What had a state was restored when the checkpoint was read.
-                if self.taken is None or not keeps(call):
-                    call.on_fit_begin(self.owner)
-            # Below what they print.
-            self.report = reporter(progress, start, stop)
-            if self.report is not None:
-                self.pace.append(self.report)
-            # One that was stopped with the last step of an epoch has yet to end that epoch.
-            while net.epochs < stop and (not self.stop or self.place.first == self.steps):
-                record = self.epoch()
-                if record is None:
-                    break
-                self.here = None
-                net.history.append(record)
-                net.epochs += 1
-                self.at = 0
-                if time.perf_counter() > self.due:
-                    self.look(True)
-                if self.calls:
-                    self.store()
-                    for call in self.calls:
-                        self.stop |= stops(call.on_epoch_end(self.owner, record))
-                self.here = Place()
-                if self.report is not None:
-                    self.report.show(record)
-                if self.saver is not None and net.epochs < stop and not self.stop:
-                    self.save_if_due(Place(), True)
-            self.look()
-            taken = self.taken
-            as_it_was = taken is not None and taken.ended and taken.model.updates == net.updates
-            if self.saver is not None and not as_it_was:
-                self.save(Place(), ended=True)
+            self._begin(first, last)
+            self._train_epochs(last)
         except BaseException as error:
-            try:
-                self.store()
-            except BaseException:
-                # No memory for a copy, or a second interrupt: the network has what it had before.
-                if not self.trainer.stored_is_finite:
-                    self.anchor.give_back(net)
-                raise
-            if not self.is_finite():
-                self.anchor.give_back(net)
-            elif self.here is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
-                self.write(self.here)
+            self._recover(error)
             raise
         finally:
-            # Without epochs that were counted before it was seen that they led nowhere.
-            net.history.cut(net.epochs + self.uncounted)
-            net.set_writeable(True)
+            # Drop epochs recorded before the divergence was noticed.
+            model.history.cut(model.epochs + surplus)
+            model.set_writeable(True)
             if self.report is not None:
                 self.report.close()
         for call in self.calls:
             call.on_fit_end(self.owner)
 
-    def epoch(self) -> Record | None:
-        """Train an epoch; None if a callback stopped it before its end."""
-        net = self.net
-        rates = self.rates.of(net.epochs, self.steps)
-        (self.at, loss, right, seconds), self.place = self.place, Place()
-        if self.at > 0:
-            self.trainer.sums = loss, right
+    def _begin(self, first: int, last: int) -> None:
+        for call in self.calls:
+            # Callbacks with a state got it back when the checkpoint was read.
+            if self.resumed is None or not has_state(call):
+                call.on_fit_begin(self.owner)
+        # After the callbacks, so that the progress is shown below the text that they print.
+        self.report = reporter(self.job.progress, first, last)
+        if self.report is not None:
+            self.pace.append(self.report)
 
-        def record() -> Record:
-            n = min(self.at * self.batch_size, self.rows)
-            return Record(
-                epoch=net.epochs + 1,
-                loss=loss / n,
-                accuracy=_share(right, n),
-                learning_rate=float(rates[self.at - 1]),
-                seconds=seconds,
-                samples_per_second=n / max(seconds, 1e-9),
-                step=self.at,
-                steps=self.steps,
-            )
+    def _recover(self, error: BaseException) -> None:
+        """Leave a usable model after an exception, and a checkpoint after Ctrl-C."""
+        current = self.guard.recover()
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        if current and interrupted and self.stepper.resumable:
+            self._write(self.stepper.position)
 
-        while self.at < self.steps and not self.stop:
-            count = self.steps - self.at
-            for every in self.every:
-                count = min(count, every - net.updates % every)
-            for pace in self.pace:
-                count = min(count, pace.slice or count)
-            if self.blocks is not None:
-                count = min(count, self.fetch())
-            began, self.here = time.perf_counter(), None
-            try:
-                loss, right = self.train(rates, count)
-            except (KeyboardInterrupt, SystemExit):
-                self.here = self.broken_off(count, seconds + time.perf_counter() - began)
-                raise
-            took = time.perf_counter() - began
-            seconds += took
-            due = [c for c in self.stepwise if net.updates % c.steps == 0]  # type: ignore[operator]
-            here = Place(self.at, loss, right, seconds)
-            if not (due or self.trainer.diverged):
-                self.here = here
-            if self.trainer.diverged:
-                self.diverge()
-            if self.at < self.steps and time.perf_counter() > self.due:
-                self.look(True)
-            for pace in self.pace:
-                pace.measure(count, took)
-            if self.report is not None and self.at < self.steps and self.report.is_due():
-                self.report.show(record())
-            if due:
-                self.store()
-                for call in due:
-                    self.stop |= stops(call.on_steps(self.owner, record()))
-            self.here = here
-            if self.saver is not None and self.at < self.steps and not self.stop:
-                self.save_if_due(here, False)
-        if self.at < self.steps:
+    # --- Epochs ---------------------------------------------------------------------------------
+
+    def _train_epochs(self, last: int) -> None:
+        model, stepper = self.model, self.stepper
+        # A run stopped by a callback after the last step of an epoch still has to end that epoch.
+        while model.epochs < last and (not self.stop or stepper.position.step == stepper.steps):
+            record = self._train_epoch()
+            if record is None:
+                break
+            self._end_epoch(record, last)
+        self.guard.check()
+        resumed = self.resumed
+        unchanged = resumed is not None and resumed.ended and resumed.model.updates == model.updates
+        if self.saver is not None and not unchanged:
+            self._write(Position(), ended=True)
+
+    def _train_epoch(self) -> Record | None:
+        """Train an epoch; return None if a callback stopped training before its end."""
+        stepper = self.stepper
+        rates = self.job.rates.of(self.model.epochs, stepper.steps)
+        stepper.begin_epoch()
+        while stepper.position.step < stepper.steps and not self.stop:
+            self._train_slice(rates)
+        if stepper.position.step < stepper.steps:
             return None
-        done = record()
-        if self.held is None:
-            return done
-        held_loss, held_right = self.trainer.evaluate(*self.held)
-        n = len(self.held[0])
-        return done._replace(
-            validation_loss=held_loss / n, validation_accuracy=_share(held_right, n)
+        record = self._record(rates)
+        if self.job.held is None:
+            return record
+        x, y = self.job.held
+        loss, right = stepper.trainer.evaluate(x, y)
+        return record._replace(
+            validation_loss=loss / len(x), validation_accuracy=share(right, len(x))
         )
 
-    def new_trainer(self) -> Trainer:
-        net = self.net
-        trainer = self.engine.trainer(net.flat, net.optimizer_state, self.data, self.training)
-        if net.profile is not None:
-            net.profile._watch(trainer)
-        return trainer
+    def _end_epoch(self, record: Record, last: int) -> None:
+        """Count an epoch, call the callbacks, show progress and write a checkpoint if due."""
+        model, stepper = self.model, self.stepper
+        stepper.resumable = False
+        model.history.append(record)
+        model.epochs += 1
+        stepper.position = Position()
+        self.guard.check_if_due()
+        if self.calls:
+            self.guard.write_back()
+            for call in self.calls:
+                self.stop |= stops(call.on_epoch_end(self.owner, record))
+        stepper.resumable = True
+        if self.report is not None:
+            self.report.show(record)
+        if model.epochs < last and not self.stop:
+            self._save_if_due(True)
 
-    def train(self, rates: Array, count: int) -> tuple[float, float]:
-        """Take so many steps of an epoch, of all of whose steps the rates are given."""
-        net, first = self.net, self.at
-        self.take_order()
-        began = time.perf_counter()
-        # What was done before is not counted again if an interrupt comes before the first step.
-        self.began_at = None
-        self.trainer.done = 0
-        self.began_at = net.updates, first
+    # --- Slices of an epoch -----------------------------------------------------------------------
+
+    def _train_slice(self, rates: Array) -> None:
+        """Train until the next event, and handle it; ``rates`` (steps,) are of the whole epoch."""
+        stepper = self.stepper
+        count = self._slice_length()
+        stepper.resumable = False
         try:
-            return self.trainer.steps(
-                net.epochs, first, rates[first : first + count], net.updates - net.optimizer_began
-            )
-        finally:
-            self.count_steps()
-            if net.profile is not None:
-                rows = min(self.at * self.batch_size, self.rows) - first * self.batch_size
-                net.profile._add(self.trainer.done, rows, time.perf_counter() - began)
+            seconds = stepper.train(rates, count)
+        except (KeyboardInterrupt, SystemExit):
+            stepper.count()
+            missed = stepper.trainer.done == count and self._due()
+            stepper.resumable = not missed
+            raise
+        calls = self._due()
+        stepper.resumable = not (calls or stepper.trainer.diverged)
+        if stepper.trainer.diverged:
+            self.guard.raise_divergence()
+        in_epoch = stepper.position.step < stepper.steps
+        if in_epoch:
+            self.guard.check_if_due()
+        for pace in self.pace:
+            pace.measure(count, seconds)
+        if self.report is not None and in_epoch and self.report.is_due():
+            self.report.show(self._record(rates))
+        if calls:
+            self.guard.write_back()
+            for call in calls:
+                self.stop |= stops(call.on_steps(self.owner, self._record(rates)))
+        stepper.resumable = True
+        if in_epoch and not self.stop:
+            self._save_if_due(False)
 
-    def count_steps(self) -> None:
-        """Count what was trained since ``train`` began; as often as one likes."""
-        if self.began_at is not None:
-            updates, first = self.began_at
-            done = self.trainer.done
-            self.net.updates, self.at = updates + done, first + done
+    def _slice_length(self) -> int:
+        """Return the steps until a callback, a checkpoint, a report or reading ahead is due."""
+        stepper = self.stepper
+        left = stepper.steps - stepper.position.step
+        count = until_due(self.model.updates, self.periods, left)
+        for pace in self.pace:
+            count = min(count, pace.slice or count)
+        if stepper.blocks is not None:
+            count = min(count, stepper.read_ahead())
+        return count
 
-    def take_order(self) -> None:
-        """Have the rows of this epoch taken block by block, if they are to be."""
-        if self.blocks is not None and self.ordered != self.net.epochs:
-            self.trainer.order(self.blocks.order(self.net.epochs))
-            self.ordered = self.net.epochs
+    def _due(self) -> list[Callback]:
+        return due(self.stepwise, self.model.updates)
 
-    def fetch(self) -> int:
-        """Have blocks read ahead; return the steps until that is due again."""
-        assert self.blocks is not None
-        self.take_order()
-        window = self.blocks.fetch(self.net.epochs, self.at * self.batch_size)
-        return max(1, (window + 1) * self.blocks.rows // self.batch_size - self.at)
-
-    # --- Divergence -------------------------------------------------------------------------------
-
-    def look(self, keep: bool = False) -> None:
-        """Write back what is trained, and see that it is finite; ``keep`` it to go back to."""
-        began = time.perf_counter()
-        self.store()
-        if not self.is_finite():
-            self.diverge()
-        if keep:
-            self.anchor.take(self.net, self.at)
-            self.look_after(began)
-
-    def store(self) -> None:
-        """Write back what is trained; if that may not be finite, copy what it is written over."""
-        sound = self.trainer.would_store_finite()
-        if not sound:
-            self.anchor.keep(self.net)
-        self.trainer.store()
-        if sound:
-            self.anchor.take(self.net, self.at)
-
-    def look_after(self, began: float) -> None:
-        """Put off the next look, in proportion to what one that began then has cost."""
-        now = time.perf_counter()
-        self.due = now + PATIENCE * (now - began)
-
-    def is_finite(self) -> bool:
-        # To look while it is copied takes less time than to look again.
-        return self.trainer.stored_is_finite or self.net.is_finite()
-
-    def diverge(self) -> NoReturn:
-        """Go back to the last update that left all finite, and say what the next one did."""
-        net, self.here = self.net, None
-        self.store()
-        again, layer = (True, None) if self.is_finite() else self.retrace()
-        count = net.architecture.n_layers
-        if layer is not None:
-            what = f"made weights of layer {layer + 1} of {count} grow past all bounds"
-        else:
-            what = "came upon a loss that is not finite"
-            if again:
-                from ..backends import reference
-
-                engine = reference.Engine(net.architecture)
-                unwatched = dataclasses.replace(self.training, watch=False)
-                trainer = engine.trainer(net.flat, net.optimizer_state, self.data, unwatched)
-                if self.blocks is not None:
-                    trainer.order(self.blocks.order(net.epochs))
-                layer = layer_of_loss(trainer, net.epochs, self.at)
-                what += f", from layer {layer + 1} of {count} on"
-        advice = "start anew with a lower learning_rate"
-        if net.updates == 0:
-            # No rate was at work yet.
-            advice = "look at the size of the numbers in x and y, and at the first weights"
-        raise DivergenceError(
-            f"fit: step {self.at + 1} of epoch {net.epochs + 1} {what}; training has stopped and "
-            "the network is as it was before that step, with weights that are finite, though what "
-            f"it gives may not be; {advice}",
-            net.epochs + 1,
-            self.at + 1,
-            layer,
-        )
-
-    def retrace(self) -> tuple[bool, int | None]:
-        """Take the steps since the last copy again, up to the one that went wrong.
-
-        The same steps give the same bits, so that one is found by halving.
-
-        Returns
-        -------
-        bool, int or None
-            Whether it went wrong again, which it need not if x was changed from outside; and the
-            layer that the step made infinite, None if it did not get that far.
-        """
-        net, too_many = self.net, 0
-        last = net.epochs, self.at + self.trainer.diverged
-        self.go_back()
-        while (net.epochs, self.at) < last:
-            count = (last[1] if net.epochs == last[0] else self.steps) - self.at
-            if too_many:
-                count = max(1, too_many // 2)
-            self.train(self.rates.of(net.epochs, self.steps), count)
-            self.store()
-            done = self.trainer.done
-            if self.is_finite():
-                if self.trainer.diverged:
-                    return True, None
-                if self.at == self.steps:
-                    net.epochs, self.at = net.epochs + 1, 0
-                self.anchor.take(net, self.at)
-                too_many = max(0, too_many - done)
-            else:
-                layer = layer_of_update(net)
-                self.go_back()
-                if done == 1:
-                    return True, layer
-                too_many = done
-        return False, None
-
-    def go_back(self) -> None:
-        net = self.net
-        self.anchor.give_back(net)
-        self.at = self.anchor.first
-        if self.at == self.steps:
-            net.epochs, self.at = net.epochs + 1, 0
-        self.trainer, self.ordered = self.new_trainer(), -1
+    def _record(self, rates: Array) -> Record:
+        stepper = self.stepper
+        return stepper.position.record(self.model.epochs, rates, stepper.rows, stepper.batch_size)
 
     # --- Checkpoints ------------------------------------------------------------------------------
 
-    def save_if_due(self, place: Place, whole_epoch: bool) -> None:
-        if self.saver is not None and self.saver.is_due(self.net, whole_epoch):
-            self.save(place)
+    def _save_if_due(self, whole_epoch: bool) -> None:
+        if self.saver is not None and self.saver.is_due(self.model, whole_epoch):
+            self.guard.check()
+            self._write(self.stepper.position)
 
-    def broken_off(self, count: int, seconds: float) -> Place | None:
-        """Where an interrupt has left the training of an epoch, unless a callback is to come."""
-        self.count_steps()
-        done = self.trainer.done
-        due = [c for c in self.stepwise if self.net.updates % (c.steps or 1) == 0]
-        if due and done == count:
-            return None
-        loss, right = self.trainer.sums if self.at > 0 else (0.0, 0.0)
-        return Place(self.at, loss, right, seconds)
-
-    def save(self, place: Place, ended: bool = False) -> None:
-        self.look()
-        self.write(place, ended)
-
-    def write(self, place: Place, ended: bool = False) -> None:
+    def _write(self, position: Position, ended: bool = False) -> None:
         if self.saver is not None:
-            self.saver.write(self.net, place, self.calls, ended=ended, stopped=self.stop)
-
-
-def _share(right: float, n: int) -> float | None:
-    return None if math.isnan(right) else right / n
+            self.saver.write(self.model, position, self.calls, ended=ended, stopped=self.stop)

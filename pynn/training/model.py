@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays.vectors import aligned, finite
+from ..checks.arrays import as_array, check_finite
 from ..checks.targets import Task, default_task
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
@@ -92,6 +94,45 @@ class Model:
         """Whether parameters and optimizer state contain neither NaN nor infinity."""
         return finite(*self.vectors)
 
+    def set_parameters(self, values: Any) -> None:
+        """Copy values (n_parameters,) into the parameters."""
+        self._copy_in([(values, self.flat, "parameters")])
+
+    def set_layers(self, values: Any, name: str) -> None:
+        """Copy a list of arrays, one per layer, into ``"weights"`` or ``"biases"``."""
+        layers = self.architecture.views(self.flat)[name == "biases"]
+        if not isinstance(values, (list, tuple)) or len(values) != len(layers):
+            found = f"{len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
+            raise ValueError(
+                f"{name}: found {found}, expected a list of {len(layers)} arrays, one for each "
+                "layer"
+            )
+        self._copy_in(
+            [(v, w, f"{name}[{k}]") for k, (v, w) in enumerate(zip(values, layers, strict=True))]
+        )
+
+    def _copy_in(self, parts: Sequence[tuple[Any, Array, str]]) -> None:
+        """Copy values into named parts of ``flat``: all of them or, after an error, none."""
+        arrays = []
+        for values, part, name in parts:
+            a = as_array(values, name)
+            if a.shape != part.shape:
+                transposed = part.ndim == 2 and a.shape == part.shape[::-1]
+                hint = ", (inputs, outputs): take the transpose" if transposed else ""
+                raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
+            if a.dtype.kind not in "iuf":
+                raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
+            check_finite(a, name, self.dtype)
+            # A view of the parameters would be overwritten before it is read.
+            arrays.append(a.copy() if np.may_share_memory(a, self.flat) else a)
+        if not self.parameters.flags.writeable:
+            raise ValueError(
+                f"{parts[0][2]}: found a network in training, expected one at rest; they are "
+                "read-only until fit has ended"
+            )
+        for a, (_, part, _) in zip(arrays, parts, strict=True):
+            part[...] = a
+
     def set_writeable(self, writeable: bool) -> None:
         """Make the views for users writeable or read-only."""
         for view in (self.parameters, *self.weights, *self.biases):
@@ -110,6 +151,13 @@ class Model:
         self.optimizer, self.optimizer_state = other.optimizer, other.optimizer_state
         self.optimizer_began = other.optimizer_began
         self.history, self.epochs, self.updates = other.history, other.epochs, other.updates
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Model:
+        """Return the model of a pickled state."""
+        model = cls.__new__(cls)
+        model.__setstate__(state)
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         left_out = "parameters", "weights", "biases", "profile"

@@ -1,9 +1,10 @@
-"""The arrays and the JSON document of a model file: made from a model, and a model from them."""
+"""Model files: the arrays and the JSON document that a model becomes, and reading them back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -15,37 +16,80 @@ from ..spec import arguments
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
-from ..spec.optimizers import OPTIMIZERS
+from ..spec.optimizers import OPTIMIZERS, Optimizer
 from .history import History
 from .model import Model
 
 Array = np.ndarray
 
 TENSOR = "callbacks."
-"""How the names of tensors begin that belong to callbacks, not to the network."""
+"""Prefix of the names of tensors that belong to the callbacks of a checkpoint."""
 
-
-# Exceptions that a document raises that ``describe`` did not write.
 MISFITS = (
     *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
-    *(RecursionError, SyntaxError),  # np.dtype reads some texts as Python
+    *(RecursionError, SyntaxError),  # np.dtype parses some texts as Python
 )
+"""Exceptions that a document can cause if ``describe`` did not write it."""
+
+
+class OtherFunctions(ValueError):
+    """A file is a model, but needs custom functions that were not given."""
 
 
 def misfit(error: BaseException) -> str:
-    """Say what did not fit, short and safe to print whatever the file held."""
+    """Return the text of a misfit, short and safe to print, whatever the file holds."""
     from ..files.disk import shown
 
     text = shown(str(error), 400)
     return f"found no {text}" if isinstance(error, KeyError) else text
 
 
-class OtherFunctions(ValueError):
-    """A file is a model, but of functions of the user's own that were not given."""
+def save(path: str | os.PathLike[str], model: Model) -> None:
+    """Write a model to a file, atomically."""
+    from ..files.tensors import save_tensors
+
+    save_tensors(path, *describe(model))
+
+
+def load(
+    path: str | os.PathLike[str],
+    functions: Sequence[Activation | Loss],
+    precision: str | None = None,
+) -> Model:
+    """Return the model in a file, which may be a checkpoint.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    functions : sequence of Activation and Loss
+        Custom functions that the model may need.
+    precision : str, optional
+        Replaces the precision of the model.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or no model, or needs a function that was not given.
+    """
+    from ..files.tensors import load_tensors
+
+    arrays, document = load_tensors(path)
+    if "checkpoint" in document:
+        arrays = {name: a for name, a in arrays.items() if not name.startswith(TENSOR)}
+    try:
+        return rebuild(arrays, document, functions, precision)
+    except OtherFunctions as error:
+        raise ValueError(f"{path}: {error}") from error
+    except MISFITS as error:
+        raise ValueError(f"{path}: not a model that pynn can use: {misfit(error)}") from error
+
+
+# --- From a model to a file -----------------------------------------------------------------------
 
 
 def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the arrays and the JSON document that a file of the model holds."""
+    """Return the arrays and the JSON document of a model."""
     tensors = {}
     for k, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
         tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
@@ -66,7 +110,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     history = model.history.to_dict()
     a = model.architecture
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
-    architecture["functions"] = {own.name: own.fingerprint() for own in a.functions}
+    architecture["functions"] = {custom.name: custom.fingerprint() for custom in a.functions}
     return tensors, {
         "architecture": architecture,
         "seed": model.seed,
@@ -75,88 +119,101 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "task": task,
         "optimizer": optimizer,
         "optimizer_began": model.optimizer_began,
-        # JSON has no NaN and no infinity.
-        "history": {name: [_as_json(v) for v in column] for name, column in history.items()},
+        # JSON has neither NaN nor infinity.
+        "history": {name: [_to_json(v) for v in column] for name, column in history.items()},
     }
+
+
+def _to_json(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(float(value))
+
+
+# --- From a file to a model -----------------------------------------------------------------------
 
 
 def rebuild(
     tensors: dict[str, Array],
-    about: dict[str, Any],
+    document: dict[str, Any],
     functions: Sequence[Activation | Loss] | None,
     precision: str | None = None,
 ) -> Model:
-    """Return the model of ``describe``; raise if its parts do not fit each other.
+    """Return the model that ``describe`` described; raise if its parts do not fit each other.
 
-    ``functions`` are those of its user's own; None lets others stand in for them, which is enough
-    where nothing is computed.
+    Parameters
+    ----------
+    tensors : dict
+        The arrays, which are removed from it.
+    document : dict
+        The JSON document.
+    functions : sequence of Activation and Loss, or None
+        Custom functions. None substitutes placeholders, which is enough if nothing is computed.
+    precision : str, optional
+        Replaces the precision of the model.
     """
-    a = about["architecture"]
-    own = dict(a.get("functions", {}))
-    *names, output = (_function(name, Activation, own, functions) for name in a["activations"])
-    loss = _function(a["loss"], Loss, own, functions)
-    architecture = Architecture.build(
-        *(a["sizes"], names, output, loss, a["dropout"], a["dtype"]),
-        # Files of earlier versions name none.
-        precision or a.get("precision", "full"),
-    )
-
-    def take(name: str, shape: tuple[int, ...]) -> Array:
-        if name not in tensors:
-            raise ValueError(f"found no tensor {name!r}, expected one of shape {shape}")
-        t = tensors.pop(name)
-        if t.shape != shape or t.dtype != architecture.dtype:
-            raise ValueError(
-                f"tensor {name!r}: found {t.dtype} {t.shape}, expected {architecture.dtype} {shape}"
-            )
-        return t
-
-    # Everything is compared with the file before memory is asked for: a header may claim anything.
-    layers = range(architecture.n_layers)
-    sizes = architecture.sizes
-    weights = [take(f"weights.{k}", (sizes[k], sizes[k + 1])) for k in layers]
-    biases = [take(f"biases.{k}", (sizes[k + 1],)) for k in layers]
-    optimizer = None
-    state = []
-    if about["optimizer"] is not None:
-        settings = dict(about["optimizer"])
-        kind = OPTIMIZERS[choose("optimizer", settings.pop("name"), OPTIMIZERS)]
-        optimizer = kind(**settings)
-        n = architecture.n_parameters
-        state = [take(f"optimizer.{k}", (n,)) for k in range(optimizer.slots)]
+    architecture = _architecture(document["architecture"], functions, precision)
+    # All shapes are compared with the arrays before memory is allocated: a damaged file can claim
+    # any size.
+    layers, sizes = range(architecture.n_layers), architecture.sizes
+    n, dtype = architecture.n_parameters, architecture.dtype
+    weights = [_take(tensors, f"weights.{k}", (sizes[k], sizes[k + 1]), dtype) for k in layers]
+    biases = [_take(tensors, f"biases.{k}", (sizes[k + 1],), dtype) for k in layers]
+    optimizer = _optimizer(document["optimizer"])
+    slots = range(optimizer.slots if optimizer is not None else 0)
+    state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
     if tensors:
         raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
     history = History.from_dict(
-        {name: [_from_json(name, v) for v in column] for name, column in about["history"].items()}
+        {
+            name: [_from_json(name, v) for v in column]
+            for name, column in document["history"].items()
+        }
     )
 
-    model = Model(architecture, arguments.whole(about["seed"], "seed", 0, 2**64 - 1))
-    for k in layers:
-        model.weights[k][...] = weights[k]
-        model.biases[k][...] = biases[k]
-    if about["task"] is not None:
-        model.task = _rebuild_task(about["task"], architecture)
-    model.epochs = arguments.whole(about["epochs"], "epochs", 0, 2**32 - 1)
-    model.updates = arguments.whole(about["updates"], "updates", 0, 2**62)
+    model = Model(architecture, arguments.whole(document["seed"], "seed", 0, 2**64 - 1))
+    for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
+        view[...] = values
+    if document["task"] is not None:
+        model.task = _task(document["task"], architecture)
+    model.epochs = arguments.whole(document["epochs"], "epochs", 0, 2**32 - 1)
+    model.updates = arguments.whole(document["updates"], "updates", 0, 2**62)
     if optimizer is not None:
         model.set_optimizer(optimizer)
-        model.optimizer_began = arguments.whole(
-            about["optimizer_began"], "optimizer_began", 0, model.updates
-        )
+        began = arguments.whole(document["optimizer_began"], "optimizer_began", 0, model.updates)
+        model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):
             slot[...] = values
     model.history = history
     return model
 
 
+def _architecture(
+    saved: Mapping[str, Any],
+    functions: Sequence[Activation | Loss] | None,
+    precision: str | None,
+) -> Architecture:
+    values = dict(saved.get("functions", {}))
+    *hidden, output = (
+        _function(name, Activation, values, functions) for name in saved["activations"]
+    )
+    loss = _function(saved["loss"], Loss, values, functions)
+    return Architecture.build(
+        *(saved["sizes"], hidden, output, loss, saved["dropout"], saved["dtype"]),
+        # Files of earlier versions do not name the precision.
+        precision or saved.get("precision", "full"),
+    )
+
+
 def _function(
     name: Any,
     kind: type[Activation] | type[Loss],
-    own: dict[str, Any],
+    saved: Mapping[str, Any],
     given: Sequence[Activation | Loss] | None,
 ) -> Any:
-    """Return what a name in a file stands for: itself, or one of the functions that were given."""
-    if name not in own:
+    """Return a name in a file, or the custom function with this name.
+
+    ``saved`` maps the names of custom functions to their values when the file was written.
+    """
+    if name not in saved:
         return name
     if given is None:
         return kind(name, *((np.abs, np.sign) if kind is Activation else (_error, _slope)))
@@ -167,8 +224,8 @@ def _function(
             f"functions: found none named {name!r}, expected {expected} (a file holds no code): "
             "pynn.load(path, functions=[…])"
         )
-    values, kept = found.fingerprint(), np.asarray(own[name], np.float64)
-    if kept.shape != np.shape(values) or not np.allclose(values, kept, rtol=1e-4, atol=1e-9):
+    now, then = found.fingerprint(), np.asarray(saved[name], np.float64)
+    if then.shape != np.shape(now) or not np.allclose(now, then, rtol=1e-4, atol=1e-9):
         raise OtherFunctions(
             f"functions: found {found!r} with other values than it had when the network was saved, "
             f"expected {expected}"
@@ -184,21 +241,36 @@ def _slope(a: Array, t: Array) -> Array:
     return a - t
 
 
-def _rebuild_task(about: dict[str, Any], net: Architecture) -> Task:
-    kind = choose("task", about["kind"], ("labels", "multilabel", "values"))
-    classes = about["classes"]
+def _take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: str) -> Array:
+    """Remove a tensor from a dictionary and return it."""
+    if name not in tensors:
+        raise ValueError(f"found no tensor {name!r}, expected one of shape {shape}")
+    t = tensors.pop(name)
+    if t.shape != shape or t.dtype != dtype:
+        raise ValueError(f"tensor {name!r}: found {t.dtype} {t.shape}, expected {dtype} {shape}")
+    return t
+
+
+def _optimizer(saved: Mapping[str, Any] | None) -> Optimizer | None:
+    if saved is None:
+        return None
+    settings = dict(saved)
+    kind = OPTIMIZERS[choose("optimizer", settings.pop("name"), OPTIMIZERS)]
+    return kind(**settings)
+
+
+def _task(saved: Mapping[str, Any], net: Architecture) -> Task:
+    kind = choose("task", saved["kind"], ("labels", "multilabel", "values"))
+    classes = saved["classes"]
     if (classes is None) == (kind == "labels"):
         raise ValueError(f"task: found {kind!r} with classes {classes!r}, expected them for labels")
     if classes is not None:
         classes = targets.as_classes(classes, net)
-    return Task(kind, classes, bool(about["flat"]))
-
-
-def _as_json(value: float | None) -> float | str | None:
-    return value if value is None or math.isfinite(value) else str(float(value))
+    return Task(kind, classes, bool(saved["flat"]))
 
 
 def _from_json(name: str, value: Any) -> Any:
+    """Return a value of the history, whose column is ``name``."""
     if name in ("epoch", "step", "steps"):
         return arguments.whole(value, f"history: {name}", 0)
     if value is None and name in ("accuracy", "validation_loss", "validation_accuracy"):

@@ -1,4 +1,4 @@
-"""Where the time of training goes: a table of phases and layers, from the compiled core."""
+"""Times of the phases of training steps, per layer, measured by the compiled core."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 PRODUCTS = "forward", "backward", "gradient"
-"""The phases that are matrix products, beside what is done to their results."""
+"""The phases that compute matrix products."""
 
 
 class Run(NamedTuple):
-    """What one trainer has taken: filled by the core, step after step."""
+    """Times of one trainer. ``seconds`` (threads, layers, phases) is filled by the core."""
 
     seconds: np.ndarray
     steps: int = 0
@@ -26,32 +26,31 @@ class Run(NamedTuple):
 
 
 class Profile:
-    """Seconds of each phase of a training step, for each layer: what ``Network.profile`` gives.
+    """Seconds of each phase of a training step, for each layer; returned by ``Network.profile``.
 
-    ``print`` shows the table. A phase counts the processor's time of all threads together, the
-    waiting of one thread for another included; so the sum of all is the time of the loop times
-    the number of threads that it used.
+    ``print`` shows a table. The times of all threads are added, including the time that a thread
+    waits for the others; the sum of all phases is the time of the loop times the number of threads.
 
     =============  =================================================================================
-    phase          what is in it
+    phase          contents
     =============  =================================================================================
-    ``read``       rows of x gathered and made floats; with a sparse first layer ``forward`` has the
-                   search for what is not zero
+    ``read``       gather rows of x and convert them to floats; in a sparse first layer, ``forward``
+                   includes finding the non-zero elements
     ``forward``    h · w + b, activation, dropout
     ``loss``       losses of the rows, and ∂loss/∂z of the last layer
     ``backward``   dz · wᵀ, times f'(z) of the layer below
-    ``gradient``   hᵀ · dz, and at times the update: plain SGD's, Adam's where zeros are skipped
+    ``gradient``   hᵀ · dz, and in some cases the update (plain SGD; Adam where zeros are skipped)
     ``update``     the optimizer, and the gradient of the biases
-    ``transpose``  a copy of the weights for the next ``backward``
-    ``wait``       for other threads
+    ``transpose``  copy of the weights for the next ``backward``
+    ``wait``       waiting for other threads
     =============  =================================================================================
 
     Attributes
     ----------
     phases : tuple of str
-        Their names.
+        Names of the phases.
     steps, rows : int
-        Updates that were timed, and rows that they saw.
+        Updates that were measured, and their rows.
     wall : float
         Seconds of the loop over batches, without callbacks and validation.
     """
@@ -64,7 +63,9 @@ class Profile:
 
     def __enter__(self) -> Profile:
         if self._model.profile is not None:
-            raise RuntimeError("profile: found a profile of this network at work, expected none")
+            raise RuntimeError(
+                "profile: found another active profile of this network, expected none"
+            )
         self._model.profile = self
         return self
 
@@ -72,7 +73,7 @@ class Profile:
         self._model.profile = None
 
     def _watch(self, trainer: Trainer) -> None:
-        """Have a new trainer take times."""
+        """Let a new trainer measure times."""
         self.phases, seconds = trainer.profile()  # type: ignore[attr-defined]
         self._runs.append(Run(seconds))
 
@@ -101,10 +102,10 @@ class Profile:
         return sum((run.seconds.sum(axis=0) for run in self._runs), np.zeros(shape))
 
     def gflops(self) -> dict[str, np.ndarray]:
-        """Billions of operations a second of one core, for each layer, in each of the products.
+        """Return GFLOP/s per core for each matrix product, by phase: one value per layer.
 
-        A multiplication and an addition are two; zeros that were skipped count as if they had not
-        been. NaN for a product that is not made: ``backward`` of the first layer.
+        A multiplication and an addition count as two operations, also for zeros that were skipped.
+        NaN for a product that is not computed: ``backward`` of the first layer.
         """
         sizes, found = self._model.architecture.sizes, {}
         work = np.array([2.0 * m * n for m, n in itertools.pairwise(sizes)]) * self.rows

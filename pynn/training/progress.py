@@ -1,4 +1,4 @@
-"""What is shown while a network trains: a bar with rich, plain lines without, or a function."""
+"""Progress of training: a bar with rich, plain lines without it, or a user's function."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from ..spec.arguments import choose
 from .history import Record
 
 INTERVAL = 0.1
-"""Seconds from one look at the progress of an epoch to the next."""
+"""Seconds between two reports within an epoch."""
 LINE_INTERVAL = 0.5
-"""Seconds from one printed line to the next at least, so that short epochs do not flood a log."""
+"""Minimum of seconds between two printed lines, so that short epochs do not fill a log."""
 
 
 class Reporter:
-    """Passes records on to ``call`` at most every ``INTERVAL`` seconds, but the last of each epoch.
+    """Calls a function with a record about every ``INTERVAL`` seconds, and after each epoch.
 
-    ``slice`` is how many steps to train before asking again: it grows from one until they take
-    about as long as the interval. Slices do not change what is computed.
+    Parameters
+    ----------
+    call : function
+        Receives the records.
+
+    Attributes
+    ----------
+    slice : int or None
+        Number of steps to train before ``is_due`` is asked again. It grows from one until a slice
+        takes about as long as the interval. None if only whole epochs are reported.
     """
 
     slice: int | None = 1
@@ -31,7 +39,7 @@ class Reporter:
         self._shown = time.perf_counter()
 
     def measure(self, count: int, seconds: float) -> None:
-        """Note that ``count`` steps took so long."""
+        """Adapt the slice to ``count`` steps having taken ``seconds``."""
         if self.slice is None:
             return
         if seconds < INTERVAL / 2 and count >= self.slice:
@@ -40,20 +48,20 @@ class Reporter:
             self.slice = max(1, count // 2)
 
     def is_due(self) -> bool:
-        """Whether it is time to show something."""
+        """Whether it is time for a report within the epoch."""
         return self.slice is not None and time.perf_counter() - self._shown >= INTERVAL
 
     def show(self, record: Record) -> None:
-        """Show where training stands."""
+        """Report a record."""
         self.call(record)
         self._shown = time.perf_counter()
 
     def close(self) -> None:
-        """Leave the terminal in order."""
+        """End the output, so that the terminal can be used again."""
 
 
 class Lines(Reporter):
-    """A line on standard error for an epoch."""
+    """Prints one line per epoch to standard error."""
 
     slice = None
 
@@ -81,7 +89,7 @@ class Lines(Reporter):
 
 
 class Bar(Reporter):
-    """One line that is drawn anew, by rich."""
+    """A progress bar, drawn by rich."""
 
     def __init__(self, first: int, last: int) -> None:
         from rich.console import Console
@@ -90,7 +98,7 @@ class Bar(Reporter):
         super().__init__(self._draw)
         self._first, self._last = first, last
         self._validation: Record | None = None
-        # Drawn when there is something new, by this thread: rich's own would take turns with it.
+        # This thread redraws it after each record: a thread of rich would compete with it.
         console = Console(stderr=True)
         wide = console.width >= 110
         timer = [TimeRemainingColumn(compact=True, elapsed_when_finished=True)] if wide else []
@@ -109,7 +117,7 @@ class Bar(Reporter):
 
     def _draw(self, record: Record) -> None:
         share = record.step / record.steps
-        # The last validation stays in sight while the next epoch trains.
+        # Show the last validation while the next epoch trains.
         if record.validation_loss is not None:
             self._validation = record
         self._bar.update(
@@ -121,13 +129,13 @@ class Bar(Reporter):
         )
 
     def close(self) -> None:
-        # A terminal may be gone, which shall not hide why training ended.
+        # The terminal may be closed; its error must not hide the reason why training ended.
         with suppress(OSError):
             self._bar.stop()
 
 
 def describe(record: Record, validated: Record | None = None) -> str:
-    """Return loss, accuracies and speed as one line; the validation is that of ``validated``."""
+    """Return loss, accuracies and speed as one line, with the validation of ``validated``."""
     validated = validated or record
     parts = [f"loss {_loss(record.loss)}"]
     if record.accuracy is not None:
@@ -168,7 +176,7 @@ def check_progress(progress: object) -> None:
 
 
 def reporter(progress: object, first: int, last: int) -> Reporter | None:
-    """Return what reports on the epochs ``first`` + 1 to ``last``, or None for silence.
+    """Return a reporter for the epochs ``first`` + 1 to ``last``, or None for no output.
 
     Raises
     ------

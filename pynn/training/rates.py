@@ -14,9 +14,23 @@ from ..spec.schedules import Schedule, as_schedule
 
 Array = np.ndarray
 
+FUNCTION_EPOCHS = 100
+"""Number of epochs at which a schedule that is a function is evaluated to compare it."""
+
 
 class Rates:
-    """The learning rate of every step of a call of ``fit``."""
+    """The learning rate of every step of a call of ``fit``.
+
+    Parameters
+    ----------
+    schedule : str, Schedule, function or None
+        As for ``fit``.
+    learning_rate : float
+        Multiplied by the factors of the schedule.
+    start, stop : int
+        The epochs of the call, counted over the network's life, over which a schedule with a
+        horizon runs.
+    """
 
     def __init__(self, schedule: Any, learning_rate: float, start: int, stop: int) -> None:
         self.function: Callable[[float], float] | None = None
@@ -28,12 +42,17 @@ class Rates:
             self.schedule = as_schedule(schedule)
         self._learning_rate, self._start, self._stop = learning_rate, start, stop
 
+    def begun_at(self, start: int) -> Rates:
+        """Return the rates of a call of as many epochs that began at another epoch."""
+        schedule = self.function or self.schedule
+        return Rates(schedule, self._learning_rate, start, start + self._stop - self._start)
+
     def factor(self, time: float) -> float:
-        """Return what a schedule that is a function gives at a time in epochs."""
+        """Return the factor of a schedule that is a function, at a time in epochs."""
         assert self.function is not None
         found: Any = self.function(time)
         try:
-            return float(found + 0)  # float alone would read text
+            return float(found + 0)  # float alone would accept text
         except (TypeError, ValueError):
             from ..files.disk import shown
 
@@ -43,7 +62,7 @@ class Rates:
             ) from None
 
     def of(self, epoch: int, steps: int) -> Array:
-        """Return the rates of the steps of an epoch, float64."""
+        """Return the rates of the steps of an epoch, float64 (steps,)."""
         times = epoch + np.arange(steps) / steps
         if self.function is not None:
             factors = np.array([self.factor(t) for t in times.tolist()])
@@ -57,15 +76,15 @@ class Rates:
             )
         return self._learning_rate * factors
 
+    def description(self, start: int, stop: int) -> Any:
+        """Return the schedule as JSON can hold it, to compare two calls.
 
-FUNCTION_EPOCHS = 100
-"""At how many epochs a schedule that is a function is compared."""
-
-
-def _schedule(rates: Rates, start: int, stop: int) -> Any:
-    if rates.function is not None:
-        times = range(start, min(stop, start + FUNCTION_EPOCHS))
-        return [repr(rates.factor(float(t))) for t in times]
-    if is_dataclass(rates.schedule):
-        return repr(rates.schedule)
-    return f"{type(rates.schedule).__qualname__}({vars(rates.schedule)})"
+        A function is described by its values at the beginning of the epochs ``start`` to before
+        ``stop``, but at most ``FUNCTION_EPOCHS`` of them.
+        """
+        if self.function is not None:
+            times = range(start, min(stop, start + FUNCTION_EPOCHS))
+            return [repr(self.factor(float(t))) for t in times]
+        if is_dataclass(self.schedule):
+            return repr(self.schedule)
+        return f"{type(self.schedule).__qualname__}({vars(self.schedule)})"

@@ -14,6 +14,7 @@ import pytest
 import pynn
 from pynn.arrays.fingerprint import SAMPLED_ROWS, WHOLE, fingerprint
 from pynn.files.tensors import load_tensors, save_tensors
+from tests.training import runs
 from tests.training.runs import (
     BACKENDS,
     Cut,
@@ -169,7 +170,7 @@ def test_another_machine_causes_a_warning(tmp_path: Path, blobs: Data) -> None:
     change(path, lambda about, _: about["checkpoint"]["machine"].update(numpy="1.0"))
     with pytest.warns(RuntimeWarning, match=r"trained with numpy 1\.0, pynn .* last bits") as told:
         fit(make(), blobs, checkpoint=pynn.Checkpoint(path, steps=1), resume=True)
-    assert [w.filename for w in told] == [__file__]
+    assert [w.filename for w in told] == [runs.__file__]
 
 
 def test_another_instruction_set_causes_a_warning(tmp_path: Path, blobs: Data) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 import pynn
 from pynn.spec.optimizers import OPTIMIZERS
-from pynn.training import loop as training_loop
-from pynn.training import progress
+from pynn.training import progress, stepper
 from tests.training import kill
 from tests.training.runs import (
     BACKENDS,
@@ -223,10 +222,8 @@ def test_ctrl_c_during_validation_writes_a_checkpoint(
     fit(whole, blobs, **settings())
     path = tmp_path / "c"
     with monkeypatch.context() as patched:
-        new = training_loop.Loop.new_trainer
-        patched.setattr(
-            training_loop.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), epoch)
-        )
+        new = stepper.Stepper.new_trainer
+        patched.setattr(stepper.Stepper, "new_trainer", lambda made: _Interrupted(new(made), epoch))
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=pynn.Checkpoint(path, seconds=1000), **settings())
     assert resumed.epochs == epoch - 1
@@ -256,8 +253,8 @@ def test_stopped_by_the_last_step_and_broken_off_after_it(
     assert ends == [1, 2]
     kept = pynn.Checkpoint(path, seconds=1000)
     with monkeypatch.context() as patched:
-        new = training_loop.Loop.new_trainer
-        patched.setattr(training_loop.Loop, "new_trainer", lambda loop: _Interrupted(new(loop), 2))
+        new = stepper.Stepper.new_trainer
+        patched.setattr(stepper.Stepper, "new_trainer", lambda made: _Interrupted(new(made), 2))
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=kept, **settings())
     assert document(path)["stopped"] is True
@@ -282,8 +279,8 @@ def test_an_interrupt_before_the_first_step_counts_none_again(
     fit(whole, blobs)
     kept = pynn.Checkpoint(path, steps=2)  # slices of two batches
     with monkeypatch.context() as patched:
-        new = training_loop.Loop.new_trainer
-        patched.setattr(training_loop.Loop, "new_trainer", lambda loop: Early(new(loop), 4))
+        new = stepper.Stepper.new_trainer
+        patched.setattr(stepper.Stepper, "new_trainer", lambda made: Early(new(made), 4))
         with pytest.raises(KeyboardInterrupt):
             fit(resumed, blobs, checkpoint=kept)
     assert (resumed.epochs, resumed.updates) == (1, 6)

@@ -14,7 +14,7 @@ import pytest
 import pynn
 from pynn.backends import choose
 from pynn.backends.contract import Data, TrainerSettings
-from pynn.training import loop, progress
+from pynn.training import divergence, progress
 
 BACKENDS = [name for name, reason in choose.available().items() if not reason]
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy, of its overflows
@@ -105,7 +105,7 @@ def test_results_do_not_depend_on_the_interval_of_checks(backend, data, monkeypa
     """The outcome does not depend on when it is noticed: at each step, or at the end."""
     found = set()
     for patience, pace in ((0, True), (0, False), (1e30, False), (1e30, True)):
-        monkeypatch.setattr(loop, "PATIENCE", patience)
+        monkeypatch.setattr(divergence, "PATIENCE", patience)
         monkeypatch.setattr(progress, "INTERVAL", 0.0)  # slices of one step
         net = growing(backend)
         with pytest.raises(pynn.DivergenceError) as caught:
@@ -136,7 +136,7 @@ def swallowed(backend: str) -> tuple[pynn.Network, np.ndarray, np.ndarray, dict[
 
 @pytest.mark.parametrize("patience", [0, 1e30])
 def test_weights_are_watched_where_the_loss_stays_finite(backend, data, monkeypatch, patience):
-    monkeypatch.setattr(loop, "PATIENCE", patience)
+    monkeypatch.setattr(divergence, "PATIENCE", patience)
     net, x, y, fit = swallowed(backend)
     found = step_by_step(net, x, y, epochs=1, **fit)
     net, x, y, fit = swallowed(backend)
@@ -189,7 +189,7 @@ def test_no_warning_becomes_an_error(data):
 
 def test_data_that_change_during_training_are_detected(backend, data, monkeypatch):
     """What went wrong is not found again: the network is finite all the same, and it is said."""
-    monkeypatch.setattr(loop, "PATIENCE", 1e30)
+    monkeypatch.setattr(divergence, "PATIENCE", 1e30)
     net, x, y, fit = swallowed(backend)
 
     x[3] = 1
@@ -233,7 +233,7 @@ def test_a_checkpoint_is_never_of_what_diverged(backend, data, tmp_path):
 
 def test_an_exception_finds_finite_weights(backend, monkeypatch):
     """Whatever else ends a training in which it was not noticed yet."""
-    monkeypatch.setattr(loop, "PATIENCE", 1e30)
+    monkeypatch.setattr(divergence, "PATIENCE", 1e30)
 
     class Raise(pynn.Callback):
         steps = 4
@@ -349,7 +349,7 @@ def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> 
     def none(size: int) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("pynn.divergence.Memory", none)
+    monkeypatch.setattr(divergence, "Memory", none)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 20)), rng.normal(size=(400, 1))
     net = pynn.Network([20, 30, 1], loss="mse", backend="cython", seed=3)
@@ -368,7 +368,7 @@ def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
 def test_a_second_interrupt_during_the_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is trained is not written back any more, and does not count."""
-    from pynn.training.loop import Loop
+    from pynn.training.divergence import Guard
 
     def interrupted(*anything: object) -> None:
         raise KeyboardInterrupt
@@ -379,7 +379,7 @@ def test_a_second_interrupt_during_the_restore(monkeypatch: pytest.MonkeyPatch) 
     net.fit(x, y, epochs=1)
     before, at = net.parameters.copy(), (net.epochs, net.updates, len(net.history))
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "store", interrupted)
+        patch.setattr(Guard, "write_back", interrupted)
         with pytest.raises(KeyboardInterrupt):
             net.fit(x, y, epochs=2, callbacks=[interrupted])
     assert np.array_equal(net.parameters, before)

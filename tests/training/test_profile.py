@@ -101,7 +101,7 @@ def test_one_profile_of_a_network_at_a_time() -> None:
     net, other, (x, y) = network(), network(), data(100)
     with net.profile() as profile, other.profile() as second:
         net.fit(x, y, epochs=1, batch_size=10, progress=False)
-        with pytest.raises(RuntimeError, match="profile: found a profile of this network"):
+        with pytest.raises(RuntimeError, match="found another active profile of this network"):
             net.profile().__enter__()
         net.fit(x, y, epochs=1, batch_size=10, progress=False)
         other.fit(x, y, epochs=1, batch_size=50, progress=False)

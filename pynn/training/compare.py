@@ -1,0 +1,171 @@
+"""The description of a run in its checkpoints, and comparing it with the call that resumes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..arrays.fingerprint import fingerprint
+from ..backends.contract import Engine
+from ..files.disk import shown
+from ..spec.schedules import has_horizon
+from ..version import __version__
+from .job import Job
+from .model import Model
+from .saver import warn_caller
+
+if TYPE_CHECKING:
+    from .resume import Resumed
+
+OLDER = {"precision": "full", "label_smoothing": 0.0}
+"""Settings that checkpoints of earlier versions do not name, and their values then."""
+
+
+def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
+    """Return the description of a run, as JSON can hold it."""
+    a = model.architecture
+    settings = {
+        # Lists, as they come back from the file.
+        "sizes": list(a.sizes),
+        "activation": list(a.activations),
+        "loss": a.loss,
+        "dropout": list(a.dropout),
+        "dtype": a.dtype,
+        "precision": a.precision,
+        "seed": model.seed,
+        "backend": engine.name,
+        **job.compared,
+    }
+    if a.functions:
+        settings["functions"] = {own.name: own.fingerprint() for own in a.functions}
+    return {
+        "settings": settings,
+        "epochs": job.epochs,
+        "schedule": job.rates.description(model.epochs, model.epochs + job.epochs),
+        "data": {name: fingerprint(array) for name, array in job.arrays.items()},
+        "machine": {"pynn": __version__, **engine.depends_on()},
+        "began": {
+            "epochs": model.epochs,
+            "updates": model.updates,
+            "history": len(model.history),
+            "parameters": fingerprint(model.parameters)["sha256"],
+        },
+    }
+
+
+class Comparison:
+    """Compares the call that resumes a run with the checkpoint of the run.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint, for error messages.
+    run : dict
+        The description of the call; its schedule is evaluated again from where the run began.
+    job : Job
+        The arguments of the call.
+    saved : dict
+        The description of the run in the checkpoint.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], job: Job, saved: dict[str, Any]) -> None:
+        self._path, self._run, self._job, self._saved = path, run, job, saved
+
+    def check(self, resumed: Resumed, model: Model) -> None:
+        """Raise ValueError for a difference in the results, warn of another machine."""
+        self._check_settings()
+        self._check_schedule(resumed.began)
+        self._check_data()
+        self._check_epochs(resumed)
+        self._check_start(resumed, model)
+        self._check_machine()
+
+    def _difference(self, name: str, found: str, saved: str) -> ValueError:
+        return ValueError(
+            f"{name}: found {found}, but the run in {self._path} has {saved}; expected the same "
+            "to go on with it, or another path for another run"
+        )
+
+    def _check_settings(self) -> None:
+        saved = {**OLDER, **self._saved["settings"]}
+        for name, value in self._run["settings"].items():
+            if value != saved.get(name):
+                raise self._difference(name, _text(value), _text(saved.get(name)))
+
+    def _check_schedule(self, began: int) -> None:
+        schedule = self._job.rates.description(began, began + self._job.epochs)
+        self._run["schedule"], saved = schedule, self._saved["schedule"]
+        if isinstance(schedule, list) and isinstance(saved, list):
+            both = min(len(schedule), len(saved))
+            differing = [k for k in range(both) if schedule[k] != saved[k]]
+            if differing:
+                k = differing[0]
+                at = f" at epoch {began + k}"
+                raise self._difference("schedule", schedule[k] + at, _text(saved[k]) + at)
+        elif schedule != saved:
+            found, other = (
+                "a function" if isinstance(s, list) else _text(s) for s in (schedule, saved)
+            )
+            raise self._difference("schedule", found, other)
+
+    def _check_data(self) -> None:
+        for name, now in self._run["data"].items():
+            saved = self._saved["data"][name]
+            if now["rows"] != saved["rows"]:
+                raise self._difference(name, now["rows"], _text(saved["rows"]))
+            if now["sha256"] != saved["sha256"]:
+                found, other = (
+                    f"numbers of SHA-256 {_text(d['sha256'][:12])}…" for d in (now, saved)
+                )
+                raise self._difference(name, found, other)
+
+    def _check_epochs(self, resumed: Resumed) -> None:
+        epochs, saved, rates = self._job.epochs, self._saved["epochs"], self._job.rates
+        if epochs == saved:
+            return
+        if rates.function is None and has_horizon(rates.schedule):
+            raise ValueError(
+                f"epochs: found {epochs}, but the run in {self._path} has {saved}, and its "
+                f"schedule {rates.schedule!r} runs over all of them; expected {saved}"
+            )
+        trained = resumed.model.epochs - resumed.began + (resumed.position.step > 0)
+        if epochs < trained:
+            raise ValueError(
+                f"epochs: found {epochs}, but the run in {self._path} is in epoch {trained} "
+                f"already; expected {trained} or more"
+            )
+
+    def _check_start(self, resumed: Resumed, model: Model) -> None:
+        began = self._saved["began"]
+        now, then = (model.epochs, model.updates), (began["epochs"], began["updates"])
+        if now == then:
+            if self._run["began"]["parameters"] != began["parameters"]:
+                raise ValueError(
+                    f"parameters: found others than those that the run in {self._path} began with; "
+                    "expected the same init, or the same model to go on from"
+                )
+        # A model with more updates is one whose training was interrupted in this process.
+        elif resumed.ended or now < then:
+            raise ValueError(
+                f"checkpoint: found a network after {model.updates} updates, but the run in "
+                f"{self._path} began after {began['updates']}; expected the network as it was "
+                "then, and a file of its own for each call of fit"
+            )
+
+    def _check_machine(self) -> None:
+        machine, saved = self._run["machine"], self._saved["machine"]
+        if saved == machine:
+            return
+        before, now = (
+            _text(", ".join(f"{name} {m.get(name)}" for name in sorted(m)))
+            for m in (dict(saved), machine)
+        )
+        warn_caller(
+            f"fit: the run in {self._path} was trained with {before} and goes on with {now}: "
+            "its last bits can differ from those of a run on one of them"
+        )
+
+
+def _text(value: Any) -> str:
+    """Return a text of at most 120 characters that is safe to print, whatever the file holds."""
+    return shown(value, 120)

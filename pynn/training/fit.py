@@ -1,0 +1,281 @@
+"""One call of ``Network.fit``: checking its arguments, and training in turn with other calls."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..arrays.sparse import Sparse
+from ..backends.contract import Data, Engine, TrainerSettings
+from ..checks import features, targets
+from ..checks.targets import Task
+from ..spec import arguments, philox
+from ..spec.optimizers import as_optimizer
+from .blocks import Blocks
+from .callbacks import as_callbacks, check_monitors
+from .checkpoint import Checkpoint
+from .history import History
+from .job import Job
+from .loop import Loop
+from .model import Model
+from .progress import check_progress
+from .rates import Rates
+
+Array = np.ndarray
+Pair = tuple[Array | Sparse, Array]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of ``Network.fit`` as a user gives them."""
+
+    x: Any
+    y: Any
+    epochs: Any
+    batch_size: Any
+    optimizer: Any
+    learning_rate: Any
+    l2: Any
+    label_smoothing: Any
+    schedule: Any
+    validation: Any
+    shuffle: Any
+    callbacks: Any
+    progress: Any
+    checkpoint: Any
+    resume: Any
+
+
+class TrainingLock:
+    """Allows one call of ``fit`` at a time on one network."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = 0
+
+    @contextmanager
+    def hold(self, model: Model, epochs: int, task: Task | None) -> Iterator[None]:
+        """Hold the lock.
+
+        Parameters
+        ----------
+        model : Model
+            To be trained.
+        epochs, task : int, Task or None
+            Those of the model when the arguments were checked.
+
+        Raises
+        ------
+        RuntimeError
+            If the network is in training, or was trained since its arguments were checked.
+        """
+        acquired = self._lock.acquire(blocking=False)
+        if not acquired or model.epochs != epochs or model.task is not task:
+            if acquired:
+                self._lock.release()
+            elif self._process not in (0, os.getpid()):
+                raise RuntimeError(
+                    f"fit: found this network in training by process {self._process} when it "
+                    f"forked process {os.getpid()}, this one, where that training never ends and "
+                    "the parameters may be half updated; expected a network at rest: fork before "
+                    "fit or after it, or make or load another network here"
+                )
+            raise RuntimeError("fit: found this network training already, expected it at rest")
+        self._process = os.getpid()
+        try:
+            yield
+        finally:
+            self._process = 0
+            self._lock.release()
+
+
+def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arguments) -> History:
+    """Check the arguments of ``fit``, train, and return the records of the call.
+
+    Parameters
+    ----------
+    owner : object
+        The object whose ``fit`` was called, which callbacks receive.
+    model : Model
+        Trained in place.
+    engine : Engine
+        Computes.
+    lock : TrainingLock
+        The lock of the network.
+    given : Arguments
+        The arguments of the call.
+    """
+    epochs, task = model.epochs, model.task
+    job = check(model, engine, given)
+    # The checks read the model: they hold only if no other call has trained it since.
+    with lock.hold(model, epochs, task):
+        first, records = epochs, len(model.history)
+        saver = resumed = None
+        if job.checkpoint is not None:
+            # Imported where they are needed: they import modules that take time to load.
+            from .compare import describe_run
+            from .resume import resume
+            from .saver import Saver, require_writeable
+
+            require_writeable(job.checkpoint.path)
+            run = describe_run(model, engine, job)
+            resumed = resume(job.checkpoint.path, run, job, model)
+            saver = Saver(job.checkpoint, run)
+        if resumed is not None:
+            first, records = resumed.began, resumed.history
+            job = replace(job, rates=job.rates.begun_at(first))
+            model.restore(resumed.model)
+        model.task = job.task
+        model.set_optimizer(job.settings.optimizer)
+        Loop(owner, model, engine, job, saver, resumed).run(first, first + job.epochs)
+    return model.history[records:]
+
+
+# --- Arguments ------------------------------------------------------------------------------------
+
+
+def check(model: Model, engine: Engine, given: Arguments) -> Job:
+    """Return the checked arguments.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+    """
+    net = model.architecture
+    epochs = arguments.whole(given.epochs, "epochs", 0)
+    batch_size = arguments.batch_size(given.batch_size)
+    optimizer = as_optimizer(given.optimizer)
+    learning_rate = arguments.number(given.learning_rate, "learning_rate", above=0)
+    l2 = arguments.number(given.l2, "l2", least=0)
+    smoothing = targets.label_smoothing(given.label_smoothing, net)
+    rates = Rates(given.schedule, learning_rate, model.epochs, model.epochs + epochs)
+    _check_modes(given)
+    calls = as_callbacks(given.callbacks)
+    check_progress(given.progress)
+
+    x = features.features(given.x, net)
+    y, task = targets.targets(given.y, len(x), net, model.task)
+    arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
+    held: Pair | None = None
+    share: float | str | None = None
+    if _has_validation(given.validation):
+        (x, y), held, share = _validation(given.validation, x, y, task, model)
+        if share is None:
+            share = "rows of their own"
+            arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
+        if engine.name == "numba" and isinstance(held[0], Sparse):
+            # It refuses sparse rows, but would do so only after the first epoch.
+            engine.forward(model.flat, held[0])
+    if smoothing:
+        y = targets.smoothed(y, net, smoothing)
+    check_monitors(calls, held is not None, task.kind != "values")
+    batch = min(batch_size or len(x), len(x))
+    shuffle = bool(given.shuffle)
+    return Job(
+        data=Data(x, y),
+        held=held,
+        task=task,
+        settings=TrainerSettings(
+            optimizer=optimizer,
+            batch_size=batch,
+            l2=l2,
+            seed=model.seed,
+            shuffle=shuffle,
+            watch=True,
+        ),
+        rates=rates,
+        epochs=epochs,
+        blocks=_blocks(given.shuffle, x, model.seed),
+        calls=calls,
+        progress=given.progress,
+        checkpoint=given.checkpoint,
+        resume=bool(given.resume),
+        compared={
+            "classes": None if task.classes is None else task.classes.tolist(),
+            "batch_size": batch,
+            "optimizer": repr(optimizer),
+            "learning_rate": learning_rate,
+            "l2": l2,
+            "label_smoothing": smoothing,
+            "validation": share,
+            "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
+        },
+        arrays=arrays,
+    )
+
+
+def _check_modes(given: Arguments) -> None:
+    """Check ``resume``, ``shuffle`` and ``checkpoint``."""
+    if not isinstance(given.resume, (bool, np.bool_)):
+        raise TypeError(f"resume: found {given.resume!r}, expected True or False")
+    if not isinstance(given.shuffle, (bool, np.bool_)) and given.shuffle != "blocks":
+        raise TypeError(f"shuffle: found {given.shuffle!r}, expected True, False or 'blocks'")
+    if given.checkpoint is not None and not isinstance(given.checkpoint, Checkpoint):
+        raise TypeError(
+            f"checkpoint: found {given.checkpoint!r}, expected pynn.Checkpoint(path, steps=…), or "
+            "with epochs or seconds"
+        )
+    if given.resume and given.checkpoint is None:
+        raise ValueError(
+            "resume: found True and no checkpoint, expected one to go on from: "
+            "checkpoint=pynn.Checkpoint(path, …)"
+        )
+
+
+def _blocks(shuffle: Any, x: Array | Sparse, seed: int) -> Blocks | None:
+    if shuffle != "blocks":
+        return None
+    if isinstance(x, Sparse):
+        raise ValueError("shuffle: found 'blocks' and a sparse x, expected True or False")
+    return Blocks(x, seed)
+
+
+def _has_validation(validation: Any) -> bool:
+    number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
+    return validation is not None and not (number and validation == 0)
+
+
+def _validation(
+    validation: Any, x: Array | Sparse, y: Array, task: Task, model: Model
+) -> tuple[Pair, Pair, float | None]:
+    """Return the rows of training, those of validation, and the share held out, None for a pair."""
+    if isinstance(validation, (tuple, list)) and len(validation) == 2:
+        return (x, y), _pair(validation, task, model), None
+    share = validation if isinstance(validation, (float, np.floating)) else math.nan
+    if not 0 < share < 1:
+        found = repr(validation) if np.isscalar(validation) else f"a {type(validation).__name__}"
+        if isinstance(validation, (tuple, list)):
+            found += f" of {len(validation)}"
+        raise ValueError(
+            f"validation: found {found}, expected a pair (x, y), or a share of the rows "
+            "between 0 and 1, or None"
+        )
+    n = len(x)
+    count = round(share * n)
+    if not 0 < count < n:
+        raise ValueError(
+            f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
+            "at least one row to train on and one to hold out"
+        )
+    out = philox.held_out(model.seed, n, count)
+    return (x[~out], y[~out]), (x[out], y[out]), float(share)
+
+
+def _pair(validation: Any, task: Task, model: Model) -> Pair:
+    """Return x and y of a validation set that was given as a pair."""
+    names = "validation[0]", "validation[1]"
+    x = features.features(validation[0], model.architecture, names[0])
+    y, kind = targets.targets(validation[1], len(x), model.architecture, task, names[1], names[0])
+    if kind.kind != task.kind:
+        raise ValueError(
+            f"validation[1]: found targets for {kind.kind}, expected {task.kind} as in y"
+        )
+    return x, y

@@ -1,0 +1,51 @@
+"""The checked arguments of one call of ``fit``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays.sparse import Sparse
+from ..backends.contract import Data, TrainerSettings
+from ..checks.targets import Task
+from .blocks import Blocks
+from .callbacks import Callback
+from .checkpoint import Checkpoint
+from .rates import Rates
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Job:
+    """The checked arguments of one call of ``fit``: what to train on, how, and for how long."""
+
+    data: Data
+    """Rows to train on."""
+    held: tuple[Array | Sparse, Array] | None
+    """x and y of validation."""
+    task: Task
+    """Kind of the targets."""
+    settings: TrainerSettings
+    """Settings of the backend's trainer."""
+    rates: Rates
+    epochs: int
+    """Epochs to train in this call."""
+    blocks: Blocks | None
+    """The order of the rows for ``shuffle="blocks"``."""
+    calls: list[Callback]
+    progress: Any
+    """The argument ``progress``."""
+    checkpoint: Checkpoint | None
+    resume: bool
+    compared: dict[str, Any]
+    """Arguments that must not change when a run is resumed, as JSON can hold them."""
+    arrays: dict[str, Array | Sparse]
+    """The data by the names of their arguments, whose fingerprints are compared."""
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.data.x) // self.settings.batch_size)

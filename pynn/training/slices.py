@@ -1,0 +1,108 @@
+"""Parts of an epoch: the position in it, training one part, and where a part ends.
+
+An epoch is trained in slices, so that callbacks, progress and checkpoints can run between two
+steps. A slice ends at the latest where the next callback with ``steps`` is due; the cut does not
+change the results. ``pynn.Network`` and ``pynn.sklearn`` both train with these functions::
+
+    periods = [call.steps for call in stepwise]
+    position = Position()
+    while position.step < steps:
+        count = until_due(updates, periods, steps - position.step)
+        try:
+            position = train_slice(trainer, epoch, position, rates, count, updates)
+        finally:
+            updates += trainer.done
+        for call in due(stepwise, updates):
+            call.on_steps(owner, position.record(epoch, rates, rows, batch_size))
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backends.contract import Trainer
+from .callbacks import Callback
+from .history import Record
+
+Array = np.ndarray
+
+
+class Position(NamedTuple):
+    """Position in an epoch: batches trained, sums over their rows, and time spent.
+
+    Attributes
+    ----------
+    step : int
+        Batches trained.
+    loss, right : float
+        Sum of the losses of their rows, and number of rows classified correctly (NaN for
+        regression).
+    seconds : float
+        Training time.
+    """
+
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seconds: float = 0.0
+
+    def record(self, epoch: int, rates: Array, rows: int, batch_size: int) -> Record:
+        """Return the record of epoch ``epoch`` (counted from 0) so far; ``rates`` are (steps,)."""
+        n = min(self.step * batch_size, rows)
+        return Record(
+            epoch=epoch + 1,
+            loss=self.loss / n,
+            accuracy=share(self.right, n),
+            learning_rate=float(rates[self.step - 1]),
+            seconds=self.seconds,
+            samples_per_second=n / max(self.seconds, 1e-9),
+            step=self.step,
+            steps=len(rates),
+        )
+
+
+def share(right: float, n: int) -> float | None:
+    """Return the accuracy; None for regression."""
+    return None if math.isnan(right) else right / n
+
+
+def train_slice(
+    trainer: Trainer, epoch: int, position: Position, rates: Array, count: int, updates: int
+) -> Position:
+    """Train ``count`` batches from ``position`` on and return the position reached.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its ``done`` tells after an exception how many steps count.
+    epoch : int
+        Counted from 0.
+    position : Position
+        Where the slice begins.
+    rates : ndarray (steps,)
+        The learning rates of all steps of the epoch.
+    count : int
+        Number of batches.
+    updates : int
+        Number of updates that the optimizer state has had.
+    """
+    began = time.perf_counter()
+    first = position.step
+    loss, right = trainer.steps(epoch, first, rates[first : first + count], updates)
+    seconds = position.seconds + time.perf_counter() - began
+    return Position(first + trainer.done, loss, right, seconds)
+
+
+def until_due(updates: int, periods: Iterable[int], most: int) -> int:
+    """Return the steps until the updates are a multiple of a period, but at most ``most``."""
+    return min([most, *(period - updates % period for period in periods)])
+
+
+def due(calls: Iterable[Callback], updates: int) -> list[Callback]:
+    """Return the callbacks whose ``on_steps`` is called after so many updates."""
+    return [call for call in calls if call.steps is not None and updates % call.steps == 0]
