@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pynn import datasets
+from pynn.datasets import bundled, verified
 
 LABELS = "t10k-labels-idx1-ubyte"
 
@@ -24,13 +25,13 @@ def cache(tmp_path, monkeypatch):
 def package(tmp_path, monkeypatch):
     """A copy of the packaged files that may be damaged."""
     folder = tmp_path / "package"
-    shutil.copytree(datasets._MNIST_FOLDER, folder)
-    monkeypatch.setattr(datasets, "_MNIST_FOLDER", folder)
+    shutil.copytree(bundled.MNIST_FOLDER, folder)
+    monkeypatch.setattr(bundled, "MNIST_FOLDER", folder)
     return folder
 
 
 def load(name: str) -> np.ndarray:
-    return datasets._mnist_file(name, datasets._MNIST[name])
+    return verified.load_verified(bundled.MNIST_FOLDER / f"{name}.gz", bundled.MNIST[name], "mnist")
 
 
 def test_mnist_has_its_published_counts_and_mean(cache):
@@ -64,8 +65,8 @@ def test_later_calls_give_fresh_arrays_with_the_same_content(cache):
 def test_each_file_is_unpacked_once(cache, package, monkeypatch):
     """Later calls read the cache alone, each file once."""
     opened = []
-    load_idx = datasets.load_idx
-    monkeypatch.setattr(datasets, "load_idx", lambda path: opened.append(path) or load_idx(path))
+    load_idx = verified.load_idx
+    monkeypatch.setattr(verified, "load_idx", lambda path: opened.append(path) or load_idx(path))
     datasets.mnist()
     packed = [path for path in opened if path.suffix == ".gz"]
     assert sorted(packed) == sorted(package.glob("*.gz"))
@@ -76,7 +77,7 @@ def test_each_file_is_unpacked_once(cache, package, monkeypatch):
 
 def test_the_cache_holds_the_unpacked_files(cache, package):
     datasets.mnist()
-    for name, sha256 in datasets._MNIST.items():
+    for name, sha256 in bundled.MNIST.items():
         content = (cache / "mnist" / name).read_bytes()
         assert content == gzip.decompress((package / f"{name}.gz").read_bytes())
         assert hashlib.sha256(content).hexdigest() == sha256
@@ -145,7 +146,7 @@ def test_the_cache_folder_of_each_platform(tmp_path, monkeypatch, platform, vari
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setattr(sys, "platform", platform)
-    assert datasets._cache_folder() == tmp_path / folder
+    assert verified.cache_folder() == tmp_path / folder
 
 
 def test_without_a_home_folder_there_is_no_cache(monkeypatch):
@@ -154,7 +155,7 @@ def test_without_a_home_folder_there_is_no_cache(monkeypatch):
 
     monkeypatch.delenv("PYNN_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", fail)
-    assert datasets._cache_folder() is None
+    assert verified.cache_folder() is None
 
 
 def test_a_damaged_package_is_named(cache, package):
@@ -166,7 +167,7 @@ def test_a_damaged_package_is_named(cache, package):
     path.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(ValueError, match=r"idx1-ubyte\.gz: found content with SHA-256") as caught:
         load(LABELS)
-    assert f"expected {datasets._MNIST[LABELS]}; the installation of pynn is damaged" in str(
+    assert f"expected {bundled.MNIST[LABELS]}; the installation of pynn is damaged" in str(
         caught.value
     )
 
@@ -192,6 +193,6 @@ def test_mnist_itself_reports_a_damaged_package(cache, package):
 
 
 def test_the_licence_notice_is_installed():
-    notice = (datasets._MNIST_FOLDER / "NOTICE").read_text(encoding="utf-8")
+    notice = (bundled.MNIST_FOLDER / "NOTICE").read_text(encoding="utf-8")
     for word in "LeCun", "Cortes", "Burges", "CC BY-SA 3.0":
         assert word in notice
