@@ -1,26 +1,26 @@
-"""Run a script with scikit-learn's multilayer perceptrons replaced."""
+"""Run a script with pynn's classes in place of scikit-learn's multilayer perceptrons."""
 
 from __future__ import annotations
 
+import os
+import runpy
 import sys
 
+from .patching import patch
 
-def _main() -> None:
-    import os
-    import runpy
+USAGE = "usage: python -m pynn.sklearn SCRIPT [ARGUMENTS]"
 
-    usage = "usage: python -m pynn.sklearn SCRIPT [ARGUMENTS]"
+
+def main() -> None:
+    """Replace scikit-learn's classes and run the script named by the first argument."""
     if sys.argv[1:2] in (["-h"], ["--help"]):
-        print(f"{usage}\n\nRun a script with pynn's classes in the place of scikit-learn's.")
+        print(f"{USAGE}\n\nRun a script with pynn's classes in place of scikit-learn's.")
         return
     if len(sys.argv) < 2:
-        sys.exit(usage)
+        sys.exit(USAGE)
     if not os.path.exists(sys.argv[1]):
-        sys.exit(f"python -m pynn.sklearn: found no file {sys.argv[1]!r}\n{usage}")
+        sys.exit(f"python -m pynn.sklearn: found no file {sys.argv[1]!r}\n{USAGE}")
     del sys.argv[0]
-    # This module runs as __main__ here; the classes must be those that can be imported.
-    from pynn.sklearn import patch
-
     patch()
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.path.dirname(os.path.realpath(sys.argv[0]))
@@ -28,4 +28,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -1,4 +1,4 @@
-"""One trained engine behind an estimator, and helpers for arrays."""
+"""The engine of a fitted estimator, its thread limit, and the arrays passed to it."""
 
 from __future__ import annotations
 
@@ -9,152 +9,123 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib.parallel import get_active_backend
-from sklearn.neural_network._base import LOSS_FUNCTIONS
-from sklearn.utils import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from ..arrays.sparse import Sparse
 from ..arrays.vectors import aligned
-from ..backends import choose as backends_choose
-from ..backends import contract
+from ..backends import choose, contract
 from ..spec.architecture import Architecture
 
 Array = np.ndarray
 
 
-class _Core(NamedTuple):
-    """What computes for a fitted estimator: ``views`` of ``flat`` are its coefs_, intercepts_."""
+class Core(NamedTuple):
+    """The engine of a fitted estimator and the vector that holds its parameters.
+
+    ``views`` are the arrays of ``coefs_`` and ``intercepts_``, views of ``flat``. ``threads`` and
+    ``activation`` are the estimator's parameters when the core was made, to notice changes.
+    """
 
     net: Architecture
     engine: contract.Engine
-    flat: Array
+    flat: Array  # (n_parameters,)
     views: tuple[Array, ...]
     threads: int | None
-    activation: Any  # the parameter as it was, which may be set to another
+    activation: Any
 
 
 @functools.lru_cache(maxsize=64)
-def _engine(net: Architecture, threads: int | None) -> contract.Engine:
-    """The engine of one architecture, shared by all estimators that have it."""
-    return backends_choose.capable(net, threads)
+def engine_of(net: Architecture, threads: int | None) -> contract.Engine:
+    """Return the engine of an architecture, shared by all estimators that have it."""
+    return choose.capable(net, threads)
 
 
-def _threads(threads: int | None) -> int | None:
-    """One thread inside a parallel call of joblib, whose workers share out the processors."""
+def thread_limit(threads: int | None) -> int | None:
+    """Return the parameter ``threads``, or 1 for None in a parallel call of joblib.
+
+    joblib's workers already use all processors.
+    """
     if threads is None and (getattr(get_active_backend()[0], "nesting_level", 0) or 0) > 0:
         return 1
     return threads
 
 
 class _OneBlasThread:
-    """BLAS on one thread while at least one Python thread is within.
+    """Limits BLAS to one thread while at least one Python thread is inside the context.
 
-    SciPy's L-BFGS-B calls it for a few vectors between two gradients. Threads of OpenBLAS go on
-    spinning for a tenth of a second after that, on the processors that the gradient needs.
+    SciPy's L-BFGS-B calls BLAS for a few vectors between two gradients. OpenBLAS's threads then
+    spin for about 0.1 s on processors that the gradient needs.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._within = 0
+        self._inside = 0
         self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._within:
+            if not self._inside:
                 self._limits = threadpool_limits(1, user_api="blas")
-            self._within += 1
+            self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._within -= 1
-            if not self._within:
+            self._inside -= 1
+            if not self._inside:
                 self._limits.restore_original_limits()
                 self._limits = None
 
 
-_ONE_BLAS_THREAD = _OneBlasThread()
+ONE_BLAS_THREAD = _OneBlasThread()
 
 
-# --- Small things -------------------------------------------------------------------------------
+# --- Arrays -------------------------------------------------------------------------------------
 
 
-def _is(a: object, b: object) -> bool:
-    return a is b
+def promoted(*arrays: Any) -> np.dtype:
+    """Return the dtype of a product of the arrays in NumPy, or the nearest one the core supports.
 
-
-def _same(value: object, default: object) -> bool:
-    return value is default or (np.isscalar(value) and value == default)
-
-
-def _plain(estimator: Any, X: Array) -> bool:
-    """Whether checking X would find nothing to do or say: finite, and no names of columns known."""
-    return "feature_names_in_" not in estimator.__dict__ and bool(
-        np.isfinite(np.add.reduce(X, axis=None))
-    )
-
-
-def _promoted(*arrays: Any) -> np.dtype:
-    """What NumPy promotes a product of the arrays to, or what the core has in its place."""
+    float16 gives float32; every other dtype but float32 gives float64.
+    """
     dtype = np.result_type(*arrays)
     if dtype in (np.float32, np.float64):
         return dtype
     return np.dtype(np.float32 if dtype == np.float16 else np.float64)
 
 
-def _rows(X: Any, dtype: Any) -> Array | Sparse:
-    """X as the core takes it, its numbers in ``dtype`` or in what they are."""
+def as_rows(X: Any, dtype: Any) -> Array | Sparse:
+    """Return X as the core's input: sparse with its own dtype, or dense with ``dtype``."""
     if hasattr(X, "tocsr"):
         return Sparse.of(X)
-    # Rows that lie together are gathered several times as fast as columns that do.
+    # Rows of a C-ordered array are gathered several times faster than those of a Fortran-ordered.
     return np.asarray(X, dtype=dtype, order="C")
 
 
-def _weights(sample_weight: Array | None) -> Array | None:
+def as_weights(sample_weight: Array | None) -> Array | None:
+    """Return sample weights as the core's input, float64."""
     return None if sample_weight is None else np.ascontiguousarray(sample_weight, np.float64)
 
 
-def _like(flat: Array, values: Any = 0) -> Array:
-    """A vector on a cache line of its own, as long as ``flat`` and of its dtype."""
+def aligned_like(flat: Array, values: Any = 0) -> Array:
+    """Return a new vector of the shape and dtype of ``flat``, aligned to a cache line."""
     out = aligned(len(flat), flat.dtype)
     out[...] = values
     return out
 
 
-def _vector(net: Architecture, coefs: Sequence[Array], intercepts: Sequence[Array]) -> Array:
+def flat_parameters(
+    net: Architecture, coefs: Sequence[Array], intercepts: Sequence[Array]
+) -> Array:
+    """Return a new parameter vector with these coefficients and intercepts."""
     flat = aligned(net.n_parameters, net.dtype)
-    _fill(net, flat, coefs, intercepts)
+    fill(net, flat, coefs, intercepts)
     return flat
 
 
-def _fill(
+def fill(
     net: Architecture, flat: Array, coefs: Sequence[Array], intercepts: Sequence[Array]
 ) -> None:
+    """Copy coefficients and intercepts into a parameter vector."""
     weights, biases = net.views(flat)
     for view, values in zip((*weights, *biases), (*coefs, *intercepts), strict=True):
         view[...] = values
-
-
-def _by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:
-    """Sample weights times those of the classes."""
-    if incremental and isinstance(class_weight, str):
-        raise ValueError(
-            f"class_weight: found {class_weight!r} in partial_fit, which sees a part of the data, "
-            "expected a dictionary from labels to weights"
-        )
-    labels = np.asarray(y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels.ravel()
-    weights = compute_sample_weight(class_weight, labels)
-    if not (weights >= 0).all():
-        raise ValueError(
-            f"class_weight: found {class_weight!r}, expected weights of 0 or more for all classes"
-        )
-    return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float64)
-
-
-def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> float:
-    """The loss of outputs as in loss_curve_, but for the L2 term."""
-    name = owner.loss
-    if name == "log_loss" and owner.out_activation_ == "logistic":
-        name = "binary_log_loss"
-    return float(LOSS_FUNCTIONS[name](y, out, sample_weight))

@@ -1,71 +1,73 @@
-"""One call of ``fit`` of an estimator."""
+"""One call of ``fit`` or ``partial_fit`` with ``solver="sgd"`` or ``"adam"``.
+
+pynn trains the epochs. Shuffles, learning rates, scores and the decision to stop follow the rules
+of scikit-learn's ``_fit_stochastic``, in part by calling its methods.
+"""
 
 from __future__ import annotations
 
-import time
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from ..backends.contract import Data, TrainerSettings
-from ..training import rates as training_rates
-from ..training.callbacks import EarlyStopping, as_callbacks, check_monitors, stops
+from ..training.callbacks import as_callbacks, check_monitors, stops
 from ..training.history import Record
-from ..training.progress import reporter
-from .core import _Core, _loss, _rows
+from ..training.progress import Reporter, reporter
+from ..training.rates import Rates
+from ..training.slices import Position, due, train_slice, until_due
+from .core import Core, as_rows, as_weights
 
 Array = np.ndarray
 
 
-class _Held(NamedTuple):
-    """Rows to train on (X, y, sample_weight), and those to validate on or None."""
+class TrainingRows(NamedTuple):
+    """Rows to train on, and rows to validate on or None. Targets are (n, n_outputs)."""
 
-    training: tuple[Any, Array, Array | None]
     X: Any
-    y: Array | None
+    y: Array
     sample_weight: Array | None
+    X_held: Any = None
+    y_held: Array | None = None
+    weight_held: Array | None = None
 
 
-class _Run:
-    """One call of ``fit`` or ``partial_fit`` at work."""
+class Fit:
+    """Trains an estimator.
 
-    def __init__(
-        self,
-        owner: Any,
-        core: _Core,
-        X: Any,
-        y: Array,
-        sample_weight: Array | None,
-        held: _Held,
-    ) -> None:
-        self.owner, self.core, self.held = owner, core, held
-        self.rows = n = X.shape[0]
-        self.order = np.arange(n)
-        self.sample_weight = sample_weight
-        self.no_loss = owner._has_no_loss(y)
-        self.has_zeros = sample_weight is not None and bool((sample_weight == 0).any())
-        if owner.batch_size == "auto":
-            self.batch_size = min(200, n)
-        else:
-            if owner.batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than "
-                    "sample size. It is going to be clipped",
-                    stacklevel=2,
-                )
-            self.batch_size = int(np.clip(owner.batch_size, 1, n))
-        self.steps = -(-n // self.batch_size)
-        dtype = core.net.dtype
-        self.y_held = None if held.y is None else owner._labels_of(held.y)
+    Parameters
+    ----------
+    owner : Perceptron
+        The estimator, whose fitted attributes are updated after every epoch.
+    core : Core
+        Its engine and parameter vector.
+    rows : TrainingRows
+        The data.
+    """
+
+    def __init__(self, owner: Any, core: Core, rows: TrainingRows) -> None:
+        self.owner, self.held = owner, rows
+        self.rows = rows.X.shape[0]
+        self.row_order = np.arange(self.rows)
+        self.sample_weight = as_weights(rows.sample_weight)
+        self.loss_is_nan = owner._loss_is_nan(rows.y)
+        self.batch_size = _batch_size(owner.batch_size, self.rows)
+        self.steps = -(-self.rows // self.batch_size)
+        self.labels_held = None if rows.y_held is None else owner._labels_of(rows.y_held)
         dropped = any(core.net.dropout)
         self.trainer = core.engine.trainer(
             core.flat,
             owner._slots,
-            Data(_rows(X, X.dtype), owner._targets(y, dtype), sample_weight),
+            Data(
+                as_rows(rows.X, rows.X.dtype),
+                owner._targets(rows.y, core.net.dtype),
+                self.sample_weight,
+            ),
             TrainerSettings(
                 optimizer=owner._update_rule,
                 batch_size=self.batch_size,
@@ -76,58 +78,28 @@ class _Run:
             ),
         )
         self.calls = as_callbacks([] if owner.callbacks is None else owner.callbacks)
-        for call in self.calls:
-            monitor = call.monitor if isinstance(call, EarlyStopping) else ""
-            if monitor.startswith("validation") and held.y is None:
-                raise ValueError(
-                    f"callbacks: found EarlyStopping on {monitor!r} but no validation data, "
-                    "expected validation_data or early_stopping=True"
-                )
-        check_monitors(self.calls, True, is_classifier(owner))
-        self.report: Any = None
+        check_monitors(
+            self.calls,
+            rows.y_held is not None,
+            is_classifier(owner),
+            "validation_data or early_stopping=True",
+        )
+        self.stepwise = [call for call in self.calls if call.steps is not None]
+        self.periods = [call.steps for call in self.stepwise if call.steps is not None]
+        self.report: Reporter | None = None
         self.stop = False
 
-    # --- Between epochs -------------------------------------------------------------------------
-
     def epochs(self, count: int, incremental: bool) -> None:
+        """Train at most ``count`` epochs; ``incremental`` is that of ``partial_fit``."""
         owner = self.owner
-        if self.held.y is not None and owner.validation_loss_curve_ is None:
-            owner.validation_loss_curve_ = []
-            if not owner.early_stopping:
-                owner.validation_scores_, owner.best_validation_score_ = [], -np.inf
-        schedule = None
-        if owner.schedule is not None:
-            schedule = training_rates.Rates(
-                owner.schedule, 1.0, owner._epochs, owner._epochs + count
-            )
-        self.report = reporter(owner.progress, owner._epochs, owner._epochs + count)
-        for call in self.calls:
-            call.on_fit_begin(owner)
-        owner.n_iter_ = 0
+        schedule = self._begin(count)
         for _ in range(count):
-            self.shuffle()
-            rates = np.full(self.steps, float(owner._optimizer.learning_rate_init))
-            if isinstance(owner._optimizer, SGDOptimizer):
-                rates[:] = owner._optimizer.learning_rate
-            if schedule is not None:
-                rates *= schedule.of(owner._epochs, self.steps)
-            record = self.epoch(rates)
+            self._shuffle()
+            record = self._train_epoch(self._rates(schedule))
             if record is None:
                 break
-            owner.n_iter_ += 1
-            owner._epochs += 1
-            owner.loss_ = np.float64(record.loss)
-            owner.t_ += self.rows
-            owner.loss_curve_.append(owner.loss_)
-            if owner.verbose:
-                print(f"Iteration {owner.n_iter_}, loss = {owner.loss_:.8f}")
-            record = self.judge(record)
-            owner.history_.append(record)
-            if self.report is not None:
-                self.report.show(record)
-            for call in self.calls:
-                self.stop |= stops(call.on_epoch_end(owner, record))
-            if self.no_longer_improves() or incremental or self.stop:
+            self._end_epoch(record)
+            if self._no_longer_improves() or incremental or self.stop:
                 break
             if owner.n_iter_ == owner.max_iter:
                 warnings.warn(
@@ -137,93 +109,137 @@ class _Run:
                     stacklevel=2,
                 )
 
-    def shuffle(self) -> None:
-        """Order the rows as scikit-learn's ``shuffle`` of their numbers does, draw for draw."""
+    def end(self) -> None:
+        """Write the parameters after the last complete update, also after an exception."""
+        self.trainer.store()
+        if isinstance(self.owner._optimizer, AdamOptimizer):
+            self.owner._optimizer.t = self.owner._updates
+        if self.report is not None:
+            self.report.close()
+
+    def call_on_fit_end(self) -> None:
+        """Call ``on_fit_end`` of the callbacks."""
+        for call in self.calls:
+            call.on_fit_end(self.owner)
+
+    # --- Epochs ---------------------------------------------------------------------------------
+
+    def _begin(self, count: int) -> Rates | None:
+        """Prepare the estimator's attributes; return the schedule if there is one."""
+        owner = self.owner
+        if self.held.y_held is not None and owner.validation_loss_curve_ is None:
+            owner.validation_loss_curve_ = []
+            if not owner.early_stopping:
+                owner.validation_scores_, owner.best_validation_score_ = [], -np.inf
+        first, last = owner._epochs, owner._epochs + count
+        schedule = None if owner.schedule is None else Rates(owner.schedule, 1.0, first, last)
+        self.report = reporter(owner.progress, first, last)
+        for call in self.calls:
+            call.on_fit_begin(owner)
+        owner.n_iter_ = 0
+        return schedule
+
+    def _shuffle(self) -> None:
+        """Order the rows as scikit-learn's ``shuffle`` of their indices, with the same draws."""
         owner = self.owner
         if owner.shuffle:
-            places = np.arange(self.rows)
-            owner._random_state.shuffle(places)
-            self.order = self.order[places]
-            self.trainer.order(self.order)
-        if self.has_zeros:
-            assert self.sample_weight is not None
+            permutation = np.arange(self.rows)
+            owner._random_state.shuffle(permutation)
+            self.row_order = self.row_order[permutation]
+            self.trainer.order(self.row_order)
+        if self.sample_weight is not None and (self.sample_weight == 0).any():
             starts = np.arange(0, self.rows, self.batch_size)
-            if (np.add.reduceat(self.sample_weight[self.order], starts) == 0).any():
+            if (np.add.reduceat(self.sample_weight[self.row_order], starts) == 0).any():
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
 
-    def epoch(self, rates: Array) -> Record | None:
-        """Train an epoch; None if a callback stopped it before its end."""
+    def _rates(self, schedule: Rates | None) -> Array:
+        """Return the learning rates of the epoch's steps (steps,)."""
+        owner, optimizer = self.owner, self.owner._optimizer
+        sgd = isinstance(optimizer, SGDOptimizer)
+        rate = optimizer.learning_rate if sgd else optimizer.learning_rate_init
+        rates = np.full(self.steps, float(rate))
+        return rates if schedule is None else rates * schedule.of(owner._epochs, self.steps)
+
+    def _train_epoch(self, rates: Array) -> Record | None:
+        """Train an epoch; return None if a callback stopped training before its end."""
         owner, trainer = self.owner, self.trainer
-        stepwise = [c for c in self.calls if c.steps is not None]
-        first, loss, right, seconds = 0, 0.0, 0.0, 0.0
-
-        def record() -> Record:
-            n = min(first * self.batch_size, self.rows)
-            return Record(
-                epoch=owner._epochs + 1,
-                loss=np.nan if self.no_loss else loss / n,
-                accuracy=None if np.isnan(right) else right / n,
-                learning_rate=float(rates[first - 1]),
-                seconds=seconds,
-                samples_per_second=n / max(seconds, 1e-9),
-                step=first,
-                steps=self.steps,
-            )
-
-        while first < self.steps and not self.stop:
-            count = self.steps - first
-            for call in stepwise:
-                count = min(count, call.steps - owner._updates % call.steps)
-            began = time.perf_counter()
+        position = Position()
+        while position.step < self.steps and not self.stop:
+            count = until_due(owner._updates, self.periods, self.steps - position.step)
+            trainer.done = 0  # an interrupt before the first step must not count earlier ones
             try:
-                part = rates[first : first + count]
-                loss, right = trainer.steps(owner._epochs, first, part, owner._updates)
+                position = train_slice(
+                    trainer, owner._epochs, position, rates, count, owner._updates
+                )
             finally:
                 owner._updates += trainer.done
-            seconds += time.perf_counter() - began
-            first += count
-            due = [c for c in stepwise if owner._updates % c.steps == 0]
-            if due:
+            calls = due(self.stepwise, owner._updates)
+            if calls:
                 trainer.store()
-                for call in due:
-                    self.stop |= stops(call.on_steps(owner, record()))
-        return record() if first == self.steps else None
+                record = self._record(position, rates)
+                for call in calls:
+                    self.stop |= stops(call.on_steps(owner, record))
+        return self._record(position, rates) if position.step == self.steps else None
 
-    def judge(self, record: Record) -> Record:
-        """Measure what decides on stopping, on the rows held out if there are any."""
+    def _record(self, position: Position, rates: Array) -> Record:
+        record = position.record(self.owner._epochs, rates, self.rows, self.batch_size)
+        return record._replace(loss=np.nan) if self.loss_is_nan else record
+
+    def _end_epoch(self, record: Record) -> None:
+        """Update the estimator's attributes, validate, show progress and call the callbacks."""
+        owner = self.owner
+        owner.n_iter_ += 1
+        owner._epochs += 1
+        owner.loss_ = np.float64(record.loss)
+        owner.t_ += self.rows
+        owner.loss_curve_.append(owner.loss_)
+        if owner.verbose:
+            print(f"Iteration {owner.n_iter_}, loss = {owner.loss_:.8f}")
+        record = self._validate(record)
+        owner.history_.append(record)
+        if self.report is not None:
+            self.report.show(record)
+        for call in self.calls:
+            self.stop |= stops(call.on_epoch_end(owner, record))
+
+    # --- Validation and stopping ----------------------------------------------------------------
+
+    def _validate(self, record: Record) -> Record:
+        """Measure loss and score of the validation rows, and count epochs without improvement."""
         owner, held = self.owner, self.held
-        if self.calls or held.y is not None:
+        if self.calls or held.y_held is not None:
             self.trainer.store()
-        if held.y is None:
+        if held.y_held is None:
             owner._update_no_improvement_count(False, None, None, None)
             return record
-        out = owner._outputs(held.X, check_input=False)
-        loss = _loss(owner, held.y, out, held.sample_weight)
+        out = owner._outputs(held.X_held, check_input=False)
+        loss = _loss(owner, held.y_held, out, held.weight_held)
         owner.validation_loss_curve_.append(loss)
-        self.scored = owner._score_outputs(self.y_held, out, held.sample_weight)
-        # Their rules ask ``_score``, which answers with this.
+        score = owner._score_outputs(self.labels_held, out, held.weight_held)
         if owner.early_stopping:
-            owner._scored = self.scored
+            # scikit-learn's method calls ``_score``, which returns ``_scored`` if it is set.
+            owner._scored = score
             try:
-                owner._update_no_improvement_count(True, held.X, held.y, held.sample_weight)
+                owner._update_no_improvement_count(True, held.X_held, held.y_held, held.weight_held)
             finally:
                 del owner._scored
         else:
             owner._update_no_improvement_count(False, None, None, None)
-            owner.validation_scores_.append(self.scored)
-            owner.best_validation_score_ = max(owner.best_validation_score_, self.scored)
-        accuracy = self.scored if is_classifier(owner) else None
+            owner.validation_scores_.append(score)
+            owner.best_validation_score_ = max(owner.best_validation_score_, score)
+        accuracy = score if is_classifier(owner) else None
         return record._replace(validation_loss=loss, validation_accuracy=accuracy)
 
-    def no_longer_improves(self) -> bool:
+    def _no_longer_improves(self) -> bool:
+        """Return whether to stop, after scikit-learn's rules have changed the learning rate."""
         owner = self.owner
         optimizer = owner._optimizer
         optimizer.iteration_ends(owner.t_)
         if owner._no_improvement_count <= owner.n_iter_no_change:
             return False
-        what = "Validation score" if owner.early_stopping else "Training loss"
+        measure = "Validation score" if owner.early_stopping else "Training loss"
         message = (
-            f"{what} did not improve more than tol={owner.tol:f} for "
+            f"{measure} did not improve more than tol={owner.tol:f} for "
             f"{owner.n_iter_no_change} consecutive epochs."
         )
         if optimizer.trigger_stopping(message, owner.verbose):
@@ -231,15 +247,22 @@ class _Run:
         owner._no_improvement_count = 0
         return False
 
-    def end(self) -> None:
-        """Leave the estimator with the last whole update, whatever happened."""
-        self.trainer.store()
-        if isinstance(self.owner._optimizer, AdamOptimizer):
-            self.owner._optimizer.t = self.owner._updates
-        if self.report is not None:
-            self.report.close()
 
-    def after(self) -> None:
-        """What callbacks do when training has come to its end."""
-        for call in self.calls:
-            call.on_fit_end(self.owner)
+def _batch_size(batch_size: Any, rows: int) -> int:
+    """Return the number of rows per step, with scikit-learn's warning."""
+    if batch_size == "auto":
+        return min(200, rows)
+    if batch_size > rows:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=3,
+        )
+    return int(np.clip(batch_size, 1, rows))
+
+
+def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> float:
+    """Return the loss of outputs (n, n_outputs) as in ``loss_curve_``, without the L2 term."""
+    name = owner.loss
+    if name == "log_loss" and owner.out_activation_ == "logistic":
+        name = "binary_log_loss"
+    return float(LOSS_FUNCTIONS[name](y, out, sample_weight))

@@ -1,20 +1,18 @@
-"""Replace scikit-learn's classes in running code."""
+"""Replace scikit-learn's classes in a running program."""
 
 from __future__ import annotations
 
 import sklearn.neural_network
-from sklearn.neural_network import _multilayer_perceptron as theirs
+from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 
 from .estimators import MLPClassifier, MLPRegressor
 
-# --- In the place of scikit-learn's ---------------------------------------------------------------
-
 
 def patch() -> None:
-    """Let ``from sklearn.neural_network import MLPClassifier`` find pynn's classes from now on.
+    """Replace the classes of :mod:`sklearn.neural_network` by pynn's.
 
-    Call it before the imports that it should change: names that were imported already stay what
-    they are. :func:`unpatch` undoes it.
+    ``from sklearn.neural_network import MLPClassifier`` then imports pynn's class. Names imported
+    before the call are not changed. :func:`unpatch` restores scikit-learn's classes.
     """
     sklearn.neural_network.MLPClassifier = MLPClassifier
     sklearn.neural_network.MLPRegressor = MLPRegressor
@@ -22,5 +20,5 @@ def patch() -> None:
 
 def unpatch() -> None:
     """Undo :func:`patch`."""
-    sklearn.neural_network.MLPClassifier = theirs.MLPClassifier
-    sklearn.neural_network.MLPRegressor = theirs.MLPRegressor
+    sklearn.neural_network.MLPClassifier = sklearn_mlp.MLPClassifier
+    sklearn.neural_network.MLPRegressor = sklearn_mlp.MLPRegressor

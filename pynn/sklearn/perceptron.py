@@ -1,18 +1,25 @@
-"""What the classifier and the regressor share."""
+"""The base class of the classifier and the regressor.
+
+It overrides the steps of scikit-learn's ``BaseMultilayerPerceptron`` that compute: initial weights,
+outputs, training by ``solver="sgd"`` and ``"adam"``, and the objective of ``solver="lbfgs"``.
+Attributes with a leading underscore are part of pickles: renaming one breaks estimators in files.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network import _multilayer_perceptron as theirs
+from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -26,27 +33,25 @@ from ..training import initialise
 from ..training.callbacks import Callback
 from ..training.history import History
 from .core import (
-    _ONE_BLAS_THREAD,
-    _by_class,
-    _Core,
-    _engine,
-    _fill,
-    _is,
-    _like,
-    _plain,
-    _promoted,
-    _rows,
-    _same,
-    _threads,
-    _vector,
-    _weights,
+    ONE_BLAS_THREAD,
+    Core,
+    aligned_like,
+    as_rows,
+    as_weights,
+    engine_of,
+    fill,
+    flat_parameters,
+    promoted,
+    thread_limit,
 )
-from .fit import _Held, _Run
+from .fit import Fit, TrainingRows
 
 Array = np.ndarray
+_Self = TypeVar("_Self", bound="Perceptron")
 
 _ACTIVATIONS = {"logistic", *ACTIVATIONS}
-_MORE_CONSTRAINTS: dict[str, Any] = {
+
+CONSTRAINTS: dict[str, Any] = {
     "activation": [StrOptions(_ACTIVATIONS), "array-like"],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
     "init": [StrOptions(set(INITIALISERS)), "array-like", None],
@@ -57,24 +62,50 @@ _MORE_CONSTRAINTS: dict[str, Any] = {
     "callbacks": [callable, list, tuple, Callback, None],
     "progress": ["boolean", StrOptions({"auto"}), callable],
 }
+"""Constraints of the parameters that scikit-learn does not have, and of ``activation``."""
+
+_NEW_PARAMETERS = (*(name for name in CONSTRAINTS if name != "activation"), "class_weight")
+
+_NOT_WITH_LBFGS = {
+    "dropout": 0.0,
+    "weight_decay": 0.0,
+    "schedule": None,
+    "callbacks": None,
+    "progress": False,
+}
+"""Parameters that ``solver="lbfgs"`` does not support, and their defaults."""
+
+_LOSSES = {
+    "softmax": "cross_entropy",
+    "logistic": "binary_cross_entropy",
+    "identity": "mse",
+    "exp": "poisson",
+}
+"""pynn's loss for each ``out_activation_`` of scikit-learn."""
 
 
-class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
-    """What the two estimators share; it comes before scikit-learn's class in the order of bases."""
+class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
+    """Base class of both estimators; precedes scikit-learn's class in their bases."""
 
     coefs_: list[Array]
     intercepts_: list[Array]
 
     # --- Parameters -----------------------------------------------------------------------------
 
+    def __init__(self, **parameters: Any) -> None:
+        for name in _NEW_PARAMETERS:
+            if name in parameters:
+                setattr(self, name, parameters.pop(name))
+        super().__init__(**parameters)
+
     def _activations(self, hidden: int) -> list[str]:
-        """pynn's names of the hidden layers' activations."""
+        """Return pynn's names of the hidden layers' activations."""
         given: Any = self.activation
         names = [given] * hidden if isinstance(given, str) else list(given)
         if len(names) != hidden:
             raise ValueError(
                 f"activation: found {len(names)} names, expected one, or a list of {hidden}, "
-                "one for each hidden layer"
+                "one per hidden layer"
             )
         return [
             "sigmoid" if choose("activation", name, sorted(_ACTIVATIONS)) == "logistic" else name
@@ -84,12 +115,7 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _architecture(self, coefs: Sequence[Array], dtype: Any) -> Architecture:
         sizes = [coefs[0].shape[0], *(w.shape[1] for w in coefs)]
         rates: Any = self.dropout
-        loss = {
-            "softmax": "cross_entropy",
-            "logistic": "binary_cross_entropy",
-            "identity": "mse",
-            "exp": "poisson",
-        }[self.out_activation_]
+        loss = _LOSSES[self.out_activation_]
         names = self._activations(len(sizes) - 2)
         return Architecture.build(sizes, names, None, loss, rates, dtype)
 
@@ -100,12 +126,13 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         init: Any = self.init
         if init is not None and not isinstance(init, str) and len(init) != n_hidden + 1:
             raise ValueError(
-                f"init: found {len(init)} names, expected one or {n_hidden + 1}, one for each layer"
+                f"init: found {len(init)} names, expected one, or a list of {n_hidden + 1}, one "
+                "per layer"
             )
         name = init if init is None or isinstance(init, str) else init[layer]
         draw = self._random_state
         if name is None:
-            # As scikit-learn draws, where one activation holds for all layers.
+            # scikit-learn's formula, whose one activation applies to the output layer too.
             sigmoid = "sigmoid" in (names[layer : layer + 1] or names[-1:])
             bound = np.sqrt((2.0 if sigmoid else 6.0) / (fan_in + fan_out))
             w = draw.uniform(-bound, bound, (fan_in, fan_out))
@@ -114,30 +141,30 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             w, b = initialise.draw(choose("init", name, INITIALISERS), fan_in, fan_out, draw)
         return w.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
-    # --- The parameters of the network ----------------------------------------------------------
+    # --- The network's parameter vector ---------------------------------------------------------
 
-    def _adopt(self) -> _Core:
-        """Make coefs_ and intercepts_ views of one vector, the one that the core works on."""
+    def _adopt(self) -> Core:
+        """Copy ``coefs_`` and ``intercepts_`` to a new parameter vector and make them its views."""
         coefs, intercepts = self.coefs_, self.intercepts_
-        net = self._architecture(coefs, _promoted(*coefs, *intercepts))
-        flat = _vector(net, coefs, intercepts)
+        net = self._architecture(coefs, promoted(*coefs, *intercepts))
+        flat = flat_parameters(net, coefs, intercepts)
         weights, biases = net.views(flat)
         if self.__dict__.get("_best_coefs") is coefs:
-            # scikit-learn goes on training its best arrays in place: a warm start ends with them.
+            # In scikit-learn a warm start trains the best arrays in place and ends with them.
             self._best_coefs, self._best_intercepts = weights, biases
         self.coefs_, self.intercepts_ = weights, biases
-        threads = _threads(self.threads)
+        threads = thread_limit(self.threads)
         views = (*weights, *biases)
-        self._core = _Core(net, _engine(net, threads), flat, views, threads, self.activation)
+        self._core = Core(net, engine_of(net, threads), flat, views, threads, self.activation)
         return self._core
 
-    def _current(self) -> _Core | None:
-        """The core, if coefs_ and intercepts_ are still what it works on."""
-        core: _Core | None = self.__dict__.get("_core")
+    def _current(self) -> Core | None:
+        """Return the core, or None if ``coefs_`` and ``intercepts_`` are no longer its views."""
+        core: Core | None = self.__dict__.get("_core")
         if core is None or core.activation is not self.activation:
             return None
-        mine = (*self.coefs_, *self.intercepts_)
-        same = len(mine) == len(core.views) and all(map(_is, mine, core.views))
+        arrays = (*self.coefs_, *self.intercepts_)
+        same = len(arrays) == len(core.views) and all(map(operator.is_, arrays, core.views))
         return core if same else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -147,13 +174,13 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "coefs_" in state:
-            # Parameters that fit no longer are for the next call to complain about.
+            # Parameters of the wrong shape raise in the next call that uses them.
             with contextlib.suppress(AttributeError, ValueError):
                 self._adopt()
 
     @property
     def parameters(self) -> Array:
-        """All coefficients and intercepts in one vector, layer by layer; setting it copies."""
+        """All coefficients and intercepts in one vector, layer by layer; assigning copies."""
         if "coefs_" not in self.__dict__:
             raise AttributeError("parameters: found an estimator that is not fitted")
         return (self._current() or self._adopt()).flat
@@ -165,67 +192,106 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     # --- Prediction -----------------------------------------------------------------------------
 
     def _outputs(self, X: Any, check_input: bool = True) -> Array:
-        """The last layer's outputs (n, n_outputs)."""
+        """Return the outputs of the last layer (n, n_outputs)."""
         core = self._current()
-        if (
-            core is not None
-            and type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype == core.flat.dtype
-            and X.shape[1] == core.net.n_in
-            and len(X)
-            and (not check_input or _plain(self, X))
-        ):
+        if core is not None and self._needs_no_conversion(core, X, check_input):
             return core.engine.forward(core.flat, X)
         if check_input:
             check_is_fitted(self)
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        # Whole numbers are values here, never pixels.
-        dtype = _promoted(X.dtype, *self.coefs_, *self.intercepts_)
+        # uint8 becomes a float dtype: the core would scale it as pixels.
+        dtype = promoted(X.dtype, *self.coefs_, *self.intercepts_)
         if core is not None and dtype == core.flat.dtype:
-            return core.engine.forward(core.flat, _rows(X, dtype))
+            return core.engine.forward(core.flat, as_rows(X, dtype))
         net = self._architecture(self.coefs_, dtype)
-        threads = _threads(self.threads)
-        flat = _vector(net, self.coefs_, self.intercepts_)
-        return _engine(net, threads).forward(flat, _rows(X, dtype))
+        flat = flat_parameters(net, self.coefs_, self.intercepts_)
+        return engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
+
+    def _needs_no_conversion(self, core: Core, X: Any, check_input: bool) -> bool:
+        """Return whether X can be passed to the core unchanged.
+
+        With ``check_input`` X must be finite, and the estimator must have no column names to
+        compare. scikit-learn's own checks take longer than the prediction of a few rows.
+        """
+        fits = (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype == core.flat.dtype
+            and X.shape[1] == core.net.n_in
+            and len(X) > 0
+        )
+        if not (fits and check_input):
+            return fits
+        return "feature_names_in_" not in self.__dict__ and bool(
+            np.isfinite(np.add.reduce(X, axis=None))
+        )
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         return self._outputs(X, check_input)
 
     # --- Training -------------------------------------------------------------------------------
 
+    def fit(
+        self: _Self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
+    ) -> _Self:
+        """Fit the estimator.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+            Integers are used as values and never scaled like pixels.
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+            Classifier: labels, or zeros and ones for multilabel classification. Regressor: target
+            values, which must be at least 0 for ``loss="poisson"``.
+        sample_weight : array-like (n_samples,), optional
+            Weights of the rows.
+        validation_data : (X, y), optional
+            Rows on which ``validation_scores_`` (accuracy or R²) and ``validation_loss_curve_`` are
+            measured after every epoch. With ``early_stopping`` they replace the rows held out.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            The estimator itself.
+        """
+        self._validation = validation_data
+        try:
+            fitted: _Self = super().fit(X, y, sample_weight)
+            return fitted
+        finally:
+            del self._validation
+
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False
-    ) -> _Perceptron:
+        self: _Self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False
+    ) -> _Self:
         dtype: Any = self.dtype
         if dtype is not None:
             choose("dtype", np.dtype(dtype).name, ("float32", "float64"))
         class_weight = getattr(self, "class_weight", None)
         if class_weight is not None:
-            sample_weight = _by_class(class_weight, y, sample_weight, incremental)
+            sample_weight = _weight_by_class(class_weight, y, sample_weight, incremental)
         if self.solver == "lbfgs":
-            self._refuse_with_lbfgs()
+            self._check_lbfgs()
         return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
 
-    def _refuse_with_lbfgs(self) -> None:
-        defaults = {
-            "dropout": 0.0,
-            "weight_decay": 0.0,
-            "schedule": None,
-            "callbacks": None,
-            "progress": False,
-        }
-        for name, default in defaults.items():
+    def _check_lbfgs(self) -> None:
+        """Raise if a parameter is set that ``solver="lbfgs"`` does not support."""
+        for name, default in _NOT_WITH_LBFGS.items():
             value = getattr(self, name)
-            if not _same(value, default):
+            if value is not default and not (np.isscalar(value) and value == default):
                 raise ValueError(
                     f"{name}: found {value!r} with solver='lbfgs', expected {default!r}, or "
                     "solver='adam' or 'sgd'"
                 )
         if self.__dict__.get("_validation") is not None:
             raise ValueError(
-                "validation_data: found with solver='lbfgs', expected solver='adam' or 'sgd'"
+                "validation_data: found rows with solver='lbfgs', expected None, or "
+                "solver='adam' or 'sgd'"
             )
+
+    def _score(self, X: Any, y: Array, sample_weight: Array | None = None) -> float:
+        found: float | None = self.__dict__.get("_scored")
+        return super()._score(X, y, sample_weight) if found is None else found
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = super()._validate_input(X, y, incremental, reset)
@@ -238,12 +304,12 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         self.validation_loss_curve_: list[float] | None = None
         super()._initialize(y, layer_units, dtype)
 
-    def _has_no_loss(self, y: Array) -> bool:
-        """Whether scikit-learn's loss of these targets is NaN, while their gradient is not."""
+    def _loss_is_nan(self, y: Array) -> bool:
+        """Return whether scikit-learn's loss is NaN for these targets, but not its gradient."""
         return self.out_activation_ == "exp" and bool((y < 0).any())
 
     def _targets(self, y: Array, dtype: Any) -> Array:
-        """y (n, n_outputs) as the core wants it: numbers of classes, or values."""
+        """Return y (n, n_outputs) as the core's input: indices of classes, or values."""
         if self.out_activation_ == "softmax":
             return y.argmax(axis=1).astype(np.int32)
         return np.ascontiguousarray(y, dtype=dtype)
@@ -251,7 +317,7 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Array | None, *buffers: Any) -> None:
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
-            with _ONE_BLAS_THREAD:
+            with ONE_BLAS_THREAD:
                 super()._fit_lbfgs(X, y, sample_weight, *buffers)
         finally:
             del self._objective
@@ -260,22 +326,25 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _plan_objective(
         self, X: Any, y: Array, sample_weight: Array | None
     ) -> Callable[[Array], tuple[float, Array]]:
-        """Loss and gradient of parameters in scikit-learn's order: all coefs_, all intercepts_."""
-        # SciPy's L-BFGS-B keeps its vectors in float64, whatever the data are, and a line search
-        # wants exact losses.
+        """Return a function from packed parameters to loss and gradient.
+
+        Both are in scikit-learn's order: all ``coefs_``, then all ``intercepts_``.
+        """
+        # SciPy's L-BFGS-B computes in float64 for every dtype of the data, and its line search
+        # compares losses that differ by little.
         net = self._architecture(self.coefs_, np.float64)
-        objective = _engine(net, _threads(self.threads)).objective(
-            Data(_rows(X, X.dtype), self._targets(y, np.float64), _weights(sample_weight)),
+        objective = engine_of(net, thread_limit(self.threads)).objective(
+            Data(as_rows(X, X.dtype), self._targets(y, np.float64), as_weights(sample_weight)),
             ObjectiveSettings(l2=self.alpha, convention="sklearn"),
         )
-        flat, no_loss = np.zeros(net.n_parameters), self._has_no_loss(y)
+        flat, loss_is_nan = np.zeros(net.n_parameters), self._loss_is_nan(y)
 
         def loss_and_gradient(packed: Array) -> tuple[float, Array]:
             self._unpack(packed)
-            _fill(net, flat, self.coefs_, self.intercepts_)
+            fill(net, flat, self.coefs_, self.intercepts_)
             loss, gradient = objective(flat)
             dweights, dbiases = net.views(gradient)
-            if no_loss:
+            if loss_is_nan:
                 loss = np.nan
             return loss, np.concatenate([g.ravel() for g in (*dweights, *dbiases)])
 
@@ -288,7 +357,7 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         return objective(packed)
 
     def _rule(self) -> Optimizer:
-        """The optimizer, in pynn's terms."""
+        """Return pynn's optimizer for the solver and its parameters."""
         decay: float = self.weight_decay
         if self.solver == "adam":
             settings = self.beta_1, self.beta_2, self.epsilon
@@ -296,15 +365,16 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         if decay:
             raise ValueError(
                 f"weight_decay: found {decay!r} with solver='sgd', expected 0, or solver='adam'; "
-                "alpha is the L2 term"
+                "alpha sets the L2 term"
             )
         momentum: float = self.momentum
         if momentum == 0:
             return SGD()
         return (Nesterov if self.nesterovs_momentum else Momentum)(momentum)
 
-    def _set_up_optimizer(self, core: _Core) -> None:
-        # Their objects, without parameters, for the learning rate and its rules.
+    def _set_up_optimizer(self, core: Core) -> None:
+        # scikit-learn's optimizers get no parameters to update: they apply its rules for the
+        # learning rate only.
         if self.solver == "sgd":
             self._optimizer: Any = SGDOptimizer(
                 [],
@@ -317,32 +387,35 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
         else:
             self._optimizer = AdamOptimizer([], self.learning_rate_init)
         self._update_rule = self._rule()
-        self._slots = [_like(core.flat) for _ in range(self._update_rule.slots)]
+        self._slots = [aligned_like(core.flat) for _ in range(self._update_rule.slots)]
         self._updates = 0
+
+    def _prepare_core(self, incremental: bool) -> Core:
+        """Return the core to train, with optimizer state of its shape and dtype."""
+        core = self._current()
+        if (
+            core is None
+            or core.net != self._architecture(self.coefs_, core.net.dtype)
+            or core.threads != thread_limit(self.threads)
+        ):
+            core = self._adopt()
+        slots: list[Array] = self.__dict__.get("_slots", [])
+        same_shape = all(s.shape == core.flat.shape for s in slots)
+        if not (incremental and hasattr(self, "_optimizer") and same_shape):
+            self._set_up_optimizer(core)
+        elif any(s.dtype != core.flat.dtype or not s.flags.writeable for s in slots):
+            # A program assigned coefs_ of another dtype, or the arrays were read memory-mapped.
+            self._slots = [aligned_like(core.flat, s) for s in slots]
+        if "_epochs" not in self.__dict__:  # a program assigned coefs_ instead of fitting
+            self._epochs, self.history_, self.validation_loss_curve_ = 0, History(), None
+        return core
 
     def _fit_stochastic(self, X: Any, y: Array, sample_weight: Array | None, *rest: Any) -> None:
         incremental: bool = rest[-1]
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        core = self._current()
-        if (
-            core is None
-            or core.net != self._architecture(self.coefs_, core.net.dtype)
-            or core.threads != _threads(self.threads)
-        ):
-            core = self._adopt()
-        slots: list[Array] = self.__dict__.get("_slots", [])
-        fits = all(s.shape == core.flat.shape for s in slots)
-        if not (incremental and hasattr(self, "_optimizer") and fits):
-            self._set_up_optimizer(core)
-        elif any(s.dtype != core.flat.dtype or not s.flags.writeable for s in slots):
-            # coefs_ were set by hand, or the estimator read from a file that is mapped.
-            self._slots = [_like(core.flat, s) for s in slots]
-        if "_epochs" not in self.__dict__:  # coefs_ were set by hand
-            self._epochs, self.history_, self.validation_loss_curve_ = 0, History(), None
-        held = self._hold_out(X, y, sample_weight)
-        X, y, sample_weight = held.training
-        run = _Run(self, core, X, y, _weights(sample_weight), held)
+        core = self._prepare_core(incremental)
+        run = Fit(self, core, self._hold_out(X, y, sample_weight))
         try:
             run.epochs(1 if incremental else self.max_iter, incremental)
         except KeyboardInterrupt:
@@ -353,20 +426,19 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             self.coefs_ = self._best_coefs
             self.intercepts_ = self._best_intercepts
             self._adopt()
-        run.after()
+        run.call_on_fit_end()
 
-    def _hold_out(self, X: Any, y: Array, sample_weight: Array | None) -> _Held:
-        """Part the rows into those to train on and those to validate on, as scikit-learn draws."""
+    def _hold_out(self, X: Any, y: Array, sample_weight: Array | None) -> TrainingRows:
+        """Divide the rows into training and validation rows, with scikit-learn's random draws."""
         if self.__dict__.get("_validation") is not None:
-            return _Held((X, y, sample_weight), *self._given_validation(X.dtype))
+            return TrainingRows(X, y, sample_weight, *self._given_validation(X.dtype))
         if not self.early_stopping:
-            return _Held((X, y, sample_weight), None, None, None)
-        classifies = is_classifier(self)
+            return TrainingRows(X, y, sample_weight)
         parts = train_test_split(
             *((X, y) if sample_weight is None else (X, y, sample_weight)),
             random_state=self._random_state,
             test_size=self.validation_fraction,
-            stratify=y if classifies and self.n_outputs_ == 1 else None,
+            stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
         )
         x_train, x_held, y_train, y_held = parts[:4]
         w_train, w_held = parts[4:] or (None, None)
@@ -375,9 +447,10 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
             )
-        return _Held((x_train, y_train, w_train), x_held, y_held, w_held)
+        return TrainingRows(x_train, y_train, w_train, x_held, y_held, w_held)
 
-    def _given_validation(self, dtype: Any) -> tuple[Any, Array, None]:
+    def _given_validation(self, dtype: Any) -> tuple[Any, Array]:
+        """Return ``validation_data`` checked, y (n, n_outputs)."""
         given = self._validation
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise ValueError(
@@ -401,12 +474,22 @@ class _Perceptron(theirs.BaseMultilayerPerceptron):  # type: ignore[misc]
             raise ValueError(
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
-        return X.astype(dtype, copy=False), y, None
+        return X.astype(dtype, copy=False), y
 
-    def _fit_with(self, validation_data: Any, fit: Callable[[], Any]) -> Any:
-        """Call scikit-learn's fit with validation data in reach."""
-        self._validation = validation_data
-        try:
-            return fit()
-        finally:
-            del self._validation
+
+def _weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:
+    """Return the rows' weights: ``sample_weight`` times the weights of their classes."""
+    if incremental and isinstance(class_weight, str):
+        raise ValueError(
+            f"class_weight: found {class_weight!r} in partial_fit, which gets only a part of the "
+            "data, expected a dictionary from labels to weights"
+        )
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels.ravel()
+    weights = compute_sample_weight(class_weight, labels)
+    if not (weights >= 0).all():
+        raise ValueError(
+            f"class_weight: found {class_weight!r}, expected a weight of 0 or more for each class"
+        )
+    return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float64)

@@ -379,14 +379,22 @@ def as_callbacks(callbacks: object) -> list[Callback]:
     return found
 
 
-def check_monitors(calls: list[Callback], validated: bool, classified: bool) -> None:
-    """Raise if a callback monitors a value that this call of ``fit`` does not measure."""
+def check_monitors(
+    calls: list[Callback],
+    validated: bool,
+    classified: bool,
+    source: str = "validation=(x, y) or a share of the rows",
+) -> None:
+    """Raise if a callback monitors a value that this call of ``fit`` does not measure.
+
+    ``source`` names the arguments that would provide validation rows.
+    """
     for call in calls:
         monitor = call.monitor if isinstance(call, EarlyStopping) else ""
         if monitor.startswith("validation") and not validated:
             raise ValueError(
                 f"callbacks: found EarlyStopping on {monitor!r} but no validation data, expected "
-                "validation=(x, y) or a share of the rows"
+                f"{source}"
             )
         if monitor.endswith("accuracy") and not classified:
             raise ValueError(

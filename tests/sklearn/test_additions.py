@@ -111,7 +111,7 @@ def test_what_lbfgs_refuses(name, value):
 
 def test_lbfgs_refuses_validation_data():
     one = small(solver="lbfgs")
-    with pytest.raises(ValueError, match=r"^validation_data: found with solver='lbfgs'"):
+    with pytest.raises(ValueError, match=r"^validation_data: found rows with solver='lbfgs'"):
         one.fit(X, Y, validation_data=(X_TEST, Y_TEST))
     one.fit(X, Y)
 
@@ -138,7 +138,7 @@ def test_values_that_cannot_be(name, values):
 
 
 def test_class_weights_below_zero():
-    with pytest.raises(ValueError, match="class_weight: found {0: -1.0}, expected weights of 0"):
+    with pytest.raises(ValueError, match="class_weight: found {0: -1.0}, expected a weight of 0"):
         small(class_weight={0: -1.0}).fit(X, Y)
 
 

@@ -79,11 +79,11 @@ def test_a_script_runs_unchanged(tmp_path):
 def test_a_script_must_be_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pynn.sklearn"])
     with pytest.raises(SystemExit, match=r"^usage: python -m pynn\.sklearn SCRIPT"):
-        __main__._main()
+        __main__.main()
     monkeypatch.setattr(sys, "argv", ["pynn.sklearn", "gone.py"])
     with pytest.raises(SystemExit, match=r"^python -m pynn\.sklearn: found no file 'gone.py'"):
-        __main__._main()
+        __main__.main()
     for option in ("-h", "--help"):
         monkeypatch.setattr(sys, "argv", ["pynn.sklearn", option])
-        __main__._main()
+        __main__.main()
         assert "usage: python -m pynn.sklearn SCRIPT" in capsys.readouterr().out

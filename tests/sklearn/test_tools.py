@@ -468,8 +468,8 @@ def test_blas_stays_on_one_thread_during_lbfgs(monkeypatch):
 def test_blas_has_its_threads_back_after_the_last_of_several():
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        with core._ONE_BLAS_THREAD:
-            with core._ONE_BLAS_THREAD:
+        with core.ONE_BLAS_THREAD:
+            with core.ONE_BLAS_THREAD:
                 pass
             assert blas_threads() == [1] * len(before)
         assert blas_threads() == before
