@@ -13,14 +13,14 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize("bad", [0, -3, 2.0, True, "7", None, NAN])
-def test_whole_numbers(bad: Any) -> None:
+def test_whole_numbers_out_of_range_are_refused(bad: Any) -> None:
     assert arguments.whole(np.int32(7), "epochs", 1) == 7
     with pytest.raises(ValueError, match="epochs: found .*, expected a whole number of 1 or more"):
         arguments.whole(bad, "epochs", 1)
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, NAN, INF, True, "1", None, 1j])
-def test_functions_of_numbers_compile(bad: Any) -> None:
+def test_numbers_out_of_range_are_refused(bad: Any) -> None:
     assert arguments.number(np.float32(0.5), "rate", above=0) == 0.5
     assert arguments.number(0, "l2", least=0) == 0
     with pytest.raises(ValueError, match="rate: found .*, expected a finite number above 0"):
@@ -28,7 +28,7 @@ def test_functions_of_numbers_compile(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "ful", "all", [64]])
-def test_batch_sizes(bad: Any) -> None:
+def test_wrong_batch_sizes_are_refused(bad: Any) -> None:
     assert arguments.batch_size(64) == 64
     assert arguments.batch_size(None) is None
     assert arguments.batch_size("full") is None

@@ -1,4 +1,4 @@
-"""Activations and losses of one's own: what they must be, what comes of them, where they go."""
+"""Custom activations and losses: checks, gradients, and every other setting with them."""
 
 from __future__ import annotations
 
@@ -12,81 +12,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy import exp as imported_exp
 
 import pynn
 from pynn.backends import choose, reference
-from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
+from pynn.backends.contract import Data, ObjectiveSettings
 from pynn.files.tensors import load_tensors, save_tensors
-from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 from pynn.training import initialise
-
-NUMBA = not choose.available()["numba"]
-BACKENDS = ["numpy", *(["numba"] if NUMBA else [])]
-needs_numba = pytest.mark.skipif(not NUMBA, reason="needs numba")
-
-# At the level of the module, so that networks with them can be pickled.
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def swish_function(z):
-    return z * sigmoid(z)
-
-
-def swish_derivative(z):
-    s = sigmoid(z)
-    return s + z * s * (1 - s)
-
-
-def huber_function(a, t):
-    far = np.abs(a - t)
-    return np.where(far < 1, 0.5 * far**2, far - 0.5)
-
-
-def huber_gradient(a, t):
-    return np.clip(a - t, -1, 1)
-
-
-swish = pynn.Activation("swish", swish_function, swish_derivative)
-huber = pynn.Loss("huber", huber_function, huber_gradient)
-falling = pynn.Activation("falling", lambda z: -np.tanh(z), lambda z: np.tanh(z) ** 2 - 1)
-cube = pynn.Activation("cube", lambda z: z**3, lambda z: 3 * z**2)
-# Least where a is t·e^½: the slopes by a and the Jacobian of a softmax are told apart.
-skewed = pynn.Loss("skewed", lambda a, t: np.exp(a - t) - 2 * a, lambda a, t: np.exp(a - t) - 2)
-
-
-@pytest.fixture(params=["float64", "float32"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
-
-
-def make(backend="numpy", sizes=(4, 8, 3), **more):
-    return pynn.Network(sizes, backend=backend, **{"activation": swish, "seed": 3} | more)
-
-
-def fit(net, data, **more):
-    settings = {"epochs": 3, "batch_size": 40, "progress": False}
-    return net.fit(*data, **settings | more)
-
-
-def near(found, expected, tolerance):
-    return np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
-
+from tests.spec.custom import (
+    BACKENDS,
+    NUMBA,
+    cube,
+    falling,
+    fit,
+    huber,
+    huber_function,
+    huber_gradient,
+    make,
+    near,
+    needs_numba,
+    ones,
+    scaled,
+    sigmoid,
+    skewed,
+    swish,
+    swish_function,
+    tanh_slope,
+)
 
 # --- What they must be ----------------------------------------------------------------------------
-
-
-def one(z):
-    return np.ones_like(z)
 
 
 @pytest.mark.parametrize(
@@ -100,18 +54,26 @@ def one(z):
         ),
         (np.tanh, lambda z: 1.001 * (1 - np.tanh(z) ** 2), "derivative: found .* the slope"),
         (np.abs, lambda z: -np.sign(z), "derivative: found .* expected .* the slope"),
-        (lambda z: z if z > 0 else 0 * z, one, r"function: found one that fails .*np.where\(z > 0"),
-        (lambda z: 1.0, one, r"function: found shape \(\) .*expected \(400,\).*np.ones_like"),
+        (
+            lambda z: z if z > 0 else 0 * z,
+            ones,
+            r"function: found one that fails .*np.where\(z > 0",
+        ),
+        (lambda z: 1.0, ones, r"function: found shape \(\) .*expected \(400,\).*np.ones_"),
         (lambda z: z, lambda z: 1.0, r"derivative: found shape \(\)"),
-        (lambda z: z[:3], one, r"function: found shape \(3,\)"),
-        (lambda z: z + 0j, one, "function: found complex128 for arrays of float64"),
+        (lambda z: z[:3], ones, r"function: found shape \(3,\)"),
+        (lambda z: z + 0j, ones, "function: found complex128 for arrays of float64"),
         (lambda z: np.exp(z, out=z), np.exp, "function: found one that fails .*read-only"),
-        (lambda z: z / z.sum(), one, "function: found .*expected its value in a larger array"),
+        (lambda z: z / z.sum(), ones, "function: found .*expected its value in a larger"),
         (np.log, lambda z: 1 / z, "function: found nan at z = -.*expected a finite number"),
         (lambda z: z, lambda z: z / 0, "derivative: found -?inf at z"),
         (lambda z: np.exp(z * z), lambda z: 2 * z * np.exp(z * z), "function: found inf"),
-        (lambda z: np.exp(z) / (1 + np.exp(z)), one, "function: found nan at z = 1000, expected a"),
-        (lambda a, b: a, one, "function: found one that fails .*TypeError"),
+        (
+            lambda z: np.exp(z) / (1 + np.exp(z)),
+            ones,
+            "function: found nan at z = 1000, expected a",
+        ),
+        (lambda a, b: a, ones, "function: found one that fails .*TypeError"),
     ],
 )
 def test_a_wrong_custom_function_is_refused(function, derivative, message):
@@ -159,7 +121,7 @@ def test_a_value_that_is_no_function_is_refused():
         (lambda z: np.maximum(z, 0), lambda z: z > 0),
         (np.abs, np.sign),
         (lambda z: np.clip(z, 0, 6), lambda z: (z > 0) & (z < 6)),
-        (lambda z: z - np.floor(z), one),  # it jumps
+        (lambda z: z - np.floor(z), ones),  # it jumps
         (lambda z: np.where(z > 0, z, 0.2 * z), lambda z: np.where(z > 0, 1, 0.2)),
         (np.exp, np.exp),
         (lambda z: np.tanh(50 * z), lambda z: 50 - 50 * np.tanh(50 * z) ** 2),
@@ -222,6 +184,7 @@ def test_first_weights_are_those_of_their_like():
 
 
 # --- What comes of them ---------------------------------------------------------------------------
+
 
 LIKE = {
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
@@ -309,263 +272,6 @@ def test_a_network_of_values(rng, backend):
     assert history.validation_loss[-1] < 0.01 < history.validation_loss[0]
     assert net.predict(x).shape == (400,)
     assert history.accuracy[-1] is None
-
-
-# --- Numba follows the reference ------------------------------------------------------------------
-
-
-def train(name, net, optimizer, rows=37, batch=10, threads=2, epochs=3):
-    rng = np.random.default_rng(1)
-    p = rng.normal(scale=0.4, size=net.n_parameters).astype(net.dtype)
-    x = rng.normal(size=(rows, net.n_in)).astype(net.dtype)
-    y: Any = rng.normal(size=(rows, net.n_out)).astype(net.dtype)
-    if net.n_out > 1 and rows % 2:
-        y = rng.integers(0, net.n_out, rows).astype(np.int32)
-    state = [np.zeros_like(p) for _ in range(optimizer.slots)]
-    trainer = choose.create(name, net, threads).trainer(
-        p,
-        state,
-        Data(x, y),
-        TrainerSettings(optimizer=optimizer, batch_size=batch, l2=0.02, seed=5),
-    )
-    steps = -(-rows // batch)
-    sums = []
-    for epoch in range(epochs):
-        rates = 0.02 / (1 + 0.1 * np.arange(steps))
-        sums.append(trainer.steps(epoch, 0, rates, epoch * steps))
-    trainer.store()
-    return p, *state, np.array(sums)
-
-
-@needs_numba
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optimizers.SGD(),
-        optimizers.Momentum(),
-        optimizers.Adam(),
-        optimizers.AdamW(weight_decay=0.1),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 1, 3), (17, 33, 1), (3, 33, 17, 3), (33, 17, 33)])
-def test_numba_trains_as_the_reference(dtype, sizes, optimizer):
-    outputs = [("identity", huber), (swish, "mse"), (falling, skewed)]
-    for output, loss in outputs + [("softmax", huber)] * (sizes[-1] > 1):
-        net = Architecture.build(sizes, swish, output, loss, 0.2, dtype)
-        for rows in (37, 20):  # labels, and values; a last batch of seven rows
-            got, want = (train(name, net, optimizer, rows) for name in ("numba", "numpy"))
-            for g, w in zip(got, want, strict=True):
-                close = (1e-10 if dtype == "float64" else 1e-4) * np.nanmax(np.abs(w))
-                assert 0 < close < np.inf
-                np.testing.assert_allclose(g, w, rtol=0, atol=close)
-
-
-@needs_numba
-def test_results_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
-    from pynn.backends.numba import parameters
-    from pynn.backends.numba import threads as numba_threads
-
-    softmax = Architecture.build([17, 33, 3], swish, "softmax", skewed, 0.2, dtype)
-    nets = [softmax, Architecture.build([17, 33, 9, 3], [cube, swish], falling, huber, 0.1, dtype)]
-    monkeypatch.setattr(numba_threads._Pace, "note", lambda self, seconds, done: None)
-    for net in nets:
-        runs = []
-        for rows in (512, 7, 50):
-            monkeypatch.setattr(parameters, "CHUNK_ROWS", rows)
-            for threads in (1, 2, 3, 5):
-                monkeypatch.setattr(numba_threads._Pace, "choose", lambda self, t=threads: (t, 3))
-                got = train("numba", net, optimizers.Adam(), 101, 60, threads)
-                runs.append([g.tobytes() for g in got])
-        assert all(run == runs[0] for run in runs)
-
-
-FAR = [1e-30, 1e-8, 1e-4, 0.3, 0.999, 1, 5, 20, 50, 87.1, 88.5, 200, 707, 709.5, 1e4, 1e30, np.inf]
-POINTS = np.array([-x for x in FAR[::-1]] + [0.0, *FAR, np.nan])
-
-
-def compiled(function, *places):
-    """What a function gives number by number, in an array as the first of ``places``."""
-    from numba import njit
-
-    from pynn.backends.numba import custom
-
-    number = custom._of_numbers(function, places[0].dtype.name)
-
-    def over_one(out, z):
-        for i in range(len(out)):
-            out[i] = number(z[i])
-
-    def over_two(out, a, t):
-        for i in range(len(out)):
-            out[i] = number(a[i], t[i])
-
-    out = np.empty_like(places[0])
-    njit(over_two if len(places) == 2 else over_one, error_model="numpy")(out, *places)
-    return out
-
-
-@needs_numba
-@pytest.mark.parametrize(
-    "name", ["exp", "expm1", "tanh", "log", "log1p", "ones_like", "zeros_like"]
-)
-def test_functions_of_numpy_over_the_whole_range(dtype, name):
-    from pynn.backends.numba import custom
-
-    function = getattr(np, name)
-    assert function in custom.MEANS
-    info = np.finfo(dtype)
-    z = np.concatenate([POINTS, [info.tiny, info.tiny / 4, info.max, 1 + info.eps, -1 + info.eps]])
-    z = np.concatenate([z, np.linspace(-3, 3, 1001), np.exp(np.linspace(-80, 80, 1001))])
-    with np.errstate(all="ignore"):
-        z = z.astype(dtype)
-        want = function(z.astype(np.longdouble)).astype(dtype)
-    found = compiled(lambda z: function(z), z)
-    np.testing.assert_allclose(found, want, rtol=5 * info.eps, atol=info.tiny)
-
-
-@needs_numba
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda a, b: np.maximum(a, b),
-        lambda a, b: np.minimum(a, b),
-        lambda a, b: np.maximum(a, 0) - np.minimum(1, b),
-        lambda a, b: np.clip(a, -1, b),
-        lambda a, b: np.where((a > 0) & (b < 2), a, 7),
-        lambda a, b: (a > b) * a + ~(a > b) * b,
-        lambda a, b: np.sign(a) * np.square(b) - np.abs(a) ** 3 / (b**2 + 1),
-    ],
-)
-def test_choices_and_powers_equal_those_of_numpy(dtype, function):
-    numbers = [-np.inf, -1.5, 0.0, 0.7, 2.0, np.inf, np.nan]
-    a, b = (g.reshape(-1).astype(dtype) for g in np.meshgrid(numbers, numbers))
-    with np.errstate(all="ignore"):
-        want = function(a, b).astype(dtype)
-    np.testing.assert_array_equal(compiled(function, a, b), want)
-
-
-@needs_numba
-def test_single_precision_stays_so():
-    """Step by step the bits of NumPy: were 0.1 or what comes of 1 + x a float64, they would not."""
-    tenth = 0.1
-
-    def function(z):
-        return (z + tenth) * (1 - z) / (3 + 0.7 * z * z) - np.sqrt(np.abs(z) / 3)
-
-    z = np.random.default_rng(0).normal(size=500).astype(np.float32)
-    want = function(z)
-    assert want.dtype == np.float32
-    assert compiled(function, z).tobytes() == want.tobytes()
-    assert (function(z.astype(np.float64)).astype(np.float32) != want).any()
-
-
-# --- Numba takes them as they are -----------------------------------------------------------------
-
-
-def scaled(beta):
-    """A function with a number and another function around it."""
-
-    def gate(z):
-        return 1 / (1 + imported_exp(-beta * z))
-
-    def derivative(z):
-        return gate(z) + beta * z * gate(z) * (1 - gate(z))
-
-    return pynn.Activation("scaled", lambda z: z * gate(z), derivative)
-
-
-def assert_as_numpy(activation, data):
-    nets = [make(backend, activation=activation, dtype="float64") for backend in BACKENDS]
-    for net in nets:
-        fit(net, data)
-    assert near(nets[-1].parameters, nets[0].parameters, 1e-11)
-    return nets[-1].parameters
-
-
-@needs_numba
-def test_numbers_and_functions_around_a_function(blobs):
-    ends = [assert_as_numpy(scaled(beta), blobs) for beta in (1.0, 2.0, 1.0)]
-    assert not near(ends[0], ends[1], 1e-3)
-    assert ends[0].tobytes() == ends[2].tobytes()
-
-
-BETA = 1.0
-
-
-@needs_numba
-def test_a_number_of_the_module_is_taken_when_a_network_is_made(blobs, monkeypatch):
-    changing = pynn.Activation(
-        "changing", lambda z: np.tanh(BETA * z), lambda z: BETA * (1 - np.tanh(BETA * z) ** 2)
-    )
-    first = assert_as_numpy(changing, blobs)
-    monkeypatch.setitem(globals(), "BETA", 3.0)
-    assert not near(assert_as_numpy(changing, blobs), first, 1e-3)
-
-
-def tanh(z):  # by the name of the attribute that it uses
-    return np.tanh(z)
-
-
-def twice(z, share=0.5):
-    return share * tanh(z) + (1 - share) * tanh(z)
-
-
-@needs_numba
-def test_functions_and_numbers_by_any_name(blobs):
-    assert_as_numpy(pynn.Activation("mine", twice, lambda z: 1 - tanh(z) ** 2), blobs)
-    assert_as_numpy(pynn.Activation("mine", np.tanh, tanh_slope), blobs)
-
-
-@needs_numba
-def test_functions_that_numba_has_compiled_already(blobs):
-    from numba import njit
-
-    gate = njit(sigmoid)
-    assert_as_numpy(pynn.Activation("mine", lambda z: z * gate(z), swish_derivative), blobs)
-    assert_as_numpy(pynn.Activation("mine", njit(lambda z: np.exp(-z * z)), bell_slope), blobs)
-
-
-def bell_slope(z):
-    return -2 * z * np.exp(-z * z)
-
-
-class Callable:
-    def __call__(self, z):
-        return np.tanh(z)
-
-
-def tanh_slope(z):
-    return 1 - np.tanh(z) ** 2
-
-
-TABLE = {"one": 1.0}
-
-
-@needs_numba
-@pytest.mark.parametrize(
-    "function",
-    [Callable(), lambda z: np.tanh(z).astype(z.dtype), lambda z: np.tanh(z * TABLE["one"])],
-)
-def test_functions_that_numba_cannot_compile_are_refused(blobs, function):
-    own = pynn.Activation("mine", function, tanh_slope)
-    message = r"Activation\('mine'\): found what Numba cannot compile .*backend='numpy' takes any"
-    for backend in ("numba", "auto"):
-        with pytest.raises(ValueError, match=message):
-            make(backend, activation=own)
-    fit(make("numpy", activation=own), blobs)
-
-
-@needs_numba
-def test_functions_that_numba_computes_differently_are_refused(monkeypatch):
-    from pynn.backends.numba import custom
-
-    monkeypatch.setitem(custom.MEANS, np.tanh, custom.MEANS[np.exp])
-    own = pynn.Activation("mine", np.tanh, tanh_slope)
-    with pytest.raises(
-        ValueError, match=r"'mine'\): function: found .* compiled by Numba, expected"
-    ):
-        make("numba", activation=own)
 
 
 # --- Backends -------------------------------------------------------------------------------------
@@ -656,9 +362,9 @@ def test_training_continues_exactly_after_pickling_and_copying(blobs, backend):
     net = make(backend, loss=huber, dropout=0.2)
     fit(net, blobs)
     twins = [pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
-    for one in (net, *twins):
-        fit(one, blobs)
-    assert {one.parameters.tobytes() for one in twins} == {net.parameters.tobytes()}
+    for each in (net, *twins):
+        fit(each, blobs)
+    assert {twin.parameters.tobytes() for twin in twins} == {net.parameters.tobytes()}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -691,8 +397,8 @@ def test_training_continues_exactly_after_saving_and_loading(tmp_path: Path, blo
     twin = pynn.load(path, functions=[cube, huber, swish, falling], backend=backend)
     assert repr(twin) == repr(net)
     assert twin.architecture == net.architecture
-    for one in (net, twin):
-        fit(one, blobs)
+    for each in (net, twin):
+        fit(each, blobs)
     assert twin.parameters.tobytes() == net.parameters.tobytes()
 
 
