@@ -5,7 +5,6 @@ Loading never runs code: a safetensors file contains only numbers and text.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +65,8 @@ def save_tensors(
                 + ", ".join(_TENSOR_DTYPES)
             )
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    import json  # here, as pynn imports this module and json takes milliseconds
+
     try:
         document = json.dumps(
             {"version": FORMAT_VERSION, "metadata": dict(metadata)},
@@ -152,6 +153,8 @@ def _read_metadata(path: Path, text: str | None) -> dict[str, Any]:
             f"{path}: found a safetensors file without metadata under the key 'pynn', "
             "expected one written by pynn"
         )
+    import json
+
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
