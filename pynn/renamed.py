@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from types import ModuleType
@@ -32,9 +31,16 @@ RENAMED = {
 ``pynn.spec``, are not listed: the packages export the classes that pickles name."""
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
+    # No base class: importlib.abc takes tens of milliseconds to import.
+
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        return importlib.machinery.ModuleSpec(name, self) if name in RENAMED else None
+        if name not in RENAMED:
+            return None
+        return importlib.machinery.ModuleSpec(name, self)  # type: ignore[arg-type]
+
+    def create_module(self, spec: Any) -> None:
+        """Let the import system create the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         # The import system returns what a loader leaves in sys.modules.

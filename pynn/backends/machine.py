@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,19 @@ def _cores() -> int:
 
 def cpu_name() -> str:
     """Return the model name of the processor, or its architecture if the name is unknown."""
-    try:
-        if sys.platform == "linux":
-            with open("/proc/cpuinfo", encoding="utf-8") as file:
-                for line in file:
-                    if line.startswith("model name"):
-                        return line.partition(":")[2].strip()
-        if sys.platform == "darwin":
-            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    if sys.platform == "linux":
+        with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        import subprocess  # takes milliseconds to import
+
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError, subprocess.SubprocessError):
             return subprocess.run(
                 command, capture_output=True, text=True, check=True
             ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        pass
     return platform.processor() or platform.machine()
 
 
