@@ -52,6 +52,9 @@ def save_tensors(
     OSError
         If the system refuses to write there.
     """
+    # Imported here, since they would slow down the import of pynn.
+    import json
+
     from safetensors.numpy import save as to_bytes
 
     arrays = {}

@@ -9,17 +9,19 @@ the first step that leaves a value that is not finite.
 from __future__ import annotations
 
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ..arrays.memory import Memory
 from ..arrays.vectors import finite
-from ..backends import reference
 from .model import Model
 from .rates import Rates
 from .slices import Position
 from .stepper import Stepper
+
+if TYPE_CHECKING:
+    from ..backends import reference
 
 Array = np.ndarray
 
@@ -268,6 +270,8 @@ class Guard:
     def _layer_of_loss(self) -> int:
         """Return the layer nearest to the input whose values in the next batch are not finite."""
         stepper, model = self._stepper, self._model
+        from ..backends import reference  # imported when needed: most runs do not diverge
+
         trainer = reference.Engine(model.architecture).trainer(
             model.flat, model.optimizer_state, stepper.data, stepper.settings
         )
@@ -292,9 +296,11 @@ def layer_of_loss(trainer: reference.Trainer, epoch: int, step: int) -> int:
 
     The output layer, if only the loss is not finite.
     """
+    from ..backends.reference import forward
+
     _, x, _, masks = trainer.batch(epoch, step)
     with np.errstate(all="ignore"):
-        _, zs = reference.forward(trainer.net, trainer.weights, trainer.biases, x, masks)
+        _, zs = forward(trainer.net, trainer.weights, trainer.biases, x, masks)
     for k, z in enumerate(zs):
         if not np.isfinite(z).all():
             return k
