@@ -68,8 +68,6 @@ def save_tensors(
                 + ", ".join(_TENSOR_DTYPES)
             )
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    import json  # here, as pynn imports this module and json takes milliseconds
-
     try:
         document = json.dumps(
             {"version": FORMAT_VERSION, "metadata": dict(metadata)},
