@@ -6,17 +6,31 @@ A plain run (``pytest``, ``make test``) leaves out
 - of a test function with more than GRID sets of parameters every set but a sample: see ``sampled``.
 
 ``pytest --all`` (``make test-all``) runs everything. So does a run that names its tests
-(``pytest tests/backends/test_parity.py::test_odd_sizes``).
+(``pytest tests/test_processes.py::test_sigterm``).
 """
 
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pynn
+from pynn.backends import choose
+
+# Modules of assertions that tests share: pytest explains those that fail.
+pytest.register_assert_rewrite(
+    "tests.cli.command",
+    "tests.nielsen.book",
+    "tests.parity",
+    "tests.sklearn.side_by_side",
+    "tests.training.runs",
+)
 
 GRID = 12
 """The largest number of sets of parameters of which a plain run takes all."""
@@ -58,6 +72,35 @@ def sampled(count: int) -> list[int]:
     while math.gcd(step, count) > 1:
         step += 1
     return sorted({*range(0, count, step), count - 1})
+
+
+COMPILE = """
+import sys, numpy as np, pynn
+net = pynn.Network([2, 3, 2], backend="numba", dtype=sys.argv[1])
+net.fit(np.zeros((8, 2)), np.arange(8) % 2, epochs=1, progress=False)
+"""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Fill Numba's cache before pytest-xdist starts its processes.
+
+    Each of them would compile the backend otherwise, for both dtypes. A failure is left for the
+    tests to show.
+    """
+    if choose.available()["numba"]:
+        return
+    path = os.pathsep.join([str(Path(pynn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    compilers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", COMPILE, dtype],
+            env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)},
+            stderr=subprocess.DEVNULL,
+        )
+        for dtype in ("float32", "float64")
+    ]
+    for compiler in compilers:
+        compiler.wait()
 
 
 @pytest.fixture

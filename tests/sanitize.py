@@ -34,11 +34,18 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 TESTS = [
     "backends/test_team.py",
     "backends/test_parity.py",
+    "backends/test_gradients.py",
+    "backends/test_convention.py",
+    "backends/test_zeros.py",
     "test_network.py",
-    "training/test_checkpoint.py",
-    "sklearn/test_sklearn.py",
+    "test_network_training.py",
+    "training/test_checkpoint_resume.py",
+    "training/test_checkpoint_writing.py",
+    "training/test_checkpoint_refusals.py",
+    "sklearn/test_numbers.py",
+    "sklearn/test_inputs.py",
 ]
-LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "within_a_second", "own_tests"]
+LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "own_tests"]
 # A report ends the program. CPython and NumPy keep memory until the end, so leaks are looked for in
 # the checker alone. The child of a fork starts a team of its own.
 OPTIONS = {
@@ -123,7 +130,7 @@ def sanitizer(folder: Path) -> None:
     run(sys.executable, "-c", TRAINING, env=env, cwd=ELSEWHERE)
     lower = [isa for isa in usable(env)[:-1] if isa != "sse4"]
     run(
-        *(BIN / "pytest", "-q", "-x", "--timeout", 3600),
+        *(BIN / "pytest", "-q", "-x", "--all", "--timeout", 3600),
         *("-k", " and ".join(f"not {word}" for word in LEFT_OUT + lower)),
         *(ROOT / "tests" / test for test in TESTS),
         env=env,
@@ -148,7 +155,7 @@ def usable(env: Mapping[str, str]) -> list[str]:
 
 def suite(folder: Path) -> None:
     for isa in usable({})[:-1]:  # the highest is what they are run on every day
-        run(BIN / "pytest", "-q", "-x", env={"PYNN_ISA": isa})
+        run(BIN / "pytest", "-q", "-x", "--all", env={"PYNN_ISA": isa})
 
 
 def valgrind(folder: Path) -> None:
