@@ -70,7 +70,7 @@ def example_module(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, obje
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
-def test_there_are_six_short_ones():
+def test_there_are_six_short_examples():
     assert [script.name[0] for script in SCRIPTS] == list("123456")
     for script in SCRIPTS:
         assert len(script.read_text(encoding="utf-8").splitlines()) < 70, script.name
@@ -209,7 +209,7 @@ def test_the_conda_environment_installs_this_checkout():
 # --- The tables and pages -------------------------------------------------------------------------
 
 
-def test_the_tables_are_those_of_the_numbers(tmp_path):
+def test_the_tables_show_the_measured_numbers(tmp_path):
     for name in classics.PAGES:
         shutil.copy(DOCS / name, tmp_path)
     classics.write_pages(json.loads((DOCS / "classics.json").read_text("utf-8")), tmp_path)
@@ -226,7 +226,7 @@ def test_every_row_of_the_table_is_an_example():
     assert set(classics.TITLES) == set(classics.EXAMPLES)
 
 
-def test_only_what_is_between_the_marks_changes():
+def test_only_text_between_the_marks_changes():
     page = "a\n<!-- t -->\nold\n<!-- end of t -->\nb\n"
     assert classics.between(page, "t", ["new"]) == page.replace("old", "new")
     for wrong in ("a\n", "<!-- t -->\n", "<!-- end of t -->\n<!-- t -->\n", page + page):

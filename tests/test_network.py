@@ -253,7 +253,7 @@ def test_fit_twice_is_fit_once(
     assert once.updates == twice.updates == 10 * (10 if validation is None else 8)
 
 
-def test_another_optimizer_starts_afresh(blobs: Data) -> None:
+def test_another_optimizer_starts_with_new_state(blobs: Data) -> None:
     net = make()
     quiet(net, blobs, optimizer="adam")
     start = net.parameters.copy()
@@ -575,7 +575,7 @@ def test_import_needs_numpy_alone() -> None:
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cython"])
-def test_sparse_rows_give_what_dense_ones_do(backend: str, tmp_path: Path) -> None:
+def test_sparse_rows_give_the_results_of_dense_rows(backend: str, tmp_path: Path) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     if choose.available()[backend]:
         pytest.skip(choose.available()[backend])
@@ -623,7 +623,7 @@ def test_sparse_validation_is_refused_before_training_with_numba():
     assert len(net.history) == 0
 
 
-def test_load_names_a_backend_that_there_is_not(tmp_path):
+def test_load_names_a_missing_backend(tmp_path):
     pynn.Network([2, 3]).save(tmp_path / "net")
     with pytest.raises(ValueError, match="^backend: found 'abacus', expected one of auto"):
         pynn.load(tmp_path / "net", backend="abacus")
@@ -640,7 +640,7 @@ def test_copy_is_independent(blobs):
     assert len(net.history) == 4
 
 
-def test_too_many_layers_for_the_compiled_backend():
+def test_more_layers_than_the_compiled_backend_supports_are_refused():
     pytest.importorskip("pynn.backends.cython._core")
     with pytest.raises(ValueError, match="sizes: found 71 layers, expected at most 64"):
         pynn.Network([10] + [12] * 70 + [2], backend="cython")

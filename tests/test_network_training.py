@@ -110,7 +110,7 @@ def test_labels_of_outputs_that_are_not_finite(
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
-def test_the_first_row_without_a_label_is_named(blobs: Data) -> None:
+def test_an_error_names_the_first_row_without_a_label(blobs: Data) -> None:
     net, x = make((4, 3)), blobs[0].copy()
     net.weights[0][...] = 2
     x[[5, 9]] = np.finfo(np.float32).max

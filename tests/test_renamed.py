@@ -106,7 +106,7 @@ def test_old_pickles_of_settings_equal_new_objects(objects: Any) -> None:
         assert all(hasattr(value, field.name) for field in fields(value))
 
 
-def test_old_pickles_of_other_objects_have_their_class(objects: Any) -> None:
+def test_old_pickles_of_other_objects_load_with_their_class(objects: Any) -> None:
     import pynn.nielsen.network as first
     import pynn.nielsen.network2 as second
     import pynn.sklearn

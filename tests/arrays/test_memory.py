@@ -20,7 +20,7 @@ def nothing_kept() -> Iterator[None]:
     memory._kept.clear()
 
 
-def test_what_is_no_longer_used_is_lent_again() -> None:
+def test_freed_memory_is_reused() -> None:
     first = Memory(LEAST)
     where = first.bytes.ctypes.data
     second = Memory(LEAST)
@@ -29,7 +29,7 @@ def test_what_is_no_longer_used_is_lent_again() -> None:
     assert Memory(LEAST).bytes.ctypes.data == where
 
 
-def test_it_is_as_large_as_asked_for_and_at_most_twice() -> None:
+def test_memory_is_at_least_the_size_requested_and_at_most_twice() -> None:
     sizes = [LEAST, 3 * LEAST, 7 * LEAST]
     for lent in [Memory(size) for size in sizes]:
         del lent
@@ -43,14 +43,14 @@ def test_little_and_too_much_are_not_kept() -> None:
     assert memory._kept == []
 
 
-def test_the_oldest_goes_when_there_is_too_much() -> None:
+def test_the_oldest_memory_is_released_first() -> None:
     size = MOST // 4 + 1
     for lent in [Memory(size) for _ in range(6)]:
         del lent
     assert len(memory._kept) == 3
 
 
-def test_no_two_threads_get_the_same() -> None:
+def test_no_two_threads_get_the_same_memory() -> None:
     def work(thread: int) -> bool:
         alone = True
         for i in range(300):
@@ -71,7 +71,7 @@ def test_an_oversized_file_raises_one_clear_error() -> None:
         Memory(1 << 62)
 
 
-def test_training_does_not_depend_on_what_the_memory_held() -> None:
+def test_training_does_not_depend_on_old_contents_of_memory() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(600, 40)), rng.integers(0, 3, 600)
 

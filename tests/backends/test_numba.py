@@ -393,7 +393,7 @@ def test_python_threads_train_at_once(layer):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
-def test_training_goes_on_in_a_forked_process(layer):
+def test_numba_trains_in_a_forked_process(layer):
     # GNU OpenMP ends a forked process that enters it again.
     assert run_script(FORKED, layer) == layer
 

@@ -132,7 +132,7 @@ def test_softmax_and_loss_of_large_logits(dtype: str) -> None:
     np.testing.assert_allclose(dz, [[1.0, -1.0, 0.0], [1 / 3, 1 / 3, -2 / 3]], atol=1e-7)
 
 
-def test_losses_by_hand() -> None:
+def test_losses_equal_values_computed_by_hand() -> None:
     z = np.array([[0.3, -1.2]])
     y = np.array([[1.0, 0.25]])
     s = [1 / (1 + math.exp(-v)) for v in z[0]]
@@ -146,7 +146,7 @@ def test_losses_by_hand() -> None:
     assert math.isclose(found[0][0], ((s[0] - 1) ** 2 + (s[1] - 0.25) ** 2) / 2)
 
 
-def test_labels_mean_the_same_as_one_hot(rng: np.random.Generator) -> None:
+def test_labels_and_one_hot_targets_give_the_same_loss(rng: np.random.Generator) -> None:
     z, y = rng.normal(size=(6, 4)), rng.integers(0, 4, 6).astype(np.int32)
     for loss in ("cross_entropy", "binary_cross_entropy", "mse"):
         net = Architecture.build([1, 4], loss=loss, dtype="float64")

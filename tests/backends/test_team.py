@@ -80,7 +80,7 @@ def trainer(threads: int, sizes: tuple[int, ...] = (40, 64, 3)):
     )
 
 
-def test_threads_share_as_told_and_who_has_nothing_gets_more():
+def test_threads_divide_the_work_by_their_shares():
     some = trainer(2)
     assert some.shares == [[0.5, 0.5], [0.5, 0.5]]
     some.shares = [[1, 0], [0, 1]]
@@ -111,7 +111,7 @@ def test_shares_are_parts_of_one_and_go_from_run_to_run():
     assert other.shares == one.shares == [[0.25, 0.75], [0.125, 0.875]]
 
 
-def test_some_threads_share_equally():
+def test_one_thread_too_many_threads_and_wide_layers_share_equally():
     # Alone; in a team of too many; and in one that waits for each other within a pass.
     for threads, sizes in ((1, (40, 64, 3)), (200, (40, 64, 3)), (2, (40, 600, 600, 3))):
         some = trainer(threads, sizes)

@@ -134,7 +134,7 @@ def test_bfloat16_needs_the_option():
     assert Case(**{**vars(case), "name": "G", "precision": "full"}) == CASES["G"]
 
 
-def test_a_failure_is_told_with_its_traceback(folders):
+def test_a_failure_is_reported_with_its_traceback(folders):
     for worker in start("numpy", "float32"):
         case = Case("7", (20, 3), "relu", "hinge", "sgd", 0.1, 10, ROWS)
         worker.setup(case, folders["random 3"])
@@ -258,7 +258,7 @@ def test_cells_below_one_are_measured_again(monkeypatch):
     assert "timed again and show 9 rounds" in sweep.as_markdown([done], 9)
 
 
-def test_a_dtype_that_is_not_swept_anew_stays(tmp_path):
+def test_results_of_a_dtype_that_is_not_measured_again_are_kept(tmp_path):
     path, done = tmp_path / "sweep.json", swept()
     assert sweep.former(path, []) == []
     path.write_text(json.dumps({"float32": report.as_json(done)}))
@@ -324,7 +324,7 @@ def test_disturbed_measurements_are_repeated(looks, seconds, repeated, disturbed
     assert ("warning" in report.head(done)) == (disturbed == 2)
 
 
-def test_processors_are_held_against_their_best(monkeypatch):
+def test_processors_are_compared_with_their_fastest_time(monkeypatch):
     paces = iter([100.0] * 10 + [91.0, 89.0, 200.0, 100.0] + [100.0] * machine.REMEMBERED)
     monkeypatch.setattr(machine.Processors, "pace", lambda self: next(paces))
     processors = machine.Processors(2)
@@ -440,7 +440,7 @@ def test_wrong_options_of_the_sweep_are_named(capsys, option, value, message):
 # --- The report -----------------------------------------------------------------------------------
 
 
-def test_words_around_what_was_measured_stay():
+def test_text_around_measurements_is_kept():
     parts = {"tables": ["1 | \\1"], "profile": ["a", "b"]}
     page = performance.fill("# Performance\n\nBefore.\n", parts)
     assert page.startswith(
@@ -505,7 +505,7 @@ def test_report(tmp_path):
     assert 0 < worst <= best
 
 
-def test_an_installed_pynn_goes_before_the_source():
+def test_an_installed_pynn_is_imported_before_the_source():
     """With ``python -m`` the checkout would come first."""
     program = "import sys; import benchmarks; print(*sys.path, sep='\\n')"
     done = subprocess.run(

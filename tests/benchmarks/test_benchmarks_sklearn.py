@@ -105,7 +105,7 @@ def test_cases_are_named_in_a_few_words():
         ("float32", {"loss_": float("nan")}, False, "NOT THE SAME: loss_ 0.25 and nan (nan), "),
     ],
 )
-def test_what_both_reached_is_compared(dtype, mine, same, words):
+def test_agreement_compares_results_in_words(dtype, mine, same, words):
     found = bench.agreement(result(dtype=dtype, mine=mine))
     assert found[0] is same
     assert found[1].startswith(words)
@@ -145,7 +145,7 @@ def test_tables_hold_the_results():
     ]
 
 
-def test_report_says_what_it_ran_on():
+def test_the_report_names_the_machine():
     done = finished(result(), result("row-digits", 2, "float32"))
     for markdown in (False, True):
         text = "\n".join(bench.report(done, markdown))
@@ -176,7 +176,7 @@ def test_threads_that_slow_scikit_learn_down_are_noted():
     assert words in bench.notes(finished(fast, slow, row))
 
 
-def test_a_page_keeps_what_stands_around_the_marks():
+def test_text_outside_the_marks_is_kept():
     page = "before\n<!-- table -->\nold\n<!-- /table -->\nafter\n"
     fresh = "before\n<!-- table -->\n| a |\n| b |\n<!-- /table -->\nafter\n"
     assert bench.between(page, ["| a |", "| b |"]) == fresh

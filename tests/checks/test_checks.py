@@ -68,7 +68,7 @@ def test_memory_mapped_file_is_not_read_into_memory(tmp_path: Path) -> None:
     assert peak < 100_000
 
 
-def test_search_for_nan_takes_no_memory() -> None:
+def test_search_for_nan_allocates_no_copy() -> None:
     x: np.ndarray
     for x in (
         np.ones((20_000, 100), F32),
@@ -89,7 +89,7 @@ def test_search_for_nan_takes_no_memory() -> None:
     "dtype", ["bool", "int8", "int16", "uint16", "int64", "float16", "longdouble"]
 )
 @pytest.mark.parametrize("into", ["float32", "float64"])
-def test_other_numbers_become_the_networks_dtype(dtype: str, into: str) -> None:
+def test_other_numbers_are_converted_to_the_dtype_of_the_network(dtype: str, into: str) -> None:
     x = np.array([[0, 1, 1, 0], [1, 0, 1, 1]], dtype=dtype)
     found = features(x, build(dtype=into))
     assert found.dtype == into
@@ -347,12 +347,12 @@ def test_later_numbers_must_be_known(unknown: int) -> None:
         targets([0, 1, unknown], 3, NET, task)
 
 
-def test_classes_set_by_hand_keep_their_order() -> None:
+def test_given_classes_keep_their_order() -> None:
     task = Task("labels", checks_targets.as_classes(["shirt", "coat", "bag"], NET))
     assert label(["bag", "shirt", "coat", "bag"], task=task)[0] == [2, 0, 1, 2]
 
 
-def test_many_classes_are_not_all_spelt_out() -> None:
+def test_errors_list_only_some_of_many_classes() -> None:
     net = build(n_out=100)
     _, task = targets(np.arange(100), 100, net, None)
     with pytest.raises(ValueError, match=r"classes 0, 1, .*, 9, …, 99$"):

@@ -107,7 +107,7 @@ def test_nothing_else_is_overwritten(folder, tmp_path, name):
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", name}
 
 
-def test_a_run_stopped_before_it_trained_begins_anew(folder, tmp_path, monkeypatch):
+def test_a_run_stopped_before_its_first_step_restarts(folder, tmp_path, monkeypatch):
     command = ["train", *SMALL, "--data", folder, "--run", tmp_path / "run"]
     command += ["--epochs", 2, "--resume"]
 
@@ -129,7 +129,7 @@ def test_a_run_stopped_before_it_trained_begins_anew(folder, tmp_path, monkeypat
     assert pynn.load(tmp_path / "run" / "model.safetensors").epochs == 2
 
 
-def test_evaluate_takes_the_data_of_the_run(folder, tmp_path):
+def test_evaluate_uses_the_data_of_the_run(folder, tmp_path):
     data = tmp_path / "there"
     shutil.copytree(folder, data)
     run = tmp_path / "run"

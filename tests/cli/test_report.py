@@ -165,7 +165,7 @@ def test_a_page_of_images_has_all_sections(page):
     assert len(page.images) == 5
 
 
-def test_its_figures_are_those_of_the_run(images, page):
+def test_a_report_shows_the_numbers_of_the_run(images, page):
     net = pynn.load(images / "model.safetensors", backend="numpy")
     x, y = shapes(50, 1)
     result = net.evaluate(x, NAMES[y])
@@ -277,7 +277,7 @@ def test_a_run_that_diverged(images, tmp_path):
     assert "The training diverged: step 2 of epoch 1 came upon a loss" in page.words
 
 
-def test_the_newest_run_is_taken(images, tmp_path, monkeypatch, blank):
+def test_report_uses_the_newest_run(images, tmp_path, monkeypatch, blank):
     monkeypatch.chdir(tmp_path)
     data = images.parent / f"{ODD}data.npz"
     for name in "ba":
@@ -304,7 +304,7 @@ def test_another_place_for_the_page(copy, tmp_path, blank):
 # --- Errors ---------------------------------------------------------------------------------------
 
 
-def test_a_page_is_written_whole_or_not_at_all(copy, monkeypatch):
+def test_a_failed_report_leaves_no_partial_page(copy, monkeypatch):
     (copy / "report.html").write_text("the old one")
 
     def fail(*_):
@@ -338,7 +338,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, copy):
         ('{"options": {}, "data": {}}', "found no 'path'"),
     ],
 )
-def test_settings_that_are_none(copy, text, message):
+def test_a_report_refuses_invalid_settings(copy, text, message):
     (copy / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=rf"settings\.json: {message}.*, expected the settings"):
         report.write(copy)

@@ -126,7 +126,7 @@ def test_options_reach_the_library(folder, tmp_path):
     assert "300 rows to train, 60 to test" in out
 
 
-def test_precision_of_an_estimator(folder, tmp_path):
+def test_the_precision_option_reaches_the_model(folder, tmp_path):
     options = [*SMALL, "--data", folder, "--epochs", 1, "--precision"]
     out = pynn_command("train", *options, "bf16", "--run", tmp_path / "run")
     assert "float32, bf16" in out
@@ -141,7 +141,7 @@ def settings_of(run: Path) -> dict:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
+def test_a_preset_replaces_defaults(tmp_path, preset, monkeypatch):
     run = tmp_path / "run"
     instead = run_folder.Data("MNIST", digits(300, 300), digits(60, 60))
     monkeypatch.setattr(run_folder, "read_data", lambda path: instead)
@@ -174,7 +174,7 @@ def test_a_preset_stands_in_for_defaults(tmp_path, preset, monkeypatch):
     np.testing.assert_array_equal(net.parameters, same.parameters)
 
 
-def test_what_is_typed_wins_over_a_preset(folder, tmp_path):
+def test_given_options_override_a_preset(folder, tmp_path):
     run = tmp_path / "run"
     out = pynn_command("train", "--fast", *SMALL, "--epochs", 1, "--data", folder, "--run", run)
     options = settings_of(run)["options"]
@@ -369,14 +369,14 @@ def test_a_warning_is_a_line_of_the_command(folder, tmp_path, monkeypatch):
     assert "RuntimeWarning" not in out
 
 
-def test_runs_get_folders_of_their_own(folder, tmp_path, monkeypatch):
+def test_every_run_gets_its_own_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
         pynn_command("train", *SMALL, "--data", folder, "--epochs", 0)
     assert len(list(Path("runs").iterdir())) == 3
 
 
-def test_ctrl_c_keeps_what_was_trained(folder, tmp_path, monkeypatch):
+def test_ctrl_c_saves_the_trained_model(folder, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
 
     def stop(record):
@@ -415,7 +415,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
-def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
+def test_termination_signals_save_the_trained_model(folder, tmp_path, number):
     run = tmp_path / "run"
     command = ["train", *SMALL, "--data", folder, "--run", run]
     endless = ["--schedule", "constant", "--epochs", 10**6]
@@ -451,7 +451,7 @@ def test_a_signal_to_end_keeps_what_was_trained(folder, tmp_path, number):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-def test_sigterm_means_afterwards_what_it_meant_before(folder, tmp_path, monkeypatch):
+def test_the_sigterm_handler_is_restored(folder, tmp_path, monkeypatch):
     def terminate(record):
         if record.step < record.steps:
             return

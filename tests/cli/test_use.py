@@ -31,7 +31,7 @@ def test_evaluate_prints_the_figures_of_a_model(folder, trained):
     ]
 
 
-def test_the_last_run_is_taken(folder, tmp_path, monkeypatch):
+def test_the_newest_run_is_evaluated(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = pynn_command("evaluate", "--data", folder, "--backend", "numpy", code=1)
     assert "model: found none in" in out
@@ -49,7 +49,7 @@ def test_evaluate_refuses_data_of_another_width(trained, tmp_path):
     assert "expected 784" in pynn_command(*arguments, code=1)
 
 
-def test_evaluate_refuses_what_is_no_model(tmp_path):
+def test_evaluate_refuses_a_file_that_is_no_model(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(b"no model")
     arguments = ["evaluate", tmp_path / "m.safetensors", "--backend", "numpy"]
     out = pynn_command(*arguments, code=1)
@@ -72,7 +72,7 @@ def test_report(trained, folder, tmp_path, monkeypatch):
     assert Path("runs/one/report.html").stat().st_size > 1000
 
 
-def test_report_says_in_one_line_what_is_wrong(trained, tmp_path, monkeypatch):
+def test_report_prints_errors_in_one_line(trained, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
@@ -102,7 +102,7 @@ def test_predict_prints_the_digit_of_a_picture(trained, pictures):
         assert found.groups() == (str(k), str(k))
 
 
-def test_predict_raw_takes_the_picture_as_it_is(trained, tmp_path):
+def test_predict_raw_does_not_preprocess_the_picture(trained, tmp_path):
     x, y = digits(30, 6)
     Image.fromarray(x[0]).save(tmp_path / "x.png")
     net = pynn.load(trained / "model.safetensors", backend="numpy")
@@ -147,7 +147,7 @@ def test_predict_names_the_picture_at_fault(trained, pictures, tmp_path):
     assert f"{pictures[0]}: " in out
 
 
-def test_values_are_not_taken_for_classes(tmp_path):
+def test_predictions_of_values_are_not_shown_as_classes(tmp_path):
     lines = ["price,a,b", *(f"{1.5 + i},{i % 3},{i % 5}" for i in range(40))]
     (tmp_path / "prices.csv").write_text("\n".join(lines))
     arguments = [

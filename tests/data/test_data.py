@@ -89,7 +89,7 @@ def test_idx_longer_than_one_piece(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_idx_cut_off_anywhere(tmp_path, packed):
+def test_a_truncated_idx_file_is_refused(tmp_path, packed):
     whole = idx(np.arange(12, dtype="i2").reshape(3, 4))
     for length in range(len(whole)):
         message = failure(data_idx.load_idx, write(tmp_path / "a", whole[:length], packed))
@@ -103,7 +103,7 @@ def test_idx_cut_off_anywhere(tmp_path, packed):
     assert "found more bytes after the data, expected 24 bytes" in message
 
 
-def test_gzip_cut_off_or_damaged_anywhere(tmp_path):
+def test_a_truncated_or_damaged_gzip_file_is_refused(tmp_path):
     path = tmp_path / "a.gz"
     whole = gzip.compress(idx(np.arange(100, dtype="f8")))
     for length in range(len(whole)):
@@ -131,7 +131,7 @@ def test_gzip_cut_off_or_damaged_anywhere(tmp_path):
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_is_no_idx_is_named(tmp_path, content, message, packed):
+def test_an_error_says_why_a_file_is_no_idx(tmp_path, content, message, packed):
     path = write(tmp_path / "a", content, packed)
     with pytest.raises(ValueError, match=message) as caught:
         data_idx.load_idx(path)
@@ -161,12 +161,12 @@ def peak(function, *args) -> int:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_header_that_lies_takes_no_memory(tmp_path, packed):
+def test_a_false_idx_header_allocates_no_memory(tmp_path, packed):
     path = write(tmp_path / "a", b"\0\0\x08\x02" + struct.pack(">2I", 60_000, 60_000), packed)
     assert peak(failure, data_idx.load_idx, path) < 4_000_000
 
 
-def test_a_gzip_bomb_takes_no_memory(tmp_path):
+def test_a_gzip_bomb_allocates_no_memory(tmp_path):
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     path = tmp_path / "a.gz"
     with open(path, "wb") as file:
@@ -177,7 +177,7 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path):
     assert "found more bytes after the data" in failure(data_idx.load_idx, path)
 
 
-def test_idx_that_is_not_there(tmp_path):
+def test_a_missing_idx_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected an IDX"):
         data_idx.load_idx(tmp_path / "nowhere")
     assert "found a folder, expected an IDX file" in failure(data_idx.load_idx, tmp_path)
@@ -242,7 +242,7 @@ def test_csv_of_floats(tmp_path, reader):
         ("123456789012345678901234567890", np.float32),
     ],
 )
-def test_pixels_are_told_by_how_they_are_written(tmp_path, reader, cell, dtype):
+def test_pixels_are_recognised_by_their_format(tmp_path, reader, cell, dtype):
     x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
     assert x.dtype == dtype
     assert x[0, 1] == dtype(float(cell.strip('"')))
@@ -297,7 +297,7 @@ def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
         ('"label\nof two lines",a\n1,2\n3,4\n', "first", 2),
     ],
 )
-def test_a_header_is_told_from_data(tmp_path, reader, text, label, rows):
+def test_a_csv_header_is_distinguished_from_data(tmp_path, reader, text, label, rows):
     x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", text), label=label)
     assert len(x) == rows
 
@@ -354,7 +354,7 @@ def test_bad_csv_is_named(tmp_path, reader, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_label_column_that_is_not_there(tmp_path):
+def test_a_missing_label_column_is_refused(tmp_path):
     path = csv(tmp_path / "a.csv", "a,b,c,d\n1,2,3,4\n")
     assert "label: found 'e' for " in failure(data_csv.load_csv, path, label="e")
     assert "expected one of its columns: a, b, c, …" in failure(data_csv.load_csv, path, label="e")
@@ -423,7 +423,7 @@ def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, labe
         ("pandas", "l,p,q\n7,0.5,255\n8,1,2\n"),
     ],
 )
-def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
+def test_fast_readers_read_the_files_they_are_made_for(tmp_path, name, text):
     """Or the test above would pass with readers that always fail."""
     if name != "integers":
         pytest.importorskip(name)
@@ -446,7 +446,7 @@ def test_fast_readers_do_read_what_they_are_for(tmp_path, name, text):
     ],
     ids=lambda text: f"{text[:5]!r}",
 )
-def test_csv_takes_a_small_multiple_of_the_file(tmp_path, reader, text):
+def test_reading_a_csv_allocates_a_small_multiple_of_its_size(tmp_path, reader, text):
     path = csv(tmp_path / "a.csv", text)
     attempt(data_csv.load_csv, path)  # imports what it needs
     taken = peak(attempt, data_csv.load_csv, path)
@@ -528,7 +528,7 @@ def npy(descr: str, shape: object, content: bytes, version: int = 1) -> bytes:
         (npy("'|u1'" + " " * 20_000, (3,), b"abc", 2), zipfile.ZIP_DEFLATED, "has a header of 2"),
     ],
 )
-def test_npz_that_claims_what_it_does_not_hold(tmp_path, member, method, message):
+def test_an_npz_with_a_false_header_is_refused(tmp_path, member, method, message):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("y.npy", member)
@@ -538,7 +538,7 @@ def test_npz_that_claims_what_it_does_not_hold(tmp_path, member, method, message
     assert re.search(rf"found an archive that is damaged .*\(y.npy {message}", found)
 
 
-def test_a_bomb_of_an_npz_takes_no_memory(tmp_path):
+def test_an_npz_bomb_allocates_no_memory(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", npy("'|u1'", (3,), bytes(1 << 26)))
@@ -547,7 +547,7 @@ def test_a_bomb_of_an_npz_takes_no_memory(tmp_path):
     assert "x.npy has more bytes after its data" in failure(data_npz.load_npz, path)
 
 
-def test_npz_whose_directory_lies_takes_no_memory(tmp_path):
+def test_an_npz_with_a_false_directory_allocates_no_memory(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", npy("'|u1'", (10**9,), b"abc"))
@@ -559,7 +559,7 @@ def test_npz_whose_directory_lies_takes_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_comes_back_as_it_was_saved(tmp_path, save):
+def test_npz_arrays_load_unchanged(tmp_path, save):
     rows = np.arange(24).reshape(3, 2, 4)
     y = np.array(["é", "", "cat"])
     path = tmp_path / "a.npz"
@@ -612,7 +612,7 @@ def test_npz_that_does_not_fit(tmp_path, arrays, message):
     assert not Trap.sprung
 
 
-def test_npz_cut_off_or_damaged(tmp_path):
+def test_a_truncated_or_damaged_npz_file_is_refused(tmp_path):
     path = npz(tmp_path / "a.npz", x=np.arange(6.0).reshape(2, 3), y=np.array([1, 2]))
     whole = path.read_bytes()
     for length in range(0, len(whole), 3):
@@ -653,7 +653,7 @@ def test_load_a_folder(tmp_path, packed, dot):
         assert (x.dtype, y.dtype) == (np.uint8, np.int64)
 
 
-def test_load_a_folder_that_is_not_whole(tmp_path):
+def test_loading_an_incomplete_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte: found no such file"):
         loading.load(tmp_path)
     put(tmp_path, "train")
@@ -705,7 +705,7 @@ def test_load_csv_and_npz(tmp_path):
     assert (len(found.train[1]), len(found.test[1])) == (5, 1)
 
 
-def test_load_what_is_not_known(tmp_path):
+def test_loading_an_unknown_format_is_refused(tmp_path):
     path = csv(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n")
     assert r"a.png: found a file that starts with b'\x89PNG'" in failure(loading.load, path)
     path = csv(tmp_path / "a.txt", b"")

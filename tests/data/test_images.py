@@ -49,7 +49,7 @@ def test_an_image_of_mnist_stays_as_it_is():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 10, 25])
-def test_size_and_place_do_not_matter(scale):
+def test_normalisation_ignores_size_and_position(scale):
     found = images.like_mnist(large(scale) / 255)
     assert found.dtype == np.uint8
     assert difference(found, seven()) < 4
@@ -147,13 +147,13 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_000, 12_000, 100_000])
-def test_bombs_are_refused(tmp_path, side):
+def test_decompression_bombs_are_refused(tmp_path, side):
     (tmp_path / "bomb.png").write_bytes(png_header(side, side))
     with pytest.raises(ValueError, match=r"bomb\.png: found an image too large"):
         images.read_grey(tmp_path / "bomb.png")
 
 
-def test_what_is_no_picture_is_refused(tmp_path):
+def test_a_file_that_is_no_picture_is_refused(tmp_path):
     Image.fromarray(large()).save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])

@@ -111,7 +111,7 @@ def test_the_change_is_one_line():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_what_lbfgs_refuses_is_what_the_page_says():
+def test_the_page_lists_the_settings_that_lbfgs_refuses():
     page = PAGE.read_text(encoding="utf-8")
     said = page.partition('**`solver="lbfgs"`** refuses')[2].partition(". ")[0]
     x, y = load_iris(return_X_y=True)

@@ -51,13 +51,13 @@ def raw(header: object, data: bytes = b"") -> bytes:
         (10**150, "1" + 150 * "0"),
     ],
 )
-def test_what_is_shown_is_short_and_printable(value, text):
+def test_values_in_errors_are_short_and_printable(value, text):
     assert disk.shown(value) == text
     assert disk.shown(value).isprintable()
     assert len(disk.shown(value, 20)) <= 20
 
 
-def test_what_nests_too_deep_is_shown_too():
+def test_deeply_nested_values_in_errors_are_shortened():
     value: list = []
     for _ in range(100_000):
         value = [value]
@@ -187,7 +187,7 @@ def test_atomic_write_keeps_the_owner(tmp_path):
     assert (told.st_uid, told.st_gid, told.st_mode & 0o777) == (65534, 65533, 0o600)
 
 
-def test_a_file_that_may_not_be_read_is_there(tmp_path, monkeypatch):
+def test_an_unreadable_file_counts_as_existing(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     pynn.Network([2, 2], backend="numpy").save(path)
 
@@ -215,7 +215,7 @@ def test_atomic_write_follows_links_and_spares_devices(tmp_path):
         pass
 
 
-def test_atomic_write_names_what_is_wrong(tmp_path):
+def test_atomic_write_names_the_faulty_path(tmp_path):
     with pytest.raises(ValueError, match="found a folder"), disk.atomic_write(tmp_path):
         pass
     path = tmp_path / "missing" / "a.bin"
@@ -329,7 +329,9 @@ def test_any_reader_of_safetensors_reads_a_model(tmp_path):
         ({}, {(1, 2): 3}, "metadata: found a value that JSON cannot represent"),
     ],
 )
-def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path, tensors, metadata, message):
+def test_values_that_cannot_be_saved_are_refused_and_nothing_is_written(
+    tmp_path, tensors, metadata, message
+):
     path = tmp_path / "m"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=message):
@@ -345,7 +347,7 @@ def test_metadata_that_holds_itself_is_refused(tmp_path):
         save_tensors(tmp_path / "m", {}, loop)
 
 
-def test_a_model_cut_off_anywhere_is_refused(tmp_path):
+def test_a_truncated_model_is_refused(tmp_path):
     path = tmp_path / "m"
     save_tensors(path, {"w": np.arange(6.0), "b": np.zeros(2, "f4")}, {"sizes": [2, 3]})
     whole = path.read_bytes()
@@ -443,7 +445,7 @@ GOOD = json.dumps({"version": 1, "metadata": {}})
         ),
     ],
 )
-def test_what_is_no_model_is_named(tmp_path, content, message):
+def test_an_error_says_why_a_file_is_no_model(tmp_path, content, message):
     path = tmp_path / "m"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:

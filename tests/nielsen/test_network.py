@@ -164,14 +164,14 @@ def test_evaluate_takes_the_first_of_equal_outputs():
     assert net.evaluate([(np.ones((2, 1)), label) for label in (0, 1, 2, 0)]) == 2
 
 
-def test_evaluates_what_it_is_given():
+def test_evaluate_counts_on_the_given_data():
     data, net = make(60, labels=True), Network(SMALL)
     right = sum(int(np.argmax(net.feedforward(x)) == y) for x, y in data)
     assert 0 < right < 60
     assert net.evaluate(data) == net.evaluate(tuple(data)) == net.evaluate(iter(data)) == right
 
 
-def test_parameters_set_by_hand_count():
+def test_assigned_weights_are_used():
     data, net = make(20, labels=True), Network([6, 3])
     net.weights[0][...] = 0
     net.biases[0][...] = [[0], [1], [0]]
@@ -283,7 +283,7 @@ def test_a_method_put_in_the_class_is_asked(monkeypatch):
     assert_equal(net, twin.weights, twin.biases, 0)
 
 
-def test_own_feedforward_and_evaluate(capsys):
+def test_overridden_feedforward_and_evaluate_are_called(capsys):
     class Turned(Network):
         def feedforward(self, a):
             return super().feedforward(a)[::-1]
@@ -306,7 +306,7 @@ def test_own_feedforward_and_evaluate(capsys):
 # --- Ctrl-C, and where it runs --------------------------------------------------------------------
 
 
-def test_interrupted_after_whole_updates(monkeypatch):
+def test_an_interrupt_leaves_the_weights_after_a_complete_update(monkeypatch):
     """Ctrl-C after seven steps leaves the network as seven steps leave it."""
     real = _base._engine
 

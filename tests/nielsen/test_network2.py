@@ -185,7 +185,7 @@ class Doubting(network2.CrossEntropyCost):
 @pytest.mark.parametrize(
     "cost, delta", [(CubicCost, cubed), (Doubting, lambda z, a, y: a - (0.9 * y + 0.05))]
 )
-def test_own_cost(cost, delta, tmp_path):
+def test_a_custom_cost_is_used(cost, delta, tmp_path):
     data, net = make(), network2.Network(SMALL, cost=cost)
     mine, held = list(data), make(31, labels=True, seed=1)
     weights, biases = copy.deepcopy((net.weights, net.biases))
@@ -262,7 +262,7 @@ def test_save_and_load(cost, tmp_path):
     assert_equal(twin, net.weights, net.biases, 0)
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path):
+def test_a_failed_save_keeps_the_old_file(tmp_path):
     net, path = network2.Network(SMALL), tmp_path / "net.json"
     net.save(path)
     before = path.read_bytes()

@@ -89,7 +89,7 @@ def test_learning_curves_keep_the_epochs_of_gaps():
     np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), [np.nan, 0.7, np.nan])
 
 
-def test_learning_curves_go_on_from_earlier_epochs():
+def test_learning_curves_continue_from_earlier_epochs():
     h = History([Record(epoch=8, loss=0.2), Record(epoch=9, loss=0.1)])
     (ax,) = plots_curves.learning_curves(h)
     np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [8, 9])
@@ -111,7 +111,7 @@ def test_learning_curves_refuse_an_empty_history():
         plots_curves.learning_curves(history(loss=[1.0]), Figure().subplots(1, 3))
 
 
-def test_learning_curves_of_a_network_are_those_of_its_history():
+def test_learning_curves_of_a_network_show_its_history():
     h = history(loss=[1.0, 0.5])
     (ax,) = plots_curves.learning_curves(SimpleNamespace(history=h))
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
@@ -119,7 +119,7 @@ def test_learning_curves_of_a_network_are_those_of_its_history():
         plots_curves.learning_curves([1.0, 0.5])
 
 
-def test_curves_that_are_not_finite_are_said_to_be_so():
+def test_curves_that_are_not_finite_are_labelled():
     nan = float("nan")
     (ax,) = plots_curves.learning_curves(history(loss=[nan, nan]))
     assert texts(ax) == ["no finite value"]
@@ -187,7 +187,7 @@ def test_eight_runs_look_different_in_colour_and_in_grey():
         ((RUNS, "loss", [1, 2, 3]), "ax: found 3 Axes"),
     ],
 )
-def test_comparison_refuses_what_does_not_fit(arguments, message):
+def test_comparison_refuses_mismatched_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         plots_curves.comparison(*arguments)
 
@@ -195,7 +195,7 @@ def test_comparison_refuses_what_does_not_fit(arguments, message):
 # --- Norms ----------------------------------------------------------------------------------------
 
 
-def test_norms_draw_what_was_recorded():
+def test_norms_plot_every_recorded_value():
     recorded = SimpleNamespace(
         sizes=(5, 4, 3), updates=[0, 7], weights=[[1.0, 2.0], [3.0, 4.0]],
         gradients=[[1e-3, 1e-4], [1.0, 0.5]],
@@ -270,7 +270,7 @@ def test_confusion_matrix_without_mistakes_has_no_scale_of_mistakes():
     assert len(classes.confusion_matrix(TRUE, FOUND).figure.axes) == 2
 
 
-def test_confusion_matrix_refuses_what_does_not_fit():
+def test_confusion_matrix_refuses_mismatched_arguments():
     with pytest.raises(ValueError, match="y_pred: found 1 labels for 2 true ones"):
         classes.confusion_matrix([0, 1], [0])
     with pytest.raises(ValueError, match="y_pred: found 0 labels"):
@@ -344,7 +344,7 @@ def test_predictions_of_a_network_without_labels():
     assert set(colors(drawn[0][1])) == {style.GREY}
 
 
-def test_predictions_go_down_in_equal_steps_of_sureness():
+def test_predictions_are_spread_evenly_over_confidence():
     # 196 sure ones and four others: rows at even distances would hardly meet these.
     sureness = np.full(200, 0.999)
     sureness[[17, 60, 61, 150]] = 0.4, 0.8, 0.79, 0.6
@@ -388,7 +388,7 @@ def test_names_are_no_formulas():
     assert shown == [r"\$\frac\$", "a b", "x" * 23 + "…"]
 
 
-def test_mistakes_come_worst_first():
+def test_mistakes_are_sorted_worst_first():
     ax = pictures.mistakes(PROBABILITIES, IMAGES, LABELS, count=3)
     # Wrong are rows 1, 2, 4, 5; their true classes got .3, .06, .1, .25.
     shown = [picture.get_images()[0].get_array() for picture, _ in tiles(ax)]
@@ -402,7 +402,7 @@ def test_mistakes_with_names():
     assert tiles(ax)[0][0].get_title(loc="left") == "bee taken for ant ✗"
 
 
-def test_no_mistake_is_said():
+def test_a_picture_without_mistakes_says_so():
     ax = pictures.mistakes(PROBABILITIES[:1], IMAGES[:1], [0])
     assert texts(ax) == ["no mistake in 1"]
     assert not ax.child_axes
@@ -419,7 +419,7 @@ def test_no_mistake_is_said():
         ((PROBABILITIES, IMAGES, LABELS + 9), "y: found 10, expected one of the classes"),
     ],
 )
-def test_mistakes_refuse_what_does_not_fit(arguments, message):
+def test_mistakes_refuse_mismatched_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         pictures.mistakes(*arguments)
 
@@ -454,7 +454,7 @@ def test_first_layer_weights_of_images_that_are_not_square():
         pictures.first_layer_weights(net, shape=(3, 4))
 
 
-def test_the_key_of_first_layer_weights_says_which_colour_speaks_for_a_unit():
+def test_the_colour_key_of_first_layer_weights_shows_the_sign():
     ax = pictures.first_layer_weights(SimpleNamespace(weights=(np.eye(4),)))
     (image,) = ax.get_images()
     against, nothing, for_it = (np.array(image.cmap(v)[:3]) for v in (0.0, 0.5, 1.0))
@@ -623,7 +623,7 @@ def test_no_pyplot_unless_the_caller_uses_it():
     assert out.split() == ["False"]
 
 
-def test_figures_are_known_to_pyplot_where_the_caller_uses_it():
+def test_figures_are_registered_with_pyplot_if_the_caller_imported_it():
     out = run(
         "import matplotlib; matplotlib.use('svg'); import matplotlib.pyplot as plt\n"
         "from pynn import plots\n"

@@ -104,7 +104,7 @@ def test_callbacks_of_an_estimator_do_not_change_results(more):
         ("progress", True),
     ],
 )
-def test_what_lbfgs_refuses(name, value):
+def test_lbfgs_refuses_stochastic_settings(name, value):
     with pytest.raises(ValueError, match=rf"^{name}: found .*solver='lbfgs'"):
         small(solver="lbfgs", **{name: value}).fit(X, Y)
 

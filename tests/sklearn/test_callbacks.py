@@ -84,7 +84,7 @@ def test_early_stopping_as_a_callback():
     assert log_loss_of(one, X_TEST, Y_TEST) == pytest.approx(stop.best, rel=1e-9)
 
 
-def test_early_stopping_on_what_is_not_measured():
+def test_early_stopping_on_an_unmeasured_value_is_refused():
     stop = pynn.EarlyStopping("validation_loss")
     with pytest.raises(ValueError, match=r"^callbacks: found EarlyStopping on 'validation_loss'"):
         small(callbacks=stop).fit(X, Y)
@@ -231,7 +231,7 @@ def test_schedules(schedule, factors, solver):
     np.testing.assert_allclose(vector(one), vector(two), rtol=1e-10, atol=1e-12)
 
 
-def test_schedules_go_on_in_partial_fit_and_warm_start():
+def test_schedules_continue_in_partial_fit_and_warm_start():
     decay = pynn.StepDecay(every=2, factor=0.5)
     one = small(schedule=decay)
     for _ in range(6):
@@ -241,7 +241,7 @@ def test_schedules_go_on_in_partial_fit_and_warm_start():
     np.testing.assert_allclose(rates(one), 0.01 * np.array([1, 1, 0.5, 0.5, 0.25, 0.25]))
 
 
-def test_a_schedule_times_their_learning_rate():
+def test_a_schedule_multiplies_the_learning_rate():
     one = small(solver="sgd", learning_rate="invscaling", schedule=lambda t: 0.5, alpha=0)
     one.fit(X, Y)
     expected = [0.005, *(0.005 / (len(X) * k + 1) ** 0.5 for k in range(1, 6))]

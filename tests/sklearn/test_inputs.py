@@ -286,7 +286,7 @@ def test_an_unknown_activation(name, solver):
         getattr(pynn.sklearn, name)(activation="swish", solver=solver).fit(X, Y)
 
 
-def test_partial_fit_is_not_there_with_lbfgs():
+def test_lbfgs_has_no_partial_fit():
     theirs, mine = pair(CLASSIFIER, solver="lbfgs")
     assert not hasattr(theirs, "partial_fit")
     assert not hasattr(mine, "partial_fit")
@@ -308,7 +308,7 @@ def test_words_in_the_targets_of_a_regressor():
 
 
 @pytest.mark.parametrize("solver", SOLVER_NAMES)
-def test_a_failed_fit_leaves_what_theirs_leaves(solver):
+def test_a_failed_fit_leaves_the_attributes_that_scikit_learn_leaves(solver):
     two = pair(CLASSIFIER, max_iter=3, random_state=0, solver=solver)
     repeat(two, lambda e: e.fit(X, Y))
     repeat(two, lambda e: e.fit(with_one(X, np.nan), Y))
@@ -319,7 +319,7 @@ def test_a_failed_fit_leaves_what_theirs_leaves(solver):
 
 @pytest.mark.parametrize("weight", ["negative", "one only", "bool", "a number", "list"])
 @pytest.mark.parametrize("solver", SOLVER_NAMES)
-def test_odd_sample_weights(solver, weight):
+def test_unusual_sample_weights_train_the_same(solver, weight):
     weights = {
         "negative": np.where(np.arange(len(X)) % 9, 1.0, -0.5),
         "one only": (np.arange(len(X)) == 3).astype(float),
@@ -333,14 +333,14 @@ def test_odd_sample_weights(solver, weight):
     same(two, X, 1e-6)
 
 
-def test_numbers_not_finite_are_let_through_where_told_so():
+def test_numbers_that_are_not_finite_pass_with_assume_finite():
     two = both(CLASSIFIER, lambda e: e.fit(X, Y), random_state=0, max_iter=2)
     with config_context(assume_finite=True):
         repeat(two, lambda e: e.predict_proba(with_one(X, np.nan)))
         close(*(e.predict_proba(with_one(X, np.nan)) for e in reversed(two)), 1e-8, "proba")
 
 
-def test_what_is_printed_when_the_rate_becomes_too_small():
+def test_the_message_of_a_learning_rate_that_becomes_too_small():
     two = pair(
         CLASSIFIER,
         solver="sgd",

@@ -391,7 +391,7 @@ def test_partial_fits_of_several_labels():
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_partial_fits_go_on_from_a_fit(solver):
+def test_partial_fits_continue_a_fit(solver):
     x, y = data("wine")
     two = compare(CLASSIFIER, x, y, solver=solver, max_iter=5)
     for _ in range(3):
@@ -440,7 +440,7 @@ def test_activation_changed_before_predicting():
 
 @pytest.mark.parametrize("change", ["element", "in place", "list", "integers", "float32"])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
-def test_coefficients_set_by_hand(solver, change):
+def test_assigned_coefficients_are_used(solver, change):
     x, y = data("wine")
     two = compare(CLASSIFIER, x, y, solver=solver)
     new = np.linspace(-1, 1, 27).reshape(9, 3)

@@ -79,7 +79,7 @@ COPIES = {
 @pytest.mark.parametrize("cls, y", BOTH)
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("how", COPIES)
-def test_copies_predict_and_go_on_the_same(how, solver, cls, y, tmp_path):
+def test_copies_predict_and_train_the_same(how, solver, cls, y, tmp_path):
     one = small(cls, solver=solver).fit(X, y)
     two = COPIES[how](one, tmp_path)
     before = vector(one)
@@ -114,7 +114,7 @@ def test_pickles_hold_no_engine():
     assert len(text) < 1.5 * len(pickle.dumps(theirs().fit(X, Y)))
 
 
-def test_an_estimator_made_by_hand_predicts_and_is_copied():
+def test_an_estimator_with_assigned_attributes_predicts_and_is_copied():
     full = small(MLPRegressor).fit(X, Z)
     made = MLPRegressor()
     made.coefs_, made.intercepts_ = [c.copy() for c in full.coefs_], list(full.intercepts_)
@@ -135,7 +135,7 @@ def test_an_estimator_with_a_parameter_that_no_longer_fits_is_copied():
     assert np.array_equal(vector(two), before)
 
 
-def test_parameters_are_those_of_the_coefficients():
+def test_the_parameter_vector_equals_the_coefficients():
     one = small().fit(X, Y)
     assert one.parameters.size == vector(one).size
     one.parameters *= 2
@@ -402,7 +402,7 @@ def test_interrupted_by_a_callback(cls, y, early):
         assert alike(one, expected.partial_fit(X, y))
 
 
-def test_interrupted_by_verbose_output_as_theirs_is(monkeypatch):
+def test_an_interrupt_in_verbose_output_acts_as_in_scikit_learn(monkeypatch):
     """Where both can be stopped at the same place, both stand at the same place."""
 
     def stop(text):

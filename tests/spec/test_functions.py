@@ -133,7 +133,7 @@ def test_kinks_jumps_and_slopes_of_any_size_are_no_error(function, derivative):
     pynn.Activation("mine", function, derivative)
 
 
-def test_losses_are_tried_on_what_their_outputs_can_be():
+def test_losses_are_checked_on_values_in_the_range_of_the_output():
     def log_error(a, t):
         return (np.log1p(a) - np.log1p(t)) ** 2
 
@@ -175,7 +175,7 @@ def test_architecture_with_functions():
         Architecture.build([2, 3, 3, 2], activation=[swish, other])
 
 
-def test_first_weights_are_those_of_their_like():
+def test_initial_weights_suit_the_kind_of_activation():
     def names(activation):
         return initialise.names(Architecture.build([2, 3, 2], activation), None)
 
@@ -513,7 +513,7 @@ def test_the_code_on_the_page_prints_what_it_says(tmp_path: Path, monkeypatch, c
 
 
 @needs_numba
-def test_the_page_names_what_becomes_vector_code():
+def test_the_page_lists_the_vectorized_functions():
     from pynn.backends.numba import custom
 
     page = PAGE.read_text(encoding="utf-8")

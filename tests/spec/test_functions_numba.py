@@ -201,7 +201,7 @@ BETA = 1.0
 
 
 @needs_numba
-def test_a_number_of_the_module_is_taken_when_a_network_is_made(blobs, monkeypatch):
+def test_global_numbers_are_read_when_a_network_is_created(blobs, monkeypatch):
     changing = pynn.Activation(
         "changing", lambda z: np.tanh(BETA * z), lambda z: BETA * (1 - np.tanh(BETA * z) ** 2)
     )

@@ -27,7 +27,7 @@ def test_published_vectors(counter: tuple[int, ...], key: tuple[int, int], expec
     assert " ".join(f"{w:08x}" for w in found[0]) == expected
 
 
-def test_words_are_those_of_consecutive_blocks() -> None:
+def test_words_are_read_from_consecutive_blocks() -> None:
     found = philox.words(5, 11, epoch=2, stream=3, row=4)
     assert found.shape == (11,)
     assert (found[4:8] == philox.philox(5, np.array(1), 4, 2, 3)).all()

@@ -177,7 +177,7 @@ def test_no_schedule_is_the_constant_one() -> None:
     assert as_schedule(None) == pynn.Constant()
 
 
-def test_every_optimizer_says_how_much_state_it_keeps() -> None:
+def test_every_optimizer_states_its_number_of_slots() -> None:
     slots = {name: kind.slots for name, kind in OPTIMIZERS.items()}
     assert slots == {
         "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "adam": 2,

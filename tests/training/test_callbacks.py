@@ -63,7 +63,7 @@ def test_norms_do_not_change_results(blobs: Data) -> None:
     np.testing.assert_array_equal(with_norms.parameters, without.parameters)
 
 
-def test_norms_go_on_in_the_next_fit(net: pynn.Network, blobs: Data) -> None:
+def test_norms_continue_in_the_next_fit(net: pynn.Network, blobs: Data) -> None:
     norms = pynn.Norms(*blobs)
     for _ in range(2):
         fit(net, blobs, epochs=1, callbacks=norms)
@@ -78,7 +78,7 @@ def test_norms_of_large_weights_do_not_overflow(net: pynn.Network, blobs: Data) 
     assert norms.weights[0] == [pytest.approx(1e30 * np.sqrt(32), rel=1e-6)]
 
 
-def test_norms_of_what_tells_no_gradients(blobs: Data) -> None:
+def test_norms_refuse_an_estimator(blobs: Data) -> None:
     sklearn = pytest.importorskip("pynn.sklearn", exc_type=ImportError)
     one = sklearn.MLPClassifier(max_iter=1, callbacks=pynn.Norms(*blobs))
     with pytest.raises(TypeError, match=r"callbacks: found Norms for a MLPClassifier, expected a"):
@@ -86,7 +86,7 @@ def test_norms_of_what_tells_no_gradients(blobs: Data) -> None:
 
 
 @pytest.mark.parametrize("function", [lambda: None, lambda net: None, lambda a, b, c: None])
-def test_functions_of_other_arguments_are_told_before_training(
+def test_callbacks_with_a_wrong_signature_are_refused_before_training(
     net: pynn.Network, blobs: Data, function: Any
 ) -> None:
     with pytest.raises(TypeError, match=r"callbacks: found .*which takes \(.*\), expected .* two"):
@@ -94,7 +94,7 @@ def test_functions_of_other_arguments_are_told_before_training(
     assert net.updates == 0
 
 
-def test_a_wrapper_takes_what_it_takes_itself(net: pynn.Network, blobs: Data) -> None:
+def test_a_wrapper_is_checked_by_its_own_signature(net: pynn.Network, blobs: Data) -> None:
     seen: list[int] = []
 
     @functools.wraps(seen.append)
@@ -116,7 +116,7 @@ def test_norms_belong_to_one_network(net: pynn.Network, blobs: Data) -> None:
     assert norms.updates == [0, 5, 10, 15]
 
 
-def test_norms_refuse_what_does_not_fit(net: pynn.Network, blobs: Data) -> None:
+def test_norms_refuse_networks_that_do_not_match(net: pynn.Network, blobs: Data) -> None:
     with pytest.raises(ValueError, match="steps: found 0"):
         pynn.Norms(*blobs, steps=0)
     with pytest.raises(ValueError, match="x: found"):

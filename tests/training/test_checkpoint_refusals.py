@@ -243,7 +243,7 @@ def test_fingerprint_of_a_large_file_reads_some_of_it(tmp_path: Path) -> None:
         before = after
 
 
-def test_fingerprint_of_a_large_array_takes_rows_of_all_of_it() -> None:
+def test_fingerprint_of_a_large_array_samples_rows_evenly() -> None:
     x = np.zeros((WHOLE // 100, 200), np.uint8)
     before = fingerprint(x)
     step = len(x) // SAMPLED_ROWS + 1
@@ -257,7 +257,7 @@ def test_fingerprint_of_a_large_array_takes_rows_of_all_of_it() -> None:
 # --- Files that are damaged or hostile ------------------------------------------------------------
 
 
-def test_a_checkpoint_cut_off_anywhere_is_refused(tmp_path: Path, blobs: Data) -> None:
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, blobs: Data) -> None:
     path = tmp_path / "a"
     broken_off(path, blobs, 6)
     content = path.read_bytes()

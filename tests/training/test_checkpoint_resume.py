@@ -265,7 +265,7 @@ def test_stopped_by_the_last_step_and_broken_off_after_it(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_interrupt_before_the_first_step_counts_none_again(
+def test_sums_are_not_counted_twice_after_an_interrupt_before_the_first_step(
     tmp_path: Path, blobs: Data, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Early(_Interrupted):

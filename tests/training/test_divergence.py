@@ -73,7 +73,7 @@ def step_by_step(net: pynn.Network, x: np.ndarray, y: np.ndarray, **fit: Any) ->
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_the_last_finite_weights_are_kept(backend, dtype, optimizer, data):
+def test_divergence_restores_the_last_finite_weights(backend, dtype, optimizer, data):
     fit = FIT | {"optimizer": optimizer, "epochs": 300}
     if optimizer == "adam":
         fit["schedule"] = lambda time: (
@@ -135,7 +135,7 @@ def swallowed(backend: str) -> tuple[pynn.Network, np.ndarray, np.ndarray, dict[
 
 
 @pytest.mark.parametrize("patience", [0, 1e30])
-def test_weights_are_watched_where_the_loss_stays_finite(backend, data, monkeypatch, patience):
+def test_weights_are_checked_even_if_the_loss_stays_finite(backend, data, monkeypatch, patience):
     monkeypatch.setattr(divergence, "PATIENCE", patience)
     net, x, y, fit = swallowed(backend)
     found = step_by_step(net, x, y, epochs=1, **fit)
@@ -180,14 +180,14 @@ def test_layer_of_an_update(backend):
         assert f"made weights of layer {layer + 1} of 2" in str(caught.value)
 
 
-def test_no_warning_becomes_an_error(data):
+def test_divergence_causes_no_warning(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(pynn.DivergenceError):
             growing("numpy").fit(*data, **FIT, epochs=9)
 
 
-def test_data_that_change_during_training_are_detected(backend, data, monkeypatch):
+def test_divergence_is_reported_though_the_data_changed_meanwhile(backend, data, monkeypatch):
     """What went wrong is not found again: the network is finite all the same, and it is said."""
     monkeypatch.setattr(divergence, "PATIENCE", 1e30)
     net, x, y, fit = swallowed(backend)
@@ -219,7 +219,7 @@ def test_weights_that_are_not_finite_to_begin_with(backend, data):
     assert net.parameters.tobytes() == before
 
 
-def test_a_checkpoint_is_never_of_what_diverged(backend, data, tmp_path):
+def test_a_checkpoint_never_holds_diverged_weights(backend, data, tmp_path):
     net = growing(backend)
     path = tmp_path / "run.ckpt"
     with pytest.raises(pynn.DivergenceError) as first:
@@ -284,7 +284,7 @@ def test_command_line_and_page(tmp_path):
 @pytest.mark.parametrize(
     "sizes", [[1, 1], [70, 33, 3], [40, 300, 7, 2], [3, 1100, 1100, 1], [2, 4096, 0, 1]]
 )
-def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int]) -> None:
+def test_values_that_are_not_finite_are_found_while_copying(dtype: str, sizes: list[int]) -> None:
     """Wherever it stands, in parameters and in state; large numbers are in doubt."""
     from pynn.backends.cython import _core
     from pynn.spec.architecture import Architecture
@@ -343,7 +343,7 @@ def test_what_is_not_finite_is_found_as_it_is_copied(dtype: str, sizes: list[int
 
 
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
-def test_no_memory_for_a_copy_to_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_works_without_memory_for_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, epochs and updates are then those before training."""
 
     def none(size: int) -> None:

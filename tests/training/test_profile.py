@@ -88,7 +88,7 @@ def test_table() -> None:
     assert repr(profile) == "<Profile of 10 steps of (30, 40, 20, 3)>"
 
 
-def test_other_backends_take_no_times() -> None:
+def test_other_backends_measure_no_times() -> None:
     with (
         pytest.raises(ValueError, match="profile: found the backend 'numpy', expected 'cython'"),
         network(backend="numpy").profile(),
