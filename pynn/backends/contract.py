@@ -4,10 +4,9 @@ An ``Engine`` computes for one architecture; its ``Trainer`` trains on one data 
 of training is a field of ``TrainerSettings`` (or ``ObjectiveSettings``, if it changes the loss or
 its gradient) and code in the backends; no signature changes.
 
-Arguments arrive checked. ``convention="sklearn"`` is defined in
-``reference.loss_and_output_gradient`` and ``reference.weigh``. The Numba backend does not support
-sparse rows, sample weights and that convention, and raises ValueError; custom functions
-(``Architecture.functions``) are supported by the Numba and NumPy backends.
+Arguments arrive checked. ``convention="sklearn"`` is defined in ``losses.py`` and in
+``reference.weigh``. The Numba backend raises ValueError for sparse rows, sample weights and that
+convention; custom functions (``Architecture.functions``) need the Numba or the NumPy backend.
 """
 
 from __future__ import annotations
