@@ -208,7 +208,7 @@ def test_parameters_are_read_only_while_training(net: pynn.Network, blobs: Data)
         ):
             with pytest.raises(ValueError, match="read-only"):
                 change()
-        with pytest.raises(RuntimeError, match="fit: found this network training already"):
+        with pytest.raises(RuntimeError, match="fit: found another call of fit on this network"):
             n.fit(*blobs)
 
     assert len(quiet(net, blobs, callbacks=meddle)) == 3

@@ -469,7 +469,7 @@ def test_a_network_is_trained_by_one_thread_at_a_time(backend: str) -> None:
         try:
             return len(net.fit(x, y, epochs=20))
         except RuntimeError as error:
-            if "fit: found this network training already" not in str(error):
+            if "fit: found another call of fit on this network" not in str(error):
                 raise
             return 0
 
@@ -492,7 +492,7 @@ def test_training_between_two_runs_is_detected() -> None:
             in_threads(lambda: net.fit(x, y, epochs=2))
             return x
 
-    with pytest.raises(RuntimeError, match="fit: found this network training already"):
+    with pytest.raises(RuntimeError, match="fit: found another call of fit on this network"):
         net.fit(Slow(), y, epochs=3, schedule="cosine")
     assert net.epochs == len(net.history) == 2
     assert len(net.fit(x, y, epochs=3, schedule="cosine")) == 3

@@ -83,7 +83,7 @@ class Comparison:
     def _difference(self, name: str, found: str, saved: str) -> ValueError:
         return ValueError(
             f"{name}: found {found}, but the run in {self._path} has {saved}; expected the same "
-            "to go on with it, or another path for another run"
+            "to continue it, or another path for another run"
         )
 
     def _check_settings(self) -> None:
@@ -126,7 +126,7 @@ class Comparison:
         if rates.function is None and has_horizon(rates.schedule):
             raise ValueError(
                 f"epochs: found {epochs}, but the run in {self._path} has {saved}, and its "
-                f"schedule {rates.schedule!r} runs over all of them; expected {saved}"
+                f"schedule {rates.schedule!r} covers all of them; expected {saved}"
             )
         trained = resumed.model.epochs - resumed.began + (resumed.position.step > 0)
         if epochs < trained:
@@ -141,15 +141,15 @@ class Comparison:
         if now == then:
             if self._run["began"]["parameters"] != began["parameters"]:
                 raise ValueError(
-                    f"parameters: found others than those that the run in {self._path} began with; "
-                    "expected the same init, or the same model to go on from"
+                    f"parameters: found other values than those that the run in {self._path} "
+                    "began with; expected the same init, or the same model to continue from"
                 )
         # A model with more updates is one whose training was interrupted in this process.
         elif resumed.ended or now < then:
             raise ValueError(
                 f"checkpoint: found a network after {model.updates} updates, but the run in "
-                f"{self._path} began after {began['updates']}; expected the network as it was "
-                "then, and a file of its own for each call of fit"
+                f"{self._path} began after {began['updates']}; expected the network before "
+                "that run, and another file for each call of fit"
             )
 
     def _check_machine(self) -> None:
@@ -161,8 +161,8 @@ class Comparison:
             for m in (dict(saved), machine)
         )
         warn_caller(
-            f"fit: the run in {self._path} was trained with {before} and goes on with {now}: "
-            "its last bits can differ from those of a run on one of them"
+            f"fit: the run in {self._path} was trained with {before} and continues with {now}: "
+            "its results can differ in the last bits from those of a run on one of them"
         )
 
 

@@ -201,21 +201,21 @@ class Guard:
         repeated, layer = (True, None) if self._is_finite() else self._retrace()
         count = model.architecture.n_layers
         if layer is not None:
-            found = f"made weights of layer {layer + 1} of {count} grow past all bounds"
+            found = f"made weights of layer {layer + 1} of {count} infinite or NaN"
         else:
-            found = "came upon a loss that is not finite"
+            found = "gave a loss that is not finite"
             if repeated:
                 layer = self._layer_of_loss()
-                found += f", from layer {layer + 1} of {count} on"
-        advice = "start anew with a lower learning_rate"
+                found += f", beginning in layer {layer + 1} of {count}"
+        advice = "train a new network with a lower learning_rate"
         if model.updates == 0:
             # The learning rate has had no effect yet.
-            advice = "look at the size of the numbers in x and y, and at the first weights"
+            advice = "check the scale of x and y, and the initial weights"
         epoch, step = model.epochs + 1, stepper.position.step + 1
         raise DivergenceError(
-            f"fit: step {step} of epoch {epoch} {found}; training has stopped and "
-            "the network is as it was before that step, with weights that are finite, though what "
-            f"it gives may not be; {advice}",
+            f"fit: step {step} of epoch {epoch} {found}; training has stopped and the network is "
+            "restored to its state before that step: its weights are finite, its outputs may not "
+            f"be; {advice}",
             epoch,
             step,
             layer,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,10 +84,12 @@ class TrainingLock:
                 raise RuntimeError(
                     f"fit: found this network in training by process {self._process} when it "
                     f"forked process {os.getpid()}, this one, where that training never ends and "
-                    "the parameters may be half updated; expected a network at rest: fork before "
-                    "fit or after it, or make or load another network here"
+                    "the parameters may be half updated; expected a fork before fit or after it, "
+                    "or a network that is created or loaded here"
                 )
-            raise RuntimeError("fit: found this network training already, expected it at rest")
+            raise RuntimeError(
+                "fit: found another call of fit on this network, expected one at a time"
+            )
         self._process = os.getpid()
         try:
             yield
@@ -161,28 +163,15 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     calls = as_callbacks(given.callbacks)
     check_progress(given.progress)
 
-    x = features.features(given.x, net)
-    y, task = targets.targets(given.y, len(x), net, model.task)
-    arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
-    held: Pair | None = None
-    share: float | str | None = None
-    if _has_validation(given.validation):
-        (x, y), held, share = _validation(given.validation, x, y, task, model)
-        if share is None:
-            share = "rows of their own"
-            arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
-        if engine.name == "numba" and isinstance(held[0], Sparse):
-            # It refuses sparse rows, but would do so only after the first epoch.
-            engine.forward(model.flat, held[0])
-    if smoothing:
-        y = targets.smoothed(y, net, smoothing)
-    check_monitors(calls, held is not None, task.kind != "values")
+    rows = _rows(given, model, engine, smoothing)
+    x, y = rows.training
+    check_monitors(calls, rows.held is not None, rows.task.kind != "values")
     batch = min(batch_size or len(x), len(x))
     shuffle = bool(given.shuffle)
     return Job(
         data=Data(x, y),
-        held=held,
-        task=task,
+        held=rows.held,
+        task=rows.task,
         settings=TrainerSettings(
             optimizer=optimizer,
             batch_size=batch,
@@ -199,17 +188,50 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         checkpoint=given.checkpoint,
         resume=bool(given.resume),
         compared={
-            "classes": None if task.classes is None else task.classes.tolist(),
+            "classes": None if rows.task.classes is None else rows.task.classes.tolist(),
             "batch_size": batch,
             "optimizer": repr(optimizer),
             "learning_rate": learning_rate,
             "l2": l2,
             "label_smoothing": smoothing,
-            "validation": share,
+            "validation": rows.share,
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
-        arrays=arrays,
+        arrays=rows.arrays,
     )
+
+
+class _Rows(NamedTuple):
+    """The data of a call."""
+
+    training: Pair
+    held: Pair | None
+    share: float | str | None
+    """The share held out, or a text if rows were given; checkpoints hold it."""
+    task: Task
+    arrays: dict[str, Array | Sparse]
+    """All data by the names of their arguments."""
+
+
+def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _Rows:
+    """Check and convert x, y and ``validation``."""
+    net = model.architecture
+    x = features.features(given.x, net)
+    y, task = targets.targets(given.y, len(x), net, model.task)
+    arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
+    held: Pair | None = None
+    share: float | str | None = None
+    if _has_validation(given.validation):
+        (x, y), held, share = _validation(given.validation, x, y, task, model)
+        if share is None:
+            share = "rows of their own"
+            arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
+        if engine.name == "numba" and isinstance(held[0], Sparse):
+            # It refuses sparse rows, but would do so only after the first epoch.
+            engine.forward(model.flat, held[0])
+    if smoothing:
+        y = targets.smoothed(y, net, smoothing)
+    return _Rows((x, y), held, share, task, arrays)
 
 
 def _check_modes(given: Arguments) -> None:
@@ -225,7 +247,7 @@ def _check_modes(given: Arguments) -> None:
         )
     if given.resume and given.checkpoint is None:
         raise ValueError(
-            "resume: found True and no checkpoint, expected one to go on from: "
+            "resume: found True and no checkpoint, expected one to continue from: "
             "checkpoint=pynn.Checkpoint(path, …)"
         )
 

@@ -127,8 +127,8 @@ class Model:
             arrays.append(a.copy() if np.may_share_memory(a, self.flat) else a)
         if not self.parameters.flags.writeable:
             raise ValueError(
-                f"{parts[0][2]}: found a network in training, expected one at rest; they are "
-                "read-only until fit has ended"
+                f"{parts[0][2]}: found a network in training; its parameters are read-only "
+                "until fit has ended"
             )
         for a, (_, part, _) in zip(arrays, parts, strict=True):
             part[...] = a

@@ -85,7 +85,7 @@ def _require_ended(path: Path) -> None:
         found = "a model" if run is None else "a run that has not ended"
         raise ValueError(
             f"checkpoint: found {found} in {path}, which would be lost; expected "
-            "resume=True to go on with it, or another path"
+            "resume=True to continue it, or another path"
         )
 
 

@@ -106,8 +106,8 @@ class Saver:
             if not self._failed:
                 reason = getattr(error, "strerror", None) or error
                 warn_caller(
-                    f"checkpoint: could not write {path}: {reason}; training goes on, and tries "
-                    "again whenever a checkpoint is due"
+                    f"checkpoint: could not write {path}: {reason}; training continues, and "
+                    "writes again when the next checkpoint is due"
                 )
             self._failed = True
         self._last = time.monotonic()

@@ -268,13 +268,13 @@ def test_no_epoch_at_all(images, tmp_path):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_run_that_diverged(images, tmp_path):
     data = images.parent / f"{ODD}data.npz"
-    with pytest.raises(AssertionError, match="came upon a loss that is not finite"):
+    with pytest.raises(AssertionError, match="gave a loss that is not finite"):
         train(
             "--data", data, "--epochs", 1, "--run", tmp_path / "run", "--loss", "mse", "--output",
             "identity", "--optimizer", "sgd", "--learning-rate", 1e20,
         )  # fmt: skip
     page = read(report.write(tmp_path / "run"))
-    assert "The training diverged: step 2 of epoch 1 came upon a loss" in page.words
+    assert "The training diverged: step 2 of epoch 1 gave a loss" in page.words
 
 
 def test_report_uses_the_newest_run(images, tmp_path, monkeypatch, blank):

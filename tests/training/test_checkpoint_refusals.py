@@ -45,7 +45,10 @@ def change(path: Path, edit: Any) -> None:
         ({"activation": "tanh"}, r"activation: found \['tanh', 'softmax'\], but .*'relu'"),
         ({"dtype": "float64"}, "dtype: found float64, but .* has float32"),
         ({"loss": "mse"}, "loss: found mse|activation: found"),
-        ({"init": "zeros"}, "parameters: found others than those that the run in .*a began with"),
+        (
+            {"init": "zeros"},
+            "parameters: found other values than those that the run in .*a began with",
+        ),
         ({"sizes": [4, 7, 3]}, r"sizes: found \[4, 7, 3\], but .* has \[4, 8, 3\]"),
         ({"backend": "cython"}, "backend: found cython, but .* has numpy"),
     ],
