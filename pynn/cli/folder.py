@@ -61,29 +61,22 @@ def read_data(path: str | os.PathLike[str] | None) -> Data:
 
 
 def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
-    """Split off the rows that ``fit`` would hold out for the same share and seed.
-
-    Returns
-    -------
-    (x, y), (x, y)
-        The rows to train on, and the held-out rows.
+    """Split data without a test set like ``fit``: rows to train on, and rows to measure on.
 
     Raises
     ------
     ValueError
         If one side would have no row.
     """
-    from ..spec import philox
+    from ..training import fit
 
     x, y = pair
-    count = round(share * len(x))
-    if not 0 < count < len(x):
+    try:
+        out = fit.held_out(len(x), share, seed)
+    except ValueError as error:
         raise ValueError(
-            f"validation: found the share {share:g}, which is {count} of {len(x)} rows; this data "
-            "has no test set, so the result is measured on the rows held out: expected at least "
-            "one row to train on and one to hold out"
-        )
-    out = philox.held_out(seed, len(x), count)
+            f"{error}; this data has no test set, so the result is measured on the held-out rows"
+        ) from None
     return (x[~out], y[~out]), (x[out], y[out])
 
 

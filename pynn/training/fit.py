@@ -280,15 +280,25 @@ def _validation(
             f"validation: found {found}, expected a pair (x, y), or a share of the rows "
             "between 0 and 1, or None"
         )
-    n = len(x)
+    out = held_out(len(x), share, model.seed)
+    return (x[~out], y[~out]), (x[out], y[out]), float(share)
+
+
+def held_out(n: int, share: float | np.floating[Any], seed: int) -> Array:
+    """Return the rows to hold out for validation, a random share of them, as booleans (n,).
+
+    Raises
+    ------
+    ValueError
+        If no row would be held out, or all rows.
+    """
     count = round(share * n)
     if not 0 < count < n:
         raise ValueError(
             f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
             "at least one row to train on and one to hold out"
         )
-    out = philox.held_out(model.seed, n, count)
-    return (x[~out], y[~out]), (x[out], y[out]), float(share)
+    return philox.held_out(seed, n, count)
 
 
 def _pair(validation: Any, task: Task, model: Model) -> Pair:
