@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,6 +251,7 @@ def test_the_module_runs_and_errors_go_to_standard_error(tmp_path):
         text=True,
         check=False,
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])},
     )
     assert result.returncode == 1
     assert result.stdout == ""
