@@ -217,8 +217,9 @@ class Activation(Function):
     Notes
     -----
     Use ``np.where(z > 0, …)`` in place of ``if``. Do not change global variables that the function
-    reads: Numba reads them once, when a network is created. A function that is near zero on one side and grows on the other, as relu
-    does, is initialised like relu (he_normal).
+    reads: Numba reads them once, when a network is created. Weights of units whose activation is
+    near zero on one side and grows on the other, as relu does, are initialised like those of relu
+    (he_normal).
 
     Examples
     --------
