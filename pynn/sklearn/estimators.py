@@ -88,15 +88,17 @@ class MLPClassifier(Perceptron, sklearn_mlp.MLPClassifier):  # type: ignore[misc
     ----------
     ATTRIBUTES_OF_BOTH
 
-    The other attributes are scikit-learn's: ``coefs_``, ``intercepts_``, ``loss_``, ``best_loss_``,
-    ``loss_curve_``, ``validation_scores_``, ``best_validation_score_``, ``t_``, ``n_iter_``,
-    ``n_layers_``, ``n_outputs_``, ``out_activation_``, ``classes_``, ``n_features_in_``,
-    ``feature_names_in_``.
-
     Raises
     ------
     ValueError, TypeError
         At ``fit``, as in scikit-learn.
+
+    Notes
+    -----
+    The other fitted attributes are scikit-learn's: ``coefs_``, ``intercepts_``, ``loss_``,
+    ``best_loss_``, ``loss_curve_``, ``validation_scores_``, ``best_validation_score_``, ``t_``,
+    ``n_iter_``, ``n_layers_``, ``n_outputs_``, ``out_activation_``, ``classes_``,
+    ``n_features_in_``, ``feature_names_in_``.
     """
 
     __module__ = "pynn.sklearn"  # named in pickles, which other versions read too
@@ -223,15 +225,17 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
     ----------
     ATTRIBUTES_OF_BOTH
 
-    The other attributes are scikit-learn's: ``coefs_``, ``intercepts_``, ``loss_``, ``best_loss_``,
-    ``loss_curve_``, ``validation_scores_``, ``best_validation_score_``, ``t_``, ``n_iter_``,
-    ``n_layers_``, ``n_outputs_``, ``out_activation_``, ``n_features_in_``,
-    ``feature_names_in_``.
-
     Raises
     ------
     ValueError, TypeError
         At ``fit``, as in scikit-learn.
+
+    Notes
+    -----
+    The other fitted attributes are scikit-learn's: ``coefs_``, ``intercepts_``, ``loss_``,
+    ``best_loss_``, ``loss_curve_``, ``validation_scores_``, ``best_validation_score_``, ``t_``,
+    ``n_iter_``, ``n_layers_``, ``n_outputs_``, ``out_activation_``,
+    ``n_features_in_``, ``feature_names_in_``.
     """
 
     __module__ = "pynn.sklearn"  # named in pickles, which other versions read too
