@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -71,6 +71,13 @@ class Profile:
 
     def __exit__(self, *_: object) -> None:
         self._model.profile = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles written before Model existed hold the network.
+        if "_net" in state:
+            state = {**state, "_model": state["_net"]._model}
+            del state["_net"]
+        self.__dict__.update(state)
 
     def _watch(self, trainer: Trainer) -> None:
         """Let a new trainer measure times."""

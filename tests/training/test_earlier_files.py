@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import pynn
+from pynn.training.profile import Profile
 
 FILES = Path(__file__).parent / "earlier_files"
 
@@ -139,3 +140,10 @@ def test_pickled_classifier_continues_training(expected: dict[str, np.ndarray]) 
     classifier.partial_fit(X, Y)
     probabilities = expected["classifier_after"]
     np.testing.assert_allclose(classifier.predict_proba(X), probabilities, rtol=1e-9)
+
+
+def test_pickled_profile_of_a_network_is_read() -> None:
+    profile = Profile.__new__(Profile)
+    profile.__setstate__({"_net": new_network(), "_runs": []})
+    assert profile.steps == 0
+    assert profile.seconds.shape == (2, 0)
