@@ -57,25 +57,25 @@ def train(ctx: typer.Context, options: Options) -> None:
         _check_unchanged(ctx, ended, options)
         typer.echo(f"run       {options.run} has ended already")
         return
-    task = _prepare(options)
+    setup = _prepare(options)
     folder = folders.new_folder(options.run, options.resume)
-    outcome = _fit_and_save(task, options, folder)
-    folders.write_json(folder / folders.HISTORY, task.net.history.to_dict())
-    record = _record(task, options, outcome)
+    outcome = _fit_and_save(setup, options, folder)
+    folders.write_json(folder / folders.HISTORY, setup.net.history.to_dict())
+    record = _record(setup, options, outcome)
     if outcome.exit_code or outcome.diverged:
         folders.write_json(folder / folders.SETTINGS, record)
         if options.pictures:
-            pictures.write_curves(folder, task.net)
-        _fail_unfinished(task.net, outcome, folder)
-    result = task.net.evaluate(*task.test)
-    record["result"] |= {f"{task.tested}_{name}": value for name, value in result.items()}
+            pictures.write_curves(folder, setup.net)
+        _fail_unfinished(setup.net, outcome, folder)
+    result = setup.net.evaluate(*setup.test)
+    record["result"] |= {f"{setup.tested}_{name}": value for name, value in result.items()}
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     if options.pictures:
-        pictures.write_all(folder, task.net, task.test)
+        pictures.write_all(folder, setup.net, setup.test)
     if not options.quiet:
-        _print_times(task.net, outcome, folder)
-    typer.echo(result_line(task.tested, result))
+        _print_times(setup.net, outcome, folder)
+    typer.echo(result_line(setup.tested, result))
 
 
 # --- Check the options ----------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _check_unchanged(ctx: typer.Context, ended: dict[str, Any], options: Options
 
 
 @dataclass(frozen=True)
-class Task:
+class Setup:
     """Everything that is trained and measured."""
 
     data: folders.Data
@@ -155,7 +155,7 @@ class Task:
     """The rows to measure the trained network on."""
 
 
-def _prepare(options: Options) -> Task:
+def _prepare(options: Options) -> Setup:
     """Convert the options, then load the data and build the network."""
     from ..network import Network
 
@@ -172,10 +172,10 @@ def _prepare(options: Options) -> Task:
         net.classes = classes
     if data.test is None:
         rows, test = folders.hold_out(data.train, options.validation, net.seed)
-        return Task(data, net, rows, settings | {"validation": test}, "validation", test)
+        return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
     _check_test_set(net, data.test)
     settings["validation"] = options.validation or None
-    return Task(data, net, data.train, settings, "test", data.test)
+    return Setup(data, net, data.train, settings, "test", data.test)
 
 
 def _fit_settings(options: Options) -> dict[str, Any]:
@@ -264,21 +264,21 @@ class Outcome(NamedTuple):
     """Message of the DivergenceError, empty if the training did not diverge."""
 
 
-def _fit_and_save(task: Task, options: Options, folder: Path) -> Outcome:
+def _fit_and_save(setup: Setup, options: Options, folder: Path) -> Outcome:
     """Train and write the model; if that fails, remove the folder unless it holds other files."""
-    settings = dict(task.settings)
+    settings = dict(setup.settings)
     if options.checkpoint:
         from ..training.checkpoint import Checkpoint
 
         settings["checkpoint"] = Checkpoint(folder / folders.CHECKPOINT, seconds=options.checkpoint)
         settings["resume"] = options.resume
-    settings["callbacks"] = _callbacks(task, options)
+    settings["callbacks"] = _callbacks(setup, options)
     # A function for --plain, not a callback: after an interrupt in a callback no checkpoint can be
     # written, after an interrupt while it prints one can.
     settings["progress"] = not options.quiet and (print_epoch if options.plain else True)
     try:
-        outcome = _fit(task, settings)
-        task.net.save(folder / folders.MODEL)
+        outcome = _fit(setup, settings)
+        setup.net.save(folder / folders.MODEL)
     except BaseException:
         # An empty folder would look like a run.
         with suppress(OSError):
@@ -287,7 +287,7 @@ def _fit_and_save(task: Task, options: Options, folder: Path) -> Outcome:
     return outcome
 
 
-def _fit(task: Task, settings: dict[str, Any]) -> Outcome:
+def _fit(setup: Setup, settings: dict[str, Any]) -> Outcome:
     from ..training.divergence import DivergenceError
 
     began = time.perf_counter()
@@ -295,7 +295,7 @@ def _fit(task: Task, settings: dict[str, Any]) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            task.net.fit(*task.rows, **settings)
+            setup.net.fit(*setup.rows, **settings)
     except KeyboardInterrupt as interrupt:
         stopped = exit_code(interrupt)
     except DivergenceError as error:
@@ -303,7 +303,7 @@ def _fit(task: Task, settings: dict[str, Any]) -> Outcome:
     return Outcome(time.perf_counter() - began, stopped, diverged)
 
 
-def _callbacks(task: Task, options: Options) -> list[Callback]:
+def _callbacks(setup: Setup, options: Options) -> list[Callback]:
     from ..training.callbacks import EarlyStopping
 
     found: list[Callback] = []
@@ -314,7 +314,7 @@ def _callbacks(task: Task, options: Options) -> list[Callback]:
             EarlyStopping("loss", patience=None, threshold=options.stop_at_loss, restore_best=False)
         )
     if not options.quiet:
-        found.append(_AtBegin(partial(_print_summary, task, options)))
+        found.append(_AtBegin(partial(_print_summary, setup, options)))
     return found
 
 
@@ -331,9 +331,9 @@ class _AtBegin(Callback):
 # --- Results --------------------------------------------------------------------------------------
 
 
-def _record(task: Task, options: Options, outcome: Outcome) -> dict[str, Any]:
+def _record(setup: Setup, options: Options, outcome: Outcome) -> dict[str, Any]:
     """Return the settings file of the run, without the results of its evaluation."""
-    data, net = task.data, task.net
+    data, net = setup.data, setup.net
     return {
         "options": options.to_dict(),
         "sizes": net.sizes,
@@ -377,9 +377,9 @@ def _fail_unfinished(net: Network, outcome: Outcome, folder: Path) -> None:
 # --- Output ---------------------------------------------------------------------------------------
 
 
-def _print_summary(task: Task, options: Options) -> None:
+def _print_summary(setup: Setup, options: Options) -> None:
     """Print network, data, training and machine, before the first epoch."""
-    net, settings = task.net, task.settings
+    net, settings = setup.net, setup.settings
     a = net.architecture
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
     hidden = _once(a.activations[:-1]) or "no hidden layer"
@@ -387,7 +387,7 @@ def _print_summary(task: Task, options: Options) -> None:
         f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss}, "
         f"dropout {dropout}: {a.n_parameters:,} parameters"
     )
-    typer.echo(f"data      {task.data.source}: {_rows_text(task)}")
+    typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")
     smoothing = settings["label_smoothing"]
     typer.echo(
         f"training  {settings['epochs']} epochs, batch {settings['batch_size']}, "
@@ -405,13 +405,13 @@ def _once(names: Sequence[str]) -> str:
     return "/".join(names[:1] if len(set(names)) == 1 else names)
 
 
-def _rows_text(task: Task) -> str:
-    rows, held = len(task.rows[0]), task.settings["validation"]
-    if task.data.test is None:
+def _rows_text(setup: Setup) -> str:
+    rows, held = len(setup.rows[0]), setup.settings["validation"]
+    if setup.data.test is None:
         return f"{rows:,} rows to train, {len(held[0]):,} to validate"
     count = round((held or 0) * rows)
     validated = f", {count:,} to validate" if count else ""
-    return f"{rows - count:,} rows to train{validated}, {len(task.data.test[0]):,} to test"
+    return f"{rows - count:,} rows to train{validated}, {len(setup.data.test[0]):,} to test"
 
 
 def print_epoch(record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Run the command line in this process, on small pictures."""
+"""Run the command line in this process, on small images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = ["--backend", "numpy", "--hidden", "8", "--dropout", "0", "--no-pictures
 
 
 def pynn_command(*arguments: object, code: int = 0) -> str:
-    """Run the command in this process and return all it printed."""
+    """Run the command in this process and return its output."""
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -24,7 +24,7 @@ def pynn_command(*arguments: object, code: int = 0) -> str:
 
 
 def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bars, crosses and rings, 28 x 28, as MNIST has its digits: x uint8, y int64."""
+    """Return images of bars, crosses and rings in the format of MNIST: x uint8, y int64."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[-14:14, -14:14]
     shapes = np.stack(

@@ -1,4 +1,4 @@
-"""Folders of data and of a run that the tests of the command line share."""
+"""Data and a run that the tests of the command line share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trained(folder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def pictures(tmp_path) -> list[Path]:
-    """The three shapes, large, in black ink on white, off the centre."""
+    """Large pictures of the three shapes, black on white, not centred."""
     x, y = digits(30, 6)
     paths = []
     for k in range(3):

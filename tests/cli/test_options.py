@@ -1,4 +1,4 @@
-"""Options of the command line that are wrong, and what it says of itself."""
+"""Invalid options, help, information, and missing packages."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ def test_a_run_stopped_before_its_first_step_restarts(folder, tmp_path, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(pynn.Network, "fit", press)
         pynn_command(*command, code=130)
-        # As often as that happens.
+        # Interrupted again before the first update.
         pynn_command(*command, code=130)
-        # But not over what has seen an update, if its checkpoint is gone.
+        # A run with updates is kept, even without a checkpoint.
         settings = tmp_path / "run" / "settings.json"
         untrained = settings.read_text()
         settings.write_text(untrained.replace('"updates": 0', '"updates": 1'))

@@ -1,4 +1,4 @@
-"""The page of a run: all in one file, true, and safe whatever names a run holds."""
+"""The report of a run: one file, correct numbers, and safe with any names in the run."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from typer.testing import CliRunner
 import pynn
 
 EVIL = "<script>alert('x')</script> & \"b\""
-ODD = "" if os.name == "nt" else "<i>"  # which Windows allows in no name
+ODD = "" if os.name == "nt" else "<i>"  # not allowed in file names on Windows
 NAMES = np.array(["ant", EVIL, "cat"])
 
 
 class Page(HTMLParser):
-    """Reads a page, and fails where tags do not close or anything outside of it is asked for."""
+    """Parses a page; fails if tags are not closed or anything outside the page is requested."""
 
     VOID = ("meta", "img", "br")
 
@@ -116,7 +116,7 @@ def read(path: Path) -> Page:
 
 
 def shapes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of 8 x 12 pixels, with a bar in one of three places: x uint8, y int64."""
+    """Return images of 8 x 12 pixels with a bar in one of three places: x uint8, y int64."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 3, n)
     x = rng.integers(0, 120, (n, 8, 12), dtype=np.uint8)
@@ -127,7 +127,7 @@ def shapes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """A run on images that are not square, with a test set and hostile names."""
+    """A run on images that are not square, with a test set and names that contain HTML."""
     folder = tmp_path_factory.mktemp("images")
     (x, y), (x_test, y_test) = shapes(200, 0), shapes(50, 1)
     data = folder / f"{ODD}data.npz"
@@ -138,7 +138,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(images, tmp_path) -> Path:
-    """A copy of that run, to spoil."""
+    """A copy of that run, to be changed."""
     skip = shutil.ignore_patterns("*.html")
     return Path(shutil.copytree(images, tmp_path / "copy", ignore=skip))
 
@@ -153,7 +153,7 @@ def page(images) -> Page:
 
 @pytest.fixture
 def blank(monkeypatch) -> None:
-    """Pages without anything on them, where only their place matters."""
+    """Replaces pages by a line of text, for tests of the file only."""
     monkeypatch.setattr(report, "page", lambda run: f"page of {run.folder.name}")
 
 
@@ -198,7 +198,7 @@ def test_precision_and_recall_by_class():
 
 def test_names_of_classes_and_paths_are_text(page):
     assert f"<h1>run {escape(ODD)}&amp;</h1>" in page.text
-    # The first cell of every line, as a reader sees it.
+    # The first cell of every row, as displayed.
     assert [line[0] for line in page.tables[0][1:]] == sorted(NAMES)
     assert page.pairs["data"].endswith(f"{ODD}data.npz")
 
@@ -226,7 +226,7 @@ def test_regression(tmp_path):
     assert page.headings == ["Learning curves", "Timings", "Settings", "Machine"]
     assert len(page.images) == 1
     net = pynn.load(tmp_path / "run" / "model.safetensors", backend="numpy")
-    # Without a test set, the rows held out are measured: those of the last epoch.
+    # Without a test set, the held-out rows are measured, with the weights of the last epoch.
     assert f"{net.history[-1].validation_loss:.4g} validation loss" in page.words
     assert "Measured on 9 validation rows." in page.words
     assert "accuracy" not in page.words
@@ -237,7 +237,7 @@ def test_one_hot_targets(tmp_path):
     np.savez(tmp_path / "d.npz", x=x.reshape(80, 96), y=np.eye(3, dtype=np.float32)[y])
     train("--data", tmp_path / "d.npz", "--epochs", 1, "--run", tmp_path / "run")
     page = read(report.write(tmp_path / "run"))
-    # 96 columns are no square: no images, but classes.
+    # 96 columns are not a square number: classes, but no images.
     assert page.headings[:3] == ["Learning curves", "Confusion matrix", "Classes"]
     assert [line[0] for line in page.tables[0][1:]] == ["0", "1", "2"]
     assert sum(int(line[1]) for line in page.tables[0][1:]) == 8

@@ -1,4 +1,4 @@
-"""pynn train, on small data that the tests write."""
+"""``pynn train`` on small data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
     assert str(run) in out
     assert len(re.findall(r"epoch \d  loss .* validation", out)) == 3
 
-    # The very bits that the library gives.
+    # Results identical to the library.
     same = pynn.Network([784, 8, 3], backend="numpy")
     history = same.fit(
         x, y, epochs=3, learning_rate=LEARNING_RATE, schedule="one_cycle", validation=0.1
@@ -180,7 +180,7 @@ def test_given_options_override_a_preset(folder, tmp_path):
     options = settings_of(run)["options"]
     assert (options["hidden"], options["epochs"], options["dropout"]) == ("8", 1, "0")
     assert options["batch_size"] == PRESETS["fast"]["batch_size"]
-    # Other data keeps its rows for validation.
+    # With other data, rows are held out for validation.
     assert options["validation"] == 0.1
     assert "270 rows to train, 30 to validate, 60 to test" in out
 
@@ -223,7 +223,7 @@ def test_a_preset_imports_no_slow_modules(folder, tmp_path):
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )
     arguments = ["train", "--fast", "--data", str(folder), "--run", str(tmp_path / "run")]
-    # The pynn that is tested, and not the source that lies here.
+    # The pynn under test, not the source in the working directory.
     env = os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=tmp_path, env=env)
 
@@ -334,7 +334,7 @@ def test_stopping_early(folder, tmp_path):
     common = ["train", *SMALL, "--data", folder, "--epochs", 9]
     pynn_command(*common, "--stop-at-loss", 1000, "--run", tmp_path / "a")
     assert epochs_of(tmp_path / "a") == 1
-    # Steps too small to change a float32: the loss never gets better than in the first epoch.
+    # Steps too small to change a float32: the loss never improves after the first epoch.
     pynn_command(*common, "--early-stopping", 2, "--learning-rate", 1e-30, "--run", tmp_path / "b")
     assert epochs_of(tmp_path / "b") == 3
 
@@ -455,8 +455,8 @@ def test_the_sigterm_handler_is_restored(folder, tmp_path, monkeypatch):
     def terminate(record):
         if record.step < record.steps:
             return
-        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # which would end the tests
-        for _ in range(2):  # some send it twice
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # SIG_DFL would end the tests
+        for _ in range(2):  # some programs send it twice
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(train, "print_epoch", terminate)

@@ -1,4 +1,4 @@
-"""pynn evaluate, report and predict."""
+"""``pynn evaluate``, ``report`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def test_predict_for_other_sizes(tmp_path):
     Image.new("L", (40, 30), 255).save(tmp_path / "x.png")
     arguments = ["predict", tmp_path / "x.png", "-m", tmp_path / "m.safetensors"]
     assert ": dark  (dark" in pynn_command(*arguments, "--backend", "numpy")
-    # Labels that a stranger's model gives them leave the terminal alone, and can be written at all.
+    # Labels from a model file do not control the terminal, and can always be printed.
     net.classes = ["\x1b[2J", "\ud800\n"]
     net.save(tmp_path / "m.safetensors")
     out = pynn_command(*arguments, "--backend", "numpy").splitlines()[-1]
     assert r": \x1b[2J  (\x1b[2J " in out
     assert r", \ud800\n " in out
-    for n_in in (15, 4):  # four columns of a table are no picture
+    for n_in in (15, 4):  # four columns are a table, not a picture
         pynn.Network([n_in, 2], backend="numpy").save(tmp_path / "m.safetensors")
         out = pynn_command(*arguments, "--backend", "numpy", code=1)
         assert f"--model: found one with {n_in} inputs, expected a square number" in out
@@ -143,7 +143,7 @@ def test_predict_names_the_picture_at_fault(trained, pictures, tmp_path):
     assert f"{tmp_path / 'blank.png'}: image: found shades" in out
     out = pynn_command(*arguments, tmp_path / "none.png", code=1)
     assert "none.png: found no such file" in out
-    # The good one is answered all the same.
+    # The other picture is classified.
     assert f"{pictures[0]}: " in out
 
 

@@ -16,10 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pynn.data import csv as data_csv
-from pynn.data import dataset, loading
-from pynn.data import idx as data_idx
-from pynn.data import npz as data_npz
+from pynn.data import Dataset, idx_header, load, load_csv, load_idx, load_npz
+from pynn.data.csv import Table, read_integers, read_pandas, read_plain
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -27,7 +25,7 @@ CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The bytes of an IDX file, by the format's description."""
+    """Return the bytes of an IDX file, written from the description of the format."""
     code = CODES[array.dtype.str[1:]]
     shape = struct.pack(f">{array.ndim}I", *array.shape)
     return (
@@ -49,7 +47,7 @@ def failure(function, *args, **kwargs) -> str:
 
 
 def attempt(function, *args):
-    """Return what the function returns and "", or None and what it says against its input."""
+    """Return the result of a function and "", or None and the message of its ValueError."""
     try:
         return function(*args), ""
     except ValueError as error:
@@ -70,36 +68,34 @@ def attempt(function, *args):
 )
 def test_idx_of_every_dtype_and_rank(tmp_path, array, packed):
     path = write(tmp_path / "a", idx(array), packed)
-    found = data_idx.load_idx(path)
+    found = load_idx(path)
     assert found.dtype == array.dtype
     assert found.dtype.isnative
     assert found.shape == array.shape
     assert found.tobytes() == array.tobytes()
     assert found.flags.writeable
-    assert data_idx.idx_header(array) + found.astype(
-        array.dtype.newbyteorder(">")
-    ).tobytes() == idx(array)
+    assert idx_header(array) + found.astype(array.dtype.newbyteorder(">")).tobytes() == idx(array)
 
 
 def test_idx_longer_than_one_piece(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (3, 700, 901), np.uint8)
     for packed in False, True:
         path = write(tmp_path / "a", idx(array), packed)
-        np.testing.assert_array_equal(data_idx.load_idx(path), array)
+        np.testing.assert_array_equal(load_idx(path), array)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_truncated_idx_file_is_refused(tmp_path, packed):
     whole = idx(np.arange(12, dtype="i2").reshape(3, 4))
     for length in range(len(whole)):
-        message = failure(data_idx.load_idx, write(tmp_path / "a", whole[:length], packed))
+        message = failure(load_idx, write(tmp_path / "a", whole[:length], packed))
         assert message.startswith(f"{tmp_path / 'a'}: found "), message
         assert "expected" in message
         if length == 5:
             assert "an IDX header cut off after 5 bytes, expected 12" in message
         if length > 12:
             assert "expected 24 bytes of data, as its header says (shape (3, 4), int16)" in message
-    message = failure(data_idx.load_idx, write(tmp_path / "a", whole + b"\0", packed))
+    message = failure(load_idx, write(tmp_path / "a", whole + b"\0", packed))
     assert "found more bytes after the data, expected 24 bytes" in message
 
 
@@ -107,14 +103,12 @@ def test_a_truncated_or_damaged_gzip_file_is_refused(tmp_path):
     path = tmp_path / "a.gz"
     whole = gzip.compress(idx(np.arange(100, dtype="f8")))
     for length in range(len(whole)):
-        assert f"{path}: found" in failure(data_idx.load_idx, write(path, whole[:length]))
+        assert f"{path}: found" in failure(load_idx, write(path, whole[:length]))
     for tail in b"x", b"\x1f\x8b", whole:
-        assert f"{path}: found" in failure(data_idx.load_idx, write(path, whole + tail))
-    # A wrong sum over the content, which is otherwise whole.
+        assert f"{path}: found" in failure(load_idx, write(path, whole + tail))
+    # A complete file with a wrong checksum.
     damaged = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
-    assert "gzip data that is cut off or damaged (CRC" in failure(
-        data_idx.load_idx, write(path, damaged)
-    )
+    assert "gzip data that is cut off or damaged (CRC" in failure(load_idx, write(path, damaged))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +128,7 @@ def test_a_truncated_or_damaged_gzip_file_is_refused(tmp_path):
 def test_an_error_says_why_a_file_is_no_idx(tmp_path, content, message, packed):
     path = write(tmp_path / "a", content, packed)
     with pytest.raises(ValueError, match=message) as caught:
-        data_idx.load_idx(path)
+        load_idx(path)
     assert str(caught.value).startswith(f"{path}: found")
 
 
@@ -144,7 +138,7 @@ def test_an_error_says_why_a_file_is_no_idx(tmp_path, content, message, packed):
 @example(b"\0\0\x08\x00x", False)
 def test_idx_of_any_bytes_never_crashes(tmp_path, content, packed):
     path = write(tmp_path / "a", content, packed)
-    array, message = attempt(data_idx.load_idx, path)
+    array, message = attempt(load_idx, path)
     if array is None:
         assert message.startswith(f"{path}: found")
     else:
@@ -163,7 +157,7 @@ def peak(function, *args) -> int:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_false_idx_header_allocates_no_memory(tmp_path, packed):
     path = write(tmp_path / "a", b"\0\0\x08\x02" + struct.pack(">2I", 60_000, 60_000), packed)
-    assert peak(failure, data_idx.load_idx, path) < 4_000_000
+    assert peak(failure, load_idx, path) < 4_000_000
 
 
 def test_a_gzip_bomb_allocates_no_memory(tmp_path):
@@ -173,14 +167,14 @@ def test_a_gzip_bomb_allocates_no_memory(tmp_path):
         file.write(packer.compress(idx(np.zeros(10, np.uint8))))
         file.writelines(packer.compress(bytes(1 << 20)) for _ in range(64))
         file.write(packer.flush())
-    assert peak(failure, data_idx.load_idx, path) < 4_000_000
-    assert "found more bytes after the data" in failure(data_idx.load_idx, path)
+    assert peak(failure, load_idx, path) < 4_000_000
+    assert "found more bytes after the data" in failure(load_idx, path)
 
 
 def test_a_missing_idx_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected an IDX"):
-        data_idx.load_idx(tmp_path / "nowhere")
-    assert "found a folder, expected an IDX file" in failure(data_idx.load_idx, tmp_path)
+        load_idx(tmp_path / "nowhere")
+    assert "found a folder, expected an IDX file" in failure(load_idx, tmp_path)
 
 
 # CSV
@@ -188,7 +182,7 @@ def test_a_missing_idx_file_is_named(tmp_path):
 
 @pytest.fixture(params=["pandas", "neither"])
 def reader(request, monkeypatch):
-    """The optional reader can be imported, or not."""
+    """pandas can be imported, or not."""
     if request.param == "pandas":
         pytest.importorskip("pandas")
     else:
@@ -206,7 +200,7 @@ def csv(path: Path, text: str | bytes) -> Path:
 @pytest.mark.parametrize("last", ["", "\n", "\n\n"])
 def test_csv_of_pixels(tmp_path, reader, end, header, last):
     text = f"{header}7,0,128,255\n0,1,2,3{last}".replace("\n", end)
-    x, y = data_csv.load_csv(csv(tmp_path / "a.csv", text))
+    x, y = load_csv(csv(tmp_path / "a.csv", text))
     assert x.dtype == np.uint8
     assert y.dtype == np.int64
     assert x.tolist() == [[0, 128, 255], [1, 2, 3]]
@@ -218,7 +212,7 @@ def test_csv_of_pixels(tmp_path, reader, end, header, last):
 
 def test_csv_of_floats(tmp_path, reader):
     text = "label,a,b\n-1,0.1,256\n2,1e-3,-0\n"
-    x, y = data_csv.load_csv(csv(tmp_path / "a.csv", text))
+    x, y = load_csv(csv(tmp_path / "a.csv", text))
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, np.array([[0.1, 256], [1e-3, -0.0]], np.float32))
     assert y.tolist() == [-1, 2]
@@ -243,7 +237,7 @@ def test_csv_of_floats(tmp_path, reader):
     ],
 )
 def test_pixels_are_recognised_by_their_format(tmp_path, reader, cell, dtype):
-    x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
+    x, _ = load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
     assert x.dtype == dtype
     assert x[0, 1] == dtype(float(cell.strip('"')))
     assert x[1].tolist() == [3, 4]
@@ -251,15 +245,15 @@ def test_pixels_are_recognised_by_their_format(tmp_path, reader, cell, dtype):
 
 def test_csv_where_the_label_is(tmp_path, reader):
     path = csv(tmp_path / "a.csv", "a,digit,b\n1,9,2\n3,8,4\n")
-    x, y = data_csv.load_csv(path, label="digit")
+    x, y = load_csv(path, label="digit")
     assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [9, 8])
-    x, y = data_csv.load_csv(path, label="b")
+    x, y = load_csv(path, label="b")
     assert (x.tolist(), y.tolist()) == ([[1, 9], [3, 8]], [2, 4])
-    x, y = data_csv.load_csv(path, label=None)
+    x, y = load_csv(path, label=None)
     assert (x.tolist(), y) == ([[1, 9, 2], [3, 8, 4]], None)
-    x, y = data_csv.load_csv(csv(tmp_path / "b.csv", "5\n6\n"), label=None)
+    x, y = load_csv(csv(tmp_path / "b.csv", "5\n6\n"), label=None)
     assert (x.tolist(), y) == ([[5], [6]], None)
-    x, y = data_csv.load_csv(csv(tmp_path / "c.csv", "0.5,1,7\n6,1,8\n"), label=None)
+    x, y = load_csv(csv(tmp_path / "c.csv", "0.5,1,7\n6,1,8\n"), label=None)
     assert (x.tolist(), y) == ([[0.5, 1, 7], [6, 1, 8]], None)
 
 
@@ -278,7 +272,7 @@ def test_csv_where_the_label_is(tmp_path, reader):
 @pytest.mark.parametrize("pixel", ["4", "0.5"])
 def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
     path = csv(tmp_path / "a.csv", "".join(f"{cell},1,{pixel}\n" for cell in cells))
-    x, y = data_csv.load_csv(path, header=False)
+    x, y = load_csv(path, header=False)
     assert y.dtype.type == dtype
     assert y.tolist() == labels
     assert x.tolist() == [[1, float(pixel)]] * 2
@@ -298,18 +292,16 @@ def test_labels_of_every_kind(tmp_path, reader, cells, labels, dtype, pixel):
     ],
 )
 def test_a_csv_header_is_distinguished_from_data(tmp_path, reader, text, label, rows):
-    x, _ = data_csv.load_csv(csv(tmp_path / "a.csv", text), label=label)
+    x, _ = load_csv(csv(tmp_path / "a.csv", text), label=label)
     assert len(x) == rows
 
 
 def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
     path = csv(tmp_path / "a.csv", "0,1,2\n5,6,7\n")
     for label in "first", None:
-        assert "expected header=True or header=False" in failure(
-            data_csv.load_csv, path, label=label
-        )
-    assert data_csv.load_csv(path, header=True)[1].tolist() == [5]
-    assert data_csv.load_csv(path, header=False)[1].tolist() == [0, 5]
+        assert "expected header=True or header=False" in failure(load_csv, path, label=label)
+    assert load_csv(path, header=True)[1].tolist() == [5]
+    assert load_csv(path, header=False)[1].tolist() == [0, 5]
 
 
 @pytest.mark.parametrize(
@@ -350,18 +342,18 @@ def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
 def test_bad_csv_is_named(tmp_path, reader, text, message):
     path = csv(tmp_path / "a.csv", text)
     with pytest.raises(ValueError, match=message) as caught:
-        data_csv.load_csv(path)
+        load_csv(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_label_column_is_refused(tmp_path):
     path = csv(tmp_path / "a.csv", "a,b,c,d\n1,2,3,4\n")
-    assert "label: found 'e' for " in failure(data_csv.load_csv, path, label="e")
-    assert "expected one of its columns: a, b, c, …" in failure(data_csv.load_csv, path, label="e")
-    message = failure(data_csv.load_csv, path, label="a", header=False)
+    assert "label: found 'e' for " in failure(load_csv, path, label="e")
+    assert "expected one of its columns: a, b, c, …" in failure(load_csv, path, label="e")
+    message = failure(load_csv, path, label="a", header=False)
     assert "expected a file with a header" in message
     with pytest.raises(FileNotFoundError, match="expected a CSV file"):
-        data_csv.load_csv(tmp_path / "nowhere.csv")
+        load_csv(tmp_path / "nowhere.csv")
 
 
 CELLS = (
@@ -402,11 +394,11 @@ def exact(x: np.ndarray, y: np.ndarray | None):
 def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, label):
     text = header + end.join(",".join(cells) for cells in rows)
     path = csv(tmp_path / "a.csv", text)
-    table, _ = attempt(data_csv.Table.open, path, label, None)
+    table, _ = attempt(Table.open, path, label, None)
     if table is None:
         return
-    plain, _ = attempt(data_csv.read_plain, table)
-    for read in data_csv.read_integers, data_csv.read_pandas:
+    plain, _ = attempt(read_plain, table)
+    for read in read_integers, read_pandas:
         try:
             found = read(table)
         except Exception:
@@ -416,25 +408,25 @@ def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, labe
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("read", "text"),
     [
-        ("integers", "7,0,255\n8,1,2\n"),
-        ("integers", "\ufeffl,p,q\r\n7,0,255\r\n8,1,2\r\n"),
-        ("pandas", "l,p,q\n7,0.5,255\n8,1,2\n"),
+        (read_integers, "7,0,255\n8,1,2\n"),
+        (read_integers, "\ufeffl,p,q\r\n7,0,255\r\n8,1,2\r\n"),
+        (read_pandas, "l,p,q\n7,0.5,255\n8,1,2\n"),
     ],
 )
-def test_fast_readers_read_the_files_they_are_made_for(tmp_path, name, text):
-    """Or the test above would pass with readers that always fail."""
-    if name != "integers":
-        pytest.importorskip(name)
-    table = data_csv.Table.open(csv(tmp_path / "a [1] *.csv", text), "first", None)
-    assert exact(*getattr(data_csv, f"read_{name}")(table)) == exact(*data_csv.read_plain(table))
+def test_fast_readers_read_the_files_they_are_made_for(tmp_path, read, text):
+    """The test above would also pass with readers that always fail."""
+    if read is read_pandas:
+        pytest.importorskip("pandas")
+    table = Table.open(csv(tmp_path / "a [1] *.csv", text), "first", None)
+    assert exact(*read(table)) == exact(*read_plain(table))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "," * 50_000,  # columns beyond any frame
+        "," * 50_000,  # more columns than a DataFrame can hold
         "1," * 25_000 + "1",
         ".5," * 20_000 + "1",
         "a,1\n" * 10_000,
@@ -448,28 +440,28 @@ def test_fast_readers_read_the_files_they_are_made_for(tmp_path, name, text):
 )
 def test_reading_a_csv_allocates_a_small_multiple_of_its_size(tmp_path, reader, text):
     path = csv(tmp_path / "a.csv", text)
-    attempt(data_csv.load_csv, path)  # imports what it needs
-    taken = peak(attempt, data_csv.load_csv, path)
+    attempt(load_csv, path)  # first, for imports
+    taken = peak(attempt, load_csv, path)
     assert taken < 500_000 + 45 * path.stat().st_size, taken / path.stat().st_size
 
 
 def test_csv_with_one_label_of_another_kind_of_length(tmp_path):
     path = csv(tmp_path / "a.csv", f"{'a' * 100_000},1\n" + "b,1\n" * 250_000)
-    message = failure(data_csv.load_csv, path)
+    message = failure(load_csv, path)
     assert message.startswith(f"{path}: line 1, column 1: found 'aaa")
     assert "expected a label of at most" in message
-    # Where it takes little it is fine.
+    # A long label is accepted if the array stays small.
     path = csv(tmp_path / "b.csv", f"{'a' * 1000},1\nb,1\n")
-    assert [len(label) for label in data_csv.load_csv(path)[1]] == [1000, 1]
+    assert [len(label) for label in load_csv(path)[1]] == [1000, 1]
 
 
 def test_csv_floats_are_rounded_alike(tmp_path):
     pytest.importorskip("pandas")
     values = np.random.default_rng(1).standard_normal((200, 50)) * 10.0 ** np.arange(-25, 25)
     text = "\n".join(",".join(map(repr, row)) for row in values.tolist())
-    table = data_csv.Table.open(csv(tmp_path / "a.csv", text), None, None)
+    table = Table.open(csv(tmp_path / "a.csv", text), None, None)
     expected = values.astype(np.float32).tobytes()
-    for read in data_csv.read_plain, data_csv.read_pandas:
+    for read in read_plain, read_pandas:
         assert read(table)[0].tobytes() == expected, read.__name__
 
 
@@ -483,12 +475,12 @@ def npz(path: Path, **arrays: object) -> Path:
 
 def test_npz_layouts(tmp_path):
     x, y = np.arange(12, dtype="u1").reshape(3, 2, 2), np.array([1, 2, 3])
-    found = data_npz.load_npz(npz(tmp_path / "a.npz", X=x, y=y, other=np.zeros(1)))
+    found = load_npz(npz(tmp_path / "a.npz", X=x, y=y, other=np.zeros(1)))
     assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
-    found = data_npz.load_npz(npz(tmp_path / "b.npz", x_train=x, y_train=y))
+    found = load_npz(npz(tmp_path / "b.npz", x_train=x, y_train=y))
     assert [array.tolist() for array in found] == [x.tolist(), y.tolist()]
     np.savez_compressed(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
-    (x_train, y_train), (x_test, y_test) = data_npz.load_npz(tmp_path / "c.npz")
+    (x_train, y_train), (x_test, y_test) = load_npz(tmp_path / "c.npz")
     assert (x_train.dtype, x_train.shape, y_train.tolist()) == (np.uint8, (3, 2, 2), [1, 2, 3])
     assert (x_test.shape, y_test.tolist()) == ((1, 2, 2), [1])
 
@@ -517,7 +509,7 @@ def npy(descr: str, shape: object, content: bytes, version: int = 1) -> bytes:
             zipfile.ZIP_STORED,
             "has dtype .* expected numbers or text",
         ),
-        # NumPy makes its arrays of text of length 1.
+        # NumPy allocates length 1 for text of length 0.
         (
             npy("'<U0'", (65536, 784), b""),
             zipfile.ZIP_STORED,
@@ -533,8 +525,8 @@ def test_an_npz_with_a_false_header_is_refused(tmp_path, member, method, message
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("y.npy", member)
         archive.writestr("x.npy", npy("'|u1'", (3,), b"abc"), zipfile.ZIP_STORED)
-    assert peak(attempt, data_npz.load_npz, path) < 2_000_000
-    found = failure(data_npz.load_npz, path)
+    assert peak(attempt, load_npz, path) < 2_000_000
+    found = failure(load_npz, path)
     assert re.search(rf"found an archive that is damaged .*\(y.npy {message}", found)
 
 
@@ -543,8 +535,8 @@ def test_an_npz_bomb_allocates_no_memory(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", npy("'|u1'", (3,), bytes(1 << 26)))
         archive.writestr("y.npy", npy("'|u1'", (3,), b"abc"))
-    assert peak(attempt, data_npz.load_npz, path) < 4_000_000
-    assert "x.npy has more bytes after its data" in failure(data_npz.load_npz, path)
+    assert peak(attempt, load_npz, path) < 4_000_000
+    assert "x.npy has more bytes after its data" in failure(load_npz, path)
 
 
 def test_an_npz_with_a_false_directory_allocates_no_memory(tmp_path):
@@ -552,10 +544,10 @@ def test_an_npz_with_a_false_directory_allocates_no_memory(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", npy("'|u1'", (10**9,), b"abc"))
         archive.writestr("y.npy", npy("'|u1'", (10**9,), b"abc"))
-        for member in archive.infolist():  # written at the end
+        for member in archive.infolist():  # the directory, written at the end
             member.file_size = member.compress_size = 2 * 10**9
-    assert peak(attempt, data_npz.load_npz, path) < 2_000_000
-    assert "x.npy is too short for its shape" in failure(data_npz.load_npz, path)
+    assert peak(attempt, load_npz, path) < 2_000_000
+    assert "x.npy is too short for its shape" in failure(load_npz, path)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -567,7 +559,7 @@ def test_npz_arrays_load_unchanged(tmp_path, save):
         for values in rows, np.asfortranarray(rows), rows[:, ::-1, ::2]:
             x = values.astype(kind, order="K")
             save(path, x=x, y=y)
-            found, labels = data_npz.load_npz(path)
+            found, labels = load_npz(path)
             assert found.dtype == x.dtype
             assert found.flags.writeable
             np.testing.assert_array_equal(found, x)
@@ -580,7 +572,7 @@ def test_npz_that_python_2_wrote(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", npy("'|u1'", "(3L, 1L)", b"abc"))
         archive.writestr("y.npy", npy("'|u1'", "(3L,)", b"abc"))
-    assert data_npz.load_npz(path)[0].shape == (3, 1)
+    assert load_npz(path)[0].shape == (3, 1)
 
 
 class Trap:
@@ -607,7 +599,7 @@ class Trap:
 def test_npz_that_does_not_fit(tmp_path, arrays, message):
     path = npz(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=message) as caught:
-        data_npz.load_npz(path)
+        load_npz(path)
     assert str(path) in str(caught.value)
     assert not Trap.sprung
 
@@ -617,15 +609,15 @@ def test_a_truncated_or_damaged_npz_file_is_refused(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
-        assert failure(data_npz.load_npz, path).startswith(f"{path}: found")
+        assert failure(load_npz, path).startswith(f"{path}: found")
     for place in range(0, len(whole), 2):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        found, message = attempt(data_npz.load_npz, path)
+        found, message = attempt(load_npz, path)
         assert found or message.startswith(f"{path}: found")
     path.write_bytes(b"x,y\n1,2\n")
-    assert "found no ZIP archive, expected an .npz file" in failure(data_npz.load_npz, path)
+    assert "found no ZIP archive, expected an .npz file" in failure(load_npz, path)
     with pytest.raises(FileNotFoundError, match=r"expected an \.npz file"):
-        data_npz.load_npz(tmp_path / "nowhere.npz")
+        load_npz(tmp_path / "nowhere.npz")
 
 
 # load
@@ -643,10 +635,10 @@ def put(folder: Path, part: str, x: np.ndarray = X, y: np.ndarray = Y, *, packed
 @pytest.mark.parametrize(("packed", "dot"), list(itertools.product([False, True], repeat=2)))
 def test_load_a_folder(tmp_path, packed, dot):
     put(tmp_path, "train", packed=packed, dot=dot)
-    found = loading.load(tmp_path)
+    found = load(tmp_path)
     assert found.test is None
     put(tmp_path, "t10k", X[:2], Y[:2], packed=not packed, dot=dot)
-    found = loading.load(str(tmp_path))
+    found = load(str(tmp_path))
     for (x, y), count in (found.train, 5), (found.test, 2):
         np.testing.assert_array_equal(x, X[:count])
         np.testing.assert_array_equal(y, Y[:count])
@@ -655,24 +647,22 @@ def test_load_a_folder(tmp_path, packed, dot):
 
 def test_loading_an_incomplete_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte: found no such file"):
-        loading.load(tmp_path)
+        load(tmp_path)
     put(tmp_path, "train")
     put(tmp_path, "t10k")
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte: found no such file"):
-        loading.load(tmp_path)
+        load(tmp_path)
     put(tmp_path, "t10k", X, Y[:4])
-    assert "found 5 examples but 4 labels in " in failure(loading.load, tmp_path)
+    assert "found 5 examples but 4 labels in " in failure(load, tmp_path)
     put(tmp_path, "t10k", X[:0], Y[:0])
-    assert "found no examples" in failure(loading.load, tmp_path)
+    assert "found no examples" in failure(load, tmp_path)
     put(tmp_path, "t10k", Y, X)
-    assert "found shape (5,), expected images" in failure(loading.load, tmp_path)
+    assert "found shape (5,), expected images" in failure(load, tmp_path)
     put(tmp_path, "t10k", X, X)
-    assert "found shape (5, 4, 3) of uint8, expected integer labels" in failure(
-        loading.load, tmp_path
-    )
+    assert "found shape (5, 4, 3) of uint8, expected integer labels" in failure(load, tmp_path)
     put(tmp_path, "t10k", X, Y.astype("f4"))
-    assert "found shape (5,) of float32, expected integer" in failure(loading.load, tmp_path)
+    assert "found shape (5,) of float32, expected integer" in failure(load, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -687,36 +677,36 @@ def test_loading_an_incomplete_folder_is_refused(tmp_path):
 def test_load_one_idx_file(tmp_path, images, labels):
     write(tmp_path / images, idx(X), images.endswith(".gz"))
     with pytest.raises(FileNotFoundError, match=r"labels.*found no such file"):
-        loading.load(tmp_path / images)
+        load(tmp_path / images)
     write(tmp_path / labels, idx(Y), labels.endswith(".gz"))
-    found = loading.load(tmp_path / images)
+    found = load(tmp_path / images)
     np.testing.assert_array_equal(found.train[0], X)
     np.testing.assert_array_equal(found.train[1], Y)
     assert found.test is None
 
 
 def test_load_csv_and_npz(tmp_path):
-    found = loading.load(csv(tmp_path / "a.CSV", "label,a\n1,2\n"))
+    found = load(csv(tmp_path / "a.CSV", "label,a\n1,2\n"))
     assert (found.train[0].tolist(), found.train[1].tolist(), found.test) == ([[2]], [1], None)
-    found = loading.load(npz(tmp_path / "a.npz", x=X, y=Y))
+    found = load(npz(tmp_path / "a.npz", x=X, y=Y))
     assert (found.train[0].shape, found.test) == (X.shape, None)
     path = npz(tmp_path / "b.npz", x_train=X, y_train=Y, x_test=X[:1], y_test=Y[:1])
-    found = loading.load(path.rename(tmp_path / "without a suffix"))
+    found = load(path.rename(tmp_path / "without a suffix"))
     assert (len(found.train[1]), len(found.test[1])) == (5, 1)
 
 
 def test_loading_an_unknown_format_is_refused(tmp_path):
     path = csv(tmp_path / "a.png", b"\x89PNG\r\n\x1a\n")
-    assert r"a.png: found a file that starts with b'\x89PNG'" in failure(loading.load, path)
+    assert r"a.png: found a file that starts with b'\x89PNG'" in failure(load, path)
     path = csv(tmp_path / "a.txt", b"")
-    assert "a.txt: found a file that starts with b''" in failure(loading.load, path)
+    assert "a.txt: found a file that starts with b''" in failure(load, path)
     path = write(tmp_path / "digits.idx", idx(X))
-    assert "without 'images' in its name" in failure(loading.load, path)
+    assert "without 'images' in its name" in failure(load, path)
     with pytest.raises(FileNotFoundError, match="nowhere: found no such file, expected a folder"):
-        loading.load(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
 
 
 def test_a_dataset_is_frozen():
-    found = dataset.Dataset((X, Y))
+    found = Dataset((X, Y))
     with pytest.raises(AttributeError):
         found.test = (X, Y)

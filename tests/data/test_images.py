@@ -1,4 +1,4 @@
-"""Pictures from files become images as MNIST has them."""
+"""Image files are read and prepared like the images of MNIST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 
 def seven() -> np.ndarray:
-    """A 7 as MNIST would have it, drawn by hand: ink 255 on 0, shape (28, 28)."""
+    """Return a 7 in the format of MNIST, ink 255 on 0, shape (28, 28)."""
     digit = np.zeros((20, 14), np.uint8)
     digit[:3] = 255
     for row in range(3, 20):
@@ -32,7 +32,7 @@ def seven() -> np.ndarray:
 
 
 def large(scale: int = 10, border: tuple[int, int] = (40, 90)) -> np.ndarray:
-    """The same on a large field, away from its centre, sharp: uint8."""
+    """Return the 7 enlarged without smoothing, on a large field and not centred: uint8."""
     return np.pad(np.kron(seven(), np.ones((scale, scale), np.uint8)), border)
 
 
@@ -80,7 +80,7 @@ def test_a_long_thin_stroke_keeps_a_pixel():
 
 
 def rgba(ink: int) -> np.ndarray:
-    """Ink on a transparent ground."""
+    """Return the 7 on a transparent background."""
     found = np.full((*large().shape, 4), ink, np.uint8)
     found[..., 3] = large()
     return found
@@ -135,7 +135,7 @@ def test_resized_only_scales():
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
+    """Return a PNG file with a size in its header and no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data).to_bytes(4, "big")
@@ -182,32 +182,32 @@ EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 
 @pytest.mark.skipif(os.name != "posix", reason="puts a script in the place of a program")
 def test_no_other_program_is_started(tmp_path, monkeypatch):
-    """Pillow hands PostScript, in whatever file it is, to Ghostscript."""
+    """Pillow runs Ghostscript for PostScript, whatever the name of the file."""
     script = tmp_path / "gs"
     script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     from PIL import EpsImagePlugin
 
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for anew
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # searched again
     (tmp_path / "a.png").write_bytes(EPS)
     with pytest.raises(ValueError, match="found no image that pynn can read"):
         images.read_grey(tmp_path / "a.png")
     assert not (tmp_path / "started").exists()
-    # Or the test would hold of any reader.
+    # Pillow without restrictions does start it.
     with Image.open(tmp_path / "a.png") as image, contextlib.suppress(OSError):
         image.load()
     assert (tmp_path / "started").exists()
 
 
 def test_a_jpeg_that_paints_over_itself_is_refused(tmp_path):
-    """Every scan takes a few bytes of the file, and as long as the whole picture."""
+    """Each scan takes only a few bytes, but as much time as the complete image."""
     path = tmp_path / "a.jpg"
     Image.fromarray(large()).save(path, progressive=True)
     whole = path.read_bytes()
     last = whole[whole.rindex(b"\xff\xda") : -2]
     for count, refused in (20, False), (200, True):
-        # What stands in a comment, or behind the end, is no scan.
+        # Markers in a comment or after the end do not count.
         comment = b"\xff\xfe\xff\xff" + b"\xff\xda" * 32_766 + b"\0"
         more = whole[:2] + comment + whole[2:-2] + last * count + b"\xff\xd9" + b"\xff\xda" * 999
         path.write_bytes(more)
@@ -225,7 +225,7 @@ def test_pillow_warns_of_nothing(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="found a damaged image"):
         images.read_grey(path)
-    # Its tags are cut off, of which Pillow warns.
+    # A file with truncated tags, of which Pillow warns.
     path.write_bytes(b"II*\0\x08\0\0\0\x05\0\0\x01\x03\0\x01\0\0\0")
     with pytest.raises(ValueError, match="found"):
         images.read_grey(path)

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A copy of the packaged files that may be damaged."""
+    """A copy of the installed files that tests may damage."""
     folder = tmp_path / "package"
     shutil.copytree(bundled.MNIST_FOLDER, folder)
     monkeypatch.setattr(bundled, "MNIST_FOLDER", folder)
@@ -63,7 +63,7 @@ def test_later_calls_give_fresh_arrays_with_the_same_content(cache):
 
 
 def test_each_file_is_unpacked_once(cache, package, monkeypatch):
-    """Later calls read the cache alone, each file once."""
+    """Later calls read only the cache, each file once."""
     opened = []
     load_idx = verified.load_idx
     monkeypatch.setattr(verified, "load_idx", lambda path: opened.append(path) or load_idx(path))
@@ -82,7 +82,7 @@ def test_the_cache_holds_the_unpacked_files(cache, package):
         assert content == gzip.decompress((package / f"{name}.gz").read_bytes())
         assert hashlib.sha256(content).hexdigest() == sha256
     assert len(list((cache / "mnist").iterdir())) == 4
-    # Whatever is in the cache is verified, so nothing else is needed.
+    # Files in the cache are verified, so the installed files are not needed.
     shutil.rmtree(package)
     assert datasets.mnist()[1][1].sum() == 44_434
 

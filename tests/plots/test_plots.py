@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was given."""
+"""Plots show the data that they are given."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pynn.plots import classes, pictures, style
-from pynn.plots import curves as plots_curves
+from pynn.plots import classes, curves, pictures, style
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("pytest_mpl")
@@ -31,7 +30,7 @@ from pynn.training.history import History, Record
 
 @pytest.fixture(autouse=True)
 def _no_figure_is_kept() -> Iterator[None]:
-    # The plugin that compares pictures imports pyplot, which then knows the figures of all tests.
+    # pytest-mpl imports pyplot, which then keeps the figures of all tests.
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
@@ -59,7 +58,7 @@ def test_learning_curves_draw_the_history():
         validation_loss=[0.4, 0.35, 0.3],
         validation_accuracy=[0.85, 0.88, 0.91],
     )
-    loss, accuracy = plots_curves.learning_curves(h)
+    loss, accuracy = curves.learning_curves(h)
     for ax, names, scale in (
         (loss, ("loss", "validation_loss"), 1),
         (accuracy, ("accuracy", "validation_accuracy"), 100),
@@ -77,7 +76,7 @@ def test_learning_curves_draw_the_history():
 
 
 def test_learning_curves_without_validation_or_accuracy():
-    (ax,) = plots_curves.learning_curves(history(loss=[3.0, 1.0, 0.01]))
+    (ax,) = curves.learning_curves(history(loss=[3.0, 1.0, 0.01]))
     assert len(ax.get_lines()) == 1
     assert ax.get_yscale() == "log"
     assert len(ax.figure.axes) == 1
@@ -85,49 +84,49 @@ def test_learning_curves_without_validation_or_accuracy():
 
 def test_learning_curves_keep_the_epochs_of_gaps():
     h = history(loss=[1.0, 0.9, 0.8], validation_loss=[None, 0.7, None])
-    (ax,) = plots_curves.learning_curves(h)
+    (ax,) = curves.learning_curves(h)
     np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), [np.nan, 0.7, np.nan])
 
 
 def test_learning_curves_continue_from_earlier_epochs():
     h = History([Record(epoch=8, loss=0.2), Record(epoch=9, loss=0.1)])
-    (ax,) = plots_curves.learning_curves(h)
+    (ax,) = curves.learning_curves(h)
     np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [8, 9])
 
 
 def test_learning_curves_on_given_axes():
     h = history(loss=[1.0, 0.5], accuracy=[0.1, 0.2])
     both = Figure().subplots(1, 2)
-    assert plots_curves.learning_curves(h, both) == tuple(both)
+    assert curves.learning_curves(h, both) == tuple(both)
     one = Figure().add_subplot()
-    assert plots_curves.learning_curves(h, one) == (one,)
+    assert curves.learning_curves(h, one) == (one,)
     np.testing.assert_array_equal(one.get_lines()[0].get_ydata(), [1.0, 0.5])
 
 
 def test_learning_curves_refuse_an_empty_history():
     with pytest.raises(ValueError, match="history: found no epoch"):
-        plots_curves.learning_curves(History())
+        curves.learning_curves(History())
     with pytest.raises(ValueError, match="ax: found 3 Axes"):
-        plots_curves.learning_curves(history(loss=[1.0]), Figure().subplots(1, 3))
+        curves.learning_curves(history(loss=[1.0]), Figure().subplots(1, 3))
 
 
 def test_learning_curves_of_a_network_show_its_history():
     h = history(loss=[1.0, 0.5])
-    (ax,) = plots_curves.learning_curves(SimpleNamespace(history=h))
+    (ax,) = curves.learning_curves(SimpleNamespace(history=h))
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
     with pytest.raises(TypeError, match="history: found a list, expected a History or Network"):
-        plots_curves.learning_curves([1.0, 0.5])
+        curves.learning_curves([1.0, 0.5])
 
 
 def test_curves_that_are_not_finite_are_labelled():
     nan = float("nan")
-    (ax,) = plots_curves.learning_curves(history(loss=[nan, nan]))
+    (ax,) = curves.learning_curves(history(loss=[nan, nan]))
     assert texts(ax) == ["no finite value"]
     ax.figure.savefig(io.BytesIO())
 
 
 def test_training_and_validation_differ_without_colours():
-    (ax,) = plots_curves.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5]))
+    (ax,) = curves.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5]))
     assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
 
 
@@ -140,7 +139,7 @@ RUNS = {
 
 
 def test_comparison_draws_every_run_in_both_panels():
-    training, validation = plots_curves.comparison(RUNS)
+    training, validation = curves.comparison(RUNS)
     for ax, name in (training, "loss"), (validation, "validation_loss"):
         for line, run in zip(ax.get_lines(), RUNS.values(), strict=True):
             np.testing.assert_array_equal(line.get_xdata(), run.epoch)
@@ -149,7 +148,7 @@ def test_comparison_draws_every_run_in_both_panels():
     assert [ax.get_title() for ax in (training, validation)] == ["training", "validation"]
     assert training.get_ylim() == validation.get_ylim()
     assert training.get_xlim() == validation.get_xlim()
-    # One panel has the wide range that asks for it, and both have to be comparable.
+    # One panel has a range that needs a logarithmic scale, and both must be comparable.
     assert training.get_yscale() == validation.get_yscale() == "log"
     assert training.get_legend() is None
     legend = [text.get_text() for text in validation.get_legend().get_texts()]
@@ -157,7 +156,7 @@ def test_comparison_draws_every_run_in_both_panels():
 
 
 def test_comparison_of_accuracies_without_validation():
-    (ax,) = plots_curves.comparison(list(RUNS.values()), measure="accuracy")
+    (ax,) = curves.comparison(list(RUNS.values()), measure="accuracy")
     np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), [50, 80, 90])
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["run 1 (60.00 %)", "run 2 (90.00 %)"]
@@ -165,13 +164,13 @@ def test_comparison_of_accuracies_without_validation():
 
 def test_comparison_on_one_given_axes_is_of_training():
     ax = Figure().add_subplot()
-    assert plots_curves.comparison(RUNS, ax=ax) == (ax,)
+    assert curves.comparison(RUNS, ax=ax) == (ax,)
     assert ax.get_legend().get_texts()[0].get_text() == "slow (2)"
 
 
 def test_eight_runs_look_different_in_colour_and_in_grey():
     h = history(loss=[2.0, 1.0])
-    (ax,) = plots_curves.comparison([h] * 8)
+    (ax,) = curves.comparison([h] * 8)
     looks = [(x.get_color(), x.get_linestyle(), x.get_marker()) for x in ax.get_lines()]
     assert len(set(looks)) == 8
     assert len({look[1:] for look in looks}) == 8
@@ -189,7 +188,7 @@ def test_eight_runs_look_different_in_colour_and_in_grey():
 )
 def test_comparison_refuses_mismatched_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        plots_curves.comparison(*arguments)
+        curves.comparison(*arguments)
 
 
 # --- Norms ----------------------------------------------------------------------------------------
@@ -200,7 +199,7 @@ def test_norms_plot_every_recorded_value():
         sizes=(5, 4, 3), updates=[0, 7], weights=[[1.0, 2.0], [3.0, 4.0]],
         gradients=[[1e-3, 1e-4], [1.0, 0.5]],
     )  # fmt: skip
-    gradients, weights = plots_curves.norms(recorded)
+    gradients, weights = curves.norms(recorded)
     for ax, values in (gradients, recorded.gradients), (weights, recorded.weights):
         np.testing.assert_array_equal([line.get_ydata() for line in ax.get_lines()], values)
         np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [0, 7])
@@ -209,13 +208,13 @@ def test_norms_plot_every_recorded_value():
     legend = [text.get_text() for text in weights.get_legend().get_texts()]
     assert legend == ["layer 1: 5 → 4", "layer 2: 4 → 3"]
     one = Figure().add_subplot()
-    assert plots_curves.norms(recorded, one) == (one,)
+    assert curves.norms(recorded, one) == (one,)
     assert one.get_ylabel() == "gradient, L2 norm"
 
 
 def test_norms_refuse_an_empty_record():
     with pytest.raises(ValueError, match="norms: found nothing recorded"):
-        plots_curves.norms(pynn.Norms(np.zeros((1, 2)), [0]))
+        curves.norms(pynn.Norms(np.zeros((1, 2)), [0]))
 
 
 # --- Confusion matrix -----------------------------------------------------------------------------
@@ -231,7 +230,7 @@ def test_confusion_matrix_shows_counts_and_rates():
     np.testing.assert_allclose(np.diag(right), [0.9, 0.75, 1.0])
     np.testing.assert_allclose([wrong[0, 1], wrong[1, 0], wrong[0, 2]], [0.1, 0.25, 0.0])
     assert np.isnan([right[0, 1], wrong[0, 0]]).all()
-    # The worst mistake takes the strongest orange, however rare it is.
+    # The worst mistake has the strongest orange, however rare it is.
     assert ax.get_images()[1].get_clim() == (0, 0.25)
     assert ax.get_title() == "86.36 % right, 3 of 22 wrong"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
@@ -322,7 +321,7 @@ def test_predictions_show_images_truth_and_probabilities():
     assert [label.get_text() for label in bars.get_yticklabels()] == ["1", "2", "0"]
     assert texts(bars) == ["60.0 %", "30.0 %", "10.0 %"]
     assert colors(bars) == [style.ORANGE, style.BLUE, style.ORANGE]
-    # Without colours, the true class is the bold one.
+    # In greyscale, the true class is recognised by bold text.
     assert [label.get_fontweight() for label in bars.get_yticklabels()] == [
         "normal",
         "bold",
@@ -345,7 +344,7 @@ def test_predictions_of_a_network_without_labels():
 
 
 def test_predictions_are_spread_evenly_over_confidence():
-    # 196 sure ones and four others: rows at even distances would hardly meet these.
+    # 196 sure rows and four others, which evenly spaced rows would miss.
     sureness = np.full(200, 0.999)
     sureness[[17, 60, 61, 150]] = 0.4, 0.8, 0.79, 0.6
     probabilities = np.stack([sureness, *2 * [(1 - sureness) / 2]], axis=1)
@@ -382,7 +381,7 @@ def test_long_names_stand_above_their_bars():
 def test_names_are_no_formulas():
     names = np.array(["$\\frac$", "a\nb", "x" * 99])
     ax = classes.confusion_matrix(names, names)
-    # A formula that is none would be an error here.
+    # An invalid formula would raise an error here.
     ax.figure.savefig(io.BytesIO())
     shown = [label.get_text() for label in ax.get_xticklabels()]
     assert shown == [r"\$\frac\$", "a b", "x" * 23 + "…"]
@@ -390,7 +389,7 @@ def test_names_are_no_formulas():
 
 def test_mistakes_are_sorted_worst_first():
     ax = pictures.mistakes(PROBABILITIES, IMAGES, LABELS, count=3)
-    # Wrong are rows 1, 2, 4, 5; their true classes got .3, .06, .1, .25.
+    # Rows 1, 2, 4, 5 are wrong; probabilities of their true classes: .3, .06, .1, .25.
     shown = [picture.get_images()[0].get_array() for picture, _ in tiles(ax)]
     np.testing.assert_array_equal(shown, IMAGES[[2, 4, 5]].reshape(3, 3, 3))
     assert ax.get_title() == "the 3 worst of 4 mistakes in 6 images"
@@ -461,7 +460,7 @@ def test_the_colour_key_of_first_layer_weights_shows_the_sign():
     assert to_hex(for_it).upper() == style.ORANGE
     assert nothing.min() > 0.9
     assert against[2] > against[0]
-    # In grey, too, the ends differ.
+    # The ends also differ in greyscale.
     grey = np.array([0.299, 0.587, 0.114])
     assert grey @ for_it - grey @ against > 0.2
     assert ax.figure.axes[-1].get_ylabel() == "weight: against – for the unit"
@@ -470,26 +469,26 @@ def test_the_colour_key_of_first_layer_weights_shows_the_sign():
 # --- As they look ---------------------------------------------------------------------------------
 
 
-# Compared with the images in tests/baseline, which were looked at. After a change that is meant:
-#     pytest tests/plots/test_plots.py --mpl-generate-path=tests/baseline
-# and look at them again.
+# Compared with the images in tests/plots/baseline, which were inspected. After an intended change:
+#     pytest tests/plots/test_plots.py --mpl-generate-path=tests/plots/baseline
+# and inspect them again.
 #
-# They hold no words. Letters differ from one release of matplotlib and FreeType to the next, and
-# push everything else about: with them, two releases are further apart (an RMS of 25 to 43) than a
-# picture is from one with another curve (5 to 30). The words are in the tests above. Without them
-# matplotlib 3.7, 3.10 and 3.11 draw the same curves to the pixel; the edges of what imshow shows
-# may be a pixel away, hence images without sharp edges here, and a tolerance.
+# They contain no text. Letters differ between releases of matplotlib and FreeType, and move
+# everything else: with text, two releases differ more (RMS 25 to 43) than two plots with different
+# curves (RMS 5 to 30). The tests above check the text. Without text, matplotlib 3.7, 3.10 and 3.11
+# draw identical curves; the edges of images drawn by imshow may be off by a pixel, hence a
+# tolerance, and images without sharp edges.
 def picture(tolerance: float) -> pytest.MarkDecorator:
     return pytest.mark.mpl_image_compare(
         style="default", backend="agg", tolerance=tolerance, savefig_kwargs={"dpi": 60}
     )
 
 
-curves, images = picture(1), picture(12)
+picture_of_curves, picture_of_images = picture(1), picture(12)
 
 
 def wordless(ax) -> Figure:
-    """The figure without any word, everything in its first place."""
+    """Return the figure without text, and with everything else in its place."""
     figure = ax.figure
     figure.set_layout_engine("none")
     for axes in figure.findobj(Axes):
@@ -532,18 +531,18 @@ TRUTH = np.where(np.arange(24) % 3, SHARES.argmax(axis=1), np.arange(24) % 5)
 LONG = np.array(["ant", "bumblebee & co", "a cat with a long name", "$dog$", "eel"])
 
 
-@curves
+@picture_of_curves
 def test_picture_of_learning_curves():
-    return wordless(plots_curves.learning_curves(run_of(20, 5, 0.1))[0])
+    return wordless(curves.learning_curves(run_of(20, 5, 0.1))[0])
 
 
-@curves
+@picture_of_curves
 def test_picture_of_a_comparison():
     runs = {f"run of {k}": run_of(15 + k, 2.0 + k, 0.05 * k + 0.1) for k in range(8)}
-    return wordless(plots_curves.comparison(runs)[0])
+    return wordless(curves.comparison(runs)[0])
 
 
-@curves
+@picture_of_curves
 def test_picture_of_norms():
     recorded = SimpleNamespace(
         sizes=(784, 64, 32, 10),
@@ -551,31 +550,31 @@ def test_picture_of_norms():
         weights=[wave(10, 8.0, 5.0 + k) for k in range(3)],
         gradients=[[10.0**-k * v for v in wave(10, 4.0, 0.1)] for k in range(3)],
     )
-    return wordless(plots_curves.norms(recorded)[0])
+    return wordless(curves.norms(recorded)[0])
 
 
-@images
+@picture_of_images
 def test_picture_of_a_confusion_matrix():
     return wordless(classes.confusion_matrix(TRUE, FOUND))
 
 
-@images
+@picture_of_images
 def test_picture_of_confusion_rates():
     found = LONG[SHARES.argmax(axis=1)]
     return wordless(classes.confusion_matrix(LONG[TRUTH], found, LONG, normalize=True))
 
 
-@images
+@picture_of_images
 def test_picture_of_predictions():
     return wordless(pictures.predictions(SHARES, DIGITS, TRUTH, count=8))
 
 
-@images
+@picture_of_images
 def test_picture_of_mistakes():
     return wordless(pictures.mistakes(SHARES, DIGITS, LONG[TRUTH], count=6, classes=LONG))
 
 
-@images
+@picture_of_images
 def test_picture_of_first_layer_weights():
     x, y = np.meshgrid(np.arange(24), np.arange(16))
     fading = np.sin(np.pi * (x + 0.5) / 24) * np.sin(np.pi * (y + 0.5) / 16)
@@ -591,7 +590,7 @@ def test_a_changed_curve_is_no_longer_the_picture(tmp_path):
     for share in (1.0, 0.9):
         records = [r._replace(validation_loss=share * r.validation_loss) for r in run]
         with style.for_files():
-            figure = wordless(plots_curves.learning_curves(History(records))[0])
+            figure = wordless(curves.learning_curves(History(records))[0])
             figure.savefig(tmp_path / "found.png", dpi=60)
         baseline = Path(__file__).parent / "baseline" / "test_picture_of_learning_curves.png"
         shutil.copy(baseline, tmp_path / "baseline.png")
