@@ -37,8 +37,8 @@ def pace(monkeypatch):
     """Fix the threads and the chunks of every slice: ``pace(threads, chunks)``."""
 
     def fix(threads, chunks=10**9):
-        monkeypatch.setattr(numba_threads._Pace, "choose", lambda self: (threads, chunks))
-        monkeypatch.setattr(numba_threads._Pace, "note", lambda self, seconds, done: None)
+        monkeypatch.setattr(numba_threads.Pace, "choose", lambda self: (threads, chunks))
+        monkeypatch.setattr(numba_threads.Pace, "note", lambda self, seconds, done: None)
 
     return fix
 
@@ -81,7 +81,7 @@ def assert_same_bits(got, want):
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 + 5, 2**64 - 1])
 def test_permutation_is_that_of_philox(seed):
-    permutation = loop._permutation()
+    permutation = loop.compiled_permutation()
     for n in (1, 2, 3, 4, 5, 6, 7, 1000):
         for epoch in (0, 3, 2**32 - 1):
             order = permutation(np.uint64(seed), np.uint64(epoch), n)
@@ -207,7 +207,7 @@ def test_interrupt_falls_between_two_updates(pace, monkeypatch):
         trainer.store()
         snapshots.append([*vectors, np.array(sums)])
 
-    call, allowed = numba_threads._call, [0]
+    call, allowed = numba_threads.call, [0]
 
     def interrupted(*arguments):
         position = call(*arguments)
@@ -216,7 +216,7 @@ def test_interrupt_falls_between_two_updates(pace, monkeypatch):
             raise KeyboardInterrupt
         return position
 
-    monkeypatch.setattr(numba_threads, "_call", interrupted)
+    monkeypatch.setattr(numba_engine, "call", interrupted)
     for slices in range(1, 18):
         trainer, vectors = start(net, data, optimizers.Adam(), 24)
         allowed[0] = slices
@@ -240,7 +240,7 @@ def test_a_parallel_slice_that_lasts_too_long_is_ended(monkeypatch):
     trainer, vectors = start(net, data, optimizers.SGD(), 1)
     trainer.steps(0, 0, np.full(1, 0.01), 0)
     plan = trainer._job.plan._replace(rates=np.full(rows, 1e-4))
-    position = numba_threads._call(loop._run(net.dtype), plan, 0, rows, rows, 2)
+    position = numba_threads.call(loop.compiled_run(net.dtype), plan, 0, rows, rows, 2)
     assert 0 < position < rows
     trainer.store()
     assert np.isfinite(vectors[0]).all()
@@ -263,7 +263,7 @@ def test_mask_of_the_caller_is_respected_and_restored(pace):
 
 
 def test_the_pace_depends_on_the_time_of_slices():
-    pace = numba_threads._Pace(6, seconds=1e-3)
+    pace = numba_threads.Pace(6, seconds=1e-3)
     assert list(pace.cost) == [1, 2, 4, 6]
 
     def spend(true):
@@ -323,8 +323,8 @@ from pynn import spec
 from pynn.backends.contract import Data, TrainerSettings
 from pynn.backends.numba import engine, threads
 
-threads._Pace.choose = lambda self: (2, 20)
-threads._Pace.note = lambda self, seconds, done: None
+threads.Pace.choose = lambda self: (2, 20)
+threads.Pace.note = lambda self, seconds, done: None
 net = spec.Architecture.build([30, 40, 5], dropout=0.1)
 rng = np.random.default_rng(0)
 x = rng.normal(size=(400, 30)).astype(np.float32)
@@ -354,7 +354,7 @@ for worker in workers:
 for worker in workers:
     worker.join()
 assert results == [alone] * 4
-print("the same", threads._layer())
+print("the same", threads.threading_layer())
 """
 FORKED = """
 child = os.fork()
@@ -364,7 +364,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 assert train() == alone
-print("the same", threads._layer())
+print("the same", threads.threading_layer())
 """
 
 

@@ -234,8 +234,8 @@ def test_numba_fit_gives_identical_results_with_any_threads(case: dict[str, Any]
     def paced(threads: int, chunks: int) -> list[bytes]:
         """With so many threads for sure, and so many chunks of rows to a slice."""
         with (
-            mock.patch.object(numba_threads._Pace, "choose", return_value=(threads, chunks)),
-            mock.patch.object(numba_threads._Pace, "note"),
+            mock.patch.object(numba_threads.Pace, "choose", return_value=(threads, chunks)),
+            mock.patch.object(numba_threads.Pace, "note"),
         ):
             return fitted(case, threads, "numba")
 

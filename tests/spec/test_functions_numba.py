@@ -87,13 +87,13 @@ def test_results_do_not_depend_on_threads_and_chunks(monkeypatch, dtype):
 
     softmax = Architecture.build([17, 33, 3], swish, "softmax", skewed, 0.2, dtype)
     nets = [softmax, Architecture.build([17, 33, 9, 3], [cube, swish], falling, huber, 0.1, dtype)]
-    monkeypatch.setattr(numba_threads._Pace, "note", lambda self, seconds, done: None)
+    monkeypatch.setattr(numba_threads.Pace, "note", lambda self, seconds, done: None)
     for net in nets:
         runs = []
         for rows in (512, 7, 50):
             monkeypatch.setattr(parameters, "CHUNK_ROWS", rows)
             for threads in (1, 2, 3, 5):
-                monkeypatch.setattr(numba_threads._Pace, "choose", lambda self, t=threads: (t, 3))
+                monkeypatch.setattr(numba_threads.Pace, "choose", lambda self, t=threads: (t, 3))
                 got = train("numba", net, optimizers.Adam(), 101, 60, threads)
                 runs.append([g.tobytes() for g in got])
         assert all(run == runs[0] for run in runs)
@@ -248,7 +248,10 @@ TABLE = {"one": 1.0}
 )
 def test_functions_that_numba_cannot_compile_are_refused(blobs, function):
     own = pynn.Activation("mine", function, tanh_slope)
-    message = r"Activation\('mine'\): found what Numba cannot compile .*backend='numpy' takes any"
+    message = (
+        r"Activation\('mine'\): found a function that Numba cannot compile .*"
+        r"backend='numpy' accepts any"
+    )
     for backend in ("numba", "auto"):
         with pytest.raises(ValueError, match=message):
             make(backend, activation=own)

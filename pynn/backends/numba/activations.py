@@ -1,6 +1,6 @@
 """Activations and their derivatives."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from .maths import exp, exp_of_any, expm1, log1p, normal, sigmoid_from, tanh
-from .plan import ELU, EXP, GELU, LEAKY_RELU, OWN, RELU, SIGMOID, SOFTPLUS, TANH, kernel
+from .plan import CUSTOM, ELU, EXP, GELU, LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TANH, kernel
 
 
 def _call_address(context, builder, address, result, arrays, kinds, numbers):
-    """Call what starts at an address with the places where arrays start, and with numbers."""
+    """Call machine code at an address, with pointers to arrays and with numbers."""
     places = [
         context.make_array(kind)(context, builder, array).data
         for kind, array in zip(kinds, arrays, strict=True)
@@ -28,8 +28,8 @@ def _call_address(context, builder, address, result, arrays, kinds, numbers):
 
 
 @intrinsic
-def own_activation(typing_context, address, z, h, n):
-    """h = f(z), and then z = f'(z), by a function of ``numba_functions.activation``."""
+def custom_activation(typing_context, address, z, h, n):
+    """h = f(z), then z = f'(z), by machine code from ``custom.activation_loop``."""
 
     def codegen(context, builder, signature, args):
         address, z_, h_, n = args
@@ -40,9 +40,10 @@ def own_activation(typing_context, address, z, h, n):
 
 
 @intrinsic
-def own_loss(typing_context, address, a, t, d, label, n):
-    """Return the sum of a row's losses, and multiply d by their gradient by a; the targets are t,
-    or zeros but for one at ``label``. By a function of ``numba_functions.loss``.
+def custom_loss(typing_context, address, a, t, d, label, n):
+    """Return the sum of the losses of a row's outputs a, and multiply d by ∂loss/∂a.
+
+    The targets are t, or with a label of 0 or more one-hot. Machine code from ``custom.loss_loop``.
     """
 
     def codegen(context, builder, signature, args):
@@ -55,10 +56,10 @@ def own_loss(typing_context, address, a, t, d, label, n):
 
 @kernel
 def activation(name, address, z, h, slope):
-    """h = f(z), and then z = f'(z)."""
+    """h = f(z), then z = f'(z)."""
     zero, one = h.dtype.type(0), h.dtype.type(1)
-    if name == OWN:
-        own_activation(address, z, h, len(z))
+    if name == CUSTOM:
+        custom_activation(address, z, h, len(z))
     elif name == SIGMOID:
         for i in range(len(z)):
             a = sigmoid_from(exp(-abs(z[i])), z[i] < zero)
@@ -106,7 +107,7 @@ def activation(name, address, z, h, slope):
 
 @kernel
 def largest(z, n):
-    """Index of the largest of n numbers, or of the first that is none, as NumPy's argmax."""
+    """Index of the largest of n numbers, or of the first NaN, as NumPy's argmax."""
     best = 0
     for j in range(1, n):
         if z[j] > z[best] or (z[j] != z[j] and z[best] == z[best]):
@@ -116,8 +117,10 @@ def largest(z, n):
 
 @kernel
 def softmax(z, a, n):
-    """Write the softmax of a row's n logits; return log Σ exp(z − max), Σ of all but the largest
-    probability, and where that is. Near 0 the two sums keep their relative precision.
+    """Write the softmax of a row's n logits z to a.
+
+    Returns log Σ exp(z − max z), the sum of all probabilities but the largest, and the index of the
+    largest. Both sums keep their relative precision near 0.
     """
     best = largest(z, n)
     for j in range(len(z)):

@@ -1,19 +1,18 @@
-"""Activations and losses of one's own, compiled: loops around them that the kernels call.
+"""Custom activations and losses, compiled to loops that the kernels call by address.
 
-A function becomes machine code of its own, which the kernels of ``numba_kernels`` call by its
-address, a few rows at a time: they themselves, which take half a minute to compile, stay as they
-are and come out of Numba's cache.
+A function becomes machine code of its own and processes a few rows per call, so the kernels, which
+take half a minute to compile, do not change and come from Numba's cache.
 
-What is compiled is the text of the function, for one number in the place of an array, with two
-things changed so that it means what it means to NumPy and becomes vector code:
+The source of the function is compiled for single numbers in place of arrays, with two changes that
+keep the meaning it has in NumPy and allow vector code:
 
-- ``np.exp`` and others are those of the kernels, in plain arithmetic (``MEANS``); so are they in
-  functions that it calls.
-- What comes of an operation is rounded to the dtype of the network, as with arrays of that dtype.
-  To Numba 1 + x is a float64 for a float32 x.
+- ``np.exp`` and other functions become those of ``maths.py`` (``REPLACED``), also in functions that
+  it calls.
+- The result of every operation is rounded to the dtype of the network, as for arrays of that dtype.
+  In Numba, 1 + x is a float64 for a float32 x.
 """
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -25,12 +24,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba import (  # type: ignore[attr-defined]
-    carray,
-    cfunc,
-    njit,
-    types,
-)
+from numba import carray, cfunc, njit, types
 from numba.core import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
@@ -61,7 +55,7 @@ Array = np.ndarray
 
 
 @intrinsic
-def in_single(typing_context, x):
+def to_single(typing_context, x):
     """Round a float64 to float32; leave anything else."""
 
     def codegen(context, builder, signature, args):
@@ -73,12 +67,12 @@ def in_single(typing_context, x):
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
-class _RoundToSingle(FunctionPass):
-    """Put ``in_single`` around whatever an operation or a call gives, and every float constant."""
+class _RoundToSingle(FunctionPass):  # type: ignore[misc]
+    """Round the result of every operation and call, and every float constant, to float32."""
 
     _name = "pynn_round_to_single"
 
-    def __init__(self) -> None:  # which the class above leaves to those below
+    def __init__(self) -> None:  # abstract in FunctionPass
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
@@ -97,7 +91,7 @@ class _RoundToSingle(FunctionPass):
                     exact = target.scope.redefine("$exact", at)
                     rounding = target.scope.redefine("$rounding", at)
                     statement.target = exact
-                    body.append(ir.Assign(ir.Global("in_single", in_single, at), rounding, at))
+                    body.append(ir.Assign(ir.Global("to_single", to_single, at), rounding, at))
                     call = ir.Expr.call(rounding, [exact], (), at)
                     body.append(ir.Assign(call, target, at))
             block.body = body
@@ -105,8 +99,8 @@ class _RoundToSingle(FunctionPass):
         return True
 
 
-class _Single(CompilerBase):
-    """Numba's compiler with that pass."""
+class _Single(CompilerBase):  # type: ignore[misc]
+    """Numba's compiler with ``_RoundToSingle``."""
 
     def define_pipelines(self) -> list[Any]:
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
@@ -117,7 +111,7 @@ class _Single(CompilerBase):
 
 COMPILER: dict[str, dict[str, Any]] = {"float32": {"pipeline_class": _Single}, "float64": {}}
 
-# --- What NumPy's functions mean here -------------------------------------------------------------
+# --- Replacements of NumPy's functions ------------------------------------------------------------
 
 
 @inlined_kernel
@@ -142,7 +136,7 @@ def _clip(x, low, high):
 
 @inlined_kernel
 def _expm1(x):
-    """e^x − 1 for any x, as ``exp_of_any``, and not by two ways, which no vector has."""
+    """e^x − 1 for any x, as ``exp_of_any``, without branches, so that it can be vectorised."""
     power, rest = exp_parts(EXP_TOP(x) if x > EXP_TOP(x) else x)
     large = power > MOST_POWER(x)
     power = MOST_POWER(x) if large else power
@@ -150,13 +144,13 @@ def _expm1(x):
 
 
 def halve_until_near_one(x: Any) -> Any:
-    """Return m from √½ to √2 and a whole n, as a float, for a normal x = m·2^n above 0."""
+    """Split a normal x > 0 into m·2^n with m from √½ to √2; return m and n, both floats."""
     raise NotImplementedError("for kernels alone")
 
 
 @overload(halve_until_near_one, jit_options=INLINED)
 def _halve_until_near_one(x):
-    # Less the bits of √½, the exponent's are those of n.
+    # After subtracting the bits of √½, the exponent bits are those of n.
     def single(x):
         bits = np.float32(x).view(np.int32)
         n = np.int32(bits - 0x3F3504F3) >> 23
@@ -190,7 +184,7 @@ def _log(x):
 
 @inlined_kernel
 def _log1p(x):
-    """ln(1 + x) by the rounded sum u, and by how much it was rounded."""
+    """ln(1 + x) from the rounded sum u = 1 + x and its rounding error."""
     u = ONE(x) + x
     lost = (x - (u - ONE(x))) / u
     value = _log(u)
@@ -203,7 +197,7 @@ TINY = by_dtype(np.finfo(np.float32).tiny, float(np.finfo(np.float64).tiny))
 HUGE = by_dtype(np.finfo(np.float32).max, float(np.finfo(np.float64).max))
 RAISE, RAISED = by_dtype(np.float32(2.0**24), 2.0**54), by_dtype(np.float32(24), 54.0)
 
-MEANS: dict[Any, Any] = {
+REPLACED: dict[Any, Any] = {
     np.exp: exp_of_any,
     np.expm1: _expm1,
     np.log: _log,
@@ -219,49 +213,49 @@ MEANS: dict[Any, Any] = {
 
 
 class _Module(ModuleType):
-    """NumPy with those functions in the place of its own."""
+    """NumPy with the functions of ``REPLACED`` replaced."""
 
     def __init__(self, real: ModuleType) -> None:
         super().__init__(real.__name__)
         self.real = real
 
     def __getattr__(self, name: str) -> Any:
-        return _known(getattr(self.real, name))
+        return replacement(getattr(self.real, name))
 
 
 _numpy = _Module(np)
 
 
-def _known(value: Any) -> Any:
+def replacement(value: Any) -> Any:
     try:
-        return MEANS.get(value, value)
+        return REPLACED.get(value, value)
     except TypeError:  # such as a list
         return value
 
 
-def _meant(value: Any, dtype: str) -> Any:
-    """Return what takes the place of something that a function refers to."""
+def translated(value: Any, dtype: str) -> Any:
+    """Return the replacement of a value that a function refers to, or the value itself."""
     if value is np:
         return _numpy
-    replaced = _known(value)
+    replaced = replacement(value)
     if replaced is value and isinstance(getattr(value, "py_func", value), FunctionType):
-        return _of_numbers(value, dtype)
+        return for_numbers(value, dtype)
     return replaced
 
 
-def _of_numbers(function: Any, dtype: str) -> Any:
-    """Return a function of one number for kernels: the text of a function of arrays."""
-    function = getattr(function, "py_func", function)  # one that Numba has compiled already
+def for_numbers(function: Any, dtype: str) -> Any:
+    """Compile the source of a function of arrays as a function of single numbers for kernels."""
+    function = getattr(function, "py_func", function)  # already compiled by Numba
     if not isinstance(function, FunctionType):
-        replaced = _meant(function, dtype)
+        replaced = translated(function, dtype)
         if replaced is function and not isinstance(function, np.ufunc):
             kind = type(function).__name__
             raise TypeError(f"found a {kind}, expected a function made by def or lambda")
         return replaced
     known = function.__globals__
-    used = _globals(function.__code__) & known.keys()
-    names = {name: _meant(known[name], dtype) for name in used}
-    cells = [CellType(_meant(cell.cell_contents, dtype)) for cell in function.__closure__ or ()]
+    used = global_names(function.__code__) & known.keys()
+    names = {name: translated(known[name], dtype) for name in used}
+    cells = [CellType(translated(cell.cell_contents, dtype)) for cell in function.__closure__ or ()]
     copy = FunctionType(
         function.__code__,
         {**names, "__name__": function.__module__},
@@ -272,17 +266,17 @@ def _of_numbers(function: Any, dtype: str) -> Any:
     return njit(**INLINED, **COMPILER[dtype])(copy)
 
 
-def _globals(code: Any) -> set[str]:
-    """Names that a function looks up in its module; ``co_names`` has those of attributes too."""
+def global_names(code: Any) -> set[str]:
+    """Return the global names that code refers to; ``co_names`` also contains attribute names."""
     inner = [c for c in code.co_consts if isinstance(c, type(code))]
     looked_up = (i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL")
-    return set(looked_up).union(*map(_globals, inner))
+    return set(looked_up).union(*map(global_names, inner))
 
 
 # --- Loops ----------------------------------------------------------------------------------------
 
 
-def _activation(f, derivative):
+def activation_loop(f, derivative):
     def loop(z_start, h_start, n):
         z, h = carray(z_start, n), carray(h_start, n)
         for i in range(n):
@@ -293,7 +287,7 @@ def _activation(f, derivative):
     return loop
 
 
-def _loss(f, gradient):
+def loss_loop(f, gradient):
     def loop(a_start, t_start, d_start, label, n):
         a, t, d = carray(a_start, n), carray(t_start, n), carray(d_start, n)
         total = 0.0
@@ -313,12 +307,12 @@ def _loss(f, gradient):
     return loop
 
 
-def _compare(own: Function, code: Any, dtype: str) -> None:
-    """See that the machine code gives what the function gives for arrays, or raise ValueError."""
+def check_values(function: Function, code: Any, dtype: str) -> None:
+    """Raise ValueError if the machine code differs from the function applied to arrays."""
     near = 1e-3 if dtype == "float32" else 1e-7
-    places = [place.astype(dtype) for place in own.points()]
+    places = [place.astype(dtype) for place in function.points()]
     with np.errstate(all="ignore"):
-        wanted = [np.asarray(getattr(own, role)(*places), dtype) for role in own.roles]
+        wanted = [np.asarray(getattr(function, role)(*places), dtype) for role in function.roles]
     n, pointer = len(places[0]), ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype))
     places = [place.copy() for place in places]
 
@@ -326,7 +320,7 @@ def _compare(own: Function, code: Any, dtype: str) -> None:
         return array.ctypes.data_as(pointer)
 
     second = np.ones(n, dtype)
-    if isinstance(own, Activation):
+    if isinstance(function, Activation):
         first, second = second, places[0]
         code.ctypes(start(second), start(first), n)
     else:
@@ -334,49 +328,50 @@ def _compare(own: Function, code: Any, dtype: str) -> None:
         first = np.array(
             [code.ctypes(start(a[k:]), start(t[k:]), start(second[k:]), -1, 1) for k in range(n)]
         )
-    for role, found, wants in zip(own.roles, (first, second), wanted, strict=True):
+    for role, found, wants in zip(function.roles, (first, second), wanted, strict=True):
         wrong = ~(np.abs(found - wants) <= near * (1 + np.abs(wants)))
         if wrong.any():
             k = int(wrong.argmax())
             at = ", ".join(
                 f"{name} = {place[k]:g}"
-                for name, place in zip(own.arguments, own.points(), strict=True)
+                for name, place in zip(function.arguments, function.points(), strict=True)
             )
             raise ValueError(
-                f"{own!r}: {role}: found {found[k]:.7g} at {at} when compiled by Numba, expected "
-                f"{wants[k]:.7g} as NumPy has it; backend='numpy' takes any function of arrays"
+                f"{function!r}: {role}: found {found[k]:.7g} at {at} compiled by Numba, expected "
+                f"{wants[k]:.7g} as in NumPy; backend='numpy' accepts any function of arrays"
             )
 
 
-def compiled(own: Function, dtype: str) -> Any:
-    """Return the machine code of a function for arrays of a dtype; ``address`` says where it is.
+def compiled(function: Function, dtype: str) -> Any:
+    """Return the machine code of a function for a dtype; its ``address`` is that of the code.
 
-    It is kept for the next network, as long as the function has the same values.
+    It is cached as long as the function returns the same values at ``function.points()``.
 
     Raises
     ------
     ValueError
-        If Numba cannot compile it, or if it is another function then.
+        If Numba cannot compile the function, or the compiled function returns other values.
     """
-    return _compiled(own, dtype, tuple(own.fingerprint()))
+    return _compiled(function, dtype, tuple(function.fingerprint()))
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(own: Function, dtype: str, fingerprint: tuple[float, ...]) -> Any:
+def _compiled(function: Function, dtype: str, fingerprint: tuple[float, ...]) -> Any:
     t = types.float32 if dtype == "float32" else types.float64
     place, index = types.CPointer(t), types.int64
-    if isinstance(own, Activation):
-        make, signature = _activation, types.void(place, place, index)
+    if isinstance(function, Activation):
+        make, signature = activation_loop, types.void(place, place, index)
     else:
-        make, signature = _loss, types.float64(place, place, place, index, index)
+        make, signature = loss_loop, types.float64(place, place, place, index, index)
     try:
-        parts = [_of_numbers(getattr(own, role), dtype) for role in own.roles]
+        parts = [for_numbers(getattr(function, role), dtype) for role in function.roles]
         code = cfunc(signature, error_model="numpy")(make(*parts))
     except Exception as error:
         text = " ".join(str(error).split())
         raise ValueError(
-            f"{own!r}: found what Numba cannot compile for single numbers ({text[:300]}), expected "
-            "arithmetic and functions of NumPy; backend='numpy' takes any function of arrays"
+            f"{function!r}: found a function that Numba cannot compile for single numbers "
+            f"({text[:300]}), expected arithmetic and functions of NumPy; backend='numpy' accepts "
+            "any function of arrays"
         ) from error
-    _compare(own, code, dtype)
+    check_values(function, code, dtype)
     return code

@@ -1,6 +1,6 @@
 """``Engine`` and ``Trainer`` of the Numba backend."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ...spec.architecture import Architecture
 from ...spec.names import LEAKY_SLOPE
 from ...spec.optimizers import Optimizer
 from ..contract import Data, ObjectiveSettings, TrainerSettings, why_numba
-from .loop import _permutation, _run
-from .parameters import _block, _chunk, _source, _Weights
+from .loop import compiled_permutation, compiled_run
+from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
     BATCH,
     BY_HALF,
@@ -32,6 +32,7 @@ from .plan import (
     C2_REST,
     CHUNK,
     COUNTED,
+    CUSTOM,
     DIVERGED,
     DONE,
     EPOCH,
@@ -48,9 +49,9 @@ from .plan import (
     NOT_COUNTED,
     OPTIMIZER,
     OUTPUT_LOSS,
-    OWN,
     ROWS,
     SEED,
+    SETTINGS,
     SHUFFLED,
     SLOPE,
     STREAM,
@@ -65,19 +66,17 @@ from .plan import (
     X_START,
     Plan,
 )
-from .threads import FLOPS, _call, _default_threads, _Pace
+from .threads import FLOPS, Pace, call, default_threads
 
 Array = np.ndarray
 
-# --- The backend ----------------------------------------------------------------------------------
 
-
-class _Job:
-    """One task on one data set, ready to run from any position in it."""
+class Job:
+    """One task (a number of ``plan``) on one data set, which can run from any position in it."""
 
     def __init__(
         self,
-        weights: _Weights,
+        weights: Weights,
         threads: int,
         task: int,
         x: Array,
@@ -87,10 +86,10 @@ class _Job:
         l2: float = 0.0,
     ) -> None:
         net, n = weights.net, len(x)
-        chunk = _chunk(net, min(batch_size, n))
+        chunk = chunk_rows(net, min(batch_size, n))
         layers = weights.layers.copy()
-        block = _block(layers, chunk, net.dtype)
-        flat, start, row, column = _source(x)
+        block = carve_block(layers, chunk, net.dtype)
+        flat, start, row, column = flat_source(x)
         kind = ("uint8", "float32", "float64").index(x.dtype.name)
         sources = [np.empty(0, dtype) for dtype in (np.uint8, np.float32, np.float64)]
         sources[kind] = flat
@@ -103,15 +102,15 @@ class _Job:
             labels = np.asarray(y).view()
         for array in (*sources, labels, targets):
             array.flags.writeable = False
-        settings = np.zeros(LOSS_ADDRESS + 1, np.int64)
+        settings = np.zeros(SETTINGS, np.int64)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
         settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
-        settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, OWN), _what_to_count(net, y)
-        if net.loss in weights.own:
-            settings[LOSS_ADDRESS] = weights.own[net.loss].address
+        settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, CUSTOM), rule_to_count(net, y)
+        if net.loss in weights.custom:
+            settings[LOSS_ADDRESS] = weights.custom[net.loss].address
         settings[[HAS_LABELS, STREAM]] = len(labels) > 0, philox.DROPOUT
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
-        constants, coefficients = _coefficients(net, optimizer, l2)
+        constants, coefficients = optimizer_constants(net, optimizer, l2)
         self.plan = Plan(
             layers=layers,
             settings=settings,
@@ -135,21 +134,25 @@ class _Job:
             out=np.empty(n * net.n_out if task == FORWARD else 0, net.dtype),
         )
         operations = (6 if task >= GRADIENT else 2) * net.n_parameters * chunk
-        self.pace = _Pace(threads, operations / FLOPS)
+        self.pace = Pace(threads, operations / FLOPS)
 
     def run(self, start: int, stop: int) -> tuple[float, float]:
-        """Go from one position of the epoch to another, in slices that leave room for Ctrl-C.
+        """Take the rows of the epoch from ``start`` to ``stop``, in slices between which Python
+        handles Ctrl-C.
 
-        Returns the sums of losses and correct since the job began or its epoch did.
+        Returns
+        -------
+        tuple of float
+            Sum of the losses and number of rows classified correctly since the start of the epoch.
         """
         if start == 0:
             self.plan.sums[:2] = 0
-        function = _run(self.plan.weights.dtype.name)
+        function = compiled_run(self.plan.weights.dtype.name)
         position = start
         while position < stop and not self.plan.settings[DIVERGED]:
             threads, chunks = self.pace.choose()
             began, before = time.perf_counter(), position
-            position = _call(function, self.plan, position, stop, chunks, threads)
+            position = call(function, self.plan, position, stop, chunks, threads)
             took = time.perf_counter() - began
             done = max(1.0, (position - before) / int(self.plan.settings[CHUNK]))
             self.pace.note(took / done, done)
@@ -157,8 +160,10 @@ class _Job:
         return loss, correct
 
 
-def _coefficients(net: Architecture, optimizer: Optimizer | None, l2: float) -> tuple[Array, Array]:
-    """``constants`` and ``coefficients`` of a plan."""
+def optimizer_constants(
+    net: Architecture, optimizer: Optimizer | None, l2: float
+) -> tuple[Array, Array]:
+    """Return ``constants`` and ``coefficients`` of a plan."""
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
     c = np.zeros(KEPT + net.n_layers, net.dtype)
@@ -178,7 +183,8 @@ def _coefficients(net: Architecture, optimizer: Optimizer | None, l2: float) -> 
     return constants, c
 
 
-def _what_to_count(net: Architecture, y: Array | None) -> int:
+def rule_to_count(net: Architecture, y: Array | None) -> int:
+    """Return the rule of ``count_correct``, as in ``reference.count_correct``."""
     if y is None:
         return NOT_COUNTED
     if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
@@ -191,7 +197,7 @@ def _what_to_count(net: Architecture, y: Array | None) -> int:
 def _refuse(
     net: Architecture, x: Array | Sparse, sample_weight: Array | None, convention: str
 ) -> Array:
-    """Return x, or say what this backend cannot do."""
+    """Return x, or raise ValueError for input that this backend does not support."""
     if isinstance(x, Sparse) or sample_weight is not None or convention != "pynn":
         raise ValueError(
             f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows, sample weights "
@@ -215,34 +221,36 @@ class Engine:
     Raises
     ------
     ValueError
-        If a function of the user's own cannot be compiled.
+        If a custom function cannot be compiled.
     """
 
     name = "numba"
 
     def __init__(self, net: Architecture, threads: int | None = None) -> None:
         self.net = net
-        self.own: dict[str, Any] = {}
+        self.custom: dict[str, Any] = {}
         if net.functions:
             from . import custom
 
-            self.own = {own.name: custom.compiled(own, net.dtype) for own in net.functions}
-        self.threads = _default_threads() if threads is None else threads
+            self.custom = {
+                function.name: custom.compiled(function, net.dtype) for function in net.functions
+            }
+        self.threads = default_threads() if threads is None else threads
 
     def depends_on(self) -> dict[str, str]:
         return {"numba": numba.__version__}
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         x = _refuse(self.net, x, None, "pynn")
-        weights = _Weights(self.net, self.own, parameters, [], learning=False)
-        job = _Job(weights, self.threads, FORWARD, x, None, len(x))
+        weights = Weights(self.net, self.custom, parameters, [], learning=False)
+        job = Job(weights, self.threads, FORWARD, x, None, len(x))
         job.run(0, len(x))
         return job.plan.out.reshape(len(x), self.net.n_out)
 
     def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
         x = _refuse(self.net, x, None, "pynn")
-        weights = _Weights(self.net, self.own, parameters, [], learning=False)
-        return _Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
+        weights = Weights(self.net, self.custom, parameters, [], learning=False)
+        return Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def objective(
         self, data: Data, settings: ObjectiveSettings
@@ -251,8 +259,8 @@ class Engine:
         net, n, y, l2 = self.net, len(x), data.y, settings.l2
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
-            weights = _Weights(net, self.own, parameters, [], learning=True)
-            loss = _Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
+            weights = Weights(net, self.custom, parameters, [], learning=True)
+            loss = Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
             gradient = np.empty_like(parameters)
             weights.copy(weights.gradient, gradient)
             for w, dw in zip(net.views(parameters)[0], net.views(gradient)[0], strict=True):
@@ -275,9 +283,9 @@ class Engine:
             raise ValueError(
                 f"optimizer: found {optimizer.name!r}, which this backend does not know"
             )
-        weights = _Weights(self.net, self.own, parameters, state, learning=True)
+        weights = Weights(self.net, self.custom, parameters, state, learning=True)
         batch_size, l2 = settings.batch_size, settings.l2
-        job = _Job(weights, self.threads, TRAIN, x, data.y, batch_size, optimizer, l2)
+        job = Job(weights, self.threads, TRAIN, x, data.y, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 
@@ -287,9 +295,7 @@ class Trainer:
 
     stored_is_finite, works_on_copies = False, True
 
-    def __init__(
-        self, weights: _Weights, job: _Job, threads: int, seed: int, shuffle: bool
-    ) -> None:
+    def __init__(self, weights: Weights, job: Job, threads: int, seed: int, shuffle: bool) -> None:
         self._weights, self._job, self._threads = weights, job, threads
         self._seed, self._shuffle = np.uint64(seed & 0xFFFFFFFFFFFFFFFF), shuffle
         job.plan.settings[SHUFFLED] = shuffle
@@ -332,7 +338,7 @@ class Trainer:
         n, batch = int(settings[ROWS]), int(settings[BATCH])
         settings[DONE] = settings[DIVERGED] = 0
         if self._shuffle and not self._given and self._epoch != epoch:
-            order = _permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
+            order = compiled_permutation()(self._seed, np.uint64(epoch & 0xFFFFFFFF), n)
             job.plan, self._epoch = job.plan._replace(order=order), epoch
         job.plan = job.plan._replace(rates=np.array(rates, np.float64))
         settings[[EPOCH, FIRST_BATCH, UPDATES]] = epoch, first, updates
@@ -344,7 +350,7 @@ class Trainer:
     def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
         """Sum of losses and number right with the parameters as they stand, without dropout."""
         x = _refuse(self._weights.net, x, None, "pynn")
-        return _Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
+        return Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
 
     def would_store_finite(self) -> bool:
         """Whether all that ``store`` would write is finite."""

@@ -1,18 +1,22 @@
 """The mini-batch loop."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, prange, types
 
+from ...spec import names, philox
+from ...version import __version__
 from .passes import rows_pass
 from .plan import (
     BATCH,
@@ -27,10 +31,10 @@ from .plan import (
     TASK,
     TRAIN,
     WATCH,
-    _signature,
     kernel,
+    signature,
 )
-from .random import permutation
+from .random import make_permutation
 from .update import set_step, weights_pass
 
 Array = np.ndarray
@@ -38,6 +42,7 @@ Array = np.ndarray
 
 @kernel
 def all_finite(p, m):
+    """Whether the losses of m rows are finite."""
     total = 0.0
     for r in range(m):
         total += p.losses[r] * 0.0  # NaN if and only if one is NaN or infinite
@@ -46,7 +51,7 @@ def all_finite(p, m):
 
 @kernel
 def add_up(p, m, first, last):
-    """Add the m rows of a chunk to the sums of its batch, and a whole batch to those before it."""
+    """Add the m rows of a chunk to the sums of its batch, and a whole batch to the total."""
     if first:
         p.sums[2:] = 0
     for r in range(m):
@@ -57,60 +62,86 @@ def add_up(p, m, first, last):
         p.sums[1] += p.sums[3]
 
 
-def run(p, position, stop, chunks, threads):
-    """Take a number of chunks from a position of the epoch, and return the position reached."""
-    s = p.settings
-    # Literals would have the passes compiled a second time, for these very numbers.
-    none, one = np.int64(0), np.int64(1)
-    while position < stop and chunks > 0:
-        batch = position // s[BATCH]
-        start = batch * s[BATCH]
-        end = min(start + s[BATCH], s[ROWS])
-        m = min(s[CHUNK], end - position)
-        before = 1 if position > start else 0
-        last = position + m == end and s[TASK] == TRAIN
-        if threads == 1:
-            rows_pass(p, none, one, position, m, end - start)
-        else:
-            for part in prange(threads):
-                rows_pass(p, np.int64(part), threads, position, m, end - start)
-        if s[WATCH] and not all_finite(p, m):
-            s[DIVERGED] = 1
-            break
-        if s[TASK] != FORWARD:
-            add_up(p, m, position == start, position + m == end)
-        if s[TASK] >= GRADIENT:
-            if last:
-                set_step(p, batch)
+def sources() -> int:
+    """Return a number that changes with the code that ``run`` is compiled from.
+
+    Numba's cache only watches the file of the cached function, not the files of the functions that
+    it calls.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    others = Path(str(philox.__file__)), Path(str(names.__file__))
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), *others):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:7], "little")
+
+
+def make_run(version):
+    """Return the mini-batch loop; its machine code is cached for this ``version``."""
+
+    def run(p, position, stop, chunks, threads):
+        """Take a number of chunks from a position of the epoch; return the position reached."""
+        _ = version  # the values of a closure are part of the key of Numba's cache
+        s = p.settings
+        # Variables, since literals would have the passes compiled again for these numbers.
+        none, one = np.int64(0), np.int64(1)
+        while position < stop and chunks > 0:
+            batch = position // s[BATCH]
+            start = batch * s[BATCH]
+            end = min(start + s[BATCH], s[ROWS])
+            m = min(s[CHUNK], end - position)
+            before = 1 if position > start else 0
+            last = position + m == end and s[TASK] == TRAIN
             if threads == 1:
-                weights_pass(p, none, one, m, before, last)
+                rows_pass(p, none, one, position, m, end - start)
             else:
                 for part in prange(threads):
-                    weights_pass(p, np.int64(part), threads, m, before, last)
-        if last:
-            s[DONE] += 1
-        position += m
-        chunks -= 1
-        if s[HALT]:  # set from outside, while this runs
-            break
-    return position
+                    rows_pass(p, np.int64(part), threads, position, m, end - start)
+            if s[WATCH] and not all_finite(p, m):
+                s[DIVERGED] = 1
+                break
+            if s[TASK] != FORWARD:
+                add_up(p, m, position == start, position + m == end)
+            if s[TASK] >= GRADIENT:
+                if last:
+                    set_step(p, batch)
+                if threads == 1:
+                    weights_pass(p, none, one, m, before, last)
+                else:
+                    for part in prange(threads):
+                        weights_pass(p, np.int64(part), threads, m, before, last)
+            if last:
+                s[DONE] += 1
+            position += m
+            chunks -= 1
+            if s[HALT]:  # set by another thread while this runs
+                break
+        return position
+
+    return run
 
 
-def _compile(function: Callable[..., Any], signature: Any, **options: Any) -> Callable[..., Any]:
+def compile_cached(
+    function: Callable[..., Any], signature: Any, **options: Any
+) -> Callable[..., Any]:
+    """Compile for one signature, with the machine code in Numba's cache if it has a folder."""
     options |= OPTIONS
     try:
         return njit([signature], cache=True, **options)(function)
-    except RuntimeError as error:  # there is no folder that a cache could be written to
+    except RuntimeError as error:
         if "cache" not in str(error):
             raise
         return njit([signature], **options)(function)
 
 
 @functools.cache
-def _run(dtype: str) -> Callable[..., int]:
-    return _compile(run, _signature(dtype), parallel=True)
+def compiled_run(dtype: str) -> Callable[..., int]:
+    """Return ``run`` for networks of a dtype."""
+    return compile_cached(make_run(sources()), signature(dtype), parallel=True)
 
 
 @functools.cache
-def _permutation() -> Callable[[np.uint64, np.uint64, int], Array]:
-    return _compile(permutation, types.int64[::1](types.uint64, types.uint64, types.int64))
+def compiled_permutation() -> Callable[[np.uint64, np.uint64, int], Array]:
+    """Return ``permutation``, compiled."""
+    return compile_cached(
+        make_permutation(sources()), types.int64[::1](types.uint64, types.uint64, types.int64)
+    )

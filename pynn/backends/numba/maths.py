@@ -1,6 +1,9 @@
-"""Exponential, tanh, logarithm and normal distribution, vectorised."""
+"""Exponential, sigmoid, tanh, logarithm and the normal distribution.
 
-# The types of kernels are Numba's business.
+Plain arithmetic without calls or branches, so that loops over these functions become vector code.
+"""
+
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -15,18 +18,12 @@ from numba.extending import overload
 
 from .plan import FUSED, INLINED, fused_kernel, inlined_kernel
 
-# --- Activations: f(z), and f'(z) -----------------------------------------------------------------
-
-# They are sums and products of e^x, ln(1 + u) for u in (0, 1], tanh x for small x and the normal
-# density and distribution, all in plain arithmetic without calls, so that loops over them become
-# vector code.
-
 
 def by_dtype(single: Any, double: Any) -> Callable[[Any], Any]:
-    """Return a function for kernels that is one of two constants, by the type of its argument."""
+    """Return a function for kernels: a constant that depends on the type of the argument."""
 
     def constant(x: Any) -> Any:
-        raise NotImplementedError("for kernels alone")
+        raise NotImplementedError("only for kernels")
 
     @overload(constant, jit_options=INLINED)
     def _constant(x):
@@ -36,11 +33,11 @@ def by_dtype(single: Any, double: Any) -> Callable[[Any], Any]:
 
 
 def polynomial(single: list[float], double: list[float]) -> Callable[[Any], Any]:
-    """Return a function for kernels that is a polynomial with these coefficients, lowest first."""
+    """Return a function for kernels: the polynomial with these coefficients, lowest power first."""
     of = {types.float32: np.array(single[::-1], np.float32), types.float64: np.array(double[::-1])}
 
     def value(x: Any) -> Any:
-        raise NotImplementedError("for kernels alone")
+        raise NotImplementedError("only for kernels")
 
     @overload(value, jit_options=FUSED)
     def _value(x):
@@ -61,10 +58,10 @@ ONE, HALF = by_dtype(np.float32(1), 1.0), by_dtype(np.float32(0.5), 0.5)
 TWO = by_dtype(np.float32(2), 2.0)
 
 # e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series. Adding 1.5·2^23
-# (or 2^52) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, from where it is
-# shifted into the exponent of 2^n. ln 2 is cut in two, the first part so short that n times it is
-# exact. Below the limits 2^n would not be a normal number any more, and e^x is taken for zero; past
-# the tops e^x is infinite, and the largest numbers take the last doubling at the end.
+# (1.5·2^52 in float64) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, which
+# are shifted into the exponent of 2^n. ln 2 is split into two parts, the first short enough for n times
+# it to be exact. Below EXP_LIMIT, 2^n would be subnormal and e^x is set to 0; above EXP_TOP, e^x is
+# infinite; 2^n beyond MOST_POWER is reached by a last doubling.
 EXP_LIMIT = by_dtype(np.float32(-87.5), -708.5)
 EXP_TOP = by_dtype(np.float32(89), 710.0)
 MOST_POWER = by_dtype(np.float32(2.0**127), 2.0**1023)
@@ -76,8 +73,8 @@ exp_series = polynomial(*([1 / math.factorial(i) for i in range(2, n)] for n in 
 
 
 def power_of_two(shifted: Any) -> Any:
-    """2^n for the n in the low bits of a sum with EXP_ROUND."""
-    raise NotImplementedError("for kernels alone")
+    """2^n, with n in the low bits of a sum with EXP_ROUND."""
+    raise NotImplementedError("only for kernels")
 
 
 @overload(power_of_two, jit_options=INLINED)
@@ -123,20 +120,20 @@ def exp_of_any(x):
 
 @inlined_kernel
 def expm1(x):
-    """e^x − 1 for x up to EXP_TOP, with its relative precision kept near 0."""
+    """e^x − 1 for x up to EXP_TOP, with full relative precision near 0."""
     power, rest = exp_parts(x)
     return (power - ONE(x)) + power * rest
 
 
 @inlined_kernel
 def sigmoid_from(e, negative):
-    """sigmoid(x) from e^-|x|: e − e·q is q, with fewer roundings that count where e is small."""
+    """sigmoid(x) from e = e^-|x|: e − e·q equals q, with smaller rounding errors for small e."""
     q = e / (ONE(e) + e)
     return e - e * q if negative else ONE(e) - q
 
 
 # (tanh(x)/x − 1) / x² in x² for |x| <= ½·ln 2: the Chebyshev series, computed to 60 digits and
-# summed to where what is left is a thirtieth of a unit in the last place of tanh(x).
+# summed until the remainder is below 1/30 of a unit in the last place of tanh(x).
 # fmt: off
 tanh_series = polynomial(
     [
@@ -152,12 +149,12 @@ tanh_series = polynomial(
 )
 # fmt: on
 TANH_SMALL = by_dtype(np.float32(0.34657), 0.34657)
-TANH_LARGE = by_dtype(np.float32(40), 40.0)  # where it has long been 1
+TANH_LARGE = by_dtype(np.float32(40), 40.0)  # tanh(x) rounds to 1 far below
 
 
 @inlined_kernel
 def tanh(x):
-    """tanh(x); e / (e + 2) with e = e^2|x| − 1 is rounded too often where it is small."""
+    """tanh(x): a series where |x| is small, else e / (e + 2) with e = e^2|x| − 1."""
     a = abs(x)
     e = expm1(TANH_LARGE(x) if a > TANH_LARGE(x) else a + a)
     small = a + a * a * a * tanh_series(a * a)
@@ -165,7 +162,7 @@ def tanh(x):
     return -t if x < 0 else t
 
 
-# artanh(s) / s in s², for s up to a third.
+# artanh(s) / s in s², for s up to 1/3 (Taylor series).
 artanh_series = polynomial(*([1 / (2 * i + 1) for i in range(n)] for n in (8, 17)))
 
 
@@ -209,7 +206,7 @@ DENSITY_PEAK = by_dtype(np.float32(1 / math.sqrt(2 * math.pi)), 1 / math.sqrt(2 
 
 @inlined_kernel
 def normal(x):
-    """The normal distribution Φ(x), and its density."""
+    """The normal distribution function Φ(x) and its density."""
     q = abs(x) * ROOT_HALF(x)
     e = exp(-HALF(x) * x * x)
     t = (q - ERFC_MIDDLE(x)) / (q + ERFC_MIDDLE(x))

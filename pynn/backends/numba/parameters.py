@@ -1,6 +1,6 @@
 """Padded copies of parameters, optimizer state and data."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ...spec.architecture import Architecture
 from .plan import (
     ACTIVATION,
     ADDRESS,
+    CUSTOM,
     DZ,
     FIELDS,
     H_ROW,
     N_IN,
     N_OUT,
     NAME,
-    OWN,
     T_ROW,
     THRESHOLD,
     VECTOR,
@@ -35,57 +35,67 @@ from .plan import (
 
 Array = np.ndarray
 
-# --- Memory ---------------------------------------------------------------------------------------
 
-
-def _zeros(n: int, dtype: str) -> Array:
-    """Zeros that start at a multiple of VECTOR bytes."""
+def zeros(n: int, dtype: str) -> Array:
+    """Return n zeros that start at a multiple of VECTOR bytes."""
     size = np.dtype(dtype).itemsize
     memory = np.zeros(n + VECTOR // size, dtype)
     skip = -memory.ctypes.data % VECTOR // size
     return memory[skip : skip + n]
 
 
-def _row(n: int, dtype: str) -> int:
-    """Length of a row of n numbers: whole vectors, but no multiple of 1 KiB.
+def row_length(n: int, dtype: str) -> int:
+    """Return the padded length of a row of n elements: whole vectors, but no multiple of 1 KiB.
 
-    Rows that far apart would fall on the same few lines of the cache.
+    Rows a multiple of 1 KiB apart would share a few sets of the L1 cache.
     """
     size = np.dtype(dtype).itemsize
     padded = -(-n * size // VECTOR) * VECTOR
     return (padded + (VECTOR if padded % 1024 == 0 else 0)) // size
 
 
-class _Weights:
-    """Parameters and optimizer state, padded; with ``learning``, gradient and transpose too."""
+class Weights:
+    """Padded parameters and optimizer state; with ``learning`` also gradient and transposes.
+
+    Parameters
+    ----------
+    net
+        The architecture.
+    custom
+        Compiled custom functions by name.
+    parameters, state
+        Flat vectors that are copied in; ``store`` copies back to them.
+    learning
+        Whether gradients will be computed.
+    """
 
     def __init__(
         self,
         net: Architecture,
-        own: dict[str, Any],
+        custom: dict[str, Any],
         parameters: Array,
         state: list[Array],
         learning: bool,
     ) -> None:
-        # What is called by its address has to stay in memory.
-        self.own, self.net, self.parameters, self.flat_state = own, net, parameters, state
+        # Keeps the machine code of custom functions alive, which the kernels call by address.
+        self.custom, self.net, self.parameters, self.flat_state = custom, net, parameters, state
         self.layers = np.zeros((net.n_layers, FIELDS), np.int64)
         size = transposed_size = 0
         for k, (n_in, n_out) in enumerate(pairwise(net.sizes)):
             layer = self.layers[k]
             name = net.activations[k]
-            layer[N_IN], layer[N_OUT], layer[NAME] = n_in, n_out, ACTIVATION.get(name, OWN)
-            layer[ADDRESS] = own[name].address if name in own else 0
-            layer[W], layer[W_ROW] = size, _row(n_out, net.dtype)
-            layer[T], layer[T_ROW] = transposed_size, _row(n_in, net.dtype)
+            layer[N_IN], layer[N_OUT], layer[NAME] = n_in, n_out, ACTIVATION.get(name, CUSTOM)
+            layer[ADDRESS] = custom[name].address if name in custom else 0
+            layer[W], layer[W_ROW] = size, row_length(n_out, net.dtype)
+            layer[T], layer[T_ROW] = transposed_size, row_length(n_in, net.dtype)
             rate = net.dropout[k] if k < len(net.dropout) else 0.0
             layer[THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
             size += (n_in + 1) * int(layer[W_ROW])
             transposed_size += n_out * int(layer[T_ROW]) if learning and k else 0
-        self.weights = _zeros(size, net.dtype)
-        self.transposed = _zeros(transposed_size, net.dtype)
-        self.gradient = _zeros(size if learning else 0, net.dtype)
-        self.state = _zeros(size * len(state), net.dtype)
+        self.weights = zeros(size, net.dtype)
+        self.transposed = zeros(transposed_size, net.dtype)
+        self.gradient = zeros(size if learning else 0, net.dtype)
+        self.state = zeros(size * len(state), net.dtype)
         for padded, flat in self.pairs():
             self.copy(flat, padded)
         if learning:
@@ -94,11 +104,12 @@ class _Weights:
                 rows.reshape(layer[N_OUT], -1)[:, : layer[N_IN]] = w[:-1].T
 
     def copy(self, source: Array, target: Array) -> None:
-        """Copy a padded vector to a flat one or the other way round."""
+        """Copy a padded vector to a flat one, or a flat one to a padded one."""
         for a, b in zip(self._matrices(source), self._matrices(target), strict=True):
             b[...] = a
 
     def store(self) -> None:
+        """Copy parameters and state back to the flat vectors."""
         for padded, flat in self.pairs():
             self.copy(padded, flat)
 
@@ -115,14 +126,18 @@ class _Weights:
         return views
 
     def pairs(self) -> list[tuple[Array, Array]]:
+        """Return (padded, flat) for the parameters and each slot of the optimizer state."""
         slots = np.split(self.state, max(1, len(self.flat_state)))
         return [(self.weights, self.parameters), *zip(slots, self.flat_state)]
 
 
-def _block(layers: Array, rows: int, dtype: str) -> Array:
-    """Carve h, z and dz of ``rows`` rows for every layer, and set the ones beside each h."""
+def carve_block(layers: Array, rows: int, dtype: str) -> Array:
+    """Return memory for h, z and dz of ``rows`` rows of every layer, with the column of ones in h.
+
+    Writes their offsets to ``layers``.
+    """
     widths = [int(layers[0, N_IN]), *layers[:, N_OUT].tolist()]
-    row = [_row(n + 1, dtype) for n in widths]
+    row = [row_length(n + 1, dtype) for n in widths]
     size = 0
     for k, layer in enumerate(layers):
         layer[H_ROW], layer[Z_ROW] = row[k], row[k + 1]
@@ -130,25 +145,32 @@ def _block(layers: Array, rows: int, dtype: str) -> Array:
         layer[Z] = layer[H] + rows * row[k]
         layer[DZ] = layer[Z] + rows * row[k + 1]
         size = int(layer[DZ]) + rows * row[k + 1]
-    block = _zeros(size, dtype)
+    block = zeros(size, dtype)
     for k, layer in enumerate(layers):
         block[layer[H] : layer[Z]].reshape(rows, row[k])[:, widths[k]] = 1
     return block
 
 
 CHUNK_ROWS = 512
-"""Rows at a time; so many pass through the caches well while the gradient is touched seldom."""
+"""Rows of a chunk at most: activations mostly stay in the caches, and the gradient is read and
+written once per chunk."""
 
 
-def _chunk(net: Architecture, batch: int) -> int:
-    """Rows of a batch that are worked on at a time: few enough for Ctrl-C to be answered."""
+def chunk_rows(net: Architecture, batch: int) -> int:
+    """Return the rows of a chunk: at most CHUNK_ROWS, and few enough to answer Ctrl-C in time.
+
+    A chunk takes about 6·n_parameters operations per row; 1e10 operations take less than a second.
+    """
     most = min(CHUNK_ROWS, max(64, int(1e10 / (6 * net.n_parameters))))
     parts = -(-batch // most)
     return -(-batch // max(1, parts))
 
 
-def _source(x: Array) -> tuple[Array, int, int, int]:
-    """A read-only flat view of x, the place of x[0, 0] in it, and the steps of row and column."""
+def flat_source(x: Array) -> tuple[Array, int, int, int]:
+    """Return a read-only flat view of x, the offset of x[0, 0], and the row and column strides.
+
+    Offset and strides are in elements.
+    """
     if not x.flags.aligned or any(step % x.itemsize for step in x.strides):
         x = np.ascontiguousarray(x)
     steps = [s // x.itemsize if n > 1 else 0 for n, s in zip(x.shape, x.strides, strict=True)]

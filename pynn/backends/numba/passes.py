@@ -1,6 +1,6 @@
 """Forward and backward passes over the rows of a chunk."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import math
 
 import numpy as np
 
-from .activations import activation, largest, own_loss, softmax
-from .maths import HALF, exp, exp_of_any, log1p
+from .activations import activation, largest, softmax
+from .losses import loss_of_row
 from .plan import (
     ADDRESS,
     BY_HALF,
     BY_LABEL,
     BY_LARGEST,
     COUNTED,
-    CROSS_ENTROPY,
+    CUSTOM,
     DZ,
     EPOCH,
     FORWARD,
@@ -31,8 +31,6 @@ from .plan import (
     N_OUT,
     NAME,
     OUTPUT_LOSS,
-    OWN,
-    POISSON,
     SEED,
     SHUFFLED,
     SLOPE,
@@ -58,17 +56,16 @@ from .plan import (
 from .product import matmul
 from .random import dropout
 
-# --- The passes -----------------------------------------------------------------------------------
-
 
 @kernel
 def place(p, position):
-    """Which row of the data set comes at a position of the epoch."""
+    """Row of the data set at a position of the epoch."""
     return p.order[position] if p.settings[SHUFFLED] else position
 
 
 @kernel
 def copy_row(x, start, step, h, factor):
+    """h = factor times every step-th element of x from start."""
     to = h.dtype.type
     if step == 1:
         row = x[start : start + len(h)]
@@ -81,7 +78,7 @@ def copy_row(x, start, step, h, factor):
 
 @kernel
 def read_rows(p, first, lo, hi):
-    """Gather rows of the data set as floats; bytes are pixels and become value / 255."""
+    """Gather rows lo to hi of the chunk as floats; uint8 pixels become value / 255."""
     s = p.settings
     h0, h_row, n = p.layers[0, H], p.layers[0, H_ROW], p.layers[0, N_IN]
     one, pixel = p.block.dtype.type(1), p.block.dtype.type(1 / 255)
@@ -98,7 +95,7 @@ def read_rows(p, first, lo, hi):
 
 @kernel
 def forward(p, first, lo, hi):
-    """Write every layer's input h and its slope f'(z), both times dropout's factor; the last z."""
+    """Write every layer's h and f'(z), both times the factor of dropout, and the last layer's z."""
     s = p.settings
     n_layers = len(p.layers)
     for k in range(n_layers):
@@ -130,7 +127,7 @@ def forward(p, first, lo, hi):
 
 @kernel
 def count_correct(p, z, row, n):
-    """Share of a row that is classified rightly, as ``reference.count_correct``."""
+    """1 for a row classified correctly, as ``reference.count_correct``, 0 or a fraction if not."""
     how = p.settings[COUNTED]
     if how == BY_LABEL:
         return 1.0 if largest(z, n) == p.labels[row] else 0.0
@@ -146,109 +143,68 @@ def count_correct(p, z, row, n):
 
 
 @kernel
-def loss_and_output_gradient(p, first, lo, hi, m):
-    """Write each row's loss and whether it is right, and dz, the gradient of the mean over m rows.
+def write_outputs(p, first, lo, hi):
+    """Write the outputs a of each row to ``p.out``."""
+    layer = p.layers[len(p.layers) - 1]
+    n, z_row = layer[N_OUT], layer[Z_ROW]
+    for r in range(lo, hi):
+        a = p.block[layer[DZ] + r * z_row : layer[DZ] + (r + 1) * z_row]
+        row = place(p, first + r)
+        out = p.out[row * n : (row + 1) * n]
+        for j in range(n):
+            out[j] = a[j]
 
-    The formulas are those of ``reference.loss_and_output_gradient``. For the task FORWARD, write
-    the outputs instead.
+
+@kernel
+def activate_outputs(p, lo, hi):
+    """Write the outputs a over dz, and f'(z) over z (not for softmax)."""
+    layer = p.layers[len(p.layers) - 1]
+    z_row, width = layer[Z_ROW], padded(p, layer[N_OUT])
+    if layer[NAME] == SOFTMAX:
+        for r in range(lo, hi):
+            z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + width]
+            a = p.block[layer[DZ] + r * z_row : layer[DZ] + r * z_row + width]
+            softmax(z, a, layer[N_OUT])
+    else:
+        z = p.block[layer[Z] + lo * z_row : layer[Z] + hi * z_row]
+        a = p.block[layer[DZ] + lo * z_row : layer[DZ] + hi * z_row]
+        activation(layer[NAME], layer[ADDRESS], z, a, p.coefficients[SLOPE])
+
+
+@kernel
+def padded(p, n):
+    """n rounded up to whole vectors."""
+    lanes = VECTOR // p.block.itemsize
+    return (n + lanes - 1) // lanes * lanes
+
+
+@kernel
+def loss_and_output_gradient(p, first, lo, hi, m):
+    """Write each row's loss and whether it is correct, and dz, the gradient of the mean over m
+    rows.
     """
-    s, to = p.settings, p.block.dtype.type
+    s = p.settings
     layer = p.layers[len(p.layers) - 1]
     n, name, z_row = layer[N_OUT], layer[NAME], layer[Z_ROW]
-    zero, one, two = to(0), to(1), to(2)
-    rows, outputs = to(m), to(n)
-    lanes = VECTOR // p.block.itemsize
-    width = (n + lanes - 1) // lanes * lanes
-    of_outputs = s[TASK] == FORWARD or s[OUTPUT_LOSS] == MSE or s[OUTPUT_LOSS] == OWN
-    if s[TASK] != FORWARD and name != OWN:
+    width, rows = padded(p, n), p.block.dtype.type(m)
+    if name != CUSTOM:
+        # Before z is overwritten. A custom activation may not increase: then the outputs decide.
         for r in range(lo, hi):
             z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + n]
             p.correct[r] = count_correct(p, z, place(p, first + r), n)
-    if name != SOFTMAX and of_outputs:
-        z = p.block[layer[Z] + lo * z_row : layer[Z] + hi * z_row]
-        a = p.block[layer[DZ] + lo * z_row : layer[DZ] + hi * z_row]
-        activation(name, layer[ADDRESS], z, a, p.coefficients[SLOPE])
+    if s[OUTPUT_LOSS] == MSE or s[OUTPUT_LOSS] == CUSTOM:
+        activate_outputs(p, lo, hi)
     for r in range(lo, hi):
         row = place(p, first + r)
         z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + width]
         a = p.block[layer[DZ] + r * z_row : layer[DZ] + r * z_row + width]
+        if name == CUSTOM:
+            p.correct[r] = count_correct(p, a, row, n)
         t = p.targets[row * n : (row + 1) * n]
         label = p.labels[row] if s[HAS_LABELS] else -1
-        loss = 0.0
-        if of_outputs:
-            if name == SOFTMAX:
-                softmax(z, a, n)
-            if s[TASK] == FORWARD:
-                out = p.out[row * n : (row + 1) * n]
-                for j in range(n):
-                    out[j] = a[j]
-                continue
-            if name == OWN:
-                p.correct[r] = count_correct(p, a, row, n)
-        if s[OUTPUT_LOSS] == OWN:
-            if name == SOFTMAX:
-                for j in range(n):
-                    z[j] = one
-            loss += own_loss(s[LOSS_ADDRESS], a, t, z, label, n) / n
-            inner = zero
-            if name == SOFTMAX:
-                for j in range(n):
-                    inner += a[j] * z[j]
-                for j in range(n):
-                    z[j] = a[j] * (z[j] - inner)
-            for j in range(n):
-                a[j] = z[j] / outputs / rows
-        elif s[OUTPUT_LOSS] == MSE:
-            inner = zero
-            for j in range(n):
-                goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
-                error = a[j] - goal
-                loss += error * error
-                da = two * error / outputs
-                inner += a[j] * da
-                if name != SOFTMAX:
-                    a[j] = da * z[j] / rows
-            if name == SOFTMAX:
-                for j in range(n):
-                    goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
-                    a[j] = a[j] * (two * (a[j] - goal) / outputs - inner) / rows
-            loss /= n
-        elif s[OUTPUT_LOSS] == CROSS_ENTROPY:
-            log_sum, others, best = softmax(z, a, n)
-            top = np.float64(z[best])
-            if s[HAS_LABELS]:
-                loss += log_sum - (z[label] - top)
-                a[label] = -others if label == best else a[label] - one
-            else:
-                likely = (one - t[best]) - others
-                for j in range(n):
-                    loss += t[j] * (log_sum - (z[j] - top))
-                    a[j] -= t[j]
-                if others < HALF(others):
-                    a[best] = likely
-            for j in range(width):
-                a[j] /= rows
-        elif s[OUTPUT_LOSS] == POISSON:
-            for j in range(n):
-                goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
-                e = exp_of_any(z[j])
-                mean, count = np.float64(e), np.float64(goal)
-                loss += mean - count * z[j] - count
-                if goal > zero:
-                    loss += count * math.log(count)
-                a[j] = (e - goal) / outputs / rows
-            loss /= n
-        else:
-            for j in range(n):
-                goal = (one if j == label else zero) if s[HAS_LABELS] else t[j]
-                e = exp(-abs(z[j]))
-                logit = np.float64(z[j])
-                loss += max(logit, 0.0) - np.float64(goal) * logit + np.float64(log1p(e))
-                unlikely = e / (one + e)
-                a[j] = (one - goal) - unlikely if z[j] > zero else unlikely - goal
-                a[j] = a[j] / outputs / rows
-            loss /= n
-        p.losses[r] = loss
+        p.losses[r] = loss_of_row(
+            *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], z, a, t, label, n, rows, name == SOFTMAX)
+        )
 
 
 @kernel
@@ -271,13 +227,17 @@ def backward(p, lo, hi):
 
 @kernel
 def rows_pass(p, part, parts, first, m, rows):
-    """Take this part of the chunk of m rows that starts at position ``first`` of the epoch.
+    """Take one part of the chunk of m rows that starts at position ``first`` of the epoch.
 
-    ``rows`` is how many the whole batch has.
+    ``rows`` is the number of rows of the whole batch.
     """
     lo, hi = part * m // parts, (part + 1) * m // parts
     read_rows(p, first, lo, hi)
     forward(p, first, lo, hi)
+    if p.settings[TASK] == FORWARD:
+        activate_outputs(p, lo, hi)
+        write_outputs(p, first, lo, hi)
+        return
     loss_and_output_gradient(p, first, lo, hi, rows)
     if p.settings[TASK] >= GRADIENT:
         backward(p, lo, hi)

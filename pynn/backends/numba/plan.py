@@ -1,34 +1,12 @@
-"""The algorithm of ``reference.py`` as Numba kernels: the same text, in the same order, compiled.
+"""The tables that a compiled run works on, and names for the numbers in them."""
 
-Importing this module imports Numba. Nothing is compiled before an ``Engine`` first computes, and
-then only for the dtype in use; Numba keeps the machine code in its cache for the next process.
-
-One compiled function serves every architecture: all that differs between networks is numbers in
-tables (``layers``, ``settings``, ``coefficients``) and places in flat arrays. ``run`` is the
-mini-batch loop. It cuts a batch into chunks of rows and takes each through two parallel regions:
-
-1. ``rows_pass``: a thread takes its rows of the chunk through ``read_rows``, ``forward``,
-   ``loss_and_output_gradient`` and ``backward``.
-2. ``weights_pass``: a thread takes its rows of every weight matrix, sums their gradient over the
-   rows of the chunk and, after the last chunk, applies ``update``.
-
-Every sum is made by one thread, term by term in ascending order, whichever thread that is and
-wherever a chunk ends. So the bits depend neither on the number of threads nor on the chunks.
-
-How things lie in memory: a layer's weights and biases are one matrix (n_in + 1, n_out), the biases
-its last row, and its input h has a last column of ones: z = h @ w does both. Rows are padded to
-whole vectors of 64 bytes. Padding holds numbers that nothing reads: no column of a product depends
-on another one.
-"""
-
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import njit, types
 
@@ -36,104 +14,101 @@ from ...spec.names import LOSSES, OUTPUTS
 from ...spec.optimizers import OPTIMIZERS
 
 Array = np.ndarray
-_numba: Any = numba
 
-# By "numpy", a division by zero gives infinity instead of a check that no vector unit can make.
+# With error_model="numpy" a division by zero gives infinity. Python's model would add a check that
+# prevents vectorised loops.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-# Kernels are called by kernels alone, and views of arrays in them need no reference counts.
+# Only kernels call kernels, so no wrappers are needed; array views need no reference counts.
 INNER: Any = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 kernel = njit(**INNER)
-# A loop with a call in it does not become vector code, and LLVM grows tired of inlining.
+# LLVM does not vectorise a loop with a call in it, and by itself inlines only up to a size limit.
 INLINED: Any = INNER | {"forceinline": True}
 inlined_kernel = njit(**INLINED)
-# Here a·b + c is one fused operation. Only where there is one way to fuse may this be allowed: the
-# bits must not depend on whether a number fell to a vector or to what is left over.
+# Contracts a·b + c into one fused operation. Allowed only where there is a single way to do so;
+# otherwise the vector body and the scalar remainder of a loop could round differently.
 FUSED: Any = INLINED | {"fastmath": {"contract"}}
 fused_kernel = njit(**FUSED)
 
-# --- Names for the numbers in the tables ----------------------------------------------------------
+VECTOR = 64
+"""Bytes of a vector: those of AVX-512. LLVM splits a vector where registers are narrower."""
 
+# --- Numbers for names ----------------------------------------------------------------------------
+
+# In the order of ``spec.names`` and ``spec.optimizers``.
 (IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP) = range(len(OUTPUTS))
-OWN = -1  # an activation or a loss of the user's own, which is called by its address
-ACTIVATION = {
-    "identity": IDENTITY,
-    "sigmoid": SIGMOID,
-    "tanh": TANH,
-    "relu": RELU,
-    "leaky_relu": LEAKY_RELU,
-    "elu": ELU,
-    "gelu": GELU,
-    "softplus": SOFTPLUS,
-    "softmax": SOFTMAX,
-    "exp": EXP,
-}
+ACTIVATION = {name: number for number, name in enumerate(OUTPUTS)}
 (CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MSE, POISSON) = range(len(LOSSES))
-LOSS = {
-    "cross_entropy": CROSS_ENTROPY,
-    "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-    "mse": MSE,
-    "poisson": POISSON,
-}
+LOSS = {name: number for number, name in enumerate(LOSSES)}
 (SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW) = range(len(OPTIMIZERS))
-OPTIMIZER = {
-    "sgd": SGD,
-    "momentum": MOMENTUM,
-    "nesterov": NESTEROV,
-    "rmsprop": RMSPROP,
-    "adagrad": ADAGRAD,
-    "adam": ADAM,
-    "adam_hat": ADAM_HAT,
-    "adamw": ADAMW,
-}
-# What to do with the rows; each task includes the ones before it, save that only FORWARD keeps the
-# outputs.
+OPTIMIZER = {name: number for number, name in enumerate(OPTIMIZERS)}
+CUSTOM = -1  # a custom activation or loss, called by its address
+# Tasks. Each does what the tasks before it do as well, except that only FORWARD keeps the outputs.
 FORWARD, EVALUATE, GRADIENT, TRAIN = range(4)
-# What count_correct compares: nothing, labels, the largest target, or each target with a half.
+# How count_correct decides: not at all, by the label, by the largest target, or by comparing each
+# target with 0.5.
 NOT_COUNTED, BY_LABEL, BY_LARGEST, BY_HALF = range(4)
 
-# Columns of ``layers``: sizes; where w, its transpose, h, z and dz start, and the length of their
-# rows (z and dz share theirs with the next layer's h); activation (of one's own: where it starts in
-# memory) and dropout of the outputs.
-(N_IN, N_OUT, W, W_ROW, T, T_ROW, H, H_ROW, Z, DZ, Z_ROW, NAME, THRESHOLD) = range(13)
-(ADDRESS, FIELDS) = range(13, 15)
-# Places in ``settings``.
-(TASK, ROWS, BATCH, CHUNK, OUTPUT_LOSS, COUNTED, HAS_LABELS, X_KIND, X_START, X_ROW, X_COLUMN) = (
-    range(11)
-)
-(SHUFFLED, SEED, EPOCH, STREAM, UPDATE_RULE, FIRST_BATCH, UPDATES, DONE, HALT) = range(11, 20)
-(WATCH, DIVERGED, LOSS_ADDRESS) = range(20, 23)
-# Places in ``coefficients``: the slope of leaky_relu, L2, the optimizer's constants as its formula
-# needs them, what of them changes from step to step, and dropout's factor for each layer.
-(SLOPE, L2, C1, C1_REST, C2, C2_REST, EPSILON) = range(7)
-(RATE, STEP_SIZE, STEP_EPSILON, DECAY, KEPT) = range(7, 12)
+# --- Columns of ``layers`` ------------------------------------------------------------------------
+
+# Offsets are in elements of the flat array named below; ``*_ROW`` is the length of a padded row.
+(N_IN, N_OUT) = (0, 1)
+(W, W_ROW) = (2, 3)  # in ``weights``, ``gradient`` and each slot of ``state``
+(T, T_ROW) = (4, 5)  # the transposed weights (n_out, n_in), in ``transposed``
+(H, H_ROW) = (6, 7)  # input of the layer (chunk, n_in + 1), in ``block``
+(Z, DZ, Z_ROW) = (8, 9, 10)  # (chunk, n_out), in ``block``; Z_ROW is the next layer's H_ROW
+NAME = 11  # activation of the outputs
+THRESHOLD = 12  # a unit is dropped if its random word is below; -1 without dropout
+ADDRESS = 13  # machine code of a custom activation
+FIELDS = 14
+
+# --- Elements of ``settings`` ---------------------------------------------------------------------
+
+(TASK, ROWS, BATCH, CHUNK) = range(4)  # ROWS of the data set, per batch, per chunk
+(OUTPUT_LOSS, COUNTED, HAS_LABELS) = range(4, 7)
+(X_KIND, X_START, X_ROW, X_COLUMN) = range(7, 11)  # dtype of x, offset of x[0, 0], strides
+(SHUFFLED, SEED, EPOCH, STREAM) = range(11, 15)  # STREAM: Philox stream of dropout
+(UPDATE_RULE, FIRST_BATCH, UPDATES, DONE) = range(15, 19)  # UPDATES before this call, DONE in it
+HALT = 19  # set by another thread to make ``run`` return
+(WATCH, DIVERGED) = (20, 21)  # whether to stop at a loss that is not finite; whether it did
+LOSS_ADDRESS = 22  # machine code of a custom loss
+SETTINGS = 23
+
+# --- Elements of ``coefficients`` -----------------------------------------------------------------
+
+(SLOPE, L2) = (0, 1)  # slope of leaky_relu; the factor of L2
+(C1, C1_REST, C2, C2_REST, EPSILON) = range(2, 7)  # decay rates of the moments, 1 − rate, ε
+(RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(7, 11)  # change from step to step
+KEPT = 11  # and following: for each layer, 1 / (1 − p) of its dropout
 
 
 class Plan(NamedTuple):
-    """All that a run works on, as flat arrays."""
+    """Everything that a run works on, as flat arrays. T is the dtype of the network."""
 
-    layers: Array  # int64 (n_layers, FIELDS)
-    settings: Array  # int64
-    coefficients: Array  # dtype
-    constants: Array  # float64: beta1, beta2, epsilon, weight decay
-    weights: Array  # dtype, padded, as are the next three
-    transposed: Array
-    gradient: Array
-    state: Array
-    block: Array  # dtype: h, z and dz of a chunk
+    layers: Array  # (n_layers, FIELDS), int64
+    settings: Array  # (SETTINGS,), int64
+    coefficients: Array  # (KEPT + n_layers,), T
+    constants: Array  # (4,), float64: beta1, beta2, epsilon, weight decay
+    weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
+    transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first
+    gradient: Array  # T, as weights
+    state: Array  # T: the optimizer's slots, each as weights
+    block: Array  # T: h, z and dz of a chunk
     x_bytes: Array  # uint8; the data set is in one of these three
     x_single: Array  # float32
     x_double: Array  # float64
-    labels: Array  # int32; the targets are in one of these two
-    targets: Array  # dtype
-    order: Array  # int64 permutation, or empty
-    rates: Array  # float64, one for each batch
-    losses: Array  # float64 (chunk,)
-    correct: Array  # float64 (chunk,)
-    sums: Array  # float64: losses and correct of the whole batches so far, and of the present one
-    out: Array  # dtype (n * n_out,), or empty
+    labels: Array  # (n,), int32; the targets are in one of these two
+    targets: Array  # (n · n_out,), T
+    order: Array  # permutation (n,), int64, or empty
+    rates: Array  # learning rate of each batch, float64
+    losses: Array  # (chunk,), float64
+    correct: Array  # (chunk,), float64
+    sums: Array  # (4,), float64: losses and correct of whole batches, and of the current batch
+    out: Array  # (n · n_out,), T, or empty
 
 
-def _signature(dtype: str) -> Any:
+def signature(dtype: str) -> Any:
+    """Return the Numba signature of ``loop.run``."""
+
     def readonly(t: Any) -> Any:
         return types.Array(t, 1, "C", readonly=True)
 
@@ -146,9 +121,3 @@ def _signature(dtype: str) -> Any:
         *(readonly(types.int32), readonly(t), types.int64[::1], f8, f8, f8, f8, t[::1]),
     )
     return i8(types.NamedTuple(fields, Plan), i8, i8, i8, i8)
-
-
-# --- Matrix product -------------------------------------------------------------------------------
-
-VECTOR = 64
-"""Bytes of a vector: the widest there is; LLVM splits it where registers are narrower."""

@@ -1,39 +1,43 @@
 """The register tile and matrix products."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
 
 from llvmlite import binding, ir
-from numba import types
+from numba import config, types
 from numba.extending import intrinsic
 
-from .plan import VECTOR, _numba, kernel
+from .plan import VECTOR, kernel
 
 
-def _tile_shape() -> tuple[int, int]:
-    """Rows and vectors of the largest tile whose sums fit the registers."""
-    features = _numba.config.CPU_FEATURES
+def tile_shape() -> tuple[int, int]:
+    """Rows and vectors of the largest tile whose sums stay in registers.
+
+    With AVX-512: 8 rows × 2 vectors of 64 bytes, 16 of 32 registers. Elsewhere a vector of 64
+    bytes is two registers of AVX2: 6 × 1 vectors, 12 of 16.
+    """
+    features = config.CPU_FEATURES
     if features is None:
-        named = _numba.config.CPU_NAME not in (None, "host")
+        named = config.CPU_NAME not in (None, "host")
         features = "" if named else binding.get_host_cpu_features().flatten()
     return (8, 2) if "+avx512f" in features.split(",") else (6, 1)
 
 
-TILE_ROWS, TILE_VECTORS = _tile_shape()
+TILE_ROWS, TILE_VECTORS = tile_shape()
 
 
 @intrinsic
 def tile(
     typing_context, rows, vectors, c, c0, c_row, a, a0, a_row, a_step, b, b0, b_row, depth, add
 ):
-    """Multiply a few rows of a with a few vectors of columns of b, all sums in registers.
+    """Multiply a few rows of a by a few vectors of columns of b, with all sums in registers.
 
     c[r, :] = (c[r, :] if add else 0) + Σₖ a[r, k]·b[k, :], k ascending, each term by one fused
-    multiply-add where the machine has it. Numba's own loops keep sums in memory and check anew for
-    overlap at every turn; they reach between a tenth and two thirds of the speed. So this one
-    loop is written in LLVM's terms.
+    multiply-add where the processor has it. The loop is written in LLVM's intermediate
+    representation: loops that Numba compiles keep the sums in memory and check for overlapping
+    arrays in every iteration, and reach between a tenth and two thirds of this speed.
     """
     index = types.intp
     parameters = (index, index, c, index, index, a, index, index, index, b, index, index, index)
@@ -133,8 +137,8 @@ def tile(
 def matmul(c, c0, c_row, a, a0, a_row, a_step, b, b0, b_row, m, n, depth, add):
     """c (m, n) = a (m, depth) @ b (depth, n), or c += …; n is rounded up to whole vectors.
 
-    Matrices start at an offset into flat arrays; a step along the depth of ``a`` is ``a_step``, so
-    that it may be read transposed.
+    Matrices start at an offset into flat arrays. ``a_step`` is the stride of ``a`` along the depth,
+    so that a transpose can be read in place.
     """
     lanes = VECTOR // c.itemsize
     wide = lanes * TILE_VECTORS

@@ -1,6 +1,6 @@
 """Philox counters, permutations and dropout."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import numpy as np
 from ...spec import philox
 from .plan import kernel
 
-# --- Random numbers -------------------------------------------------------------------------------
-
 M0, M1 = philox._M0, philox._M1
 W0, W1 = np.uint64(philox._W0), np.uint64(philox._W1)
 LOW, WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -19,7 +17,7 @@ LOW, WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @kernel
 def philox_words(seed, block, row, epoch, stream):
-    """The four words of a counter, as ``philox.philox``; everything is uint64."""
+    """The four random words of a counter, as ``philox.philox``; all arguments are uint64."""
     c0, c1, c2, c3 = block, row, epoch & LOW, stream & LOW
     k0, k1 = seed & LOW, seed >> WORD
     for _ in range(10):
@@ -30,27 +28,33 @@ def philox_words(seed, block, row, epoch, stream):
     return c0, c1, c2, c3
 
 
-def permutation(seed, epoch, n):
-    """The order of the rows in an epoch, as ``philox.permutation``."""
-    partner = np.empty(n + 3, np.int64)
-    zero, stream = np.uint64(0), np.uint64(philox.SHUFFLE)
-    for block in range((n + 3) // 4):
-        i = np.uint64(4 * block + 1)
-        words = philox_words(seed, np.uint64(block), zero, epoch, stream)
-        partner[4 * block] = (words[0] * i) >> WORD
-        partner[4 * block + 1] = (words[1] * (i + np.uint64(1))) >> WORD
-        partner[4 * block + 2] = (words[2] * (i + np.uint64(2))) >> WORD
-        partner[4 * block + 3] = (words[3] * (i + np.uint64(3))) >> WORD
-    order = np.arange(n)
-    for i in range(n - 1, 0, -1):
-        j = partner[i]
-        order[i], order[j] = order[j], order[i]
-    return order
+def make_permutation(version):
+    """Return ``permutation``; its machine code is cached for this ``version``."""
+
+    def permutation(seed, epoch, n):
+        """The order of the rows in an epoch, as ``philox.permutation``."""
+        _ = version  # the values of a closure are part of the key of Numba's cache
+        partner = np.empty(n + 3, np.int64)
+        zero, stream = np.uint64(0), np.uint64(philox.SHUFFLE)
+        for block in range((n + 3) // 4):
+            i = np.uint64(4 * block + 1)
+            words = philox_words(seed, np.uint64(block), zero, epoch, stream)
+            partner[4 * block] = (words[0] * i) >> WORD
+            partner[4 * block + 1] = (words[1] * (i + np.uint64(1))) >> WORD
+            partner[4 * block + 2] = (words[2] * (i + np.uint64(2))) >> WORD
+            partner[4 * block + 3] = (words[3] * (i + np.uint64(3))) >> WORD
+        order = np.arange(n)
+        for i in range(n - 1, 0, -1):
+            j = partner[i]
+            order[i], order[j] = order[j], order[i]
+        return order
+
+    return permutation
 
 
 @kernel
 def dropout(h, z, n, seed, row, epoch, stream, threshold, kept):
-    """Multiply a row's activations and slopes by 0 where a unit drops out, else by ``kept``."""
+    """Multiply a row's h and f'(z) by 0 where a unit is dropped, and by ``kept`` elsewhere."""
     zero = h.dtype.type(0)
     for block in range((n + 3) // 4):
         words = philox_words(seed, np.uint64(block), row, epoch, stream)

@@ -1,6 +1,6 @@
 """Gradients of the weights and optimizer updates."""
 
-# The types of kernels are Numba's business.
+# Numba infers the types of kernels.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, no-check-untyped-defs
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ from .plan import (
 from .product import matmul, transpose
 
 BAND = 64
-"""Rows of a weight matrix whose gradient and update are made together, while they are in cache."""
+"""Rows of a weight matrix whose gradient is computed and applied while it is in the cache."""
 
 
 @kernel
 def update(optimizer, w, g, u, v, c, decay):
-    """Apply one step to a stretch of parameters w with gradient g and state u, v."""
+    """Apply one step to a range of parameters w with gradient g and state u, v; c: coefficients.
+
+    The formulas are those of ``backends/updates.py``.
+    """
     n = len(w)
     rate, c1, c1_rest, c2, c2_rest = c[RATE], c[C1], c[C1_REST], c[C2], c[C2_REST]
     epsilon = c[EPSILON]
@@ -81,10 +84,10 @@ def update(optimizer, w, g, u, v, c, decay):
 
 @kernel
 def weights_pass(p, part, parts, m, before, last):
-    """Sum the gradient of this part of every layer's rows over the m rows of the chunk.
+    """Sum the gradient of one part of every layer's weight rows over the m rows of the chunk.
 
-    ``before`` says that the gradient goes on from an earlier chunk of the batch, ``last`` that it
-    is whole now and is to be applied.
+    ``before`` says whether to add to the gradient of earlier chunks of the batch, ``last`` whether
+    this is the last chunk, after which the update follows.
     """
     size, l2 = len(p.weights), p.coefficients[L2]
     for k in range(len(p.layers)):
@@ -102,7 +105,7 @@ def weights_pass(p, part, parts, m, before, last):
             )
             if not last:
                 continue
-            # The last row holds the biases, which neither L2 nor weight decay touches.
+            # The last row holds the biases, to which neither L2 nor weight decay applies.
             for decay in range(2):
                 a = start if decay else layer[W] + max(lo, n_in) * row
                 b = layer[W] + (min(hi, n_in) if decay else hi) * row
@@ -123,7 +126,7 @@ def weights_pass(p, part, parts, m, before, last):
 
 @kernel
 def set_step(p, batch):
-    """Put what changes from step to step into ``coefficients``."""
+    """Write the coefficients that change from step to step."""
     i = batch - p.settings[FIRST_BATCH]
     step, rate = p.settings[UPDATES] + i + 1, p.rates[i]
     beta1, beta2 = p.constants[0], p.constants[1]
