@@ -59,9 +59,9 @@ TWO = by_dtype(np.float32(2), 2.0)
 
 # e^x = 2^n·e^r with x = n·ln 2 + r and |r| <= ½·ln 2, and e^r by its Taylor series. Adding 1.5·2^23
 # (1.5·2^52 in float64) to x / ln 2 rounds it to n and leaves n in the low bits of the sum, which
-# are shifted into the exponent of 2^n. ln 2 is split into two parts, the first short enough for n times
-# it to be exact. Below EXP_LIMIT, 2^n would be subnormal and e^x is set to 0; above EXP_TOP, e^x is
-# infinite; 2^n beyond MOST_POWER is reached by a last doubling.
+# are shifted into the exponent of 2^n. ln 2 is split into two parts, the first short enough for n
+# times it to be exact. Below EXP_LIMIT, 2^n would be subnormal and e^x is set to 0; above EXP_TOP,
+# e^x is infinite; 2^n beyond MOST_POWER is reached by a last doubling.
 EXP_LIMIT = by_dtype(np.float32(-87.5), -708.5)
 EXP_TOP = by_dtype(np.float32(89), 710.0)
 MOST_POWER = by_dtype(np.float32(2.0**127), 2.0**1023)
