@@ -300,7 +300,7 @@ def test_no_cache_is_no_error():
     signature = numba.int64(numba.int64)
     with pytest.raises(RuntimeError, match="cache"):
         numba.njit([signature], cache=True)(scope["plus_one"])
-    assert loop._compile(scope["plus_one"], signature)(1) == 2
+    assert loop.compile_cached(scope["plus_one"], signature)(1) == 2
 
 
 def test_bad_input_is_named():

@@ -109,7 +109,7 @@ def compiled(function, *places):
 
     from pynn.backends.numba import custom
 
-    number = custom._of_numbers(function, places[0].dtype.name)
+    number = custom.for_numbers(function, places[0].dtype.name)
 
     def over_one(out, z):
         for i in range(len(out)):
@@ -132,7 +132,7 @@ def test_functions_of_numpy_over_the_whole_range(dtype, name):
     from pynn.backends.numba import custom
 
     function = getattr(np, name)
-    assert function in custom.MEANS
+    assert function in custom.REPLACED
     info = np.finfo(dtype)
     z = np.concatenate([POINTS, [info.tiny, info.tiny / 4, info.max, 1 + info.eps, -1 + info.eps]])
     z = np.concatenate([z, np.linspace(-3, 3, 1001), np.exp(np.linspace(-80, 80, 1001))])
@@ -262,7 +262,7 @@ def test_functions_that_numba_cannot_compile_are_refused(blobs, function):
 def test_functions_that_numba_computes_differently_are_refused(monkeypatch):
     from pynn.backends.numba import custom
 
-    monkeypatch.setitem(custom.MEANS, np.tanh, custom.MEANS[np.exp])
+    monkeypatch.setitem(custom.REPLACED, np.tanh, custom.MEANS[np.exp])
     own = pynn.Activation("mine", np.tanh, tanh_slope)
     with pytest.raises(
         ValueError, match=r"'mine'\): function: found .* compiled by Numba, expected"
