@@ -168,7 +168,8 @@ for k in range(20):
             try:
                 busy.fit(*data(), epochs=1)
             except RuntimeError as error:
-                assert f"by process {os.getppid()} when it forked process {os.getpid()}" in str(error)
+                found = f"by process {os.getppid()} when it forked process {os.getpid()}"
+                assert found in str(error)
                 assert "fork before fit or after it" in str(error)
                 failed = 0
         except BaseException as error:

@@ -262,7 +262,7 @@ def test_functions_that_numba_cannot_compile_are_refused(blobs, function):
 def test_functions_that_numba_computes_differently_are_refused(monkeypatch):
     from pynn.backends.numba import custom
 
-    monkeypatch.setitem(custom.REPLACED, np.tanh, custom.MEANS[np.exp])
+    monkeypatch.setitem(custom.REPLACED, np.tanh, custom.REPLACED[np.exp])
     own = pynn.Activation("mine", np.tanh, tanh_slope)
     with pytest.raises(
         ValueError, match=r"'mine'\): function: found .* compiled by Numba, expected"
