@@ -20,8 +20,8 @@ import numpy as np
 
 import pynn
 from pynn.arrays.fingerprint import content_sha256
-from pynn.cli import folder as cli_folder
-from pynn.data import idx as data_idx
+from pynn.cli import folder as run_folder
+from pynn.data.idx import idx_header
 from pynn.files.tensors import load_tensors, save_tensors
 from pynn.nielsen import network2
 
@@ -31,7 +31,7 @@ from . import mutators
 
 
 def idx(array: np.ndarray) -> bytes:
-    return data_idx.idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    return idx_header(array) + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def of_idx() -> Iterator[bytes]:
@@ -358,7 +358,7 @@ def beside_settings() -> dict[str, bytes]:
     """What lies beside the settings of a run."""
     x, y = blobs()
     return {
-        cli_folder.MODEL: _models()[4],
+        run_folder.MODEL: _models()[4],
         "data.npz": npz(x=x, y=np.array(["cat", "dog", "owl"])[y]),
     }
 

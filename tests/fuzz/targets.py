@@ -25,7 +25,7 @@ from unittest import mock
 import numpy as np
 
 import pynn
-from pynn.cli import folder as cli_folder
+from pynn.cli import folder as run_folder
 from pynn.cli import report
 from pynn.data import csv, idx, images, loading
 from pynn.nielsen import network2
@@ -135,7 +135,7 @@ def _look_at(net: pynn.Network) -> None:
         warnings.filterwarnings("ignore", "predict: found", RuntimeWarning)
         y = net.predict(x)
     settings = json.loads(seeds.settings())
-    found = cli_folder.Run(Path("run"), settings, net, "test", (x, y))
+    found = run_folder.Run(Path("run"), settings, net, "test", (x, y))
     small = bool(np.abs(net.parameters).max() < 1e3)  # not if there is NaN
     if small and (net.classes is not None or net.architecture.loss == "mse"):
         report.results(found)
@@ -158,7 +158,7 @@ def _settings(path: Path) -> None:
     """The settings of a run; beside them lie its model and its data."""
     few = seeds.blobs()
     with mock.patch("pynn.datasets.mnist", return_value=(few, few)):
-        found = cli_folder.read(path.parent)
+        found = run_folder.read(path.parent)
     for section in (
         report.results,
         report.timings,
@@ -189,7 +189,7 @@ TARGETS = {
         _settings,
         seeds.of_settings,
         mutators.document,
-        cli_folder.SETTINGS,
+        run_folder.SETTINGS,
         beside=seeds.beside_settings,
     ),
     "nielsen": Target(_nielsen, seeds.of_nielsen, mutators.document),
