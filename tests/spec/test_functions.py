@@ -484,7 +484,7 @@ def test_a_run_that_was_cut_off_resumes_exactly(tmp_path: Path, blobs, backend):
         run(pynn.Every(1, cut))
     other = pynn.Activation("swish", np.tanh, tanh_slope)
     with pytest.raises(
-        ValueError, match=r"functions: found \{'swish': .*expected the same to go on"
+        ValueError, match=r"functions: found \{'swish': .*expected the same to continue"
     ):
         run(activation=other)
     with pytest.raises(ValueError, match=r"activation: found \['relu'.*has \['swish'"):
