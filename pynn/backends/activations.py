@@ -1,7 +1,8 @@
 """Activation functions of the NumPy reference: f(z) and f'(z), with their sources.
 
 To add an activation: two formulas and a line in ``ACTIVATION`` here, its name in ``spec/names.py``,
-and the same formulas in ``numba/activations.py`` and ``csrc/kernels/activations.h``.
+and the formulas in ``numba/activations.py`` and ``csrc/kernels/activations.h``, with its number in
+``numba/plan.py`` and ``cython/engine.pxi``.
 """
 
 from __future__ import annotations

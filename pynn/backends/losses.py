@@ -10,7 +10,8 @@ cross entropies use probabilities rounded to the dtype and clipped to [ε, 1 −
 epsilon.
 
 To add a loss: a function and a line in ``LOSS`` here, its name and output activation in
-``spec/names.py``, and the same in ``numba/losses.py`` and ``csrc/kernels/loss.h``.
+``spec/names.py``, and the formula in ``numba/losses.py`` and ``csrc/kernels/loss.h``, with its
+number in ``numba/plan.py`` and ``cython/engine.pxi``.
 """
 
 from __future__ import annotations

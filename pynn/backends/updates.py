@@ -6,7 +6,8 @@ shape and the settings o of the optimizer. ``step`` counts updates from 1 and is
 are cited in ``spec/optimizers.py``.
 
 To add an optimizer: a function and a line in ``UPDATE`` here, a dataclass in
-``spec/optimizers.py``, and the formula in ``numba/update.py`` and ``csrc/kernels/optimizers.h``.
+``spec/optimizers.py``, and the formula in ``numba/update.py`` and ``csrc/kernels/optimizers.h``,
+with its number in ``numba/plan.py`` and ``cython/engine.pxi``.
 """
 
 from __future__ import annotations
