@@ -1,0 +1,170 @@
+"""The vector kernels (csrc/kernels/kernels.h) and the thread team (csrc/team/team.h).
+
+kernels.h documents every function. Here each has its shapes in one line: (m, n) is rows and
+columns, ``ld…`` the elements from one row to the next, and void* the dtype of the table. Names that
+Cython reserves are changed: ``from`` is ``begin`` here.
+"""
+
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "kernels.h" namespace "pynn" nogil:
+    cdef enum:
+        F32, F64, N_DTYPES
+        SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
+        IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
+        CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
+        RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
+        FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
+        MARKED_ROWS             # the most rows that gradient_marked takes
+
+    # Coefficients of one optimizer step.
+    cdef struct Step:
+        double rate, l2, decay, beta1, beta2, epsilon
+        Py_ssize_t w, s1, s2    # FINISH_ADAM: bytes from an element of C to its weight and moments
+
+    # Targets of the rows of a batch: labels or values.
+    cdef struct Targets:
+        const int32_t* labels   # (m,), or null
+        const void* values      # (m, ld), or null
+        Py_ssize_t ld
+        const double* weights   # (m,), or null
+        double least            # above 0: probabilities are clipped to least … 1 - least
+
+    cdef struct Dropout:
+        uint64_t seed
+        uint32_t epoch, stream, first_row, threshold
+        double scale            # of the units that are kept
+
+    cdef struct Kernels:
+        const char* isa
+        int width               # elements of a vector
+        int rows                # rows of a matmul tile of two vectors
+        int sparse_cols         # vectors of a row that matmul_sparse computes at a time
+        int itemsize            # bytes of an element
+        # C (m, n) = A (m, k) · B (k, n); by_column: A is stored as (k, m)
+        void (*matmul)(
+            const void* a, Py_ssize_t lda, int by_column, const void* b, Py_ssize_t ldb,
+            void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+            int finish, const void* bias, const Step* step) noexcept nogil
+        # Z (m, n) = bias + X (m, k) · Wᵀ, with wt (n, k), for few columns n
+        void (*matmul_narrow)(
+            const void* x, Py_ssize_t ldx, const void* wt, Py_ssize_t ldw,
+            void* z, Py_ssize_t ldz, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+            const void* bias) noexcept nogil
+        # matmul_narrow without the unmarked vectors of x; marks (m, words)
+        void (*narrow_marked)(
+            const void* x, Py_ssize_t ldx, const uint64_t* marks, const void* wt, Py_ssize_t ldw,
+            void* z, Py_ssize_t ldz, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+            const void* bias) noexcept nogil
+        # Columns start … stop of C (m, …) = Dᵀ · X, with D (k, m), X (k, …) and its marks
+        void (*gradient_marked)(
+            const void* d, Py_ssize_t ldd, const void* x, Py_ssize_t ldx, const uint64_t* marks,
+            void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t k,
+            int finish, const Step* step) noexcept nogil
+        # columns (m, list_ld) and starts (parts + 1, starts_ld) of the non-zeros of x (m, n)
+        void (*find_nonzero)(
+            const void* x, Py_ssize_t ldx, Py_ssize_t m, Py_ssize_t n, Py_ssize_t part,
+            uint16_t* columns, Py_ssize_t list_ld,
+            uint32_t* starts, Py_ssize_t starts_ld) noexcept nogil
+        # C (m, n) = A · B, of A only the listed elements; (i, p) of A is a[i·a_row + p·a_step]
+        void (*matmul_sparse)(
+            const void* a, Py_ssize_t a_row, Py_ssize_t a_step,
+            const uint16_t* columns, Py_ssize_t list_ld,
+            const uint32_t* begin, const uint32_t* end, const void* b, Py_ssize_t ldb,
+            void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t n,
+            int finish, const void* bias, const Step* step) noexcept nogil
+        # C (…, n) += Aᵀ · (scale·D), with A (m, …), of A only the listed elements, and D (m, n)
+        void (*matmul_scatter)(
+            const void* a, Py_ssize_t lda, const uint16_t* columns, Py_ssize_t list_ld,
+            const uint32_t* begin, const uint32_t* end, const void* d, Py_ssize_t ldd,
+            void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t n, double scale) noexcept nogil
+        # dst (n, m) = src (m, n)ᵀ
+        void (*transpose)(
+            const void* src, Py_ssize_t lds, void* dst, Py_ssize_t ldd,
+            Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # out (n,) = Σ rows of d (m, n)
+        void (*column_sum)(
+            const void* d, Py_ssize_t ldd, Py_ssize_t m, Py_ssize_t n,
+            void* out, int add) noexcept nogil
+        # out (m, n) = rows order[0 … m - 1] of x; strides in bytes; marks (m, words) or null;
+        # rows next[0 … known - 1] are prefetched
+        void (*gather)(
+            int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride,
+            const uint32_t* order, Py_ssize_t m, Py_ssize_t n, void* out, Py_ssize_t ldo,
+            const uint32_t* next, Py_ssize_t known, uint64_t* marks) noexcept nogil
+        # z (m, n) becomes f(z), slope (m, n) or null f'(z)
+        void (*activate)(
+            int activation, void* z, void* slope, Py_ssize_t ld,
+            Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # d (m, ld) *= f'(z), from a (m, ld) = f(z)
+        void (*times_slope)(
+            int activation, void* d, const void* a, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+        # d (m, ld) *= s (m, ld)
+        void (*multiply)(void* d, const void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+        # a (m, n) and slope (m, n) or null, times scale or 0
+        void (*dropout)(
+            void* a, void* slope, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
+            const Dropout* how, Py_ssize_t row) noexcept nogil
+        # row_loss (m,), row_right (m,); with gradient, z (m, n) becomes dz · scale
+        void (*loss)(
+            int loss, int output, void* z, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
+            const Targets* t, int gradient, double scale,
+            double* row_loss, double* row_right) noexcept nogil
+        # dst (m, n) = src (m, n), with non-temporal stores
+        void (*copy_far)(
+            const void* src, Py_ssize_t lds, void* dst, Py_ssize_t ldd,
+            Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # out (m,) = Σ squares of each row of w (m, n)
+        void (*square_sum)(
+            const void* w, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n, double* out) noexcept nogil
+        # w, g, s1, s2 (count,)
+        void (*update)(
+            int rule, const Step* step, void* w, const void* g, void* s1, void* s2,
+            Py_ssize_t count) noexcept nogil
+        # out (4·blocks,)
+        void (*philox)(
+            uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream, Py_ssize_t blocks,
+            uint32_t* out) noexcept nogil
+        # returns the floating-point operations of so many rounds of independent FMA
+        double (*multiply_add)(Py_ssize_t rounds) noexcept nogil
+
+    # Products of float32 values rounded to bfloat16, in pairs of consecutive k (32 bits).
+    cdef struct Bf16Kernels:
+        double gain             # speed relative to dense products of float32
+        # C (m, n) = A (m, k) · B (k, n); k, lda count pairs, ldb those from panel to panel
+        void (*matmul)(
+            const void* a, Py_ssize_t lda, int by_column, const void* b, Py_ssize_t ldb,
+            void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+            int finish, const void* bias, const Step* step) noexcept nogil
+        # rows (m, n / 2): pairs along the rows of src (m, n); pairs (m / 2, n): along its columns
+        void (*round_rows)(
+            const float* src, Py_ssize_t lds, Py_ssize_t m, Py_ssize_t n,
+            void* rows, Py_ssize_t ldr, void* pairs, Py_ssize_t ldp,
+            Py_ssize_t panel) noexcept nogil
+        # columns first … first + m of dst (n / 2, …), in panels ldd apart, from src (m, n)
+        void (*round_transpose)(
+            const float* src, Py_ssize_t lds, Py_ssize_t m, Py_ssize_t n,
+            void* dst, Py_ssize_t ldd, Py_ssize_t first) noexcept nogil
+        # dst (count,) = src (count,), rounded and still float32
+        void (*round_values)(const float* src, float* dst, Py_ssize_t count) noexcept nogil
+
+    int isa_count()
+    const char* isa_name(int isa)
+    bint isa_usable(int isa)
+    const Kernels* kernels(int isa, int dtype)
+    const Bf16Kernels* bf16_kernels(int isa)   # or null
+
+
+cdef extern from "team.h" namespace "pynn" nogil:
+    cdef cppclass Team:
+        # The size includes the caller, which is thread 0; the team may be smaller.
+        @staticmethod
+        Team* acquire(int size) except +
+        @staticmethod
+        void release(Team* team)
+        int size()
+        void run(void (*task)(void* context, int thread) noexcept nogil, void* context)
+        void barrier(int thread)
+    int usable_processors()
+    double seconds()            # of a monotonic clock
