@@ -100,7 +100,9 @@ def train_slice(
 
 def until_due(updates: int, periods: Iterable[int], most: int) -> int:
     """Return the steps until the updates are a multiple of a period, but at most ``most``."""
-    return min([most, *(period - updates % period for period in periods)])
+    for period in periods:
+        most = min(most, period - updates % period)
+    return most
 
 
 def due(calls: Iterable[Callback], updates: int) -> list[Callback]:

@@ -105,14 +105,20 @@ class Stepper:
                 *(self.trainer, model.epochs, position, rates, count),
                 model.updates - model.optimizer_began,
             )
-        finally:
+        except BaseException:
             self.count()
             self._add_to_profile(position)
+            raise
+        model.updates += self.trainer.done
         self.position = reached
+        self._add_to_profile(position)
         return reached.seconds - position.seconds
 
     def count(self) -> None:
-        """Count the steps completed since ``train`` began; calling it again changes nothing."""
+        """Count the completed steps of an interrupted slice; calling it again changes nothing.
+
+        An interrupt can arrive before, between and after the lines of ``train`` that count.
+        """
         if self._slice is None:
             return
         updates, position, began = self._slice
