@@ -1,1 +1,27 @@
-"""Training: the model, one call of ``fit``, its callbacks and its checkpoints."""
+"""Training: the model, one call of ``fit``, its callbacks and its checkpoints.
+
+A call of ``Network.fit`` passes through these modules:
+
+=================  =============================================================================
+module             subject
+=================  =============================================================================
+``model``          everything that training changes and a file stores
+``fit``            checking the arguments, one call at a time; the result is a ``job``
+``loop``           epochs, callbacks, validation, progress; what happens after Ctrl-C
+``stepper``        training steps, the counters and the position in the epoch
+``slices``         parts of an epoch, shared with ``pynn.sklearn``
+``divergence``     checks that parameters are finite, snapshots, and finding the faulty step
+``rates``          the learning rate of every step
+``blocks``         the order of rows for files larger than memory
+``callbacks``      the base class, EarlyStopping, Every, Norms
+``history``        the records of epochs
+``progress``       progress bar and lines
+``profile``        times of the phases of a step
+``initialise``     initial weights
+``model_file``     model files
+``checkpoint``     the argument ``checkpoint``
+``saver``          writing checkpoints
+``resume``         reading them
+``compare``        comparing a run with the call that resumes it
+=================  =============================================================================
+"""

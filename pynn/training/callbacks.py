@@ -1,11 +1,7 @@
-"""Callbacks: functions and objects that ``fit`` calls during training.
+"""Callbacks: functions and objects that ``fit`` calls during training (see ``pynn.callbacks``).
 
-A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
-of :class:`Callback`. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
-estimator of ``pynn.sklearn``. A callback may read its parameters, predict and evaluate, but not
-change the parameters: they are read-only until ``fit`` has ended. Training stops when a callback
-returns True. :class:`Trained` and :class:`Differentiable` list the members that the callbacks of
-this module use.
+:class:`Trained` and :class:`Differentiable` list the members of the trained object that the
+callbacks of this module use.
 """
 
 from __future__ import annotations
@@ -153,7 +149,7 @@ class EarlyStopping(Callback):
     patience
         Stop after this many epochs in a row without improvement; None for never.
     min_delta
-        The smallest change that counts as an improvement is larger than this.
+        A value counts as an improvement only if it is better by more than this.
     threshold
         Stop when the loss is at most, or the accuracy at least, this value; None for never.
     restore_best
@@ -224,15 +220,15 @@ class EarlyStopping(Callback):
         )
 
     def state(self) -> dict[str, Any]:
-        kept: dict[str, Any] = {
+        state: dict[str, Any] = {
             "settings": self._settings(),
             "best": self.best,
             "best_epoch": self.best_epoch,
             "stopped_epoch": self.stopped_epoch,
         }
         if self._parameters is not None:
-            kept["parameters"] = self._parameters
-        return kept
+            state["parameters"] = self._parameters
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         if state["settings"] != self._settings():

@@ -233,11 +233,11 @@ class Guard:
         """
         stepper, model = self._stepper, self._model
         last = model.epochs, stepper.position.step + stepper.trainer.diverged
-        bad = 0  # the first step that diverges is among so many next ones, if not 0
+        suspects = 0  # number of next steps that contain the faulty one; 0 if not known
         self._go_back()
         while (model.epochs, stepper.position.step) < last:
             end = last[1] if model.epochs == last[0] else stepper.steps
-            count = max(1, bad // 2) if bad else end - stepper.position.step
+            count = max(1, suspects // 2) if suspects else end - stepper.position.step
             stepper.train(self._rates.of(model.epochs, stepper.steps), count)
             self.write_back()
             done = stepper.trainer.done
@@ -246,13 +246,13 @@ class Guard:
                 self._go_back()
                 if done == 1:
                     return True, layer
-                bad = done
+                suspects = done
                 continue
             if stepper.trainer.diverged:
                 return True, None
             self._end_epoch_if_complete()
             self._snapshot.take(stepper.position.step)
-            bad = max(0, bad - done)
+            suspects = max(0, suspects - done)
         return False, None
 
     def _go_back(self) -> None:

@@ -268,7 +268,7 @@ def _has_validation(validation: Any) -> bool:
 def _validation(
     validation: Any, x: Array | Sparse, y: Array, task: Task, model: Model
 ) -> tuple[Pair, Pair, float | None]:
-    """Return the rows of training, those of validation, and the share held out, None for a pair."""
+    """Return rows to train on, rows to validate on, and the share held out (None for a pair)."""
     if isinstance(validation, (tuple, list)) and len(validation) == 2:
         return (x, y), _pair(validation, task, model), None
     share = validation if isinstance(validation, (float, np.floating)) else math.nan

@@ -20,7 +20,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Job:
-    """The checked arguments of one call of ``fit``: what to train on, how, and for how long."""
+    """The checked arguments of one call of ``fit``."""
 
     data: Data
     """Rows to train on."""

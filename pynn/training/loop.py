@@ -69,7 +69,7 @@ class Loop:
         if saver is not None and saver.checkpoint.steps is not None:
             self.periods.append(saver.checkpoint.steps)
         if saver is not None and saver.checkpoint.seconds is not None:
-            # Slices as short as those of a report, so that the clock is checked often enough.
+            # Slices as short as for a report, so that the clock is read about every 0.1 s.
             self.pace.append(Reporter(lambda record: None))
         self.stop = resumed is not None and resumed.stopped
 

@@ -130,7 +130,7 @@ def read(path: Path, steps: int) -> Resumed:
 def _parse(tensors: dict[str, np.ndarray], document: dict[str, Any], steps: int) -> Resumed:
     run = dict(document["checkpoint"])
     states = [_state(k, saved, tensors) for k, saved in enumerate(run["callbacks"])]
-    # Nothing is computed: other functions may stand in for user-defined ones.
+    # Nothing is computed, so that custom functions need not be given.
     model = rebuild(tensors, document, None)
     arguments.whole(run["epochs"], "epochs", 0)
     began, place = run["began"], run["place"]

@@ -79,7 +79,7 @@ def train_slice(
     Parameters
     ----------
     trainer : Trainer
-        Its ``done`` tells after an exception how many steps count.
+        After an exception, its ``done`` is the number of completed steps.
     epoch : int
         Counted from 0.
     position : Position
@@ -106,5 +106,5 @@ def until_due(updates: int, periods: Iterable[int], most: int) -> int:
 
 
 def due(calls: Iterable[Callback], updates: int) -> list[Callback]:
-    """Return the callbacks whose ``on_steps`` is called after so many updates."""
+    """Return the callbacks whose ``on_steps`` is called after update number ``updates``."""
     return [call for call in calls if call.steps is not None and updates % call.steps == 0]
