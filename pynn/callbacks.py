@@ -1,7 +1,7 @@
 """Callbacks for ``Network.fit``: ``EarlyStopping``, ``Every``, ``Norms`` and their base class.
 
 A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
-of :class:`Callback`. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
+of ``Callback``. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
 estimator of ``pynn.sklearn``. A callback may read its parameters, predict and evaluate, but not
 change the parameters: they are read-only until ``fit`` has ended. Training stops when a callback
 returns True.
