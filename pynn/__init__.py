@@ -37,12 +37,12 @@ from .spec import (
 )
 from .training.callbacks import Callback, EarlyStopping, Every, Norms
 from .training.checkpoint import Checkpoint
-from .training.divergence import DivergenceError
 from .training.history import History, Record
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, datasets, plots
+    from .training.divergence import DivergenceError
 
 __all__ = [
     "SGD",
@@ -84,6 +84,10 @@ renamed.install()
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: they take time to import or need an optional package.
+    if name == "DivergenceError":
+        from .training.divergence import DivergenceError
+
+        return DivergenceError
     if name in ("data", "datasets", "nielsen", "plots", "sklearn"):
         import importlib
 

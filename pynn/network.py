@@ -7,26 +7,28 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .backends import choose as backend_choice
-from .backends import contract
 from .checks import features, targets
 from .checks.targets import Task
 from .spec import arguments
 from .spec.architecture import Architecture
 from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
-from .spec.names import PRECISIONS
+from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
-from .training import fit, initialise, model_file
+from .training import initialise, model_file
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
-from .training.model import Model
-from .training.profile import Profile
+from .training.model import Model, TrainingLock
+
+if TYPE_CHECKING:
+    from .backends.contract import Engine
+    from .training.profile import Profile
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -148,9 +150,9 @@ class Network:
                 f"{gib:,.1f} GiB; expected no more than fit into memory"
             ) from None
 
-    def _set_up(self, model: Model, engine: contract.Engine, asked: tuple[str, int | None]) -> None:
+    def _set_up(self, model: Model, engine: Engine, asked: tuple[str, int | None]) -> None:
         self._model, self._engine, self._asked = model, engine, asked
-        self._lock = fit.TrainingLock()
+        self._lock = TrainingLock()
 
     @classmethod
     def _from_model(cls, model: Model, backend: str, threads: int | None) -> Network:
@@ -396,6 +398,9 @@ class Network:
         epoch is not counted: the next ``fit`` starts it again, or continues in its middle with a
         checkpoint and ``resume=True``.
         """
+        # Imported here, since it takes a quarter of the time of importing pynn.
+        from .training import fit
+
         return fit.fit(
             *(self, self._model, self._engine, self._lock),
             fit.Arguments(
@@ -442,6 +447,8 @@ class Network:
         """
         if self.backend != "cython":
             raise ValueError(f"profile: found the backend {self.backend!r}, expected 'cython'")
+        from .training.profile import Profile
+
         return Profile(self._model)
 
     # --- Prediction -------------------------------------------------------------------------------
@@ -560,7 +567,9 @@ class Network:
         l2 = arguments.number(l2, "l2", least=0)
         x = features.features(x, self.architecture)
         y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
-        data, settings = contract.Data(x, y), contract.ObjectiveSettings(l2=l2)
+        from .backends.contract import Data, ObjectiveSettings
+
+        data, settings = Data(x, y), ObjectiveSettings(l2=l2)
         return self._engine.objective(data, settings)(self._model.flat)
 
     # --- Saving, copying and pickling -------------------------------------------------------------
@@ -656,7 +665,7 @@ def load(
     ImportError
         If the backend, or the precision on it, is not available.
     """
-    choose("backend", backend, ("auto", *contract.BACKENDS))
+    choose("backend", backend, ("auto", *BACKENDS))
     if precision is not None:
         choose("precision", precision, PRECISIONS)
     threads = arguments.threads(threads)

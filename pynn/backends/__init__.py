@@ -6,16 +6,8 @@ from .choose import (
     create,
     resolve,
 )
-from .contract import (
-    BACKENDS,
-    Engine,
-    Trainer,
-)
 
 __all__ = [
-    "BACKENDS",
-    "Engine",
-    "Trainer",
     "available",
     "capable",
     "create",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from typing import TYPE_CHECKING
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
-from .contract import BACKENDS, Engine, why_numba
+from ..spec.names import BACKENDS
+
+if TYPE_CHECKING:
+    from .contract import Engine
 
 
 @functools.cache
@@ -79,6 +83,8 @@ def capable(net: Architecture, threads: int | None) -> Engine:
 def _check_bf16(name: str, net: Architecture) -> None:
     """Raise ImportError if a backend cannot round to bfloat16 here."""
     if name == "numba":
+        from .contract import why_numba
+
         found = f"the backend 'numba'{why_numba(net)}, which does not support it"
     elif name == "cython":
         from .cython import _core  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,11 +21,8 @@ from ..arrays.sparse import Sparse
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 
-BACKENDS = ("cython", "numba", "numpy")
 
-
-@dataclass(frozen=True, eq=False)
-class Data:
+class Data(NamedTuple):
     """Rows to train on.
 
     Parameters

@@ -20,6 +20,8 @@ OUTPUT_OF_LOSS = {
     "mse": "identity",
     "poisson": "exp",
 }
+BACKENDS = ("cython", "numba", "numpy")
+"""From the fastest to the slowest."""
 CONVENTIONS = ("pynn", "sklearn")
 """How losses of rows are combined to that of a batch: see ``backends/losses.py`` and
 ``backends/reference.py``, ``weigh``."""

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +20,7 @@ from .checkpoint import Checkpoint
 from .history import History
 from .job import Job
 from .loop import Loop
-from .model import Model
+from .model import Model, TrainingLock
 from .progress import check_progress
 from .rates import Rates
 
@@ -51,51 +47,6 @@ class Arguments:
     progress: Any
     checkpoint: Any
     resume: Any
-
-
-class TrainingLock:
-    """Allows one call of ``fit`` at a time on one network."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process = 0
-
-    @contextmanager
-    def hold(self, model: Model, epochs: int, task: Task | None) -> Iterator[None]:
-        """Hold the lock.
-
-        Parameters
-        ----------
-        model : Model
-            To be trained.
-        epochs, task : int, Task or None
-            Those of the model when the arguments were checked.
-
-        Raises
-        ------
-        RuntimeError
-            If the network is in training, or was trained since its arguments were checked.
-        """
-        acquired = self._lock.acquire(blocking=False)
-        if not acquired or model.epochs != epochs or model.task is not task:
-            if acquired:
-                self._lock.release()
-            elif self._process not in (0, os.getpid()):
-                raise RuntimeError(
-                    f"fit: found this network in training by process {self._process} when it "
-                    f"forked process {os.getpid()}, this one, where that training never ends and "
-                    "the parameters may be half updated; expected a fork before fit or after it, "
-                    "or a network that is created or loaded here"
-                )
-            raise RuntimeError(
-                "fit: found another call of fit on this network, expected one at a time"
-            )
-        self._process = os.getpid()
-        try:
-            yield
-        finally:
-            self._process = 0
-            self._lock.release()
 
 
 def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arguments) -> History:

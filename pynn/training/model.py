@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,3 +172,48 @@ class Model:
         flat = self.flat
         flat[...] = state["flat"]
         self.__dict__.update(state, flat=flat)
+
+
+class TrainingLock:
+    """Allows one call of ``fit`` at a time on one network."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = 0
+
+    @contextmanager
+    def hold(self, model: Model, epochs: int, task: Task | None) -> Iterator[None]:
+        """Hold the lock.
+
+        Parameters
+        ----------
+        model : Model
+            To be trained.
+        epochs, task : int, Task or None
+            Those of the model when the arguments were checked.
+
+        Raises
+        ------
+        RuntimeError
+            If the network is in training, or was trained since its arguments were checked.
+        """
+        acquired = self._lock.acquire(blocking=False)
+        if not acquired or model.epochs != epochs or model.task is not task:
+            if acquired:
+                self._lock.release()
+            elif self._process not in (0, os.getpid()):
+                raise RuntimeError(
+                    f"fit: found this network in training by process {self._process} when it "
+                    f"forked process {os.getpid()}, this one, where that training never ends and "
+                    "the parameters may be half updated; expected a fork before fit or after it, "
+                    "or a network that is created or loaded here"
+                )
+            raise RuntimeError(
+                "fit: found another call of fit on this network, expected one at a time"
+            )
+        self._process = os.getpid()
+        try:
+            yield
+        finally:
+            self._process = 0
+            self._lock.release()

@@ -10,7 +10,6 @@ import pytest
 
 from pynn.backends import choose
 from pynn.backends.contract import (
-    BACKENDS,
     Data,
     Engine,
     ObjectiveSettings,
@@ -18,6 +17,7 @@ from pynn.backends.contract import (
     TrainerSettings,
 )
 from pynn.spec import SGD, Architecture
+from pynn.spec.names import BACKENDS
 
 NET = Architecture.build([3, 4, 2])
 USABLE = [name for name in BACKENDS if not choose.available()[name]]

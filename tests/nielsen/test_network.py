@@ -11,8 +11,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from pynn.backends import choose, contract
+from pynn.backends import choose
 from pynn.nielsen import Network, _base, mnist_loader, network, network2
+from pynn.spec import names
 from tests.nielsen.book import (
     SMALL,
     assert_equal,
@@ -398,7 +399,7 @@ def test_without_the_core(monkeypatch, fresh_engines):
     data, net = make(), Network(SMALL)
     mine = list(data)
     weights, biases = copy.deepcopy((net.weights, net.biases))
-    monkeypatch.setattr(choose, "available", lambda: dict.fromkeys(contract.BACKENDS, "test"))
+    monkeypatch.setattr(choose, "available", lambda: dict.fromkeys(names.BACKENDS, "test"))
     monkeypatch.setattr(choose, "resolve", lambda name: name)
     choose._warn_without_core.cache_clear()
     with pytest.warns(UserWarning, match="pynn uses the backend 'numpy'"):

@@ -208,7 +208,7 @@ def _refuse(
 
 
 class Engine:
-    """The Numba backend: the contract of ``pynn.backends.Engine``.
+    """The Numba backend: see ``contract.Engine``.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ class Engine:
 
 
 class Trainer:
-    """The mini-batch loop; the contract is that of ``pynn.backends.Trainer``."""
+    """The mini-batch loop; see ``contract.Trainer``."""
 
     stored_is_finite, works_on_copies = False, True
 
