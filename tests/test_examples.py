@@ -163,6 +163,7 @@ def test_notebooks_are_in_step(script, monkeypatch):
     assert cells(lies) == cells(made["notebook"](script)), "run examples/make_notebooks.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_notebook_runs(quick, tmp_path, script, monkeypatch):
     nbclient = pytest.importorskip("nbclient")

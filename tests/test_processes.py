@@ -396,6 +396,7 @@ print("well")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LINUX, reason="needs Linux's /proc")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dropped_networks_leave_nothing_behind(tmp_path: Path, backend: str) -> None:

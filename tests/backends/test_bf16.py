@@ -180,6 +180,7 @@ def test_bf16_follows_the_reference_at_odd_sizes(core, sizes, activation) -> Non
         assert_same_way(net, lambda seed: problem(net, 40, seed=seed), case)
 
 
+@pytest.mark.slow
 @needs_bf16
 @pytest.mark.parametrize(
     "sizes, rows, batch_size", [([20, 40, 3], 1499, 1299), ([300, 301, 260], 60, 31)]

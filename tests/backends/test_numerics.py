@@ -361,6 +361,7 @@ def two_logits(name, dtype):
     return choose.create(name, net, 2), np.array([1, 0, 0, 0], dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0, 3], ids=["equal", "unequal"])
 def test_losses_of_a_million_rows_are_summed_without_drift(backend, dtype, spread):
     engine, parameters = two_logits(backend, dtype)

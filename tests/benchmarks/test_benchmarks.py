@@ -83,6 +83,7 @@ def reference() -> Iterator[Callable[..., list[float]]]:
         yield functools.cache(functools.partial(losses, worker))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_full_batches_give_the_losses_of_the_reference(entrant, reference, folders, recipe):
     case = RECIPES[recipe]
@@ -112,6 +113,7 @@ def test_shuffled_batches_train_about_the_same(entrant, reference, folders):
     np.testing.assert_allclose(np.mean(found), np.mean(expected), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torch", "jax", "pynn", "pynn-numpy", "numpy", "scikit-learn"])
 def test_bfloat16(name, folders):
     full = Case("8", (20, 24, 16, 3), "relu", "cross_entropy", "adam", 0.01, ROWS, ROWS)
@@ -387,6 +389,7 @@ def test_heat_map_of_the_sweep():
     assert slow[0] > slow[2]
 
 
+@pytest.mark.slow
 def test_command_line_of_the_sweep(tmp_path):
     pytest.importorskip("matplotlib")
     files = {name: tmp_path / name for name in ("page.md", "numbers.json", "map.png")}

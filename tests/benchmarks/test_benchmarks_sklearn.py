@@ -39,6 +39,7 @@ def finished(*results):
     return Run(3, 2000, list(results), versions, 0.0015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", bench.DTYPES)
 @pytest.mark.parametrize("name", ["digits", "table", "grid", "row-breast-cancer"])
 def test_pynn_and_scikit_learn_do_the_same_work(name, dtype):

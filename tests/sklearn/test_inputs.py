@@ -378,6 +378,7 @@ def own_environment():
     return {**os.environ, "PYTHONPATH": path}
 
 
+@pytest.mark.slow
 def test_scikit_learns_own_tests_pass(tmp_path):
     where = importlib.util.find_spec("sklearn.neural_network").submodule_search_locations[0]
     source = Path(where, "tests", "test_mlp.py")
@@ -411,6 +412,7 @@ def checks_of(estimator):
     return {(one["check_name"], k): one for k, one in enumerate(found)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CLASSIFIER, REGRESSOR])
 def test_check_estimator(name):
     quick = {"hidden_layer_sizes": (20,), "learning_rate_init": 0.02, "max_iter": 40}

@@ -437,9 +437,10 @@ def test_a_run_that_a_callback_stopped(tmp_path: Path, blobs: Data, steps: int) 
 # --- Killed ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX systems")
 def test_runs_killed_at_random_times_end_identically(tmp_path: Path) -> None:
-    """The same with 200 kills: python -m tests.kill."""
+    """The same with 200 kills: python -m tests.training.kill."""
     found = kill.kill(10, 1, tmp_path, [0, 3])
     assert found.kills == 10
     assert found.runs >= 1

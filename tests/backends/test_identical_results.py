@@ -385,6 +385,7 @@ def busy() -> Iterator[None]:
         other.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_results_are_identical_on_a_busy_machine(
     backend: str, request: pytest.FixtureRequest
@@ -396,6 +397,7 @@ def test_results_are_identical_on_a_busy_machine(
         assert [fitted(c, threads, backend) for c in cases] == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", ["threading", "loky"])
 def test_results_are_identical_under_joblib(how: str, backend: str) -> None:
@@ -411,7 +413,7 @@ def test_results_are_identical_under_joblib(how: str, backend: str) -> None:
 
 FORK = """
 import hashlib, os, sys
-from tests.backends.test_same_bits import case, fitted
+from tests.backends.test_identical_results import case, fitted
 
 CASES = [case(k, 300) for k in range(4)]
 
