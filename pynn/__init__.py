@@ -1,4 +1,4 @@
-"""pynn trains dense neural networks on the CPU: a thin ``Network`` on compiled kernels.
+"""Train dense neural networks on the CPU, with compiled kernels.
 
 Examples
 --------
