@@ -104,6 +104,7 @@ def _pixels(path: Path) -> np.ndarray:
     return image.imread(path)
 
 
+@pytest.mark.slow
 def test_options_reach_the_training(quick, tmp_path):
     def lines(*given: str) -> list[str]:
         done = subprocess.run(

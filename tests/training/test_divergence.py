@@ -279,7 +279,14 @@ def test_command_line_and_page(tmp_path):
 @pytest.mark.skipif("cython" not in BACKENDS, reason="needs the compiled core")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "sizes", [[1, 1], [70, 33, 3], [40, 300, 7, 2], [3, 1100, 1100, 1], [2, 4096, 0, 1]]
+    "sizes",
+    [
+        [1, 1],
+        [70, 33, 3],
+        [40, 300, 7, 2],
+        pytest.param([3, 1100, 1100, 1], marks=pytest.mark.slow),
+        pytest.param([2, 4096, 0, 1], marks=pytest.mark.slow),
+    ],
 )
 def test_values_that_are_not_finite_are_found_while_copying(dtype: str, sizes: list[int]) -> None:
     """Wherever it stands, in parameters and in state; large numbers are in doubt."""
