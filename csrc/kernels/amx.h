@@ -1,14 +1,15 @@
-// Matrix products of bfloat16 on the tiles of AMX.
+// Matrix products of bfloat16 with the tile registers of AMX.
 //
-// Included by bf16.cpp where it is compiled for AMX. A tile is sixteen rows of 64 bytes: sums of 16 x 16
-// floats, 16 rows of 16 pairs of A, or 16 pairs of k of 16 columns of B, which is how panels hold
-// them. The hardware adds up the pairs of a tile by themselves, the first and the second of each apart,
-// and then adds that to the sum; so bits depend on k alone, whatever rows and columns are beside.
+// Included by bf16.cpp where it is compiled for AMX. A tile register holds 16 rows of 64 bytes: 16
+// x 16 sums (float), 16 rows of A with 16 pairs each, or 16 rows of B (pairs of k) with 16 columns
+// each, which is half the width of a panel. The hardware sums the first and the second elements of
+// the 16 pairs of a tile separately, and then adds both sums to the accumulator. Rounding therefore
+// depends only on k, not on the other rows and columns of the tile.
 #pragma once
 
 namespace {
 
-// Spelled out, since the compilers' own functions do not say that they read memory.
+// Inline assembly, because the compilers' intrinsics do not declare that they access memory.
 #define PYNN_TILE_LOAD(tile, at, stride)               \
   asm volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"((const void*)(at)), \
                "r"(Size(stride))                       \
@@ -21,23 +22,26 @@ namespace {
 #define PYNN_TILE_FMA(sum, a, b) \
   asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::: "memory")
 
-constexpr Size tile_side = 16;
-// Of a turned A so much is turned back at a time: at least two tiles' rows.
-constexpr Size turned_pairs = 128 * 1024 / 4;
-static_assert(turned_pairs * 4 <= pynn::SCRATCH_BYTES);
-static_assert(turned_pairs >= 2 * tile_side * pynn::COLUMN_PAIRS);
-// Of A so much stays in the second cache while the panels of B pass by.
+constexpr Size tile_side = 16;               // rows, and pairs or floats of a row
+constexpr Size strip_rows = 2 * tile_side;  // a strip of C is two tiles high
+// Pairs of a transposed A that are transposed back into scratch memory at a time: 128 KiB. This is
+// at least one strip of the deepest product by column.
+constexpr Size transposed_pairs = 128 * 1024 / 4;
+static_assert(transposed_pairs * 4 <= pynn::SCRATCH_BYTES);
+static_assert(transposed_pairs >= strip_rows * pynn::COLUMN_PAIRS);
+// Pairs of A that stay in L2 (1 MiB) while the panels of B stream by.
 constexpr Size resident_pairs = 256 * 1024;
 constexpr Size most_rows = 512;
-static_assert(turned_pairs >= most_rows * tile_side);
+static_assert(transposed_pairs >= most_rows * tile_side);  // for the last columns, padded
 
-// Which rows the tiles have: sums 0 to 3, A 4 and 5, B 6 and 7, and 5 where A has one.
-struct alignas(64) Shapes {
+// Configuration of the tile registers, for strips with ``first`` rows in the upper and ``second``
+// in the lower tile. Registers 0 to 3 hold C, 4 and 5 hold A (5 the lower rows), 6 and 7 hold B.
+struct alignas(64) TileConfig {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {};
   uint8_t rows[16] = {};
 
-  Shapes(Size first, Size second) {
+  TileConfig(Size first, Size second) {
     for (int i = 0; i < 8; ++i) row_bytes[i] = 64, rows[i] = 16;
     const uint8_t one = uint8_t(first), other = uint8_t(second);
     rows[0] = rows[1] = rows[4] = one;
@@ -47,23 +51,23 @@ struct alignas(64) Shapes {
   void use() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
-// Rows of A, and those columns of B that lie in one panel. Where k is no whole number of tiles, ``rest``
-// is what remains, filled up with zeros.
-struct Rows {
-  const int32_t* a;
+// Rows of A, and a panel of B. If k is not a multiple of 16 pairs, ``rest`` holds the last k % 16
+// pairs, padded with zeros to a whole tile.
+struct RowsOfA {
+  const int32_t* a;  // (m, lda)
   Size lda;
-  const int32_t* rest;  // (m, tile_side), or null
-  Size ldr;
+  const int32_t* rest;  // (m, ld_rest), of which tile_side columns count; or null
+  Size ld_rest;
 };
-struct Panel {
-  const int32_t* b;
-  const int32_t* rest;  // (tile_side, panel)
+struct PanelOfB {
+  const int32_t* b;     // (k, panel_width)
+  const int32_t* rest;  // (tile_side, panel_width)
 };
 
-// Add the products of one tile of k, and of up to two of rows and of columns each.
+// Adds the products of 16 pairs of k to up to 2 x 2 tiles of C.
 template <bool TWO_ROWS, bool TWO_COLS>
 inline void multiply_tile(const int32_t* a, Size lda, const int32_t* b) {
-  constexpr Size columns = panel<int32_t> * 4;
+  constexpr Size columns = panel_width<int32_t> * 4;
   PYNN_TILE_LOAD(6, b, columns);
   PYNN_TILE_LOAD(4, a, lda * 4);
   PYNN_TILE_FMA(0, 4, 6);
@@ -96,9 +100,10 @@ template <bool TWO_ROWS, bool TWO_COLS> void store_tiles(float* c, Size ldc) {
   }
 }
 
-// One strip of up to 32 rows with one panel: its ``rows`` of C at ``c``.
+// Up to 32 rows of C, from row i of A on, by one panel of B: ``tiles`` whole tiles of k, and the
+// rest. ``rows`` counts the rows of C at ``c``.
 template <bool TWO_ROWS, bool TWO_COLS>
-void strip(const Rows& s, Size i, Size rows, const Panel& p, Size tiles, float* c, Size ldc,
+void strip(const RowsOfA& s, Size i, Size rows, const PanelOfB& p, Size tiles, float* c, Size ldc,
            int finish, const float* bias, const pynn::Step* step) {
   if (finish == pynn::FINISH_BIAS)
     load_tiles<TWO_ROWS, TWO_COLS>(bias, 0, 0);
@@ -113,9 +118,9 @@ void strip(const Rows& s, Size i, Size rows, const Panel& p, Size tiles, float* 
     }
   }
   const int32_t *a = s.a + i * s.lda, *b = p.b;
-  for (Size q = 0; q < tiles; ++q, a += tile_side, b += tile_side * panel<int32_t>)
+  for (Size q = 0; q < tiles; ++q, a += tile_side, b += tile_side * panel_width<int32_t>)
     multiply_tile<TWO_ROWS, TWO_COLS>(a, s.lda, b);
-  if (s.rest) multiply_tile<TWO_ROWS, TWO_COLS>(s.rest + i * s.ldr, s.ldr, p.rest);
+  if (s.rest) multiply_tile<TWO_ROWS, TWO_COLS>(s.rest + i * s.ld_rest, s.ld_rest, p.rest);
   if (finish != pynn::FINISH_SGD) {
     store_tiles<TWO_ROWS, TWO_COLS>(c, ldc);
     return;
@@ -131,49 +136,56 @@ void strip(const Rows& s, Size i, Size rows, const Panel& p, Size tiles, float* 
     }
 }
 
-// The words of a row of a tile that there are.
+// Mask of the first ``count`` 32-bit lanes, at most 16.
 inline __mmask16 first_words(Size count) {
   return count >= 16 ? __mmask16(0xFFFF) : __mmask16((1u << count) - 1);
 }
 
-// dst (m, to) = src (k, m)ᵀ, where columns from k to ``to`` are zero.
-inline void turn_pairs(const int32_t* src, Size lds, Size m, Size k, int32_t* dst, Size to) {
+// dst (m, padded_k) = src (k, lds)ᵀ; columns from k to padded_k become 0.
+inline void transpose_pairs(const int32_t* src, Size lds, Size m, Size k, int32_t* dst,
+                            Size padded_k) {
   for (Size i = 0; i < m; i += tile_side)
-    for (Size q = 0; q < to; q += tile_side) {
+    for (Size q = 0; q < padded_k; q += tile_side) {
       V<float> r[tile_side];
       for (int s = 0; s < tile_side; ++s)
-        r[s] = q + s < k ? (V<float>)_mm512_maskz_loadu_epi32(first_words(m - i), src + (q + s) * lds + i)
+        r[s] = q + s < k ? (V<float>)_mm512_maskz_loadu_epi32(first_words(m - i),
+                                                              src + (q + s) * lds + i)
                          : V<float>{};
       transpose_square<float>(r);
-      for (int s = 0; s < tile_side && i + s < m; ++s) store((float*)(dst + (i + s) * to + q), r[s]);
+      for (int s = 0; s < tile_side && i + s < m; ++s)
+        store((float*)(dst + (i + s) * padded_k + q), r[s]);
     }
 }
 
-inline void multiply_block(const Rows& s, const int32_t* b, Size ldb, float* c, Size ldc, Size m,
-                           Size n, Size k, int finish, const float* bias, const pynn::Step* step) {
+// All of C (m, n), one panel of B after the other.
+inline void multiply_resident(const RowsOfA& s, const int32_t* b, Size ldb, float* c, Size ldc,
+                              Size m, Size n, Size k, int finish, const float* bias,
+                              const pynn::Step* step) {
+  constexpr Size width_b = panel_width<int32_t>;
   const Size tiles = k / tile_side, over = k % tile_side;
-  // Tiles have no rows of C beyond m, so the last strip has shapes of its own.
-  const Size whole = m / (2 * tile_side) * 2 * tile_side, left = m - whole;
-  const Shapes all(tile_side, tile_side);
-  const Shapes last(left < tile_side ? left : tile_side, left > tile_side ? left - tile_side : 0);
-  alignas(64) int32_t rest[tile_side * panel<int32_t>];
+  // Tiles must not reach beyond row m of C, so the last strip has a configuration of its own.
+  const Size whole = m / strip_rows * strip_rows, left = m - whole;
+  const TileConfig all(tile_side, tile_side);
+  const TileConfig last(left < tile_side ? left : tile_side,
+                        left > tile_side ? left - tile_side : 0);
+  alignas(64) int32_t rest[tile_side * width_b];
   if (s.rest) std::memset(rest, 0, sizeof rest);
   bool in_use = false;
-  for (Size j = 0; j < n; j += panel<int32_t>) {
+  for (Size j = 0; j < n; j += width_b) {
     const Size columns = n - j > tile_side ? 2 : 1;
-    const Panel p = {b + j / panel<int32_t> * ldb, rest};
+    const PanelOfB p = {b + j / width_b * ldb, rest};
     if (s.rest)
       for (Size q = 0; q < over; ++q)
         for (Size v = 0; v < columns; ++v)
-          store((float*)(rest + q * panel<int32_t> + v * tile_side),
-                load((const float*)(p.b + (tiles * tile_side + q) * panel<int32_t> + v * tile_side)));
+          store((float*)(rest + q * width_b + v * tile_side),
+                load((const float*)(p.b + (tiles * tile_side + q) * width_b + v * tile_side)));
     const float* start = bias ? bias + j : nullptr;
     if (whole && !(in_use && !left)) all.use(), in_use = true;
-    for (Size i = 0; i < whole; i += 2 * tile_side)
+    for (Size i = 0; i < whole; i += strip_rows)
       if (columns == 2)
-        strip<true, true>(s, i, 32, p, tiles, c + i * ldc + j, ldc, finish, start, step);
+        strip<true, true>(s, i, strip_rows, p, tiles, c + i * ldc + j, ldc, finish, start, step);
       else
-        strip<true, false>(s, i, 32, p, tiles, c + i * ldc + j, ldc, finish, start, step);
+        strip<true, false>(s, i, strip_rows, p, tiles, c + i * ldc + j, ldc, finish, start, step);
     if (!left) continue;
     if (!(in_use && !whole)) last.use(), in_use = true;
     float* at = c + whole * ldc + j;
@@ -188,30 +200,31 @@ inline void multiply_block(const Rows& s, const int32_t* b, Size ldb, float* c, 
   }
 }
 
-void matmul_amx(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_, Size ldc,
-                Size m, Size n, Size k, int finish, const void* bias_, const pynn::Step* step) {
+void matmul_amx(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_,
+                Size ldc, Size m, Size n, Size k, int finish, const void* bias_,
+                const pynn::Step* step) {
   const auto *a = (const int32_t*)a_, *b = (const int32_t*)b_;
   const auto* bias = (const float*)bias_;
   auto* c = (float*)c_;
-  const Size full = (k + tile_side - 1) / tile_side * tile_side, strip_rows = 2 * tile_side;
-  auto* turned = (int32_t*)pynn::scratch();
-  Size most = (by_column ? turned_pairs : resident_pairs) / (full ? full : 1);
+  const Size padded_k = (k + tile_side - 1) / tile_side * tile_side;
+  auto* transposed = (int32_t*)pynn::scratch();
+  Size most = (by_column ? transposed_pairs : resident_pairs) / (padded_k ? padded_k : 1);
   most = most / strip_rows * strip_rows;
   most = most < strip_rows ? strip_rows : most > most_rows ? most_rows : most;
   for (Size i = 0; i < m; i += most) {
     const Size rows = m - i < most ? m - i : most, over = k % tile_side;
-    Rows s = {a + i * lda, lda, nullptr, tile_side};
+    RowsOfA s = {a + i * lda, lda, nullptr, tile_side};
     if (by_column) {
-      turn_pairs(a + i, lda, rows, k, turned, full);
-      s.a = turned, s.lda = s.ldr = full;
-      if (over) s.rest = turned + k - over;
+      transpose_pairs(a + i, lda, rows, k, transposed, padded_k);
+      s.a = transposed, s.lda = s.ld_rest = padded_k;
+      if (over) s.rest = transposed + k - over;
     } else if (over) {
       for (Size r = 0; r < rows; ++r)
-        store((float*)(turned + r * tile_side),
+        store((float*)(transposed + r * tile_side),
               (V<float>)_mm512_maskz_loadu_epi32(first_words(over), s.a + r * lda + k - over));
-      s.rest = turned;
+      s.rest = transposed;
     }
-    multiply_block(s, b, ldb, c + i * ldc, ldc, rows, n, k, finish, bias, step);
+    multiply_resident(s, b, ldb, c + i * ldc, ldc, rows, n, k, finish, bias, step);
   }
   asm volatile("tilerelease" ::: "memory");
 }

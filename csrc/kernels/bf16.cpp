@@ -1,8 +1,9 @@
-// Matrix products of bfloat16, for processors with AVX512-BF16 and, built a second time, with AMX.
+// Matrix products of bfloat16: compiled once for AVX512-BF16 and, with PYNN_TILES, once for AMX.
 //
-// An element of both operands is a pair: two bfloat16 values of consecutive k in the 32 bits of a
-// lane, the first of them in the lower half. With it the tile of all other products does these too,
-// over half the k, with B in panels of two vectors; or, with AMX, those of the processor do.
+// An element of both operands is a pair: two bfloat16 values of consecutive k in 32 bits, the first
+// in the lower half. With AVX512-BF16 the register tile of tile.h multiplies pairs as it multiplies
+// floats, over half as many steps of k and with B in panels of two vectors. With AMX the tile
+// registers of the processor do (amx.h).
 
 #include "kernels.h"
 
@@ -13,7 +14,7 @@ namespace {
 static_assert(width<float> == 16);
 
 PYNN_INLINE V<int32_t> set1(int32_t x) { return (V<int32_t>)_mm512_set1_epi32(x); }
-// Sums of both products of a pair.
+// c + both products of each pair.
 PYNN_INLINE V<float> fma(V<int32_t> a, V<int32_t> b, V<float> c) {
   return (V<float>)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
 }
@@ -24,13 +25,13 @@ PYNN_INLINE V<float> fma(V<int32_t> a, V<int32_t> b, V<float> c) {
 
 namespace {
 
-// The columns of a vector of float that begins at column j of n.
+// Mask of the columns below n in the vector of floats that begins at column j.
 inline __mmask16 columns(Size j, Size n) {
   return n - j < 16 ? __mmask16((1u << (n - j)) - 1) : __mmask16(0xFFFF);
 }
 
-// Sixteen values of one row in the lower half and of the next in the upper; zeros where there are
-// none.
+// Rounds 16 values of a row (lower half of the result) and 16 of the next (upper half) to bfloat16.
+// Values outside the mask, and the next row unless ``both``, are 0.
 inline __m512i round_two(const float* row, Size lds, bool both, __mmask16 mask) {
   const __m512 first = _mm512_maskz_loadu_ps(mask, row);
   const __m512 second = both ? _mm512_maskz_loadu_ps(mask, row + lds) : _mm512_setzero_ps();
@@ -55,15 +56,16 @@ void round_rows(const float* src, Size lds, Size m, Size n, void* rows_, Size ld
       }
       if (pairs)
         _mm512_storeu_si512(
-            pairs + j / panel<int32_t> * panel_step + i / 2 * ldp + j % panel<int32_t>,
+            pairs + j / panel_width<int32_t> * panel_step + i / 2 * ldp + j % panel_width<int32_t>,
             _mm512_permutexvar_epi16(order, two));
     }
 }
 
 void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Size ldd, Size from) {
   auto* dst = (int32_t*)dst_;
+  constexpr Size columns_b = panel_width<int32_t>;
   const Size pairs = (n + 1) / 2;
-  // Down the rows first: what goes into a row of dst then goes there at once.
+  // The inner loop goes down the rows of src, so that a row of dst is written sequentially.
   for (Size j = 0; j < n; j += 32)
     for (Size i = 0; i < m; i += 16) {
       V<float> r[16];
@@ -80,8 +82,8 @@ void round_transpose(const float* src, Size lds, Size m, Size n, void* dst_, Siz
       }
       transpose_square<float>(r);
       for (int s = 0; s < 16 && j / 2 + s < pairs; ++s)
-        store((float*)(dst + (from + i) / panel<int32_t> * ldd + (j / 2 + s) * panel<int32_t> +
-                       (from + i) % panel<int32_t>),
+        store((float*)(dst + (from + i) / columns_b * ldd + (j / 2 + s) * columns_b +
+                       (from + i) % columns_b),
               r[s]);
     }
 }

@@ -1,6 +1,7 @@
-// Which instruction sets were compiled in, and which of them this machine has.
+// Lists the instruction sets that were compiled in, and detects those that this processor has.
 //
-// Compiled for the lowest set: nothing here may run code that the machine might lack.
+// Compiled for the baseline instruction set: nothing here may need an instruction that the
+// processor might lack.
 
 #include "kernels.h"
 
@@ -14,7 +15,8 @@
 
 namespace pynn {
 
-// One line for each set that the build compiled: PYNN_ISAS is PYNN_WITH(name) PYNN_WITH(name) …
+// The build defines PYNN_ISAS as PYNN_WITH(name) PYNN_WITH(name) …, one for each instruction set,
+// lowest first. PYNN_WITH is defined here to declare the tables, and below to list them.
 #define PYNN_WITH(isa)                    \
   namespace isa {                         \
   extern const Kernels tables[N_DTYPES]; \
@@ -54,13 +56,15 @@ bool has_avx512() {
 bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 #ifdef PYNN_AMX
-// The processor has it, and Linux has let this process use it, which it has to ask for: the state is 8 KiB
+// Whether the processor has AMX and the kernel permits this process to use it. A process must
+// request permission, because the tile registers add 8 KiB to its saved state
 // (https://docs.kernel.org/arch/x86/xstate.html).
 bool ask_for_amx() {
   constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
   constexpr int request_permission = 0x1023, tile_data = 18;
   unsigned a, b, c, d;
-  return has_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) && (d & amx_tile) &&
+  return has_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) &&
+         (d & amx_tile) &&
          syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 bool has_amx() {
@@ -81,7 +85,7 @@ struct Isa {
 const Isa isas[] = {
     PYNN_ISAS
 #ifdef PYNN_AMX
-    // The same kernels, but those of bfloat16.
+    // Differs from avx512 only in the bfloat16 kernels.
     {"amx", has_amx, avx512::tables},
 #endif
 };
@@ -100,7 +104,9 @@ bool isa_usable(int isa) { return isas[isa].present(); }
 const Kernels* kernels(int isa, int dtype) { return &isas[isa].tables[dtype]; }
 
 const Bf16Kernels* bf16_kernels([[maybe_unused]] int isa) {
-  [[maybe_unused]] const auto is = [&](const char* name) { return !std::strcmp(isa_name(isa), name); };
+  [[maybe_unused]] const auto is = [&](const char* name) {
+    return !std::strcmp(isa_name(isa), name);
+  };
 #ifdef PYNN_AMX
   if (is("amx") && has_amx()) return &amx::table;
 #endif

@@ -1,13 +1,15 @@
-// Elementary functions on vectors: exp, tanh, log, erfc and the functions made of them.
+// Elementary functions on vectors: exp, expm1, sigmoid, tanh, log1p, softplus and the normal
+// distribution. Errors are a few units in the last place (ulp); NaN is propagated.
 //
-// Included only by the files that are compiled once per instruction set; everything here has
-// internal linkage, for the reason given in simd.h.
+// Included only by files that are compiled once per instruction set; everything here has internal
+// linkage, for the reason given in simd.h.
 #pragma once
 
 #include "simd.h"
 
 namespace {
 
+// Σ c[i]·x^i by Horner's rule.
 template <class T, int N> PYNN_INLINE V<T> horner(const T (&c)[N], V<T> x) {
   V<T> p = set1(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) p = fma(p, x, set1(c[i]));
@@ -16,11 +18,14 @@ template <class T, int N> PYNN_INLINE V<T> horner(const T (&c)[N], V<T> x) {
 
 template <class T> struct Exp;
 template <> struct Exp<float> {
-  // e^lowest is the least that is a normal number; past highest e^x is infinite.
-  static constexpr float lowest = -0x1.5d589ep6f, highest = 89.f, most = 0x1p127f, shift = 0x1.8p23f;
-  // ln 2 split so that k·high is exact (Cody and Waite 1980, chapter 6).
+  // lowest: e^lowest is the smallest normal number. highest: above it e^x is infinite. most: the
+  // largest power of two. shift: adding it rounds to an integer, which lands in the low mantissa
+  // bits.
+  static constexpr float lowest = -0x1.5d589ep6f, highest = 89.f, most = 0x1p127f,
+                         shift = 0x1.8p23f;
+  // ln 2 = ln2_high + ln2_low, where k·ln2_high is exact (Cody and Waite 1980, chapter 6).
   static constexpr float log2e = 0x1.715476p0f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  // (e^r − 1 − r) / r², Taylor: |r| ≤ ½ ln 2 leaves less than half a unit in the last place.
+  // Taylor series of (e^r − 1 − r) / r²: for |r| ≤ ½ ln 2 the truncation error is below ½ ulp.
   static constexpr float series[6] = {1.f / 2, 1.f / 6, 1.f / 24, 1.f / 120, 1.f / 720, 1.f / 5040};
 };
 template <> struct Exp<double> {
@@ -28,13 +33,13 @@ template <> struct Exp<double> {
                           shift = 0x1.8p52;
   static constexpr double log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42feep-1,
                           ln2_low = 0x1.a39ef35793c76p-33;
-  static constexpr double series[12] = {1.0 / 2,       1.0 / 6,        1.0 / 24,       1.0 / 120,
-                                        1.0 / 720,     1.0 / 5040,     1.0 / 40320,    1.0 / 362880,
-                                        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+  static constexpr double series[12] = {
+      1.0 / 2,     1.0 / 6,      1.0 / 24,      1.0 / 120,      1.0 / 720,       1.0 / 5040,
+      1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
 };
 
-// e^x = scale·(1 + p): both parts, so that e^x and e^x − 1 keep their precision. Where
-// e^x is no normal number any more, they stay at the least that is; x must not be beyond highest.
+// e^x = scale·(1 + p). Returning both parts lets e^x and e^x − 1 be computed without cancellation.
+// x below Exp::lowest is treated as lowest; x above Exp::highest is not allowed.
 template <class T> struct ExpParts {
   V<T> scale, p;
 };
@@ -47,33 +52,35 @@ template <class T> PYNN_INLINE ExpParts<T> exp_parts(V<T> x) {
   r = fma(k, set1(-E::ln2_low), r);
   return {power_of_two(shifted), fma(horner(E::series, r), r * r, r)};
 }
-// e^x for x ≤ 0; zero where it is no normal number. The sum comes first: scale·p may be none.
+// e^x for x ≤ 0; results below the smallest normal number become 0. 1 + p is added first, because
+// scale·p may be subnormal.
 template <class T> PYNN_INLINE V<T> exponential(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(x);
   return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), (set1(T(1)) + e.p) * e.scale);
 }
-// e^x for any x. The power of two of the largest is no number: it comes in two factors.
+// e^x for any x. For the largest results 2^k itself overflows, so it is applied as 2^(k-1) and 2.
 template <class T> PYNN_INLINE V<T> exponential_of_any(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(minimum<T>(x, set1(Exp<T>::highest)));
   const V<T> most = set1(Exp<T>::most), one = set1(T(1)), scale = minimum<T>(e.scale, most);
   const V<T> again = select(greater(e.scale, most), set1(T(2)), one);
   return select(greater(set1(Exp<T>::lowest), x), set1(T(0)), (one + e.p) * scale * again);
 }
+// e^x − 1 for x ≤ Exp::highest.
 template <class T> PYNN_INLINE V<T> exponential_minus_one(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(x);
   return fma(e.scale, e.p, e.scale - set1(T(1)));
 }
 
-// With e = e^-|x| and q = e / (1 + e) it is 1 − q or, for negative x, e − e·q: that is q, which is
-// rounded twice after e, rounded but once where e is small.
+// 1 / (1 + e^-x). With e = e^-|x| and q = e / (1 + e) it is 1 − q for x ≥ 0, and q for x < 0. The
+// latter is computed as e − e·q: for small e that is rounded once after e, q itself twice.
 template <class T> PYNN_INLINE V<T> sigmoid(V<T> x) {
   const V<T> zero = set1(T(0)), one = set1(T(1));
   const V<T> e = exponential<T>(zero - absolute(x)), q = e / (one + e);
   return select(greater(zero, x), fma(zero - e, q, e), one - q);
 }
 
-// (tanh(x)/x − 1) / x² in x² for |x| ≤ ½ ln 2: its Chebyshev series, computed to 60 digits, summed
-// to where what is left is a thirtieth of a unit in the last place of tanh(x).
+// (tanh(x)/x − 1) / x² as a polynomial in x² for |x| ≤ ½ ln 2: the Chebyshev series, computed with
+// 60 digits and truncated where the remainder is 1/30 ulp of tanh(x).
 template <class T> struct Tanh;
 template <> struct Tanh<float> {
   static constexpr float series[5] = {-0.33333333317766481566f, 0.13333326847191532673f,
@@ -87,7 +94,8 @@ template <> struct Tanh<double> {
       -0.0014557759330449634172, 0.00058933378581985214105, -0.00023410705368356484702,
       0.000076306339166520422811};
 };
-// e / (e + 2) with e = e^2|x| − 1; that is rounded too often where it is small.
+// e / (e + 2) with e = e^2|x| − 1. For |x| ≤ 0.34657 (½ ln 2) the polynomial has fewer roundings.
+// For 2|x| > 40 the result rounds to 1.
 template <class T> PYNN_INLINE V<T> hyperbolic_tangent(V<T> x) {
   const V<T> a = absolute(x), square = a * a;
   const V<T> e = exponential_minus_one<T>(minimum<T>(a + a, set1(T(40))));
@@ -95,8 +103,8 @@ template <class T> PYNN_INLINE V<T> hyperbolic_tangent(V<T> x) {
   return with_sign(select(greater(set1(T(0.34657)), a), small, e / (e + set1(T(2)))), x);
 }
 
-// ln(1 + u) for 0 ≤ u ≤ 1, as 2·artanh(½s) with s = 2u / (2 + u) ≤ 2/3: the series needs no
-// table, and s is a normal number where u is one.
+// ln(1 + u) for 0 ≤ u ≤ 1, as 2·artanh(½s) with s = 2u / (2 + u) ≤ 2/3. The series needs no table,
+// and s is normal whenever u is. Coefficients are those of the Taylor series of artanh(x)/x in x².
 template <class T> struct Artanh;
 template <> struct Artanh<float> {
   static constexpr float series[8] = {1.f,     1.f / 3,  1.f / 5,  1.f / 7,
@@ -112,13 +120,14 @@ template <class T> PYNN_INLINE V<T> log_one_plus(V<T> u) {
   return s * horner(Artanh<T>::series, half * half);
 }
 
+// ln(1 + e^x).
 template <class T> PYNN_INLINE V<T> softplus(V<T> x) {
   const V<T> zero = set1(T(0));
   return maximum<T>(x, zero) + log_one_plus<T>(exponential<T>(zero - absolute(x)));
 }
 
-// (1 + q)·e^(q²)·erfc(q) for q ≥ 0 as a polynomial in t = (q − 2.5) / (q + 2.5): its Chebyshev
-// series, computed to 60 digits, summed to the first term below a unit in the last place.
+// (1 + q)·e^(q²)·erfc(q) for q ≥ 0 as a polynomial in t = (q − 2.5) / (q + 2.5): the Chebyshev
+// series, computed with 60 digits and truncated at the first term below 1 ulp.
 template <class T> struct Erfc;
 template <> struct Erfc<float> {
   static constexpr float series[13] = {
@@ -141,7 +150,7 @@ template <> struct Erfc<double> {
       -8.3835154264997100915e-10, -6.1430515153705860037e-10};
 };
 
-// Φ(x), and the density φ(x) that its computation needs anyway.
+// The standard normal distribution: Φ(x), and its density φ(x), which the computation of Φ needs.
 template <class T> struct Normal {
   V<T> cdf, density;
 };

@@ -1,13 +1,15 @@
-// Vectors of one instruction set, and the elementary functions on them.
+// Vectors of one instruction set: arithmetic, comparison, loads and stores, transposition.
 //
-// Included only by kernels.cpp, which is compiled once per instruction set; everything here has
-// internal linkage, so that no code built for a higher instruction set can be picked by the linker
-// for a lower one. PYNN_VECTOR_BYTES is the width of a vector; without PYNN_PLAIN the vector types
-// are those of GCC and Clang, with it they are plain arrays that any C++ compiler takes.
+// Included only by files that are compiled once per instruction set. Everything here has internal
+// linkage: otherwise the linker could merge two copies of an inline function and keep the one that
+// was compiled for a higher instruction set than the processor has.
 //
-// Arithmetic that decides bits is spelled out: fma() where a product is to be fused (a rounded
-// product and sum where the machine has none), plain operators where not. The build switches off
-// the compiler's own contraction.
+// PYNN_VECTOR_BYTES is the size of a vector register. V<T> is a vector of T: a vector extension
+// type of GCC and Clang, or, with PYNN_PLAIN, a struct of an array, which any C++ compiler accepts.
+//
+// Rounding is explicit, because results must not depend on the compiler: fma() rounds once (twice
+// where the instruction set has no FMA instruction), the operators * and + round separately, and
+// the build disables contraction by the compiler.
 #pragma once
 
 #include <cstddef>
@@ -21,14 +23,17 @@
 #include <arm_neon.h>
 #endif
 
-// Where the compiler loses patience with inlining, a vector of the plain build goes through memory.
+// Forces inlining in the plain build: when the compiler's inlining limit is reached, it passes the
+// struct Vec through memory.
 #if defined(PYNN_PLAIN) && defined(__GNUC__)
 #define PYNN_INLINE inline __attribute__((always_inline))
 #else
 #define PYNN_INLINE inline
 #endif
 
-// Where accumulators are an array, a loop over them that stays one puts them into memory.
+// Unless a loop over an array of accumulators is fully unrolled, the compiler keeps the array on
+// the stack instead of in registers. 32 is more than any of these arrays has elements in a
+// dimension.
 #if defined(__GNUC__)
 #define PYNN_UNROLL _Pragma("GCC unroll 32")
 #define PYNN_UNROLL_TWICE _Pragma("GCC unroll 2")
@@ -39,6 +44,7 @@
 
 namespace {
 
+// Layout of an IEEE 754 number and the integers of its size.
 template <class T> struct Bits;
 template <> struct Bits<float> {
   using Int = int32_t;
@@ -51,6 +57,7 @@ template <> struct Bits<double> {
   static constexpr int mantissa = 52, bias = 1023;
 };
 
+// Elements of a vector.
 template <class T> constexpr int width = PYNN_VECTOR_BYTES / int(sizeof(T));
 
 #ifdef PYNN_PLAIN
@@ -103,8 +110,9 @@ template <class T> PYNN_INLINE Vec<T> square_root(Vec<T> x) {
   PYNN_LANES r.lane[i] = square_root(x.lane[i]);
   return r;
 }
-// 2^k for the integer k that was added into the mantissa of a shifted number. Unsigned, since the
-// bits of a NaN may be the largest number there is.
+// 2^k, where ``shifted`` is k + 1.5·2^mantissa, so that the low bits of its mantissa hold k.
+// Unsigned arithmetic, because the bits of a NaN may be the largest integer, to which the bias
+// cannot be added.
 template <class T> PYNN_INLINE Vec<T> power_of_two(Vec<T> shifted) {
   Vec<T> r;
   PYNN_LANES {
@@ -120,7 +128,7 @@ template <class T> PYNN_INLINE Vec<T> absolute(Vec<T> x) {
   PYNN_LANES r.lane[i] = x.lane[i] < 0 ? -x.lane[i] : x.lane[i];
   return r;
 }
-// x ≥ 0 with the sign of y.
+// x (≥ 0) with the sign of y.
 template <class T> PYNN_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> y) {
   PYNN_LANES {
     typename Bits<T>::Unsigned a, b;
@@ -196,7 +204,7 @@ inline V<double> square_root(V<double> x) { return (V<double>)vsqrtq_f64((float6
 #error "this pair of PYNN_VECTOR_BYTES and instruction set has no vectors: define PYNN_PLAIN"
 #endif
 
-// Unsigned, since the bits of a NaN may be the largest number there is.
+// 2^k: see power_of_two of the plain vectors above.
 template <class T> inline V<T> power_of_two_of(V<T> shifted) {
   using Unsigned = typename Bits<T>::Unsigned;
   return (V<T>)(((V<Unsigned>)shifted + Unsigned(Bits<T>::bias)) << Unsigned(Bits<T>::mantissa));
@@ -212,7 +220,8 @@ inline V<double> with_sign(V<double> x, V<double> y) {
   return (V<double>)((I<double>)x | ((I<double>)y & INT64_MIN));
 }
 
-// Sums of lanes pair i with i + half, then halve: one order on every machine.
+// Horizontal sums add lane i + width / 2 to lane i, then repeat on the lower half. The order is the
+// same for every instruction set of one vector width.
 #if defined(__SSE4_2__)
 inline float sum_quarter(__m128 v) {
   v = _mm_add_ps(v, _mm_movehl_ps(v, v));
@@ -253,15 +262,15 @@ template <class T> PYNN_INLINE V<T> load(const T* p) {
 }
 template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
-// Keep a vector that was loaded for several uses in a register: a compiler may load it for each of them.
+// Keeps a vector in a register. Without it the compiler may repeat the load for every use.
 #if !defined(PYNN_PLAIN) && defined(__x86_64__) && defined(__GNUC__)
 template <class A> inline void keep(A& v) { asm("" : "+v"(v)); }
 #else
 template <class A> inline void keep(A&) {}
 #endif
 
-// Store to whole lines past the caches: no line is read first to be written over. Weakly ordered, until
-// stored_past.
+// Non-temporal stores, to an address that is a multiple of the vector size. They bypass the caches,
+// so no cache line is read before it is overwritten. They are weakly ordered until stream_fence().
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
 template <class T> inline void store_past(T* p, V<T> v) {
 #if PYNN_VECTOR_BYTES == 64
@@ -278,7 +287,7 @@ template <class T> PYNN_INLINE void store_past(T* p, V<T> v) { store(p, v); }
 inline void stored_past() {}
 #endif
 
-// A vector of numbers of another type, which may lie at any address.
+// Loads width<T> numbers of type S from any address, aligned or not, and converts them to T.
 template <class T, class S> PYNN_INLINE V<T> load_as(const void* p) {
   S from[width<T>];
   T to[width<T>];
@@ -287,7 +296,9 @@ template <class T, class S> PYNN_INLINE V<T> load_as(const void* p) {
   return load(to);
 }
 template <> inline V<float> load_as<float, float>(const void* p) { return load((const float*)p); }
-template <> inline V<double> load_as<double, double>(const void* p) { return load((const double*)p); }
+template <> inline V<double> load_as<double, double>(const void* p) {
+  return load((const double*)p);
+}
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
 template <> inline V<float> load_as<float, uint8_t>(const void* p) {
 #if PYNN_VECTOR_BYTES == 64
@@ -302,7 +313,7 @@ template <> inline V<float> load_as<float, uint8_t>(const void* p) {
 }
 #endif
 
-// Whether a vector has a lane of other bits than zero.
+// Whether any bit of the vector is set.
 #if !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
 template <class A> inline bool any_bits(A v) {
   return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
@@ -322,7 +333,7 @@ template <class A> PYNN_INLINE bool any_bits(A v) {
 }
 #endif
 
-// Which lanes are not zero, as a NaN is not: the lowest bit first.
+// Bit i is set if lane i is not zero. A NaN counts as not zero.
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
 #if PYNN_VECTOR_BYTES == 64
 inline unsigned nonzero_lanes(V<float> v) {
@@ -356,13 +367,16 @@ template <class A> PYNN_INLINE auto lane_of(A v, int i) {
 #endif
 }
 
-// From here on one text serves both kinds of vector. T is given: it cannot be deduced from V<T>.
+// --- For both kinds of vector. T is an explicit template argument: V<T> does not determine it. ----
 
-// A NaN in a comes through: the bound b is only taken where a is found beyond it.
+// The second argument is returned only where the comparison with it is true, so a NaN in ``a`` is
+// propagated.
 template <class T> PYNN_INLINE V<T> maximum(V<T> a, V<T> b) { return select(greater(b, a), b, a); }
 template <class T> PYNN_INLINE V<T> minimum(V<T> a, V<T> b) { return select(greater(a, b), b, a); }
 
-// --- Transposition of a square of vectors, by exchanging ever larger off-diagonal blocks ---------
+// --- Transposition of width x width elements, held in ``width`` vectors --------------------------
+//
+// Exchanges the off-diagonal blocks of size 1, then 2, 4, …, width / 2.
 
 #if !defined(PYNN_PLAIN) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
@@ -395,15 +409,15 @@ template <class T> PYNN_INLINE void transpose_square(V<T>* r) {
 #ifdef PYNN_SHUFFLE
   exchange_rows<T, 1>(r);
 #else
-  T cell[width<T>][width<T>], turned[width<T>][width<T>];
+  T cell[width<T>][width<T>], transposed[width<T>][width<T>];
   std::memcpy(cell, r, sizeof cell);
   for (int i = 0; i < width<T>; ++i)
-    for (int j = 0; j < width<T>; ++j) turned[j][i] = cell[i][j];
-  std::memcpy(r, turned, sizeof turned);
+    for (int j = 0; j < width<T>; ++j) transposed[j][i] = cell[i][j];
+  std::memcpy(r, transposed, sizeof transposed);
 #endif
 }
 
-// --- Integer lanes for Philox: 64 bits wide, of which the lower half counts -----------------------
+// --- Unsigned 64-bit lanes for Philox, which uses their lower 32 bits ----------------------------
 
 constexpr int word_lanes = PYNN_VECTOR_BYTES / 8;
 

@@ -1,8 +1,13 @@
-// The register tile of the matrix products, on row-major operands.
+// The register tile of the matrix products, on row-major operands. README.md has a diagram.
 //
-// Included after simd.h by kernels.cpp, for elements of float and double, and by bf16.cpp, for pairs of
-// bfloat16; what an element E needs is set1(E), fma(V<E>, V<E>, V<Sum<E>>) and load. Everything here
+// Included by kernels.cpp, for elements of float and double, and by bf16.cpp, for pairs of
+// bfloat16. An element type E needs set1(E), fma(V<E>, V<E>, V<Sum<E>>) and load. Everything here
 // has internal linkage, for the reason given in simd.h.
+//
+// From the inside out: ``tile`` computes a few rows by a few vectors of C in registers;
+// ``multiply_panel`` all rows of a panel of columns; ``multiply_panels`` all panels;
+// ``multiply_block`` chooses the width of the panels; ``matmul`` splits large products into blocks
+// that fit in a cache.
 #pragma once
 
 #include "maths.h"
@@ -14,62 +19,64 @@ namespace {
 
 using Size = std::ptrdiff_t;
 
-// What sums of products of E are: C and the bias.
+// Type of the sums of products of E: of C and of the bias.
 template <class E> using Sum = std::conditional_t<std::is_same_v<E, int32_t>, float, E>;
 
-// A tile keeps ROWS x COLS vectors of C in registers: as many as there are, less those for a row of
-// B and a broadcast element of A.
+// Vector registers for accumulators: all, less 3 for a row of B and 1 for an element of A.
 #if PYNN_VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int tile_registers = 28;
+constexpr int tile_registers = 28;  // 32 − 3 − 1 ≥ 9 rows x 3 vectors
 #else
-constexpr int tile_registers = 12;
+constexpr int tile_registers = 12;  // 16 − 3 − 1 = 4 rows x 3 vectors
 #endif
-constexpr int tile_rows = tile_registers / 2;
+constexpr int tile_rows = tile_registers / 2;  // rows of a tile of two vectors
 
-// Pairs have been packed anyway, so B lies in panels of two vectors, rows one after the other: a
-// column of them is read as fast as memory goes, which rows a page apart are not. ldb is then from
-// panel to panel.
-template <class E> constexpr bool in_panels = std::is_same_v<E, int32_t>;
-template <class E> constexpr Size panel = 2 * width<E>;
+// Pairs of bfloat16 are always packed: B lies in panels of two vectors, the rows of a panel one
+// after the other, so that a panel is read sequentially. ldb is then the distance from panel to
+// panel.
+template <class E> constexpr bool b_in_panels = std::is_same_v<E, int32_t>;
+template <class E> constexpr Size panel_width = 2 * width<E>;  // elements
 
 template <class E> struct Product {
-  const E* a;
+  const E* a;  // (m, lda), or by column (k, lda)
   Size lda;
-  const E* b;
+  const E* b;  // (k, ldb), or panels of (k, panel_width), ldb apart
   Size ldb;
-  Sum<E>* c;
+  Sum<E>* c;  // (m, ldc)
   Size ldc;
   Size k;
   int finish;
-  const Sum<E>* bias;
+  const Sum<E>* bias;  // (n,)
   const pynn::Step* step;
-  bool wide = false;  // B is more than the nearest cache holds
-  // Rows of B to be asked for, one with each of the first steps of k.
-  const E* ahead = nullptr;
-  Size ld_ahead = 0, rows_ahead = 0;
-  // What will be copied to where B is, while this product goes on.
-  const E* next = nullptr;
+  bool b_exceeds_l1 = false;
+  // Rows of B that a tile prefetches, one row in each of its first steps of k.
+  const E* prefetched = nullptr;
+  Size ld_prefetched = 0, prefetched_rows = 0;
+  // The block of B, (next_k, next_n), that will be packed after this product.
+  const E* next_block = nullptr;
   Size ld_next = 0, next_k = 0, next_n = 0;
 };
 
-// Ask for a line, to be had from the second cache: that can wait for more of them than the first.
+// Prefetches a cache line into L2, not L1: L2 can wait for more lines than L1 has line-fill
+// buffers.
 inline void fetch(const void* at) {
 #if defined(__GNUC__) || defined(__clang__)
   __builtin_prefetch(at, 0, 2);
-  // A function that does nothing else is pure to GCC, which then leaves out calls of it.
+  // GCC takes a function that only prefetches for a pure one, and removes the calls.
   asm volatile("");
 #endif
 }
 
-// Rows of B and of a turned A lie a page or more apart, where no processor sees the next one coming.
-// So many steps of k ahead they are asked for: hundreds of cycles, as far as memory is.
-constexpr Size steps_ahead = 32;
+// Distance of prefetches, in steps of k. Rows of B, and of a transposed A, may lie a page or more
+// apart, where the hardware prefetchers do not follow. A step takes 27 FMA at 2 per cycle: 32 steps
+// are 430 cycles, about the latency of memory.
+constexpr Size prefetch_distance = 32;
 
+// Computes ROWS rows by COLS vectors of C, from row i and column j on.
 template <class E, int ROWS, int COLS, bool BY_COLUMN>
 void tile(const Product<E>& p, Size i, Size j) {
   using T = Sum<E>;
   const E* a = p.a + (BY_COLUMN ? i : i * p.lda);
-  const E* b = in_panels<E> ? p.b + j / panel<E> * p.ldb : p.b + j;
+  const E* b = b_in_panels<E> ? p.b + j / panel_width<E> * p.ldb : p.b + j;
   T* c = p.c + i * p.ldc + j;
   const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
   V<T> acc[ROWS][COLS];
@@ -85,23 +92,23 @@ void tile(const Product<E>& p, Size i, Size j) {
     for (int r = 0; r < ROWS; ++r)
       PYNN_UNROLL
       for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
-  const E* ahead = p.ahead;
-  const Size ld_ahead = p.ld_ahead;
-  // Two steps at a time: what a step costs beside its products shows, down to the clock of a processor that
-  // slows down with all that it does in a cycle.
-  const auto add = [&](Size q, Size stop, auto asks) {
+  const E* prefetched = p.prefetched;
+  const Size ld_prefetched = p.ld_prefetched;
+  // Unrolled twice: the loop overhead of a step is measurable, also as a lower clock frequency on
+  // processors that throttle with the number of instructions.
+  const auto accumulate = [&](Size q, Size stop, auto prefetches) {
     PYNN_UNROLL_TWICE
     for (; q < stop; ++q) {
       V<E> row[COLS];
-      if constexpr (asks) {
+      if constexpr (prefetches) {
         PYNN_UNROLL
-        for (int v = 0; v < COLS; ++v) fetch(ahead + q * ld_ahead + v * width<T>);
+        for (int v = 0; v < COLS; ++v) fetch(prefetched + q * ld_prefetched + v * width<T>);
       }
-      if (BY_COLUMN && q + steps_ahead < k) fetch(a + (q + steps_ahead) * lda);
+      if (BY_COLUMN && q + prefetch_distance < k) fetch(a + (q + prefetch_distance) * lda);
       PYNN_UNROLL
       for (int v = 0; v < COLS; ++v)
-        row[v] = load(in_panels<E> ? b + v / 2 * ldb + q * panel<E> + v % 2 * width<E>
-                                   : b + q * ldb + v * width<E>);
+        row[v] = load(b_in_panels<E> ? b + v / 2 * ldb + q * panel_width<E> + v % 2 * width<E>
+                                     : b + q * ldb + v * width<E>);
       PYNN_UNROLL
       for (int r = 0; r < ROWS; ++r) {
         const V<E> x = set1(BY_COLUMN ? a[q * lda + r] : a[r * lda + q]);
@@ -110,9 +117,11 @@ void tile(const Product<E>& p, Size i, Size j) {
       }
     }
   };
-  const Size asked = in_panels<E> || p.rows_ahead < 0 ? 0 : p.rows_ahead < k ? p.rows_ahead : k;
-  if constexpr (!in_panels<E>) add(0, asked, std::true_type());
-  add(asked, k, std::false_type());
+  const Size with_prefetch = b_in_panels<E> || p.prefetched_rows < 0 ? 0
+                             : p.prefetched_rows < k                 ? p.prefetched_rows
+                                                                     : k;
+  if constexpr (!b_in_panels<E>) accumulate(0, with_prefetch, std::true_type());
+  accumulate(with_prefetch, k, std::false_type());
   if (p.finish == pynn::FINISH_SGD) {
     const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
     PYNN_UNROLL
@@ -125,8 +134,9 @@ void tile(const Product<E>& p, Size i, Size j) {
       }
     return;
   }
-  // A sum that has become too small for its type is a zero of its own sign, to which a further zero
-  // makes a difference. Without signs a sum is the same whether or not its zeros are skipped.
+  // A sum that underflows is a signed zero, and skipping a further product with zero could keep
+  // another sign than adding it. Adding +0 removes the sign, so that results are identical whether
+  // products with zero are computed (here) or skipped (sparse.h).
   PYNN_UNROLL
   for (int r = 0; r < ROWS; ++r)
     PYNN_UNROLL
@@ -135,7 +145,7 @@ void tile(const Product<E>& p, Size i, Size j) {
 
 template <class E> using Tile = void (*)(const Product<E>&, Size, Size);
 
-// The tile for ROWS rows and COLS vectors, found by counting down: null where it would not fit.
+// The tile of ``rows`` rows and COLS vectors, or null if it needs more registers than there are.
 template <class E, int COLS, bool BY_COLUMN, int ROWS = tile_registers / COLS>
 Tile<E> tile_for(Size rows) {
   if constexpr (ROWS == 0)
@@ -145,189 +155,252 @@ Tile<E> tile_for(Size rows) {
                         : tile_for<E, COLS, BY_COLUMN, ROWS - 1>(rows);
 }
 
-// The panel of COLS vectors that begins at column ``from``, of as many as there are from there on: all rows
-// pass by, so that the panel of B stays in the nearest cache. Of several tiles each asks for a part of the
-// panel after it; one alone asks for its own rows.
+// Chooses the rows of B that tile t of a panel prefetches: a share of the block that is packed
+// next; or, if the panel has a single tile, its own rows; or else a share of the next panel.
+template <class E, int COLS>
+inline void choose_prefetch(Product<E>& p, Size j, Size vectors, Size t, Size tiles) {
+  const Size rows = p.next_block ? p.next_k : p.k, begin = rows * t / tiles,
+             end = rows * (t + 1) / tiles;
+  p.ld_prefetched = p.ldb;
+  if (p.next_block) {
+    p.prefetched = p.next_block + begin * p.ld_next + j;
+    p.ld_prefetched = p.ld_next;
+    p.prefetched_rows = j < p.next_n ? end - begin : 0;
+  } else if (tiles == 1) {
+    p.prefetched = p.b + prefetch_distance * p.ldb + j;
+    p.prefetched_rows = p.k - prefetch_distance;
+  } else if (p.b_exceeds_l1 && vectors > COLS) {
+    p.prefetched = p.b + begin * p.ldb + j + COLS * width<E>;
+    p.prefetched_rows = end - begin;
+  }
+}
+
+// The panel of COLS vectors at column j, with all m rows: the panel of B stays in L1 while its
+// tiles go down the rows. ``vectors`` is the number of vectors from column j on.
 template <class E, int COLS, bool BY_COLUMN>
-void one_panel(Product<E> p, Size m, Size from, Size vectors) {
+void multiply_panel(Product<E> p, Size m, Size j, Size vectors) {
   using T = Sum<E>;
+  // Tiles of nearly equal height; the first ``taller`` of them have one row more.
   const Size most = tile_registers / COLS, tiles = (m + most - 1) / most;
-  const Size rows = m / tiles, longer = m % tiles;
-  const Tile<E> small = tile_for<E, COLS, BY_COLUMN>(rows);
-  const Tile<E> large = longer ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : small;
+  const Size rows = m / tiles, taller = m % tiles;
+  const Tile<E> low = tile_for<E, COLS, BY_COLUMN>(rows);
+  const Tile<E> tall = taller ? tile_for<E, COLS, BY_COLUMN>(rows + 1) : low;
   Size i = 0;
   for (Size t = 0; t < tiles; ++t) {
-    const Size begin = (p.next ? p.next_k : p.k) * t / tiles, end = (p.next ? p.next_k : p.k) * (t + 1) / tiles;
-    p.ld_ahead = p.ldb;
-    if (p.next) {
-      p.ahead = p.next + begin * p.ld_next + from;
-      p.ld_ahead = p.ld_next;
-      p.rows_ahead = from < p.next_n ? end - begin : 0;
-    } else if (tiles == 1) {
-      p.ahead = p.b + steps_ahead * p.ldb + from;
-      p.rows_ahead = p.k - steps_ahead;
-    } else if (p.wide && vectors > COLS) {
-      p.ahead = p.b + begin * p.ldb + from + COLS * width<E>;
-      p.rows_ahead = end - begin;
-    }
-    if (p.wide) {
-      // Of C what the next tile will write, which would else be waited for.
+    choose_prefetch<E, COLS>(p, j, vectors, t, tiles);
+    if (p.b_exceeds_l1) {
+      // The part of C that the next tile writes: below, or at the top of the next panel.
       const bool below = t + 1 < tiles;
-      T* c = p.c + (below ? i + rows + (t < longer) : 0) * p.ldc + from + (below ? 0 : COLS * width<T>);
+      T* c = p.c + j;
+      c += below ? (i + rows + (t < taller)) * p.ldc : COLS * width<T>;
       if (below || vectors > COLS)
         for (Size r = 0; r < rows; ++r)
           for (int v = 0; v < COLS; ++v) fetch(c + r * p.ldc + v * width<T>);
     }
-    (t < longer ? large : small)(p, i, from);
-    i += rows + (t < longer);
+    (t < taller ? tall : low)(p, i, j);
+    i += rows + (t < taller);
   }
 }
 
-// Columns in panels of COLS vectors for as long as whole panels fit, then narrower ones; none of one vector
-// behind three, which would wait for its broadcasts. Four are one panel where registers allow it.
+// The columns from j on: panels of COLS vectors while whole panels fit, then narrower ones. No
+// panel of one vector follows panels of three, since it would be bound by the latency of its
+// broadcasts: 4 vectors are one panel, or two of 2 where a panel of 4 has fewer than 5 rows; 3 are
+// one panel of 3.
 template <class E, int COLS, bool BY_COLUMN>
-void panels(const Product<E>& p, Size m, Size from, Size vectors) {
+void multiply_panels(const Product<E>& p, Size m, Size j, Size vectors) {
   if constexpr (COLS > 0) {
-    for (; vectors >= COLS && !(COLS == 3 && vectors == 4) && !(COLS == 2 && !in_panels<E> && vectors == 3);
-         vectors -= COLS, from += COLS * width<E>)
-      one_panel<E, COLS, BY_COLUMN>(p, m, from, vectors);
+    for (; vectors >= COLS && !(COLS == 3 && vectors == 4) &&
+           !(COLS == 2 && !b_in_panels<E> && vectors == 3);
+         vectors -= COLS, j += COLS * width<E>)
+      multiply_panel<E, COLS, BY_COLUMN>(p, m, j, vectors);
     constexpr int last = COLS == 2 ? 3 : COLS == 3 && tile_registers / 4 > 4 ? 4 : 0;
-    if constexpr (last && !in_panels<E>) {
+    if constexpr (last && !b_in_panels<E>) {
       if (vectors == last) {
-        one_panel<E, last, BY_COLUMN>(p, m, from, vectors);
+        multiply_panel<E, last, BY_COLUMN>(p, m, j, vectors);
         return;
       }
     }
-    if (vectors) panels<E, COLS == 3 ? 2 : COLS / 2, BY_COLUMN>(p, m, from, vectors);
+    if (vectors) multiply_panels<E, COLS == 3 ? 2 : COLS / 2, BY_COLUMN>(p, m, j, vectors);
   }
 }
 
-template <class E> void multiply(const Product<E>& p, int by_column, Size m, Size n) {
+// A product that is not split: chooses the width of the panels. An accumulator takes one FMA per
+// latency (4 cycles), of which a core starts 2 per cycle, so a tile needs 8 accumulators or more:
+// with few rows, wider panels.
+template <class E> void multiply_block(const Product<E>& p, int by_column, Size m, Size n) {
   const Size vectors = (n + width<E> - 1) / width<E>;
-  // Few rows need more columns at a time, or the additions wait for each other.
-  const int most = tile_registers / 2;
-  if (m * 4 <= most)
-    by_column ? panels<E, 8, true>(p, m, 0, vectors) : panels<E, 8, false>(p, m, 0, vectors);
-  else if (m * 2 <= most)
-    by_column ? panels<E, 4, true>(p, m, 0, vectors) : panels<E, 4, false>(p, m, 0, vectors);
-  else if (in_panels<E>)
-    by_column ? panels<E, 2, true>(p, m, 0, vectors) : panels<E, 2, false>(p, m, 0, vectors);
+  if (m * 4 <= tile_rows)
+    by_column ? multiply_panels<E, 8, true>(p, m, 0, vectors)
+              : multiply_panels<E, 8, false>(p, m, 0, vectors);
+  else if (m * 2 <= tile_rows)
+    by_column ? multiply_panels<E, 4, true>(p, m, 0, vectors)
+              : multiply_panels<E, 4, false>(p, m, 0, vectors);
+  else if (b_in_panels<E>)
+    by_column ? multiply_panels<E, 2, true>(p, m, 0, vectors)
+              : multiply_panels<E, 2, false>(p, m, 0, vectors);
   else
-    by_column ? panels<E, 3, true>(p, m, 0, vectors) : panels<E, 3, false>(p, m, 0, vectors);
+    by_column ? multiply_panels<E, 3, true>(p, m, 0, vectors)
+              : multiply_panels<E, 3, false>(p, m, 0, vectors);
 }
 
-// What the nearest cache is sure not to hold.
-constexpr Size near_bytes = 128 * 1024;
-// Of a B that the second cache does not hold, so many rows at a time: as many pages of memory as a
-// processor finds its way to at once, and with A no more than that cache holds.
-constexpr Size far_bytes = 1 << 20;
-constexpr Size near_rows = 256;
-// A turned A whose rows lie further apart is copied to where they lie together, if C is as wide and
-// deserves it.
-constexpr Size apart_bytes = 4096;
-constexpr Size few_steps = 16;
+// --- Large products, in blocks -------------------------------------------------------------------
 
-// A product whose B comes from afar and serves many rows: blocks of it are copied to where they lie together,
-// in few pages of memory, and the next block is asked for while one is multiplied by.
-constexpr Size packed_rows = 256;
+constexpr Size l1_bytes = 128 * 1024;  // no L1 data cache is larger
+constexpr Size l2_bytes = 1 << 20;     // about the smallest L2 per core for which blocks are chosen
+constexpr Size page_bytes = 4096;
+// Rows of B in a block of a B that exceeds L2. A row may be a page of its own, so this bounds the
+// entries of the TLB that a panel needs; and the block of A, 1 KiB of float32 a row, stays in L2.
+constexpr Size block_depth = 256;
+// With fewer steps of k, copying an operand costs more than it gains, and writing C takes the time.
+constexpr Size few_steps = 16;
+// Rows of C from which on packing B pays: every element of B is copied once and used m times.
+constexpr Size packing_rows = 256;
+// Scratch memory for the packed block of B, or for a block of a transposed A.
 constexpr Size packed_bytes = 128 * 1024;
 
+// Splits n into as few parts of at most ``limit`` as possible, of nearly equal size: returns that
+// size.
+inline Size part_size(Size n, Size limit) {
+  const Size parts = (n + limit - 1) / limit;
+  return (n + parts - 1) / parts;
+}
+
+// dst (rows, ldd) = src (rows, lds), ``columns`` of them, for a transposed A whose rows lie far
+// apart.
 template <class E>
-void matmul_packed(Product<E> p, int by_column, Size m, Size n, Size deepest) {
-  const E *a = p.a, *b = p.b;
-  const Size lda = p.lda, ldb = p.ldb, k = p.k, item = sizeof(E);
-  const int finish = p.finish;
-  E* const copy = (E*)pynn::scratch();
-  E* const turned = copy + packed_bytes / item;
-  const Size parts = (k + deepest - 1) / deepest, deep = (k + parts - 1) / parts;
-  const Size all = (n + width<E> - 1) / width<E> * width<E>;
-  Size cols = packed_bytes / item / deep / width<E>;
-  // Rows an odd number of vectors apart share no sets of the nearest cache.
-  const Size ld = (cols - (cols % 2 == 0)) * width<E>;
-  cols = ld / width<E> / 3 * 3 * width<E>;
-  p.wide = true;
-  p.ld_next = ldb;
+inline void copy_rows(const E* src, Size lds, E* dst, Size ldd, Size rows, Size columns) {
+  for (Size q = 0; q < rows; ++q)
+    for (Size i = 0; i < columns; ++i) dst[q * ldd + i] = src[q * lds + i];
+}
+
+template <class E> inline Size bytes(Size rows, Size columns) {
+  return rows * columns * Size(sizeof(E));
+}
+
+// A row of an SGD update is complete only when all of k is summed, so k cannot be split as often.
+template <class E> inline Size packed_depth(int finish) {
+  return finish == pynn::FINISH_SGD ? 2 * block_depth : block_depth;
+}
+
+template <class E>
+inline bool packing_pays(const Product<E>& p, int by_column, Size m, Size n) {
+  const Size depth = packed_depth<E>(p.finish);
+  return m >= packing_rows && bytes<E>(p.k, n) > l2_bytes && p.k >= few_steps &&
+         (p.finish != pynn::FINISH_SGD || p.k <= depth) &&
+         (!by_column || packed_bytes + bytes<E>(depth, m) <= pynn::SCRATCH_BYTES);
+}
+
+// Copies blocks of B (depth, columns) to contiguous memory, in few pages, and multiplies all rows
+// of A by each; the tiles prefetch the next block meanwhile. A transposed A is copied as well.
+template <class E> void matmul_packed(Product<E> p, int by_column, Size m, Size n) {
+  const Product<E> whole = p;
+  const Size k = p.k, depth = part_size(k, packed_depth<E>(p.finish));
+  const Size padded = (n + width<E> - 1) / width<E> * width<E>;
+  E* const packed_b = (E*)pynn::scratch();
+  E* const packed_a = packed_b + packed_bytes / Size(sizeof(E));
+  const Size vectors = packed_bytes / Size(sizeof(E)) / depth / width<E>;
+  // An odd number of vectors a row spreads the rows over all sets of L1.
+  const Size ld = (vectors - (vectors % 2 == 0)) * width<E>;
+  const Size columns = ld / width<E> / 3 * 3 * width<E>;  // whole panels of 3 vectors
+  p.b_exceeds_l1 = true;
+  p.b = packed_b;
   p.ldb = ld;
-  const auto* bias = p.bias;
-  auto* c = p.c;
-  for (Size q = 0; q < k; q += deep) {
-    p.k = k - q < deep ? k - q : deep;
-    p.a = by_column ? a + q * lda : a + q;
+  p.ld_next = whole.ldb;
+  for (Size q = 0; q < k; q += depth) {
+    p.k = k - q < depth ? k - q : depth;
+    p.a = by_column ? whole.a + q * whole.lda : whole.a + q;
     if (by_column) {
-      for (Size s = 0; s < p.k; ++s)
-        for (Size r = 0; r < m; ++r) turned[s * m + r] = p.a[s * lda + r];
-      p.a = turned;
+      copy_rows(p.a, whole.lda, packed_a, m, p.k, m);
+      p.a = packed_a;
       p.lda = m;
     }
-    p.finish = q ? int(pynn::FINISH_ADD) : finish;
-    for (Size j = 0; j < all; j += cols) {
-      const Size some = all - j < cols ? all - j : cols;
+    p.finish = q ? int(pynn::FINISH_ADD) : whole.finish;
+    for (Size j = 0; j < padded; j += columns) {
+      const Size some = padded - j < columns ? padded - j : columns;
       for (Size s = 0; s < p.k; ++s)
         for (Size v = 0; v < some; v += width<E>)
-          store(copy + s * ld + v, load(b + (q + s) * ldb + j + v));
-      const bool across = j + cols < all;
-      const Size q_next = across ? q : q + deep, j_next = across ? j + cols : 0;
-      p.next = q_next < k ? b + q_next * ldb + j_next : nullptr;
-      p.next_k = k - q_next < deep ? k - q_next : deep;
-      p.next_n = all - j_next;
-      p.b = copy;
-      p.c = c + j;
-      p.bias = bias ? bias + j : nullptr;
-      multiply(p, by_column, m, some);
+          store(packed_b + s * ld + v, load(whole.b + (q + s) * whole.ldb + j + v));
+      const bool right = j + columns < padded;  // the next block: to the right, or below
+      const Size q_next = right ? q : q + depth, j_next = right ? j + columns : 0;
+      p.next_block = q_next < k ? whole.b + q_next * whole.ldb + j_next : nullptr;
+      p.next_k = k - q_next < depth ? k - q_next : depth;
+      p.next_n = padded - j_next;
+      p.c = whole.c + j;
+      p.bias = whole.bias ? whole.bias + j : nullptr;
+      multiply_block(p, by_column, m, some);
     }
   }
 }
 
+// Rows of C whose transposed A, (k, rows), fits in the scratch memory.
+template <class E> inline Size rows_to_copy(Size k) {
+  return k > 0 ? packed_bytes / Size(sizeof(E)) / k : 0;
+}
+
 template <class E>
-void matmul(const void* a_, Size lda, int by_column, const void* b_, Size ldb, void* c_, Size ldc,
+inline bool copying_a_pays(const Product<E>& p, int by_column, Size m, Size n) {
+  return by_column && p.k >= few_steps && rows_to_copy<E>(p.k) >= tile_rows && m > 1 &&
+         bytes<E>(1, p.lda) >= page_bytes && bytes<E>(1, n) >= page_bytes;
+}
+
+// Blocks of rows of C, with the columns of a transposed A copied to contiguous memory.
+template <class E> void matmul_copied(Product<E> p, Size m, Size n) {
+  const Product<E> whole = p;
+  const Size most = part_size(m, rows_to_copy<E>(p.k));
+  E* const copy = (E*)pynn::scratch();
+  p.a = copy;
+  p.lda = most;
+  p.b_exceeds_l1 = bytes<E>(p.k, n) > l1_bytes;
+  for (Size i = 0; i < m; i += most) {
+    const Size rows = m - i < most ? m - i : most;
+    copy_rows(whole.a + i, whole.lda, copy, most, p.k, rows);
+    p.c = whole.c + i * p.ldc;
+    multiply_block(p, true, rows, n);
+  }
+}
+
+// Blocks of as many rows as a tile has: C, larger than L2, is written row by row.
+template <class E> void matmul_by_rows(Product<E> p, int by_column, Size m, Size n) {
+  const Product<E> whole = p;
+  const Size most = part_size(m, tile_rows);
+  p.b_exceeds_l1 = bytes<E>(p.k, n) > l1_bytes;
+  for (Size i = 0; i < m; i += most) {
+    p.a = whole.a + (by_column ? i : i * p.lda);
+    p.c = whole.c + i * p.ldc;
+    multiply_block(p, by_column, m - i < most ? m - i : most, n);
+  }
+}
+
+// Blocks of rows of B, whose sums are added to C one after the other.
+template <class E> void matmul_by_depth(Product<E> p, int by_column, Size m, Size n) {
+  const Product<E> whole = p;
+  const Size depth = part_size(p.k, block_depth);
+  for (Size q = 0; q < whole.k; q += depth) {
+    p.k = whole.k - q < depth ? whole.k - q : depth;
+    p.a = whole.a + (by_column ? q * p.lda : q);
+    p.b = whole.b + q * p.ldb;
+    p.finish = q ? int(pynn::FINISH_ADD) : whole.finish;
+    p.b_exceeds_l1 = bytes<E>(p.k, n) > l1_bytes;
+    multiply_block(p, by_column, m, n);
+  }
+}
+
+template <class E>
+void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, void* c, Size ldc,
             Size m, Size n, Size k, int finish, const void* bias, const pynn::Step* step) {
   if (m <= 0 || n <= 0) return;
-  using T = Sum<E>;
-  const E *a = (const E*)a_, *b = (const E*)b_;
-  T* c = (T*)c_;
-  Product<E> p = {a, lda, b, ldb, c, ldc, k, finish, (const T*)bias, step};
-  if (in_panels<E>) {
-    multiply(p, by_column, m, n);
-    return;
-  }
-  // A gradient that is subtracted as it ends cannot be added up by parts.
-  const Size deepest = finish == pynn::FINISH_SGD ? 2 * near_rows : near_rows;
-  if (m >= packed_rows && k * n * Size(sizeof(E)) > far_bytes && k >= few_steps &&
-      (finish != pynn::FINISH_SGD || k <= deepest) &&
-      (!by_column || packed_bytes + deepest * m * Size(sizeof(E)) <= pynn::SCRATCH_BYTES)) {
-    matmul_packed(p, by_column, m, n, deepest);
-    return;
-  }
-  const Size fit = by_column && k > 0 ? packed_bytes / Size(sizeof(E)) / k : 0;
-  const bool copied = k >= few_steps && fit >= tile_rows && m > 1 && lda * Size(sizeof(E)) >= apart_bytes &&
-                      n * Size(sizeof(E)) >= apart_bytes;
-  // Of few products for each element C is what takes the time: its rows go by one after the other.
-  const bool shallow = k < few_steps && m * n * Size(sizeof(E)) > far_bytes;
-  const Size together_rows = shallow ? tile_rows : copied ? fit : m;
-  const Size blocks = (m + together_rows - 1) / together_rows, most = (m + blocks - 1) / blocks;
-  E* together = copied ? (E*)pynn::scratch() : nullptr;
-  const bool far = !copied && finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
-                   k * n * Size(sizeof(E)) > far_bytes;
-  const Size parts = far ? (k + near_rows - 1) / near_rows : 1;
-  const Size deep = parts ? (k + parts - 1) / parts : 0;
-  for (Size i = 0; i < m; i += most)
-    for (Size q = 0; q == 0 || q < k; q += deep) {
-      const Size rows = m - i < most ? m - i : most;
-      p.k = k - q < deep ? k - q : deep;
-      p.a = by_column ? a + q * lda + i : a + i * lda + q;
-      if (copied) {
-        for (Size s = 0; s < p.k; ++s)
-          for (Size r = 0; r < rows; ++r) together[s * most + r] = p.a[s * lda + r];
-        p.a = together;
-        p.lda = most;
-      }
-      p.b = b + q * ldb;
-      p.c = c + i * ldc;
-      p.finish = q ? int(pynn::FINISH_ADD) : finish;
-      p.wide = p.k * n * Size(sizeof(E)) > near_bytes;
-      multiply(p, by_column, rows, n);
-      if (!deep) break;
-    }
+  Product<E> p = {(const E*)a, lda, (const E*)b, ldb, (Sum<E>*)c, ldc, k, finish,
+                  (const Sum<E>*)bias, step};
+  if (b_in_panels<E>) return multiply_block(p, by_column, m, n);
+  if (packing_pays(p, by_column, m, n)) return matmul_packed(p, by_column, m, n);
+  if (copying_a_pays(p, by_column, m, n)) return matmul_copied(p, m, n);
+  if (k < few_steps && bytes<E>(m, n) > l2_bytes) return matmul_by_rows(p, by_column, m, n);
+  // Between a quarter of a tile's rows and a whole tile, one pass over B is faster than two over C.
+  if (finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
+      bytes<E>(k, n) > l2_bytes)
+    return matmul_by_depth(p, by_column, m, n);
+  p.b_exceeds_l1 = bytes<E>(k, n) > l1_bytes;
+  multiply_block(p, by_column, m, n);
 }
 
 }  // namespace

@@ -25,26 +25,25 @@ void relax() {
 #endif
 }
 
-// How a thread calculates while it works for a team, whatever it was told before: rounding to
-// nearest, without traps, and with zero in the place of every number that is too small to be a normal
-// one. Decaying moments and the gradients of saturated units get there, and with some instructions
-// each such number costs a hundred cycles.
-class Arithmetic {
+// Sets the floating-point mode of a thread while it runs a task, and restores the previous mode:
+// rounding to nearest, no traps, subnormal numbers flushed to zero. Decaying moments and the
+// gradients of saturated units become subnormal, which can cost a hundred cycles per instruction.
+class FloatingPointMode {
  public:
-  Arithmetic() : before_(read()) { write(ours); }
-  ~Arithmetic() { write(before_); }
-  Arithmetic(const Arithmetic&) = delete;
-  Arithmetic& operator=(const Arithmetic&) = delete;
+  FloatingPointMode() : before_(read()) { write(mode); }
+  ~FloatingPointMode() { write(before_); }
+  FloatingPointMode(const FloatingPointMode&) = delete;
+  FloatingPointMode& operator=(const FloatingPointMode&) = delete;
 
  private:
 #if defined(__x86_64__) || defined(_M_X64)
   using Word = unsigned;
-  static constexpr Word ours = 0x9FC0;  // MXCSR: FTZ, DAZ, all exceptions masked
+  static constexpr Word mode = 0x9FC0;  // MXCSR: FTZ, DAZ, all exceptions masked
   static Word read() { return _mm_getcsr(); }
   static void write(Word word) { _mm_setcsr(word); }
 #elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
   using Word = uint64_t;
-  static constexpr Word ours = 1 << 24;  // FPCR: FZ
+  static constexpr Word mode = 1 << 24;  // FPCR: FZ
   static Word read() {
     Word word;
     asm volatile("mrs %0, fpcr" : "=r"(word));
@@ -53,7 +52,7 @@ class Arithmetic {
   static void write(Word word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
 #else
   using Word = int;
-  static constexpr Word ours = 0;
+  static constexpr Word mode = 0;
   static Word read() { return 0; }
   static void write(Word) {}
 #endif
@@ -61,11 +60,12 @@ class Arithmetic {
   const Word before_;
 };
 
-// Between two phases of a step threads wait for each other for microseconds: worth spinning for.
-// Past that, one of them may have lost its core: yielding costs half a microsecond and gives it
-// back. A sleeping thread takes tens of microseconds to wake in a virtual machine, so sleep is last.
-constexpr int spins = 200;
-constexpr int yields = 1000;
+// Threads wait for each other a few microseconds between two phases of a step: they spin that long.
+// After that a thread of the team may have lost its core to another process or thread: yielding,
+// half a microsecond each, gives it one. Waking a sleeping thread takes tens of microseconds in a
+// virtual machine, so sleeping comes last.
+constexpr int spins = 200;    // of 10 to 140 cycles: up to 10 µs
+constexpr int yields = 1000;  // some 500 µs
 
 int current_core() {
 #if defined(__linux__)
@@ -80,8 +80,9 @@ struct Idle {
   std::vector<Team*> teams;
 };
 
-// Threads do not survive a fork: the child forgets the parent's teams and starts its own. The old
-// ones are leaked on purpose, since their threads cannot be joined there.
+// Threads do not survive a fork: the child process drops the teams of its parent and starts new
+// ones. The dropped teams are leaked on purpose, because their threads cannot be joined in the
+// child.
 Idle* idle_teams = new Idle;
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -96,7 +97,7 @@ Team::Team(int size) : core_(size_t(size)), spread_(size <= usable_processors())
   try {
     for (int thread = 1; thread < size; ++thread)
       workers_.emplace_back([this, thread] { work(thread); });
-  } catch (const std::exception&) {  // as many as there are
+  } catch (const std::exception&) {  // a smaller team: see size()
   }
 }
 
@@ -137,7 +138,7 @@ void Team::wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int th
     if (counter.load(std::memory_order_acquire) != seen) return;
     relax();
   }
-  part_from_others(thread);
+  leave_shared_core(thread);
   for (int i = 0; i < yields; ++i) {
     if (counter.load(std::memory_order_acquire) != seen) return;
     std::this_thread::yield();
@@ -145,15 +146,15 @@ void Team::wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int th
   counter.wait(seen, std::memory_order_acquire);
 }
 
-// The system may wake a worker on the core of the thread that woke it and leave both there for
-// milliseconds. Leaving that core out of the worker's set for a moment moves it at once.
-void Team::part_from_others(int thread) {
+// The scheduler may wake a worker on the core of the thread that woke it, and leave both there for
+// milliseconds. Removing that core from the worker's affinity mask for a moment moves it at once.
+void Team::leave_shared_core(int thread) {
   const int core = current_core();
   core_[size_t(thread)].store(core, std::memory_order_relaxed);
 #if defined(__linux__)
   if (thread == 0 || !spread_ || core < 0) return;
   bool shared = false;
-  // Not size(): the first workers come here while the last ones are being started.
+  // Not size(): the first workers run this while the last ones are still being started.
   const int all = int(core_.size());
   for (int other = 0; other < all; ++other)
     shared |= other != thread && core_[size_t(other)].load(std::memory_order_relaxed) == core;
@@ -172,7 +173,7 @@ void Team::part_from_others(int thread) {
 }
 
 void Team::run(void (*task)(void*, int), void* context) {
-  const Arithmetic arithmetic;
+  const FloatingPointMode mode;
   if (workers_.empty()) return task(context, 0);
   task_ = task;
   context_ = context;
@@ -184,13 +185,13 @@ void Team::run(void (*task)(void*, int), void* context) {
 }
 
 void Team::work(int thread) {
-  const Arithmetic arithmetic;
+  const FloatingPointMode mode;
   uint32_t seen = 0;
   for (;;) {
     wait_for_change(run_, seen, thread);
     seen = run_.load(std::memory_order_acquire);
     if (stop_) return;
-    part_from_others(thread);
+    leave_shared_core(thread);
     task_(context_, thread);
     barrier(thread);
   }

@@ -1,9 +1,9 @@
-// A team of threads that runs one function together, with a barrier to meet at.
+// A team of threads that runs one function together, with a barrier.
 //
-// Teams are kept when a run ends and taken up by the next, so that a short run does not pay for
-// starting threads. A waiting thread spins for a few microseconds, then yields, then sleeps: short
-// waits cost little, and a core that another process wants is given up. A worker that finds itself
-// on the core of another member moves to one that is free of them.
+// Teams are reused, so that a short run does not pay for starting threads. A waiting thread spins
+// for a few microseconds, then yields, then sleeps: short waits are cheap, and a core that another
+// process needs is released. A worker that runs on the same core as another thread of the team
+// moves to a core that no thread of the team uses.
 #pragma once
 
 #include <atomic>
@@ -16,18 +16,18 @@ namespace pynn {
 
 class Team {
  public:
-  // Borrow a team of that many threads, the caller's included; give it back with release.
-  // Fewer may come where the system refuses a thread: size() tells.
+  // Returns a team of ``size`` threads including the caller, until release() is called. The team is
+  // smaller if the system refuses to start a thread: see size().
   static Team* acquire(int size);
   static void release(Team* team);
 
   int size() const { return int(workers_.size()) + 1; }
 
-  // Run task(context, thread) on every thread, thread 0 being the caller; return when all are done.
-  // Meanwhile all calculate alike, with zero in the place of denormal numbers.
+  // Runs task(context, thread) on every thread; thread 0 is the caller. Returns when all are done.
+  // Meanwhile all threads use the same floating-point mode: subnormal numbers are flushed to zero.
   void run(void (*task)(void* context, int thread), void* context);
 
-  // Wait for all threads of the run.
+  // Waits until all threads of the run have called it.
   void barrier(int thread);
 
  private:
@@ -35,23 +35,24 @@ class Team {
   ~Team();
   void work(int thread);
   void wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int thread);
-  void part_from_others(int thread);
+  void leave_shared_core(int thread);
 
   std::vector<std::thread> workers_;
-  std::vector<std::atomic<int>> core_;  // where each thread was last seen
-  bool spread_ = false;                 // whether there is a core for each
+  std::vector<std::atomic<int>> core_;  // (threads,) core on which each ran last, or -1
+  bool spread_ = false;                 // whether there are as many cores as threads
   void (*task_)(void*, int) = nullptr;
   void* context_ = nullptr;
-  alignas(64) std::atomic<uint32_t> run_{0};      // counts runs; a change starts the workers
-  alignas(64) std::atomic<uint32_t> arrived_{0};  // threads at the barrier
-  alignas(64) std::atomic<uint32_t> passed_{0};   // counts barriers; a change lets threads on
+  // Each in a cache line of its own, to avoid false sharing.
+  alignas(64) std::atomic<uint32_t> run_{0};      // number of runs; a change starts the workers
+  alignas(64) std::atomic<uint32_t> arrived_{0};  // threads that have reached the barrier
+  alignas(64) std::atomic<uint32_t> passed_{0};   // barriers passed; a change releases threads
   bool stop_ = false;
 };
 
-// Logical processors this process may run on.
+// Number of logical processors that this process may run on.
 int usable_processors();
 
-// Seconds on a clock that never goes back.
+// Seconds of a monotonic clock.
 double seconds();
 
 }  // namespace pynn
