@@ -44,6 +44,8 @@
 
 namespace {
 
+using Size = std::ptrdiff_t;
+
 // Layout of an IEEE 754 number and the integers of its size.
 template <class T> struct Bits;
 template <> struct Bits<float> {
@@ -262,17 +264,17 @@ template <class T> PYNN_INLINE V<T> load(const T* p) {
 }
 template <class T> PYNN_INLINE void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
 
-// Keeps a vector in a register. Without it the compiler may repeat the load for every use.
+// Keeps a vector in a register. Without this the compiler may repeat the load for every use.
 #if !defined(PYNN_PLAIN) && defined(__x86_64__) && defined(__GNUC__)
-template <class A> inline void keep(A& v) { asm("" : "+v"(v)); }
+template <class A> inline void keep_in_register(A& v) { asm("" : "+v"(v)); }
 #else
-template <class A> inline void keep(A&) {}
+template <class A> inline void keep_in_register(A&) {}
 #endif
 
 // Non-temporal stores, to an address that is a multiple of the vector size. They bypass the caches,
 // so no cache line is read before it is overwritten. They are weakly ordered until stream_fence().
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
-template <class T> inline void store_past(T* p, V<T> v) {
+template <class T> inline void stream(T* p, V<T> v) {
 #if PYNN_VECTOR_BYTES == 64
   _mm512_stream_si512((__m512i*)p, (__m512i)v);
 #elif PYNN_VECTOR_BYTES == 32
@@ -281,11 +283,21 @@ template <class T> inline void store_past(T* p, V<T> v) {
   _mm_stream_si128((__m128i*)p, (__m128i)v);
 #endif
 }
-inline void stored_past() { _mm_sfence(); }
+inline void stream_fence() { _mm_sfence(); }
 #else
-template <class T> PYNN_INLINE void store_past(T* p, V<T> v) { store(p, v); }
-inline void stored_past() {}
+template <class T> PYNN_INLINE void stream(T* p, V<T> v) { store(p, v); }
+inline void stream_fence() {}
 #endif
+
+// Prefetches a cache line into L2, not L1: L2 can wait for more lines than L1 has line-fill
+// buffers.
+inline void prefetch(const void* at) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(at, 0, 2);
+  // GCC takes a function that only prefetches for a pure one, and removes the calls.
+  asm volatile("");
+#endif
+}
 
 // Loads width<T> numbers of type S from any address, aligned or not, and converts them to T.
 template <class T, class S> PYNN_INLINE V<T> load_as(const void* p) {
@@ -367,7 +379,7 @@ template <class A> PYNN_INLINE auto lane_of(A v, int i) {
 #endif
 }
 
-// --- For both kinds of vector. T is an explicit template argument: V<T> does not determine it. ----
+// --- For both kinds of vector. T is an explicit template argument: V<T> does not determine it. ---
 
 // The second argument is returned only where the comparison with it is true, so a NaN in ``a`` is
 // propagated.

@@ -10,14 +10,12 @@
 // that fit in a cache.
 #pragma once
 
-#include "maths.h"
+#include "kernels.h"
 #include "simd.h"
 
 #include <type_traits>
 
 namespace {
-
-using Size = std::ptrdiff_t;
 
 // Type of the sums of products of E: of C and of the bias.
 template <class E> using Sum = std::conditional_t<std::is_same_v<E, int32_t>, float, E>;
@@ -56,16 +54,6 @@ template <class E> struct Product {
   Size ld_next = 0, next_k = 0, next_n = 0;
 };
 
-// Prefetches a cache line into L2, not L1: L2 can wait for more lines than L1 has line-fill
-// buffers.
-inline void fetch(const void* at) {
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(at, 0, 2);
-  // GCC takes a function that only prefetches for a pure one, and removes the calls.
-  asm volatile("");
-#endif
-}
-
 // Distance of prefetches, in steps of k. Rows of B, and of a transposed A, may lie a page or more
 // apart, where the hardware prefetchers do not follow. A step takes 27 FMA at 2 per cycle: 32 steps
 // are 430 cycles, about the latency of memory.
@@ -102,9 +90,9 @@ void tile(const Product<E>& p, Size i, Size j) {
       V<E> row[COLS];
       if constexpr (prefetches) {
         PYNN_UNROLL
-        for (int v = 0; v < COLS; ++v) fetch(prefetched + q * ld_prefetched + v * width<T>);
+        for (int v = 0; v < COLS; ++v) prefetch(prefetched + q * ld_prefetched + v * width<T>);
       }
-      if (BY_COLUMN && q + prefetch_distance < k) fetch(a + (q + prefetch_distance) * lda);
+      if (BY_COLUMN && q + prefetch_distance < k) prefetch(a + (q + prefetch_distance) * lda);
       PYNN_UNROLL
       for (int v = 0; v < COLS; ++v)
         row[v] = load(b_in_panels<E> ? b + v / 2 * ldb + q * panel_width<E> + v % 2 * width<E>
@@ -195,7 +183,7 @@ void multiply_panel(Product<E> p, Size m, Size j, Size vectors) {
       c += below ? (i + rows + (t < taller)) * p.ldc : COLS * width<T>;
       if (below || vectors > COLS)
         for (Size r = 0; r < rows; ++r)
-          for (int v = 0; v < COLS; ++v) fetch(c + r * p.ldc + v * width<T>);
+          for (int v = 0; v < COLS; ++v) prefetch(c + r * p.ldc + v * width<T>);
     }
     (t < taller ? tall : low)(p, i, j);
     i += rows + (t < taller);

@@ -1,0 +1,352 @@
+// Loss functions, their gradients with respect to z, and the share of correct decisions: the
+// formulas of the catalogue of losses.
+#pragma once
+
+#include "activations.h"
+#include "maths.h"
+#include "rows.h"
+#include "simd.h"
+
+#include <cmath>
+
+namespace {
+
+using pynn::Targets;
+
+// --- One row at a time ---------------------------------------------------------------------------
+
+// p clipped to least … 1 − least; a NaN stays NaN.
+template <class T> inline T clip(T p, T least) {
+  return p < least ? least : p > T(1) - least ? T(1) - least : p;
+}
+
+// A row of the batch: its outputs, which the gradient replaces if ``gradient`` is set, and its
+// target.
+template <class T> struct Row {
+  T* z;  // (n,)
+  Size n;
+  const T* target;  // (n,), or null if there is a label
+  int32_t label;
+  T scale;  // of the gradient
+  bool gradient;
+  T least;  // probabilities are clipped to least … 1 − least if it is above 0
+
+  T clipped(T p) const { return clip(p, least); }
+  T at(Size j) const { return target ? target[j] : T(j == label); }
+};
+
+// Whether the label is the first of the largest elements.
+template <class T> bool label_wins(const T* z, Size n, int32_t label) {
+  for (Size j = 0; j < label; ++j)
+    if (!(z[j] < z[label])) return false;
+  for (Size j = label + 1; j < n; ++j)
+    if (!(z[j] <= z[label])) return false;
+  return true;
+}
+
+template <class T> int32_t first_largest(const T* v, Size n) {
+  Size best = 0;
+  for (Size j = 1; j < n; ++j)
+    if (v[j] > v[best]) best = j;
+  return int32_t(best);
+}
+
+// ln(1 + d) for finite d ≥ 0: the factor d / (sum − 1) corrects the rounding of 1 + d (Goldberg
+// 1991, theorem 4). Faster than log1p of the C library.
+inline double log_one_plus(double d) {
+  const double sum = 1 + d;
+  return sum == 1 ? d : std::log(sum) * (d / (sum - 1));
+}
+
+// The gradient of the cross entropy, from z = e^(z − max): softmax(z) − target, times the scale.
+// For the element ``best``, whose p is near 1, rest / total = 1 − p avoids the cancellation of p −
+// 1.
+template <class T>
+inline void cross_entropy_gradient(const Row<T>& r, Size best, T rest, T total) {
+  if (r.target) {
+    const T d = rest < T(1) ? (T(1) - r.target[best]) - rest / total
+                            : r.z[best] / total - r.target[best];
+    for (Size j = 0; j < r.n; ++j) r.z[j] = (r.z[j] / total - r.target[j]) * r.scale;
+    r.z[best] = d * r.scale;
+    return;
+  }
+  const V<T> divisor = set1(total), scale = set1(r.scale);
+  for (Size j = 0; j < r.n; j += width<T>) store(r.z + j, load(r.z + j) / divisor * scale);
+  r.z[best] = -(rest / total) * r.scale;
+}
+
+// One exponential, that of the label or of the largest target, is left out of the sum ``rest``. Its
+// 1 − p is then rest / total: near p = 1, where most losses are, loss and gradient keep their
+// relative precision.
+template <class T> double cross_entropy(const Row<T>& r) {
+  const Size best = r.target ? first_largest(r.z, r.n) : r.label;
+  const T most = row_maximum(r.z, r.n);
+  double picked = 0, weight = 0;  // Σ y·(z − max) and Σ y
+  if (r.target) {
+    for (Size j = 0; j < r.n; ++j) {
+      picked += double(r.target[j]) * (double(r.z[j]) - double(most));
+      weight += double(r.target[j]);
+    }
+  } else {
+    picked = double(r.z[best]) - double(most);
+    weight = 1;
+  }
+  const T rest = exponentials(r.z, r.n, most, best), total = rest + r.z[best];
+  const double above_one = double(rest) + (double(r.z[best]) - 1);  // total − 1
+  double clipped = 0;
+  if (r.least > 0)
+    for (Size j = 0; j < r.n; ++j)
+      if (r.at(j) > 0) clipped -= double(r.at(j)) * std::log(double(r.clipped(r.z[j] / total)));
+  if (r.gradient) cross_entropy_gradient(r, best, rest, total);
+  if (r.least > 0) return clipped;
+  return weight * log_one_plus(above_one) - picked;
+}
+
+// The mean over the outputs of max(z, 0) − t·z + ln(1 + e^-|z|), or of the logarithms of the
+// clipped probabilities.
+template <class T> double binary_cross_entropy(const Row<T>& r) {
+  double total = 0;
+  for (Size j = 0; j < r.n; j += width<T>) {
+    const V<T> z = load(r.z + j), zero = set1(T(0)), one = set1(T(1));
+    const V<T> e = exponential<T>(zero - absolute(z));  // e^-|z|
+    const V<T> q = e / (one + e);                       // sigmoid(−|z|)
+    const auto positive = greater(z, zero);
+    // sigmoid(z) = answer + offset, where answer is 0 or 1, so that sigmoid(z) − t does not cancel.
+    T zs[width<T>], ramps[width<T>], logs[width<T>], answer[width<T>], offset[width<T>];
+    store(zs, z);
+    store(ramps, maximum<T>(z, zero));
+    store(logs, log_one_plus<T>(e));
+    store(answer, select(positive, one, zero));
+    store(offset, select(positive, zero - q, q));
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
+      const T t = r.at(j + u);
+      if (r.least > 0) {
+        const T p = r.clipped(answer[u] + offset[u]);
+        if (t > 0) total -= double(t) * std::log(double(p));
+        if (t < 1) total -= double(T(1) - t) * std::log(double(T(1) - p));
+      } else {
+        total += double(ramps[u]) - double(t) * double(zs[u]) + double(logs[u]);
+      }
+      if (r.gradient) r.z[j + u] = ((answer[u] - t) + offset[u]) * r.scale;
+    }
+  }
+  return total / double(r.n);
+}
+
+// The mean over the outputs of e^z − t·z − t + t·ln t.
+template <class T> double poisson(const Row<T>& r) {
+  double total = 0;
+  for (Size j = 0; j < r.n; j += width<T>) {
+    T e[width<T>];
+    store(e, exponential_of_any<T>(load(r.z + j)));
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
+      const T t = r.at(j + u);
+      total += double(e[u]) - double(t) * double(r.z[j + u]) - double(t);
+      if (t > 0) total += double(t) * std::log(double(t));
+      if (r.gradient) r.z[j + u] = (e[u] - t) * r.scale;
+    }
+  }
+  return total / double(r.n);
+}
+
+// The mean over the outputs of (f(z) − t)². Its gradient takes the derivative of the output
+// activation into account; for softmax that is p_j·((p_j − t_j) − Σ_i p_i·(p_i − t_i)).
+template <class T> double mean_squared_error(const Row<T>& r, int output) {
+  double total = 0, inner = 0;
+  const T twice = T(2) * r.scale;
+  if (output == pynn::SOFTMAX) {
+    softmax_rows<T>(r.z, round_up<T>(r.n), 1, r.n);
+    for (Size j = 0; j < r.n; ++j) inner += double(r.z[j]) * double(r.z[j] - r.at(j));
+  }
+  for (Size j = 0; j < r.n; j += width<T>) {
+    const Size count = r.n - j < width<T> ? r.n - j : width<T>;
+    T y[width<T>] = {}, error[width<T>];
+    for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+    V<T> slope = set1(T(0)), a = load(r.z + j);
+    if (output != pynn::SOFTMAX) a = activation_of<T>(output, a, slope);
+    const V<T> e = a - load(y);
+    store(error, e);
+    for (Size u = 0; u < count; ++u) total += double(error[u]) * double(error[u]);
+    if (!r.gradient) continue;
+    if (output != pynn::SOFTMAX) {
+      store(r.z + j, e * slope * set1(twice));
+      continue;
+    }
+    T p[width<T>];
+    store(p, a);
+    for (Size u = 0; u < count; ++u) r.z[j + u] = p[u] * T(double(error[u]) - inner) * twice;
+  }
+  return total / double(r.n);
+}
+
+// The share of correct decisions in a row, or NaN if the task has none: see count_correct in
+// reference.py. Called before z is replaced by its gradient.
+template <class T> double right(int loss, const Row<T>& r) {
+  if (r.n == 1 || (loss == pynn::BINARY_CROSS_ENTROPY && r.target)) {
+    if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
+    Size count = 0;
+    for (Size j = 0; j < r.n; ++j) count += (r.z[j] > 0) == (r.at(j) > T(0.5));
+    return double(count) / double(r.n);
+  }
+  if (!r.target) return label_wins(r.z, r.n, r.label);
+  if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
+  return first_largest(r.z, r.n) == first_largest(r.target, r.n);
+}
+
+// --- Cross entropy of labels among few outputs ---------------------------------------------------
+//
+// ``width`` rows at a time, one in each lane: cell[j] holds column j of the rows. Lanes do not
+// interact, so a result does not depend on the other rows.
+
+constexpr Size most_columns = 32;  // 2 KiB of cells in AVX-512
+
+template <class T> struct Cells {
+  static constexpr int W = width<T>;
+  T cell[most_columns][W];
+
+  // From rows of z (rows, ld): by transposing W x W elements or, for few elements, one by one.
+  void read(const T* z, Size ld, Size rows, Size n) {
+    if (rows * n < 4 * W) {
+      for (Size j = 0; j < n; ++j) store(cell[j], set1(T(0)));
+      for (Size s = 0; s < rows; ++s)
+        for (Size j = 0; j < n; ++j) cell[j][s] = z[s * ld + j];
+      return;
+    }
+    for (Size j = 0; j < n; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s) r[s] = s < rows ? load(z + s * ld + j) : set1(T(0));
+      transpose_square<T>(r);
+      for (int s = 0; s < W && j + s < n; ++s) store(cell[j + s], r[s]);
+    }
+  }
+
+  // To rows of z (rows, ld), with pads 0.
+  void write(T* z, Size ld, Size rows, Size n) const {
+    if (rows * n < 4 * W) {
+      for (Size s = 0; s < rows; ++s) {
+        for (Size j = 0; j < n; ++j) z[s * ld + j] = cell[j][s];
+        zero_pads(z + s * ld, n, ld);
+      }
+      return;
+    }
+    for (Size j = 0; j < ld; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s) r[s] = j + s < n ? load(cell[j + s]) : set1(T(0));
+      transpose_square<T>(r);
+      for (Size s = 0; s < rows; ++s) store(z + s * ld + j, r[s]);
+    }
+  }
+};
+
+// ln(1 + x) for 0 ≤ x < n: halved until u ≤ 1 in ln(1 + x) = k·ln 2 + ln(1 + u). Where k is 0, u is
+// x itself, without the rounding of 1 + x.
+template <class T> inline V<T> log_of_sum(V<T> x, Size n) {
+  const V<T> zero = set1(T(0)), one = set1(T(1)), two = set1(T(2)), half = set1(T(0.5)),
+             ln2 = set1(T(0.69314718055994530942));
+  V<T> u = x, whole = one + x, log = zero;
+  for (Size power = 1; power < n; power *= 2) {
+    const auto large = greater(whole, two);
+    whole = select(large, whole * half, whole);
+    log = select(large, log + ln2, log);
+    u = select(greater(log, zero), whole - one, u);
+  }
+  return log + log_one_plus<T>(u);
+}
+
+// What cross_entropy_of_labels computes of ``width`` rows, one in each lane.
+template <class T> struct LabelSums {
+  V<T> most;     // largest z
+  V<T> better;   // number of columns that win over the label, the first of equal ones winning
+  V<T> rest;     // Σ e^(z − most) without the label
+  V<T> e_label;  // e^(z − most) of the label
+  V<T> total;    // rest + e_label
+};
+
+// Cells become e^(z − most), the label's 0. label: (width,)
+template <class T>
+inline LabelSums<T> sum_exponentials(Cells<T>& c, Size rows, Size n, const int32_t* label,
+                                     V<T> number, V<T> z_label) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  T e_labels[width<T>] = {};
+  V<T> most = load(c.cell[0]), better = zero;
+  for (Size j = 0; j < n; ++j) {
+    const V<T> v = load(c.cell[j]);
+    most = maximum<T>(v, most);
+    better = better + select(greater(number, set1(T(j))),
+                             select(greater(z_label, v), zero, one),
+                             select(greater(v, z_label), one, zero));
+  }
+  for (Size j = 0; j < n; ++j) store(c.cell[j], exponential<T>(load(c.cell[j]) - most));
+  for (Size s = 0; s < rows; ++s) {
+    e_labels[s] = c.cell[label[s]][s];
+    c.cell[label[s]][s] = 0;
+  }
+  V<T> rest = load(c.cell[0]);
+  for (Size j = 1; j < n; ++j) rest = rest + load(c.cell[j]);
+  const V<T> e_label = load(e_labels);
+  return {most, better, rest, e_label, rest + e_label};
+}
+
+template <class T>
+void cross_entropy_of_labels(T* z, Size ld, Size m, Size n, const Targets* t, bool gradient,
+                             double scale, double* row_loss, double* row_right) {
+  constexpr int W = width<T>;
+  const T least = T(t->least);
+  Cells<T> c;
+  for (Size i = 0; i < m; i += W) {
+    const Size rows = m - i < W ? m - i : W;
+    const int32_t* label = t->labels + i;
+    T labels[W] = {}, z_labels[W] = {}, scales[W] = {};
+    c.read(z + i * ld, ld, rows, n);
+    for (Size s = 0; s < rows; ++s) {
+      labels[s] = T(label[s]);
+      z_labels[s] = c.cell[label[s]][s];
+      scales[s] = T(scale * (t->weights ? t->weights[i + s] : 1));
+    }
+    const V<T> z_label = load(z_labels);
+    const LabelSums<T> sums = sum_exponentials(c, rows, n, label, load(labels), z_label);
+    T loss[W], better[W], p[W];
+    store(loss, log_of_sum<T>(sums.rest + (sums.e_label - set1(T(1))), n) - (z_label - sums.most));
+    store(better, sums.better);
+    store(p, sums.e_label / sums.total);
+    for (Size s = 0; s < rows; ++s) {
+      const double found = least > 0 ? -std::log(double(clip(p[s], least))) : double(loss[s]);
+      row_right[i + s] = better[s] == 0 && found == found;
+      row_loss[i + s] = found * (t->weights ? t->weights[i + s] : 1);
+    }
+    if (!gradient) continue;
+    const V<T> factor = load(scales);
+    T d[W];
+    store(d, set1(T(0)) - sums.rest / sums.total * factor);
+    for (Size j = 0; j < n; ++j) store(c.cell[j], load(c.cell[j]) / sums.total * factor);
+    for (Size s = 0; s < rows; ++s) c.cell[label[s]][s] = d[s];
+    c.write(z + i * ld, ld, rows, n);
+  }
+}
+
+// --- All losses ----------------------------------------------------------------------------------
+
+template <class T>
+void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t,
+          int gradient, double scale, double* row_loss, double* row_right) {
+  if (loss == pynn::CROSS_ENTROPY && t->labels && n <= most_columns)
+    return cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
+  for (Size i = 0; i < m; ++i) {
+    const double weight = t->weights ? t->weights[i] : 1;
+    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, T(t->least)};
+    if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale * weight / double(n));
+    if (t->labels)
+      r.label = t->labels[i];
+    else
+      r.target = (const T*)t->values + i * t->ld;
+    row_right[i] = right(loss, r);
+    row_loss[i] = loss == pynn::CROSS_ENTROPY          ? cross_entropy(r)
+                  : loss == pynn::BINARY_CROSS_ENTROPY ? binary_cross_entropy(r)
+                  : loss == pynn::POISSON              ? poisson(r)
+                                                       : mean_squared_error(r, output);
+    row_loss[i] *= weight;
+    if (gradient) zero_pads(r.z, n, ld);
+  }
+}
+
+}  // namespace

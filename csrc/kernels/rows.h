@@ -1,0 +1,185 @@
+// Kernels that go over rows: reading the data set, transposing, copying and summing.
+#pragma once
+
+#include "simd.h"
+#include "tile.h"
+
+namespace {
+
+template <class T> constexpr Size round_up(Size n) {
+  return (n + width<T> - 1) / width<T> * width<T>;
+}
+
+template <class T> void zero_pads(T* row, Size n, Size ld) {
+  for (Size j = n; j < ld; ++j) row[j] = 0;
+}
+
+// --- Reading the data set ------------------------------------------------------------------------
+//
+// gather may also write marks: a bit for each vector of a row of ``out``, set if the vector is not
+// zero. The kernels of narrow.h skip the vectors whose bit is not set.
+
+template <class T> constexpr Size marked_columns = 64 * width<T>;  // columns per word of marks
+template <class T> constexpr Size mark_words(Size ld) {            // words per row
+  return (ld + marked_columns<T> - 1) / marked_columns<T>;
+}
+
+// A batch reads its rows in random order, which hardware prefetchers cannot predict. Of a row that
+// is read later at most a page is prefetched: where a row is longer, they follow once it is being
+// read.
+constexpr Size prefetched_bytes = 4096;
+
+void prefetch_row(const char* row, Size bytes) {
+  if (bytes <= 0) return;
+  const Size into_line = Size(uintptr_t(row) % 64);
+  for (Size b = -into_line; b < bytes && b < prefetched_bytes; b += 64) prefetch(row + b);
+}
+
+// Sets the mark of the vector that begins at the column.
+template <class A> inline void mark(A v, Size column, uint64_t* marks) {
+  constexpr Size W = Size(sizeof(A) / sizeof(lane_of(v, 0)));
+  marks[column / (64 * W)] |= uint64_t(any_bits(v)) << column / W % 64;
+}
+
+// One row of n elements of S, next to each other, to T: to (round_up(n),), pads 0.
+template <class T, class S, bool MARK>
+void gather_row(const char* row, Size n, T* to, T scale, uint64_t* marks) {
+  constexpr int W = width<T>;
+  const V<T> factor = set1(scale);
+  const Size whole = n / W * W;
+  for (Size from = 0; from < whole; from += marked_columns<T>) {
+    const Size stop = whole - from < marked_columns<T> ? whole : from + marked_columns<T>;
+    uint64_t seen = 0;
+    int vector = 0;
+    for (Size j = from; j < stop; j += W) {
+      const V<T> x = load_as<T, S>(row + j * Size(sizeof(S))) * factor;
+      store(to + j, x);
+      if (MARK) seen |= uint64_t(any_bits(x)) << vector++;
+    }
+    if (MARK) marks[from / marked_columns<T>] = seen;
+  }
+  if (whole < n) {
+    S tail[W] = {};
+    std::memcpy(tail, row + whole * Size(sizeof(S)), size_t(n - whole) * sizeof(S));
+    const V<T> x = load_as<T, S>(tail) * factor;
+    store(to + whole, x);
+    if (MARK) mark(x, whole, marks);
+  }
+}
+
+template <class T, class S>
+void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
+                 Size n, T* out, Size ldo, const uint32_t* next, Size known, T scale,
+                 uint64_t* marks) {
+  const bool contiguous = col_stride == Size(sizeof(S));
+  const Size words = mark_words<T>(ldo);
+  auto* const read = marks ? gather_row<T, S, true> : gather_row<T, S, false>;
+  for (Size i = 0; i < m; ++i) {
+    const char* row = x + Size(order ? order[i] : i) * row_stride;
+    T* to = out + i * ldo;
+    uint64_t* marked = marks ? marks + i * words : nullptr;
+    if (marked) std::memset(marked, 0, size_t(words) * sizeof *marked);
+    if (contiguous) {
+      if (i < known) prefetch_row(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
+      read(row, n, to, scale, marked);
+      continue;
+    }
+    for (Size j = 0; j < n; ++j) {
+      S value;
+      std::memcpy(&value, row + j * col_stride, sizeof(S));
+      to[j] = T(value) * scale;
+    }
+    for (Size j = n; j < round_up<T>(n); ++j) to[j] = 0;
+    if (marked)
+      for (Size j = 0; j < n; j += width<T>) mark(load(to + j), j, marked);
+  }
+}
+
+template <class T>
+void gather(int source, const char* x, Size row_stride, Size col_stride, const uint32_t* order,
+            Size m, Size n, void* out, Size ldo, const uint32_t* next, Size known,
+            uint64_t* marks) {
+  T* to = (T*)out;
+  if (source == pynn::SOURCE_UINT8)
+    gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, next, known,
+                            T(1.0 / 255), marks);
+  else if (source == pynn::SOURCE_FLOAT32)
+    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1),
+                          marks);
+  else
+    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1),
+                           marks);
+}
+
+// --- Moving and summing --------------------------------------------------------------------------
+
+template <class T>
+void transpose(const void* src_, Size lds, void* dst_, Size ldd, Size m, Size n) {
+  const T* src = (const T*)src_;
+  T* dst = (T*)dst_;
+  constexpr int W = width<T>;
+  for (Size i = 0; i < m; i += W)
+    for (Size j = 0; j < n; j += W) {
+      V<T> r[W];
+      for (int s = 0; s < W; ++s)
+        r[s] = i + s < m ? load(src + (i + s) * lds + j) : set1(T(0));
+      transpose_square<T>(r);
+      for (int s = 0; s < W && j + s < n; ++s) store(dst + (j + s) * ldd + i, r[s]);
+    }
+}
+
+template <class T> void column_sum(const void* d_, Size ldd, Size m, Size n, void* out_, int add) {
+  const T* d = (const T*)d_;
+  T* out = (T*)out_;
+  for (Size j = 0; j < n; j += width<T>) {
+    V<T> s = add ? load(out + j) : set1(T(0));
+    for (Size i = 0; i < m; ++i) s = s + load(d + i * ldd + j);
+    store(out + j, s);
+  }
+}
+
+template <class T> void multiply(void* d_, const void* s_, Size ld, Size m) {
+  T* d = (T*)d_;
+  const T* s = (const T*)s_;
+  for (Size j = 0; j < m * ld; j += width<T>) store(d + j, load(d + j) * load(s + j));
+}
+
+template <class T>
+void copy_far(const void* from_, Size ldf, void* to_, Size ldt, Size m, Size n) {
+  for (Size i = 0; i < m; ++i) {
+    const T* from = (const T*)from_ + i * ldf;
+    T* to = (T*)to_ + i * ldt;
+    // Non-temporal stores need whole vectors at aligned addresses: before the first and after the
+    // last, and in a row whose elements are not even aligned to their size, memcpy copies.
+    const Size before = Size(-(uintptr_t)to % PYNN_VECTOR_BYTES);  // bytes
+    const Size aligned = before / Size(sizeof(T));                 // elements
+    const Size head = before % Size(sizeof(T)) || aligned > n ? n : aligned;
+    const Size end = head + (n - head) / width<T> * width<T>;
+    std::memcpy(to, from, size_t(head) * sizeof(T));
+    for (Size j = head; j < end; j += width<T>) stream(to + j, load(from + j));
+    std::memcpy(to + end, from + end, size_t(n - end) * sizeof(T));
+  }
+  stream_fence();
+}
+
+// Two accumulators per row, of even and odd vectors, so that additions overlap.
+template <class T>
+void square_sum(const void* w_, Size ld, Size m, Size n, double* out) {
+  const T* w = (const T*)w_;
+  for (Size i = 0; i < m; ++i) {
+    V<T> a = set1(T(0)), b = a;
+    Size j = 0;
+    for (; j + width<T> < n; j += 2 * width<T>) {
+      const V<T> u = load(w + i * ld + j), v = load(w + i * ld + j + width<T>);
+      a = fma(u, u, a);
+      b = fma(v, v, b);
+    }
+    if (j < n) {
+      const V<T> u = load(w + i * ld + j);
+      a = fma(u, u, a);
+    }
+    out[i] = double(sum(a)) + double(sum(b));
+  }
+}
+
+}  // namespace
