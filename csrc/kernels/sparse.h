@@ -9,8 +9,8 @@
 // dense product per row and input, for a C of v vectors and a share s of non-zero elements:
 //   matmul          v
 //   matmul_sparse   1.5·s·(v + ½) + ½: per non-zero element v, and ½ to read its column and value,
-//                   1.5 times as slow as in a dense product; ½ per element to list the non-zero ones
-//   matmul_scatter  in place of matmul_sparse for the gradient if a row of C has at most 192 bytes,
+//                   1.5 times as slow as in a dense product; ½ per element to find them
+//   matmul_scatter  in place of matmul_sparse for the gradient if a row of C has at most 192 bytes
 //                   (3 vectors of AVX-512): it needs no lists by column
 #pragma once
 
