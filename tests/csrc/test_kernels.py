@@ -165,7 +165,7 @@ def objects(checker: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(checker.parent.rglob("*.o")):
         isa = re.search(r"kernels_(\w+)\.dir", str(path))
-        if path.name != "kernels.cpp.o" or "csrc" in str(path):
+        if "tests" not in path.relative_to(checker.parent).parts:
             found.setdefault(isa[1] if isa and isa[1] != "test" else "core", []).append(path)
     return found
 

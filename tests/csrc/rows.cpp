@@ -1,0 +1,158 @@
+// Checks the kernels that go over rows: rows.h, and multiply.
+
+#include "checker.h"
+
+template <class T> void Check<T>::transpose(Size m, Size n, Size variant) {
+  const Size lds = padded(n, variant), ldd = padded(m, variant / 2);
+  T* src = operand[0].place<T>("src", (m - 1) * lds + up(n));
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j) src[i * lds + j] = T(i * 100 + j + 1);
+  operand[0].protect();
+  T* dst = operand[1].place<T>("dst", (n - 1) * ldd + up(m));
+  at("transpose", "m=%td n=%td lds=%td ldd=%td", m, n, lds, ldd);
+  k.transpose(src, lds, dst, ldd, m, n);
+  for (Size j = 0; j < n; ++j) {
+    for (Size i = 0; i < m; ++i) equal(dst[j * ldd + i], double(i * 100 + j + 1), "dst", j, i);
+    for (Size i = m; i < up(m); ++i) zero_pad(dst[j * ldd + i], "dst", j, i);
+    for (Size i = up(m); j + 1 < n && i < ldd; ++i) unwritten(dst[j * ldd + i], "dst", j, i);
+  }
+}
+
+template <class T> void Check<T>::column_sum(Size m, Size n, Size variant) {
+  const Size ldd = padded(n, variant);
+  const T* d = matrix(operand[0], "d", m, n, ldd, FIRST);
+  operand[0].protect();
+  for (int add = 0; add < 2; ++add) {
+    T* out = add ? matrix(operand[1], "out", 1, n, n, SECOND) : operand[1].place<T>("out", up(n));
+    at("column_sum", "m=%td n=%td ldd=%td add=%d", m, n, ldd, add);
+    k.column_sum(d, ldd, m, n, out, add);
+    for (Size j = 0; j < n; ++j) {
+      double want = add ? integer(0, j, SECOND) : 0;
+      for (Size i = 0; i < m; ++i) want += integer(i, j, FIRST);
+      equal(out[j], want, "out", 0, j);
+    }
+    for (Size j = n; j < up(n); ++j) zero_pad(out[j], "out", 0, j);
+  }
+}
+
+// The data set belongs to the user: any strides, any alignment, and no access beyond it.
+template <class T> template <class S>
+void Check<T>::gather_from(int source, Size m, Size n, Size variant) {
+  const Size item = sizeof(S), rows = m + 2, ldo = padded(n, variant);
+  const Size strides[] = {item, -item, 2 * item, item + 1}, column = strides[variant % 4];
+  const Size span = (n - 1) * std::abs(column) + item;  // bytes of a row
+  const Size row = (variant % 3 == 0 ? 1 : -1) * (span + (variant % 5 ? 1 : 0));
+  // From 0 to 16, or 0 in a whole vector, rarely or mostly depending on the variant.
+  const auto element = [&](Size i, Size j) {
+    const bool zero_vector = integer(i, j / width, ZERO_VECTORS) < variant % 19 - 9;
+    return zero_vector ? 0 : integer(i, j, FIRST) + 8;
+  };
+  const int factor = std::is_same_v<S, uint8_t> ? 15 : 1;  // up to 240 in a byte
+  char* bytes = operand[0].place<char>("x", (rows - 1) * std::abs(row) + span);
+  char* x = bytes + (row < 0 ? (rows - 1) * -row : 0) + (column < 0 ? span - item : 0);
+  for (Size i = 0; i < rows; ++i)
+    for (Size j = 0; j < n; ++j) {
+      const S value = S(element(i, j) * factor);
+      std::memcpy(x + i * row + j * column, &value, sizeof value);
+    }
+  operand[0].protect();
+  uint32_t* order = nullptr;
+  if (variant % 2) {
+    order = operand[1].place<uint32_t>("order", m);
+    for (Size i = 0; i < m; ++i) order[i] = uint32_t((i * 7 + 3) % rows);
+    operand[1].protect();
+  }
+  T* out = operand[2].place<T>("out", (m - 1) * ldo + up(n));
+  const uint32_t* next = order && variant % 4 == 1 ? order + m / 2 : nullptr;
+  at("gather", "source=%d m=%td n=%td row_stride=%td col_stride=%td order=%d ldo=%td", source, m, n,
+     row, column, order != nullptr, ldo);
+  const Size words = (ldo / width + 63) / 64;
+  uint64_t* marks = variant % 3 ? operand[3].place<uint64_t>("marks", m * words) : nullptr;
+  k.gather(source, x, row, column, order, m, n, out, ldo, next, next ? m - m / 2 : 0, marks);
+  for (Size i = 0; i < m; ++i) {
+    for (Size j = 0; j < n; ++j) {
+      const int value = element(order ? Size(order[i]) : i, j) * factor;
+      const T want = source == SOURCE_UINT8 ? T(value) * T(1.0 / 255) : T(value);
+      equal(out[i * ldo + j], double(want), "out", i, j);
+    }
+    for (Size j = n; j < up(n); ++j) zero_pad(out[i * ldo + j], "out", i, j);
+    for (Size j = up(n); i + 1 < m && j < ldo; ++j) unwritten(out[i * ldo + j], "out", i, j);
+    for (Size v = 0; marks && v < words * 64; ++v) {
+      bool nonzero = false;
+      for (Size j = v * width; j < std::min((v + 1) * width, n); ++j)
+        nonzero |= out[i * ldo + j] != 0;
+      if (is_marked(marks, words, i, v) != nonzero)
+        fail("the mark of vector %td of row %td is %d", v, i, !nonzero);
+    }
+  }
+}
+
+template <class T> void Check<T>::gather(Size m, Size n, Size variant) {
+  gather_from<uint8_t>(SOURCE_UINT8, m, n, variant);
+  gather_from<float>(SOURCE_FLOAT32, m, n, variant);
+  gather_from<double>(SOURCE_FLOAT64, m, n, variant);
+}
+
+template <class T> void Check<T>::multiply(Size m, Size n, Size variant) {
+  const Size ld = padded(n, variant);
+  T* d = reals(operand[0], "d", m, ld, ld, FIRST, T(1));
+  const T* s = reals(operand[1], "s", m, ld, ld, SECOND, T(1));
+  operand[1].protect();
+  at("multiply", "m=%td n=%td ld=%td", m, n, ld);
+  k.multiply(d, s, ld, m);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < ld; ++j)
+      equal(d[i * ld + j], double(integer(i, j, FIRST) * integer(i, j, SECOND)), "d", i, j);
+}
+
+template <class T> void Check<T>::copy_far(Size m, Size n, Size variant) {
+  const Size off = variant % (width + 1), ldf = n + variant % 3, ldt = n + variant % 5;
+  const Size last = (m - 1) * ldt + n;
+  const T* from = matrix(operand[0], "from", m, n, ldf, FIRST, false);
+  operand[0].protect();
+  T* to = operand[1].place<T>("to", off + last + 3);
+  at("copy_far", "m=%td n=%td ldf=%td ldt=%td off=%td", m, n, ldf, ldt, off);
+  k.copy_far(from, ldf, to + off, ldt, m, n);
+  for (Size j = 0; j < off + last + 3; ++j) {
+    const Size i = (j - off) / ldt, column = (j - off) % ldt;
+    if (j < off || j >= off + last || column >= n)
+      unwritten(to[j], "to", 0, j);
+    else
+      equal(to[j], double(from[i * ldf + column]), "to", i, column);
+  }
+}
+
+template <class T> void Check<T>::square_sum(Size m, Size n, Size variant) {
+  const Size ld = padded(n, variant);
+  const T* w = matrix(operand[0], "w", m, n, ld, FIRST);
+  operand[0].protect();
+  double* out = operand[1].place<double>("out", m);
+  at("square_sum", "m=%td n=%td ld=%td", m, n, ld);
+  k.square_sum(w, ld, m, n, out);
+  for (Size i = 0; i < m; ++i) {
+    double want = 0;
+    for (Size j = 0; j < n; ++j) want += integer(i, j, FIRST) * integer(i, j, FIRST);
+    equal(out[i], want, "out", i, 0);
+  }
+}
+
+template <class T> void Check<T>::check_rows() {
+  at_both_sides([&] {
+    for_each_two([&](Size m, Size n, Size variant) {
+      transpose(m, n, variant);
+      column_sum(m, n, variant);
+      gather(m, n, variant);
+      multiply(m, n, variant);
+      square_sum(m, n, variant);
+      copy_far(m, n, variant);
+    });
+    // More vectors than a word of marks has bits.
+    for (Size n : {1023, 1024, 1025, 2060}) {
+      gather(1, n, n);
+      gather(1, n, n + 1);
+    }
+  });
+}
+
+template void Check<float>::check_rows();
+template void Check<double>::check_rows();
