@@ -31,6 +31,13 @@
 #define PYNN_INLINE inline
 #endif
 
+// For functions with accumulators as an argument: a call would pass them through memory.
+#if defined(__GNUC__)
+#define PYNN_FORCE_INLINE inline __attribute__((always_inline))
+#else
+#define PYNN_FORCE_INLINE inline
+#endif
+
 // Unless a loop over an array of accumulators is fully unrolled, the compiler keeps the array on
 // the stack instead of in registers. 32 is more than any of these arrays has elements in a
 // dimension.

@@ -59,15 +59,10 @@ template <class E> struct Product {
 // are 430 cycles, about the latency of memory.
 constexpr Size prefetch_distance = 32;
 
-// Computes ROWS rows by COLS vectors of C, from row i and column j on.
-template <class E, int ROWS, int COLS, bool BY_COLUMN>
-void tile(const Product<E>& p, Size i, Size j) {
-  using T = Sum<E>;
-  const E* a = p.a + (BY_COLUMN ? i : i * p.lda);
-  const E* b = b_in_panels<E> ? p.b + j / panel_width<E> * p.ldb : p.b + j;
-  T* c = p.c + i * p.ldc + j;
-  const Size lda = p.lda, ldb = p.ldb, ldc = p.ldc, k = p.k;
-  V<T> acc[ROWS][COLS];
+// The accumulators of a tile whose first element of C is *c, in column j, before the first step of k.
+template <class E, class T, int ROWS, int COLS>
+PYNN_FORCE_INLINE void start_tile(const Product<E>& p, const T* c, Size j,
+                                  V<T> (&acc)[ROWS][COLS]) {
   PYNN_UNROLL
   for (int v = 0; v < COLS; ++v) {
     const V<T> start =
@@ -79,7 +74,44 @@ void tile(const Product<E>& p, Size i, Size j) {
     PYNN_UNROLL
     for (int r = 0; r < ROWS; ++r)
       PYNN_UNROLL
-      for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * ldc + v * width<T>);
+      for (int v = 0; v < COLS; ++v) acc[r][v] = load(c + r * p.ldc + v * width<T>);
+}
+
+// Writes the accumulators to C after the last step of k.
+template <class E, class T, int ROWS, int COLS>
+PYNN_FORCE_INLINE void finish_tile(const Product<E>& p, T* c, V<T> (&acc)[ROWS][COLS]) {
+  const Size ldc = p.ldc;
+  if (p.finish == pynn::FINISH_SGD) {
+    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
+    PYNN_UNROLL
+    for (int r = 0; r < ROWS; ++r)
+      PYNN_UNROLL
+      for (int v = 0; v < COLS; ++v) {
+        T* at = c + r * ldc + v * width<T>;
+        const V<T> w = load(at);
+        store(at, fma(rate, fma(l2, w, acc[r][v]), w));
+      }
+    return;
+  }
+  // A sum that underflows is a signed zero, and skipping a further product with zero could keep
+  // another sign than adding it. Adding +0 removes the sign, so that results are identical whether
+  // products with zero are computed (here) or skipped (sparse.h).
+  PYNN_UNROLL
+  for (int r = 0; r < ROWS; ++r)
+    PYNN_UNROLL
+    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v] + set1(T(0)));
+}
+
+// Computes ROWS rows by COLS vectors of C, from row i and column j on.
+template <class E, int ROWS, int COLS, bool BY_COLUMN>
+void tile(const Product<E>& p, Size i, Size j) {
+  using T = Sum<E>;
+  const E* a = p.a + (BY_COLUMN ? i : i * p.lda);
+  const E* b = b_in_panels<E> ? p.b + j / panel_width<E> * p.ldb : p.b + j;
+  T* c = p.c + i * p.ldc + j;
+  const Size lda = p.lda, ldb = p.ldb, k = p.k;
+  V<T> acc[ROWS][COLS];
+  start_tile(p, c, j, acc);
   const E* prefetched = p.prefetched;
   const Size ld_prefetched = p.ld_prefetched;
   // Unrolled twice: the loop overhead of a step is measurable, also as a lower clock frequency on
@@ -110,25 +142,7 @@ void tile(const Product<E>& p, Size i, Size j) {
                                                                      : k;
   if constexpr (!b_in_panels<E>) accumulate(0, with_prefetch, std::true_type());
   accumulate(with_prefetch, k, std::false_type());
-  if (p.finish == pynn::FINISH_SGD) {
-    const V<T> rate = set1(T(-p.step->rate)), l2 = set1(T(p.step->l2));
-    PYNN_UNROLL
-    for (int r = 0; r < ROWS; ++r)
-      PYNN_UNROLL
-      for (int v = 0; v < COLS; ++v) {
-        T* at = c + r * ldc + v * width<T>;
-        const V<T> w = load(at);
-        store(at, fma(rate, fma(l2, w, acc[r][v]), w));
-      }
-    return;
-  }
-  // A sum that underflows is a signed zero, and skipping a further product with zero could keep
-  // another sign than adding it. Adding +0 removes the sign, so that results are identical whether
-  // products with zero are computed (here) or skipped (sparse.h).
-  PYNN_UNROLL
-  for (int r = 0; r < ROWS; ++r)
-    PYNN_UNROLL
-    for (int v = 0; v < COLS; ++v) store(c + r * ldc + v * width<T>, acc[r][v] + set1(T(0)));
+  finish_tile(p, c, acc);
 }
 
 template <class E> using Tile = void (*)(const Product<E>&, Size, Size);

@@ -85,8 +85,8 @@ template <class T> void Check<T>::matmul_narrow(Size m, Size n, Size depth, Size
   }
 }
 
-// An element does not depend on the other rows and columns of the product: it is identical in a
-// product of one row by one vector, and of one row by one column.
+// An element does not depend on the other rows and columns of the product: a product of one row by
+// one vector, with A read by row or by column, gives the identical element.
 template <class T> void Check<T>::order_of_sums(Size m, Size n, Size depth) {
   const Size ld = up(n), lda = up(depth);
   T* a = matrix(operand[0], "a", m, depth, lda, FIRST);
