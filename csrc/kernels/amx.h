@@ -22,7 +22,7 @@ namespace {
 #define PYNN_TILE_FMA(sum, a, b) \
   asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::: "memory")
 
-constexpr Size tile_side = 16;               // rows, and pairs or floats of a row
+constexpr Size tile_side = 16;              // rows, and pairs or floats of a row
 constexpr Size strip_rows = 2 * tile_side;  // a strip of C is two tiles high
 // Pairs of a transposed A that are transposed back into scratch memory at a time: 128 KiB. This is
 // at least one strip of the deepest product by column.
@@ -31,8 +31,9 @@ static_assert(transposed_pairs * 4 <= pynn::SCRATCH_BYTES);
 static_assert(transposed_pairs >= strip_rows * pynn::COLUMN_PAIRS);
 // Pairs of A that stay in L2 (1 MiB) while the panels of B stream by.
 constexpr Size resident_pairs = 256 * 1024;
+// Rows of A at a time. Their last columns, padded to a tile, are copied to scratch memory: 32 KiB.
 constexpr Size most_rows = 512;
-static_assert(transposed_pairs >= most_rows * tile_side);  // for the last columns, padded
+static_assert(transposed_pairs >= most_rows * tile_side);
 
 // Configuration of the tile registers, for strips with ``first`` rows in the upper and ``second``
 // in the lower tile. Registers 0 to 3 hold C, 4 and 5 hold A (5 the lower rows), 6 and 7 hold B.
@@ -67,12 +68,12 @@ struct PanelOfB {
 // Adds the products of 16 pairs of k to up to 2 x 2 tiles of C.
 template <bool TWO_ROWS, bool TWO_COLS>
 inline void multiply_tile(const int32_t* a, Size lda, const int32_t* b) {
-  constexpr Size columns = panel_width<int32_t> * 4;
-  PYNN_TILE_LOAD(6, b, columns);
+  constexpr Size stride_b = panel_width<int32_t> * 4;  // bytes
+  PYNN_TILE_LOAD(6, b, stride_b);
   PYNN_TILE_LOAD(4, a, lda * 4);
   PYNN_TILE_FMA(0, 4, 6);
   if constexpr (TWO_COLS) {
-    PYNN_TILE_LOAD(7, b + tile_side, columns);
+    PYNN_TILE_LOAD(7, b + tile_side, stride_b);
     PYNN_TILE_FMA(1, 4, 7);
   }
   if constexpr (TWO_ROWS) {

@@ -55,7 +55,7 @@ template <class E> struct Product {
 };
 
 // Distance of prefetches, in steps of k. Rows of B, and of a transposed A, may lie a page or more
-// apart, where the hardware prefetchers do not follow. A step takes 27 FMA at 2 per cycle: 32 steps
+// apart, which hardware prefetchers do not predict. A step takes 27 FMA at 2 per cycle: 32 steps
 // are 430 cycles, about the latency of memory.
 constexpr Size prefetch_distance = 32;
 
@@ -248,10 +248,10 @@ template <class E> void multiply_block(const Product<E>& p, int by_column, Size 
 // --- Large products, in blocks -------------------------------------------------------------------
 
 constexpr Size l1_bytes = 128 * 1024;  // no L1 data cache is larger
-constexpr Size l2_bytes = 1 << 20;     // about the smallest L2 per core for which blocks are chosen
+constexpr Size l2_bytes = 1 << 20;     // L2 of one core, typically 1 to 2 MiB
 constexpr Size page_bytes = 4096;
-// Rows of B in a block of a B that exceeds L2. A row may be a page of its own, so this bounds the
-// entries of the TLB that a panel needs; and the block of A, 1 KiB of float32 a row, stays in L2.
+// Rows of B per block if B exceeds L2. Each row may lie in another page, so this limits the TLB
+// entries that a panel needs; and a block of A, 1 KiB of float32 per row, stays in L2.
 constexpr Size block_depth = 256;
 // With fewer steps of k, copying an operand costs more than it gains, and writing C takes the time.
 constexpr Size few_steps = 16;
@@ -267,8 +267,7 @@ inline Size part_size(Size n, Size limit) {
   return (n + parts - 1) / parts;
 }
 
-// dst (rows, ldd) = src (rows, lds), ``columns`` of them, for a transposed A whose rows lie far
-// apart.
+// dst (rows, ldd) = src (rows, lds), the first ``columns`` of each row.
 template <class E>
 inline void copy_rows(const E* src, Size lds, E* dst, Size ldd, Size rows, Size columns) {
   for (Size q = 0; q < rows; ++q)
@@ -279,7 +278,8 @@ template <class E> inline Size bytes(Size rows, Size columns) {
   return rows * columns * Size(sizeof(E));
 }
 
-// A row of an SGD update is complete only when all of k is summed, so k cannot be split as often.
+// With FINISH_SGD k must not be split, since an element of C is updated once, with its whole sum.
+// Deeper blocks let more of these products be packed.
 template <class E> inline Size packed_depth(int finish) {
   return finish == pynn::FINISH_SGD ? 2 * block_depth : block_depth;
 }
@@ -334,7 +334,7 @@ template <class E> void matmul_packed(Product<E> p, int by_column, Size m, Size 
   }
 }
 
-// Rows of C whose transposed A, (k, rows), fits in the scratch memory.
+// Rows of C per block: as many as fit in packed_bytes with their columns of a transposed A.
 template <class E> inline Size rows_to_copy(Size k) {
   return k > 0 ? packed_bytes / Size(sizeof(E)) / k : 0;
 }
@@ -397,7 +397,7 @@ void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, voi
   if (packing_pays(p, by_column, m, n)) return matmul_packed(p, by_column, m, n);
   if (copying_a_pays(p, by_column, m, n)) return matmul_copied(p, m, n);
   if (k < few_steps && bytes<E>(m, n) > l2_bytes) return matmul_by_rows(p, by_column, m, n);
-  // Between a quarter of a tile's rows and a whole tile, one pass over B is faster than two over C.
+  // Not for a single tile with panels of 3 or 4 vectors, which reads B only once.
   if (finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
       bytes<E>(k, n) > l2_bytes)
     return matmul_by_depth(p, by_column, m, n);
