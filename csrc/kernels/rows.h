@@ -24,9 +24,8 @@ template <class T> constexpr Size mark_words(Size ld) {            // words per 
   return (ld + marked_columns<T> - 1) / marked_columns<T>;
 }
 
-// A batch reads its rows in random order, which hardware prefetchers cannot predict. Of a row that
-// is read later at most a page is prefetched: where a row is longer, they follow once it is being
-// read.
+// A batch reads its rows in random order, which hardware prefetchers cannot predict. At most a page
+// of each row is prefetched by software; the rest of a longer row is sequential.
 constexpr Size prefetched_bytes = 4096;
 
 void prefetch_row(const char* row, Size bytes) {

@@ -59,7 +59,7 @@ template <class E> struct Product {
 // are 430 cycles, about the latency of memory.
 constexpr Size prefetch_distance = 32;
 
-// The accumulators of a tile whose first element of C is *c, in column j, before the first step of k.
+// Initialises the accumulators of the tile at *c, in column j.
 template <class E, class T, int ROWS, int COLS>
 PYNN_FORCE_INLINE void start_tile(const Product<E>& p, const T* c, Size j,
                                   V<T> (&acc)[ROWS][COLS]) {
