@@ -290,7 +290,7 @@ template <class T> struct Check {
   void check_sparse();
   void find_nonzero(Size m, Size n, Size variant);
   void matmul_sparse(Size m, Size n, Size depth, Size variant);
-  void sparse_adam(const SparseOperand<T>& a, const T* b, Size ldb, Size m, Size n, Size ldc);
+  void sparse_adam(const SparseOperand<T>& s, const T* b, Size ldb, Size m, Size n, Size ldc);
   void matmul_scatter(Size m, Size n, Size depth, Size variant);
   void no_signed_zeros(Size m, Size n, Size depth, Size variant);
   SparseOperand<T> sparse_operand(Size m, Size depth, Size a_row, Size a_step, Size list_ld,
