@@ -59,12 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def sampled(count: int) -> list[int]:
-    """The places, in a grid of so many sets of parameters, of the sets that a plain run takes.
+    """Return the indices of the parameter sets, out of ``count``, that a plain run takes.
 
-    They are the first, the last, and every k-th between. k is the smallest step that takes at most
-    GRID sets and has no divisor in common with the count. pytest orders a grid like the digits of a
-    number, the values of one parameter changing fastest. A step that shared a divisor with the
-    number of these values would meet some of them never; this one meets all in turn.
+    They are the first, every k-th, and the last. k is the smallest step that takes about GRID sets
+    and has no divisor in common with the count. pytest orders a grid like the digits of a number:
+    the values of one parameter change fastest. A step that shared a divisor with the number of
+    these values would skip some of them always; this step reaches all of them in turn.
     """
     if count <= GRID:
         return list(range(count))

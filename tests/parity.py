@@ -56,7 +56,7 @@ SEED = 2**40 + 7
 
 
 class Problem(NamedTuple):
-    """What a network is trained on, and from."""
+    """Initial parameters, and the rows to train on."""
 
     parameters: np.ndarray
     x: np.ndarray | Sparse
@@ -64,7 +64,7 @@ class Problem(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What came of a training."""
+    """The results of a training."""
 
     parameters: np.ndarray
     state: list[np.ndarray]
@@ -91,9 +91,9 @@ class Case:
         Learning rate of the first step. It falls at every step, so that an update with the rate of
         the step before it shows.
     steps
-        Number of updates; an epoch that they do not fill is left off.
+        Number of updates; the last epoch may be incomplete.
     threads
-        Threads of the engine; the reference takes no notice.
+        Threads of the engine; the reference ignores them.
     slices
         Steps in a call of ``Trainer.steps``; None for a call per epoch. With slices the compiled
         core also divides each step among its threads in random parts.
@@ -130,7 +130,7 @@ class Case:
         )
 
     def rates(self, done: int, count: int) -> np.ndarray:
-        """The learning rates of so many steps after so many others."""
+        """The learning rates of the ``count`` steps after the first ``done``."""
         return self.rate / (1.0 + 0.05 * np.arange(done, done + count))
 
 

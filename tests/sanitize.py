@@ -47,7 +47,7 @@ TESTS = [
 ]
 LEFT_OUT = ["numba", "numpy", "kill", "disk", "not_copied", "own_tests"]
 # A report ends the program. CPython and NumPy keep memory until the end, so leaks are looked for in
-# the checker alone. The child of a fork starts a team of its own.
+# the checker alone. The child of a fork starts its own team.
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -98,7 +98,7 @@ def checker(folder: Path, *options: str) -> Path:
 
 
 def module(folder: Path, *options: str) -> Path:
-    """Install pynn into a folder of its own; returns it, for PYTHONPATH."""
+    """Install pynn into its own folder and return that folder, for PYTHONPATH."""
     run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"),
         *("--target", folder / "site", ROOT, f"-Cbuild-dir={folder / 'module'}", *options),

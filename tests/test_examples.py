@@ -42,7 +42,7 @@ PRINTED = {
     ],
     "6": [r"swish, huber: \d+ ms per epoch", r"gelu, mse: test accuracy: none published, measured"],
 }
-EPOCHS = {"1": "20", "5": "8"}  # Few rows: so many until the first line is printed.
+EPOCHS = {"1": "20", "5": "8"}  # Few rows need this many epochs until the first line is printed.
 PICTURES = {
     "1": {"1_curves", "1_weights", "1_confusion"},
     "2": {"2_curves", "2_weights", "2_mistakes"},

@@ -347,7 +347,7 @@ def test_any_labels(net: pynn.Network, blobs: Data) -> None:
         net.evaluate(x[:1], ["cat"])
     with pytest.raises(ValueError, match=r"validation\[1\]: found the label 'cat'"):
         quiet(net, (x, names), validation=(x[:1], ["cat"]))
-    # The same classes as numbers train to the same bits.
+    # The same classes as numbers give identical results.
     quiet(twin, (x, np.array([2, 0, 1])[y]), epochs=20)
     assert (twin.parameters == net.parameters).all()
 

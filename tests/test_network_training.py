@@ -285,7 +285,7 @@ def test_interrupt_in_the_middle_of_an_update(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")
 def test_ctrl_c() -> None:
-    """A real signal in the middle of training, in a process of its own."""
+    """A real signal in the middle of training, in a separate process."""
     code = """
         import signal, numpy as np, pynn
         rng = np.random.default_rng(0)

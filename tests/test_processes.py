@@ -1,6 +1,6 @@
 """Threads, processes, signals and the end of the interpreter, while networks train.
 
-What could hang or end a process happens in one of its own.
+Code that could hang or end a process runs in a separate one.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_multiprocessing_start_methods_train(tmp_path: Path, backend: str, method: str) -> None:
-    """A child trains, and goes on with a network that was pickled, to the bits of its parent."""
+    """A child process that trains, or continues a pickled network, gets its parent's results."""
     if not POSIX and method != "spawn":
         pytest.skip("needs fork")
     end(start(tmp_path, METHODS, backend, method))
@@ -462,7 +462,7 @@ def test_some_train_while_others_predict(backend: str, threads: int | None) -> N
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_network_is_trained_by_one_thread_at_a_time(backend: str) -> None:
-    """Of many that would, each trains whole epochs or is told so: none is lost, none is mixed."""
+    """Each of many threads trains whole epochs or gets an error: no epoch is lost or mixed."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
     net = pynn.Network([5, 8, 3], backend=backend)

@@ -1,7 +1,7 @@
-"""Same seed, same bits: whole trainings of random networks, however and wherever they run.
+"""The same seed gives identical results: whole trainings of random networks in many settings.
 
-``PYNN_SAME_BITS=5000`` takes so many random networks for each property and instruction set, new
-ones every time, instead of a few that are always the same.
+``PYNN_SAME_BITS=5000`` trains 5,000 random networks for each property and instruction set, new
+ones in every run, instead of a few fixed ones.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def fitted(case: dict[str, Any], threads: int | None, backend: str = "cython") -
 
 
 def elsewhere(function: Any, *arguments: Any) -> Any:
-    """Call a function in a thread of its own."""
+    """Call a function in a separate thread."""
     found = []
     thread = threading.Thread(target=lambda: found.append(function(*arguments)))
     thread.start()
@@ -232,7 +232,7 @@ def test_numba_fit_gives_identical_results_with_any_threads(case: dict[str, Any]
     from pynn.backends.numba import threads as numba_threads
 
     def paced(threads: int, chunks: int) -> list[bytes]:
-        """With so many threads for sure, and so many chunks of rows to a slice."""
+        """With a fixed number of threads, and of chunks of rows in a slice."""
         with (
             mock.patch.object(numba_threads.Pace, "choose", return_value=(threads, chunks)),
             mock.patch.object(numba_threads.Pace, "note"),
@@ -295,7 +295,7 @@ def uneven(rng: np.random.Generator, threads: int) -> list[list[float]]:
 
 
 def trained(run: dict[str, Any], threads: int, slices: int) -> list[bytes]:
-    """Two epochs in slices of so many steps, and what the engine says of the end."""
+    """Two epochs in calls of ``slices`` steps; returns all results and the engine's outputs."""
     optimizer, (x, y) = run["optimizer"], run["data"]
     parameters = run["parameters"].copy()
     state = [np.zeros_like(parameters) for _ in range(optimizer.slots)]

@@ -44,7 +44,7 @@ INSTRUMENTED = {
 LEFT_OUT = ("pynn.backends.numba", "pynn.sklearn", "pynn.plots", "pynn.cli")
 
 MEASURED = 16
-"""Of so many inputs one is also watched for the memory that Python and NumPy take."""
+"""One of this many inputs is also checked for the memory that Python and NumPy allocate."""
 
 # What differs between two findings of one kind: numbers, paths and what is quoted.
 _VARYING = re.compile(r"[\d,]+|'[^']*'|/\S*|\[.*")
@@ -123,7 +123,7 @@ def start(
     more: Sequence[str] = (),
     quiet: bool = False,
 ) -> Run:
-    """Fuzz one target in a process of its own, for so many inputs or seconds.
+    """Fuzz one target in a separate process, up to a number of inputs or seconds; 0 is no limit.
 
     The corpus grows in ``grown``, a folder that the next run may go on from; what breaks the
     contract goes into ``findings``.

@@ -246,7 +246,7 @@ MISFITS: list[Edit] = [
 
 
 def _edited(content: bytes) -> Callable[[Edit], bytes]:
-    """Return what writes a model or checkpoint anew, after its document was edited."""
+    """Return a function that rewrites a model or checkpoint with an edited document."""
 
     def edited(edit: Edit) -> bytes:
         length = int.from_bytes(content[:8], "little")

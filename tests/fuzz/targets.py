@@ -40,7 +40,7 @@ except ImportError:  # Windows
 
 MEGABYTE = 1 << 20
 
-# Of images the limit is a number of pixels, so a smaller one makes for the same test, sooner.
+# The limit of images is a number of pixels: a smaller one gives the same test, faster.
 MAX_PIXELS = 1 << 16
 
 
@@ -283,7 +283,7 @@ class Scratch:
                 self.target.load(self.path)
             except (ValueError, OSError):
                 pass
-            except Exception:  # found again, and told then
+            except Exception:  # found again and reported then
                 pass
 
     def _write(self, content: bytes) -> None:
@@ -318,7 +318,7 @@ class Scratch:
                 tracemalloc.stop()
         if seen:
             raise Broken(f"did what no loader may: {seen[0]}")
-        # Measuring takes memory of its own.
+        # Measuring itself allocates memory.
         taken = taken if measure else _peak() - before
         if taken > limit:
             raise Broken(

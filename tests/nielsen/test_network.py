@@ -346,7 +346,7 @@ def test_an_interrupt_leaves_the_weights_after_a_complete_update(monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")
 @pytest.mark.parametrize("core", [True, False])
 def test_ctrl_c(core):
-    """A real signal in the middle of training, in a process of its own."""
+    """A real signal in the middle of training, in a separate process."""
     code = f"""
         import signal, numpy as np
         from pynn.nielsen import Network

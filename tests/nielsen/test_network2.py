@@ -163,7 +163,7 @@ def test_total_cost_of_certain_mistakes():
 
 
 class CubicCost:
-    """A cost of one's own, whose gradient needs ``y`` and ``z`` as columns."""
+    """A custom cost whose gradient needs ``y`` and ``z`` as columns."""
 
     @staticmethod
     def fn(a, y):
@@ -219,7 +219,7 @@ def test_network2_subclass():
 
 
 def test_changes_between_epochs_count():
-    """What a method of one's own does to the weights between two epochs is not lost."""
+    """Changes that a custom method makes to the weights between two epochs are kept."""
 
     class Pruned(network2.Network):
         def accuracy(self, data, convert=False):

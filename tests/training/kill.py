@@ -1,12 +1,12 @@
-"""Kill training at random moments, and see that it ends as if nobody had.
+"""Kill training at random moments, and check that resumed runs end like uninterrupted ones.
 
     python -m tests.training.kill --kills 200
 
 A process trains a small network with a checkpoint every few steps. It is killed (SIGKILL, which no
 program can catch) after a random part of the time that the whole run takes, and started again with
-``resume=True``, until it ends. After every kill the checkpoint must load, and in the end the
-parameters, the optimizer's state, the history and what callbacks kept must be those of a run that
-was left alone, to the bit.
+``resume=True``, until it ends. After every kill the checkpoint must load. In the end the parameters,
+the optimizer's state, the history and the state of callbacks must equal those of an uninterrupted
+run exactly.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Found(NamedTuple):
 
     kills: int
     runs: int
-    """Runs that ended in the bits of one left alone."""
+    """Runs that ended with the results of an uninterrupted one."""
     loaded: int
     """Kills after which there was a checkpoint; each was loaded."""
     leftovers: int
@@ -104,7 +104,7 @@ class Found(NamedTuple):
 
 
 def kill(kills: int, seed: int, folder: Path, cases: Sequence[int]) -> Found:
-    """Kill so many times, and let every run come to its end.
+    """Kill ``kills`` times, and let every run finish.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def main() -> None:
     print(
         f"{found.kills} kills, {found.leftovers} of them in the middle of writing; "
         f"{found.loaded} checkpoints found, each loaded; "
-        f"{found.runs} runs ended, each in the bits of one left alone"
+        f"{found.runs} runs ended, each with the results of an uninterrupted one"
     )
 
 

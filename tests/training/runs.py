@@ -20,7 +20,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="as POSIX systems have it"
 
 
 class Cut(Exception):
-    """What cuts a run off in these tests; tests/training/kill.py does it by force."""
+    """Ends a run early in these tests; tests/training/kill.py kills the process instead."""
 
 
 def cut(after: int) -> pynn.Every:
@@ -56,7 +56,7 @@ def assert_same(found: pynn.Network, expected: pynn.Network) -> None:
 
 
 def broken_off(path: Path, data: Data, after: int, steps: int = 1, **more: Any) -> None:
-    """Leave the checkpoint of a run that was cut off after so many updates."""
+    """Leave the checkpoint of a run that was cut off after ``after`` updates."""
     network = more.pop("network", {})
     calls = [*more.pop("callbacks", []), cut(after)]
     kept = pynn.Checkpoint(path, steps=steps)

@@ -28,7 +28,7 @@ from tests.training.runs import (
 
 
 def change(path: Path, edit: Any) -> None:
-    """Write a checkpoint anew with its JSON, or its tensors, edited."""
+    """Rewrite a checkpoint with its JSON, or its tensors, edited."""
     tensors, metadata = load_tensors(path)
     edit(metadata, tensors)
     save_tensors(path, tensors, metadata)
@@ -442,7 +442,7 @@ def test_the_command_line_resumes_a_run(
             raise Cut
 
     monkeypatch.setattr(train, "print_epoch", die)
-    # Where there is nothing to go on from it starts afresh.
+    # Without a checkpoint to resume it starts a new run.
     assert isinstance(run("cut", "--checkpoint", "1e-9", "--resume").exception, Cut)
     monkeypatch.setattr(train, "print_epoch", printed)
     told = run("cut")
