@@ -4,9 +4,8 @@
 
 A process trains a small network with a checkpoint every few steps. It is killed (SIGKILL, which no
 program can catch) after a random part of the time that the whole run takes, and started again with
-``resume=True``, until it ends. After every kill the checkpoint must load. In the end the parameters,
-the optimizer's state, the history and the state of callbacks must equal those of an uninterrupted
-run exactly.
+``resume=True``, until it ends. After every kill the checkpoint must load. In the end parameters,
+optimizer state, history and the state of callbacks must equal those of an uninterrupted run.
 """
 
 from __future__ import annotations
