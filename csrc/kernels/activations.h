@@ -1,4 +1,4 @@
-// Activation functions and their derivatives, the formulas of the catalogue of activations.
+// Activation functions and their derivatives, the formulas of pynn/backends/activations.py.
 #pragma once
 
 #include "maths.h"

@@ -1,5 +1,5 @@
 // Loss functions, their gradients with respect to z, and the share of correct decisions: the
-// formulas of the catalogue of losses.
+// formulas of pynn/backends/losses.py.
 #pragma once
 
 #include "activations.h"

@@ -4,13 +4,13 @@
 // lanes. Here vectors lie along k: each lane of an accumulator sums upwards, and the lanes are
 // summed at the end. Results therefore differ from matmul's in the last bits.
 //
-// When the core uses them (pynn/backends/cython, narrow_pays and marks_pay), with costs in vector
+// When the core uses them (narrow_pays and marks_pay in choices.pxi), with costs in vector
 // instructions for a row of x in forward pass and gradient:
 //   matmul          4·k: 2 per input and pass, as a tile one vector wide waits for its broadcasts
 //   matmul_narrow   n·(2·k/width + 8): 8 for the sum across lanes
-//   narrow_marked   per vector of x: share of marked vectors · max(5, n + 1) + 0.5, against n. 5 is
-//                   the latency of an addition, 0.5 the scan of the marks; and 20 per row for a
-//                   mispredicted branch
+//   narrow_marked   per vector of x: share of marked vectors · max(5, n + 1) + 0.5, against n; and
+//                   20 per row for a mispredicted branch. 5 accumulators hide the latency of the
+//                   FMA, 0.5 is the scan of the marks
 // ``marks`` has one bit per vector of x, set by gather (rows.h) if the vector is not zero.
 // narrow_marked and gradient_marked skip the other vectors.
 #pragma once

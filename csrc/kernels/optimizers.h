@@ -1,4 +1,4 @@
-// Optimizers: the update rules of reference.py, on vectors.
+// Optimizers: the formulas of pynn/backends/updates.py.
 #pragma once
 
 #include "maths.h"

@@ -5,7 +5,7 @@
 // those of matmul without the terms that are zero. matmul_scatter adds the gradient of a narrow
 // layer row by row of the batch.
 //
-// When the core uses them (pynn/backends/cython, sparse_pays), with costs in vector FMA of the
+// When the core uses them (sparse_pays in choices.pxi), with costs in vector FMA of the
 // dense product per row and input, for a C of v vectors and a share s of non-zero elements:
 //   matmul          v
 //   matmul_sparse   1.5·s·(v + ½) + ½: per non-zero element v, and ½ to read its column and value,
