@@ -89,27 +89,15 @@ class Job:
         chunk = chunk_rows(net, min(batch_size, n))
         layers = weights.layers.copy()
         block = carve_block(layers, chunk, net.dtype)
-        flat, start, row, column = flat_source(x)
-        kind = ("uint8", "float32", "float64").index(x.dtype.name)
-        sources = [np.empty(0, dtype) for dtype in (np.uint8, np.float32, np.float64)]
-        sources[kind] = flat
-        labels, targets = np.empty(0, np.int32), np.empty(0, net.dtype)
-        if y is not None and y.ndim == 2:
-            targets = np.asarray(y).reshape(-1)
-        elif y is not None:
-            if net.n_out == 1:
-                raise ValueError("y: found labels for a single output, expected targets (n, 1)")
-            labels = np.asarray(y).view()
-        for array in (*sources, labels, targets):
-            array.flags.writeable = False
         settings = np.zeros(SETTINGS, np.int64)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
-        settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
         settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, CUSTOM), rule_to_count(net, y)
         if net.loss in weights.custom:
             settings[LOSS_ADDRESS] = weights.custom[net.loss].address
-        settings[[HAS_LABELS, STREAM]] = len(labels) > 0, philox.DROPOUT
+        settings[STREAM] = philox.DROPOUT
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
+        inputs = flat_inputs(x, settings)
+        labels, goals = flat_targets(y, net, settings)
         constants, coefficients = optimizer_constants(net, optimizer, l2)
         self.plan = Plan(
             layers=layers,
@@ -121,11 +109,11 @@ class Job:
             gradient=weights.gradient,
             state=weights.state,
             block=block,
-            x_bytes=sources[0],
-            x_single=sources[1],
-            x_double=sources[2],
+            x_bytes=inputs[0],
+            x_single=inputs[1],
+            x_double=inputs[2],
             labels=labels,
-            targets=targets,
+            targets=goals,
             order=np.empty(0, np.int64),
             rates=np.empty(0),
             losses=np.zeros(chunk),
@@ -158,6 +146,36 @@ class Job:
             self.pace.note(took / done, done)
         loss, correct = self.plan.sums[:2].tolist()
         return loss, correct
+
+
+def flat_inputs(x: Array, settings: Array) -> list[Array]:
+    """Return ``x_bytes``, ``x_single`` and ``x_double`` of a plan, and write their strides.
+
+    Only the array of the dtype of x has elements.
+    """
+    flat, start, row, column = flat_source(x)
+    kind = ("uint8", "float32", "float64").index(x.dtype.name)
+    settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
+    inputs = [np.empty(0, dtype) for dtype in (np.uint8, np.float32, np.float64)]
+    inputs[kind] = flat
+    for array in inputs:
+        array.flags.writeable = False
+    return inputs
+
+
+def flat_targets(y: Array | None, net: Architecture, settings: Array) -> tuple[Array, Array]:
+    """Return ``labels`` and ``targets`` of a plan, one of them empty, and write which one."""
+    labels, goals = np.empty(0, np.int32), np.empty(0, net.dtype)
+    if y is not None and y.ndim == 2:
+        goals = np.asarray(y).reshape(-1)
+    elif y is not None:
+        if net.n_out == 1:
+            raise ValueError("y: found labels for a single output, expected targets (n, 1)")
+        labels = np.asarray(y).view()
+    settings[HAS_LABELS] = len(labels) > 0
+    for array in (labels, goals):
+        array.flags.writeable = False
+    return labels, goals
 
 
 def optimizer_constants(
