@@ -72,7 +72,7 @@ class Network:
         The implementation that computes; ``"auto"`` chooses the first of the three that is
         available. The cython backend does not support custom functions.
     threads : int, optional
-        Maximum number of threads of the cython backend, from 1 to 4096. Small steps run on one
+        Maximum number of threads, from 1 to 4096 (the numpy backend has one). Small steps run on one
         thread if that is measured to be faster; results are identical with any number. None uses
         as many as there are processors, or fewer for small amounts of work.
     seed : int, optional

@@ -1,12 +1,13 @@
 """Training: the model, one call of ``fit``, its callbacks and its checkpoints.
 
-A call of ``Network.fit`` passes through these modules:
+The modules, roughly in the order in which a call of ``Network.fit`` uses them:
 
 =================  =============================================================================
 module             subject
 =================  =============================================================================
 ``model``          everything that training changes and a file stores
-``fit``            checking the arguments, one call at a time; the result is a ``job``
+``fit``            checking the arguments
+``job``            the checked arguments of one call
 ``loop``           epochs, callbacks, validation, progress; what happens after Ctrl-C
 ``stepper``        training steps, the counters and the position in the epoch
 ``slices``         parts of an epoch, shared with ``pynn.sklearn``
