@@ -2,7 +2,7 @@
 
 To add an activation: two formulas and a line in ``ACTIVATION`` here, its name in ``spec/names.py``,
 and the formulas in ``numba/activations.py`` and ``csrc/kernels/activations.h``, with its number in
-``numba/plan.py`` and ``cython/engine.pxi``.
+``numba/plan.py`` and ``cython/setup.pxi``.
 """
 
 from __future__ import annotations

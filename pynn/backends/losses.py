@@ -11,7 +11,7 @@ epsilon.
 
 To add a loss: a function and a line in ``LOSS`` here, its name and output activation in
 ``spec/names.py``, and the formula in ``numba/losses.py`` and ``csrc/kernels/loss.h``, with its
-number in ``numba/plan.py`` and ``cython/engine.pxi``.
+number in ``numba/plan.py`` and ``cython/setup.pxi``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ are cited in ``spec/optimizers.py``.
 
 To add an optimizer: a function and a line in ``UPDATE`` here, a dataclass in
 ``spec/optimizers.py``, and the formula in ``numba/update.py`` and ``csrc/kernels/optimizers.h``,
-with its number in ``numba/plan.py`` and ``cython/engine.pxi``.
+with its number in ``numba/plan.py`` and ``cython/setup.pxi``.
 """
 
 from __future__ import annotations

@@ -1,43 +1,51 @@
-cdef double density(Plan* p, Py_ssize_t together) noexcept nogil:
-    """Share of x that is not zero, by so many columns together, from rows spread over the data set."""
-    cdef Py_ssize_t samples = min(p.n, 64), i, j, left, count = 0, total = 0, n_in = p.layer[0].n_in
-    cdef Py_ssize_t apart
+# Which kernels a layer uses. The unit of the cost models is a vector instruction; a vector FMA of
+# the dense kernel costs 1. They were fitted to measurements on a Zen 4; only ``skipping_pays`` uses
+# costs measured on this machine.
+
+cdef double density(Plan* p, Py_ssize_t group) noexcept nogil:
+    """Fraction of groups of adjacent columns of x with a non-zero, sampled from 64 rows spread over
+    the data set; of compressed rows, the fraction of non-zero values."""
+    cdef Data* data = &p.data
+    cdef Py_ssize_t samples = min(data.n, 64), i, j, left, count = 0, total = 0
+    cdef Py_ssize_t n_in = p.layer[0].n_in, step
     cdef const char* value
-    cdef bint lit = False
-    if p.n == 0:
+    cdef bint nonzero = False
+    if data.n == 0:
         return 0
-    if p.source == SOURCE_SPARSE:
-        return (p.x_starts[p.n] - p.x_starts[0]) / (<double>p.n * n_in)
-    # Divided once: tens of thousands of divisions would be most of a short fit.
-    apart = p.n // samples * p.x_row
+    if data.source == SOURCE_SPARSE:
+        return (data.x_starts[data.n] - data.x_starts[0]) / (<double>data.n * n_in)
+    step = data.n // samples * data.x_row
     for i in range(samples):
-        value = p.x + i * apart
-        left = together
+        value = data.x + i * step
+        # Columns left in the group. A division per column would take most of the time of a short
+        # fit.
+        left = group
         for j in range(n_in):
-            if p.source == SOURCE_UINT8:
-                lit = lit or (<const uint8_t*>value)[0] != 0
-            elif p.source == SOURCE_FLOAT32:
-                lit = lit or (<const float*>value)[0] != 0
+            if data.source == SOURCE_UINT8:
+                nonzero = nonzero or (<const uint8_t*>value)[0] != 0
+            elif data.source == SOURCE_FLOAT32:
+                nonzero = nonzero or (<const float*>value)[0] != 0
             else:
-                lit = lit or (<const double*>value)[0] != 0
-            value += p.x_col
+                nonzero = nonzero or (<const double*>value)[0] != 0
+            value += data.x_col
             left -= 1
             if left == 0 or j == n_in - 1:
-                count += lit
+                count += nonzero
                 total += 1
-                lit = False
-                left = together
+                nonzero = False
+                left = group
     return count / <double>total
 
 
 cdef bint narrow_pays(Plan* p, Layer* l, Py_ssize_t batch) noexcept nogil:
-    """Whether a layer of fewer outputs than a vector has lanes does better by dot products along k.
+    """Whether a layer with fewer outputs than a vector has lanes is faster by dot products over k.
 
-    In vector instructions for a row, forward and gradient: these leave no lane idle, but to add up the
-    lanes of one takes about eight; else about two for each input, twice, since a tile one vector wide
-    waits for its broadcasts, and, if dz · wᵀ is needed, for each of so many rows a share of the
-    transpose, six for each input. Measured on a Zen 4, 8 to 100 inputs. Of predictions the shape alone
-    decides: their bits do not depend on the rows beside them.
+    Unit: vector instructions per row, forward and gradient. Dot products use every lane, and adding
+    up the lanes takes about 8 per output. The wide kernel takes about 2 per input, twice, because a
+    tile one vector wide waits for its broadcasts; and if dz · wᵀ is needed, 6 per input for the
+    transpose, divided among the rows of the batch. Measured with 8 to 100 inputs. For predictions
+    batch is 0: the choice depends on the shape alone, so that the result of a row does not depend
+    on the number of rows.
     """
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width, wide = 4 * l.n_in
     if batch > 0:
@@ -46,10 +54,10 @@ cdef bint narrow_pays(Plan* p, Layer* l, Py_ssize_t batch) noexcept nogil:
 
 
 cdef bint dots_pay(Plan* p, Layer* l) noexcept nogil:
-    """Whether dz · wᵀ does better without a transpose of w, which each update makes anew.
+    """Whether dz · wᵀ is faster without the transpose of w, which every update makes again.
 
-    In vector instructions for a row of w: adding up the lanes of a dot product takes about eight,
-    once for each row of the batch; the transpose about five for each vector of the row.
+    Unit: vector instructions per row of w. Adding up the lanes of a dot product takes about 8, per
+    row of the batch; the transpose about 5 per vector of the row.
     """
     if l.narrow or l.bf16 or p.rows > DOT_ROWS:
         return False
@@ -57,19 +65,20 @@ cdef bint dots_pay(Plan* p, Layer* l) noexcept nogil:
 
 
 cdef bint columns_pay(Plan* p, Layer* l) noexcept nogil:
-    """Whether threads had better share the outputs of a layer than the rows of a batch.
+    """Whether threads share the outputs of a layer instead of the rows of the batch.
 
-    Weights that no cache of one core holds are then read by one thread each, not by all; worth two
-    more barriers where the few rows are soon done.
+    Then one thread reads each weight from memory, not all of them, at the price of two more
+    barriers. That pays if the weights exceed the cache of a core and the rows are few.
     """
-    if l.narrow or l.bf16 or p.team_size == 1 or p.rows > COLUMN_ROWS * p.team_size:
+    if (l.narrow or l.bf16 or p.pace.team_size == 1
+            or p.rows > COLUMN_ROWS * p.pace.team_size):
         return False
     return l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES
 
 
 cdef Py_ssize_t part_of(Plan* p, Py_ssize_t n_out) noexcept nogil:
-    """Inputs that a sparse product goes through at a time: as much of a narrow layer fits the cache as
-    of a panel of a wide one."""
+    """Inputs per part of a sparse product: SPARSE_PART for 8 vectors of outputs or more, so that a
+    part of the weights fits in L1; more if there are fewer."""
     cdef Py_ssize_t vectors = (n_out + p.k.width - 1) // p.k.width, part = SPARSE_PART
     while part * vectors < 8 * SPARSE_PART:
         part *= 2
@@ -77,96 +86,110 @@ cdef Py_ssize_t part_of(Plan* p, Py_ssize_t n_out) noexcept nogil:
 
 
 cdef bint sparse_pays(Plan* p) noexcept nogil:
-    """Whether the first layer does better without the zeros of x.
+    """Whether the first layer is faster if it skips the zeros of x; set the width of a part.
 
-    In vector instructions for each input and row: dense takes one for each vector of outputs, or the
-    part of one that a narrow layer fills; sparse takes half as many again for each input that is not
-    zero, to find the row and the factor too, and half of one to find out which are. Measured on a
-    Zen 4, 10 to 256 outputs wide and 5 to 60 % dense.
+    Unit: vector instructions per input and row. Dense products take 1 per vector of outputs, or the
+    fraction of one that a narrow layer fills. Sparse products take 1.5 per vector and non-zero
+    input, plus half a vector to find its row and factor, and 0.5 per input to find the non-zeros.
+    Measured on a Zen 4 with 10 to 256 outputs and 5 to 60 % non-zeros.
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p, 1)
     cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
-    p.lit.part = part_of(p, l.n_out)
-    if p.source == SOURCE_SPARSE:
-        while p.lit.part < SPARSE_GROUP and p.lit.part * share < <double>FEW_LIT:
-            p.lit.part *= 2
+    cdef Py_ssize_t part = part_of(p, l.n_out)
+    if p.data.source == SOURCE_SPARSE:
+        while part < SPARSE_GROUP and part * share < <double>MIN_PART_NONZERO:
+            part *= 2
+    p.zeros.nonzero.part = part
+    if p.data.source == SOURCE_SPARSE:
         return True
     if l.n_in >= SPARSE_GROUP:
         return False
-    # Rounded products skip zeros only in training: their sums have other bits than dense ones, and a
-    # prediction must not depend on the rows beside it.
-    if l.bf16 and not p.gradients:
+    # Rounded products skip zeros only in training: their sums are rounded otherwise than dense
+    # ones, and a prediction must not depend on the rows beside it.
+    if l.bf16 and not p.settings.gradients:
         return False
-    # A tile of one or two rows waits for its few accumulators; a sparse product has eight.
-    if p.direct and p.n <= 2:
+    # A dense tile of one or two rows is bound by the latency of its few accumulators; a sparse
+    # product has eight.
+    if p.settings.direct and p.data.n <= 2:
         return True
-    if p.n < 16:
+    if p.data.n < 16:
         return False
-    return share * 1.5 * (vectors + 0.5) + 0.5 < (dense / p.k16.gain if l.bf16 else dense)
+    if l.bf16:
+        dense = dense / p.k16.gain
+    return share * 1.5 * (vectors + 0.5) + 0.5 < dense
 
 
 cdef bint marks_pay(Plan* p) noexcept nogil:
-    """Whether a narrow first layer does better without the vectors of x that are zero, in training.
+    """Whether a narrow first layer is faster, in training, if it skips vectors of x that are zero.
 
-    In vector instructions for each vector of a row: one for each output, and one more to load x where
-    no further row shares it; but for the additions not to wait for each other it takes five. A row,
-    and a vector of columns, ends with a branch that is guessed wrong.
+    Unit: vector instructions per vector of a row. 1 per output and 1 to load x, but at least 5, the
+    latency of the additions. A row ends with a mispredicted branch, about 20.
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width
-    if not (p.training and l.narrow) or l.bf16 or p.rows < MIN_ROWS or p.rows > MARKED_ROWS:
+    if not (p.settings.training and l.narrow) or l.bf16:
+        return False
+    if p.rows < MIN_ROWS or p.rows > MARKED_ROWS:
         return False
     return density(p, p.k.width) * max(5, l.n_out + 1) + 0.5 + 20 / vectors < l.n_out
 
 
+# --- Zeros of hidden layers -----------------------------------------------------------------------
+
 cdef inline bint switches_off(Plan* p, Py_ssize_t i) noexcept nogil:
-    """Whether layer i has outputs that are 0, with a slope of 0."""
+    """Whether layer i has outputs that are 0 with a derivative of 0."""
     return i < p.n_layers - 1 and (p.layer[i].activation == RELU or p.layer[i].dropout > 0)
 
 
-cdef void may_skip(Plan* p, Py_ssize_t i) noexcept nogil:
-    """Which products of layer i may skip the zeros of hidden layers. In training alone: a prediction
-    is to see a weight that is not finite in whatever chunk its row lies."""
+cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Decide which products of layer i may skip the zeros of hidden layers.
+
+    Only in training: a prediction must show weights that are not finite, whichever rows it is
+    computed with, and skipping hides 0 · NaN.
+    """
     cdef Layer* l = &p.layer[i]
-    cdef bint wide = (p.training and not l.narrow and not l.bf16 and not l.by_columns
+    cdef bint wide = (p.settings.training and not l.narrow and not l.bf16 and not l.by_columns
                       and p.rows >= MIN_ROWS)
-    l.in_h.may = wide and i > 0 and switches_off(p, i - 1) and l.n_in < SPARSE_GROUP
-    l.in_dz.may = wide and i > 0 and switches_off(p, i) and not l.dots and l.n_out < SPARSE_GROUP
-    l.in_h.on = l.in_dz.on = l.skips = False
-    p.counts = p.counts or l.in_h.may or l.in_dz.may
+    l.skip_h.may = wide and i > 0 and switches_off(p, i - 1) and l.n_in < SPARSE_GROUP
+    l.skip_dz.may = (wide and i > 0 and switches_off(p, i) and not l.dots
+                     and l.n_out < SPARSE_GROUP)
+    l.skip_h.on = l.skip_dz.on = l.gradient_skips = False
+    p.zeros.counts = p.zeros.counts or l.skip_h.may or l.skip_dz.may
 
 
 cdef bint skipping_pays(Plan* p, Layer* l, Py_ssize_t n_out, double share) noexcept nogil:
-    """Whether a product of a hidden layer, n_out wide, does better without so many zeros.
+    """Whether a product of a hidden layer with n_out columns is faster if it skips zeros, when
+    ``share`` of the values are not zero.
 
-    As ``sparse_pays`` counts, by costs measured where all weights lie in a near cache. Where none do, memory
-    has a say in both products, and what is not zero costs 1.8 vectors on a Zen 4, which near ones do 1.3 of,
-    and 2.1 on a Xeon, as near ones do: for 2,048 x 2,048 weights and 30 to 50 % that is not zero.
+    As in ``sparse_pays``, with costs measured while all weights are in L2. If they are not, memory
+    bounds both products and a non-zero costs FAR_COST or more: with 2,048 x 2,048 weights and 30 to
+    50 % non-zeros 1.8 vectors on a Zen 4 (1.3 in L2) and 2.1 on a Xeon (2.1 in L2).
     """
     cdef double vectors = (n_out + p.k.width - 1) // p.k.width
     cdef double size = l.n_in * l.n_out * p.k.itemsize
-    cdef double cost = p.costs.product
+    cdef double cost = p.zeros.costs.product
     cost += max(0.0, FAR_COST - cost) * min(1.0, size / CACHE_BYTES)
-    return share * cost * (vectors + 0.5) + p.costs.listing < 0.95 * vectors
+    return share * cost * (vectors + 0.5) + p.zeros.costs.listing < 0.95 * vectors
+
+
+cdef double share_found(Plan* p, Py_ssize_t i, int which, Py_ssize_t values) noexcept nogil:
+    """Fraction of the ``values`` of h (0) or dz (1) of layer i that all threads found not zero."""
+    cdef uint64_t total = 0
+    cdef int thread
+    for thread in range(p.pace.threads):
+        total += p.zeros.found[(thread * p.n_layers + i) * COUNTERS + which]
+    return total / <double>values
 
 
 cdef void choose_skips(Plan* p, Py_ssize_t m) noexcept nogil:
-    """From what was found in a chunk of m rows, what the next one skips."""
+    """Decide what the next chunk skips, from the zeros counted in this one of m rows."""
     cdef Py_ssize_t i
     cdef Layer* l
     for i in range(p.n_layers):
         l = &p.layer[i]
-        if l.in_h.may and (l.in_h.on or p.counting):
-            l.in_h.on = skipping_pays(p, l, l.n_out, share_found(p, i, 0, m * l.n_in))
-        if l.in_dz.may and (l.in_dz.on or p.counting):
-            l.in_dz.on = skipping_pays(p, l, l.n_in, share_found(p, i, 1, m * l.n_out))
-    p.counting = p.chunks_done % COUNT_EVERY == 0
-
-
-cdef double share_found(Plan* p, Py_ssize_t i, int which, Py_ssize_t values) noexcept nogil:
-    cdef uint64_t total = 0
-    cdef int thread
-    for thread in range(p.threads):
-        total += p.found[(thread * p.n_layers + i) * FOUND + which]
-    return total / <double>values
+        if l.skip_h.may and (l.skip_h.on or p.zeros.counting):
+            l.skip_h.on = skipping_pays(p, l, l.n_out, share_found(p, i, 0, m * l.n_in))
+        if l.skip_dz.may and (l.skip_dz.on or p.zeros.counting):
+            l.skip_dz.on = skipping_pays(p, l, l.n_in, share_found(p, i, 1, m * l.n_out))
+    p.zeros.counting = p.position.chunks % COUNT_EVERY == 0

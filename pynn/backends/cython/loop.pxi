@@ -1,15 +1,64 @@
-cdef void sum_rows(Plan* p, Py_ssize_t m) noexcept nogil:
+# The loops over chunks, which every thread of the team runs.
+#
+# A step is: passes over the thread's own rows; barrier; gradient and update of the thread's own
+# weights; barrier. Only thread 0 changes the position, after the first barrier; all read it after
+# the second one.
+
+# The rows that all threads process together.
+cdef struct Chunk:
+    Py_ssize_t row, m       # place in the order; number of rows
+    Py_ssize_t step         # of its batch, in this call
+    Py_ssize_t batch_rows   # of its batch
+    double weight           # sum of the sample weights of its batch
+    bint first, last        # chunk of its batch
+
+
+cdef double weight_of_batch(Plan* p, Py_ssize_t row) noexcept nogil:
+    """The sum of the sample weights of the batch that begins at place ``row``."""
+    cdef Py_ssize_t size = p.settings.batch_size
+    if p.buffers.batch_weight != NULL:
+        return p.buffers.batch_weight[row // size]
+    return <double>(min(row + size, p.data.n) - row)
+
+
+cdef void sum_batch_weights(Plan* p) noexcept nogil:
+    """Compute the sum of the sample weights of every batch of the epoch."""
+    cdef Py_ssize_t i, batch, size = p.settings.batch_size
+    cdef double* weight = p.buffers.batch_weight
+    if weight == NULL:
+        return
+    for i in range(p.data.n):
+        batch = i // size
+        if i % size == 0:
+            weight[batch] = 0
+        weight[batch] += p.data.sample_weight[row_at(p, i)]
+
+
+cdef void current_chunk(Plan* p, Chunk* chunk) noexcept nogil:
+    cdef Py_ssize_t size = p.settings.batch_size
+    cdef Py_ssize_t begin = (p.position.first + p.position.step) * size
+    cdef Py_ssize_t end = min(begin + size, p.data.n)
+    chunk.row = p.position.row
+    chunk.step = p.position.step
+    chunk.m = min(p.rows, end - chunk.row)
+    chunk.batch_rows = end - begin
+    chunk.weight = weight_of_batch(p, begin)
+    chunk.first = chunk.row == begin
+    chunk.last = chunk.row + chunk.m == end
+
+
+cdef void add_losses(Plan* p, Py_ssize_t m) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(m):
-        p.batch_loss += p.row_loss[i]
-        p.right_sum += p.row_right[i]
+        p.position.batch_loss += p.buffers.row_loss[i]
+        p.position.correct_sum += p.buffers.row_correct[i]
 
 
-cdef bint all_finite(Plan* p, Py_ssize_t m) noexcept nogil:
-    """Whether the losses of the m rows of a chunk are: each thread finds out for itself."""
+cdef bint losses_are_finite(Plan* p, Py_ssize_t m) noexcept nogil:
+    """Whether the losses of all m rows of a chunk are finite; every thread computes it."""
     cdef Py_ssize_t i
-    cdef double* loss = p.row_loss
-    # Each product is NaN if the loss is NaN or infinite. Four chains, so that none waits long.
+    cdef double* loss = p.buffers.row_loss
+    # A product is NaN if the loss is NaN or infinite. Four sums hide the latency of an addition.
     cdef double a = 0, b = 0, c = 0, d = 0
     for i in range(0, m - 3, 4):
         a += loss[i] * 0
@@ -21,163 +70,173 @@ cdef bint all_finite(Plan* p, Py_ssize_t m) noexcept nogil:
     return isfinite(a + b + c + d)
 
 
-cdef double weight_of_batch(Plan* p, Py_ssize_t batch) noexcept nogil:
-    """The sum of the sample weights of the batch that begins at the row ``batch``."""
-    if p.batch_weight != NULL:
-        return p.batch_weight[batch // p.batch_size]
-    return <double>(min(batch + p.batch_size, p.n) - batch)
+cdef bint slice_is_over(Plan* p) noexcept nogil:
+    """Whether the time of this slice is over. A team reads the clock after every chunk, because it
+    may have waited for a core that another process uses."""
+    return ((p.pace.threads > 1 or p.position.chunks % p.pace.check_every == 0)
+            and seconds() > p.pace.until)
 
 
-cdef void weigh_batches(Plan* p) noexcept nogil:
-    cdef Py_ssize_t i, at
-    if p.batch_weight == NULL:
-        return
-    for i in range(p.n):
-        at = i // p.batch_size
-        if i % p.batch_size == 0:
-            p.batch_weight[at] = 0
-        p.batch_weight[at] += p.sample_weight[<Py_ssize_t>p.order[i] if p.order != NULL else i]
+# --- train ----------------------------------------------------------------------------------------
+
+cdef void train_passes(Plan* p, const Chunk* chunk, bint timed, int thread) noexcept nogil:
+    """The passes over this thread's rows of a chunk."""
+    cdef Py_ssize_t start, stop, row = chunk.row, m = chunk.m
+    cdef double began = seconds() if timed else 0
+    share_work(p, BATCH_ROWS, m, p.pace.row_unit, thread, &start, &stop)
+    if start < stop or p.pace.columns:
+        forward(p, start, stop - start, m, row, thread)
+        loss_and_output_gradient(p, start, stop - start, 1.0 / chunk.weight)
+        tick(p, thread, LOSS, p.n_layers - 1)
+        backward(p, start, stop - start, m, thread)
+    elif p.zeros.counts:
+        memset(p.zeros.found + thread * p.n_layers * COUNTERS, 0,
+               p.n_layers * COUNTERS * sizeof(uint64_t))
+    if p.zeros.h_step:
+        read_columns(p, row, 0, start, thread)
+        read_columns(p, row, stop, m - stop, thread)
+        tick(p, thread, READ, 0)
+    if timed:
+        note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
+
+
+cdef void prepare_update(Plan* p, const Chunk* chunk) noexcept nogil:
+    """What the update depends on; thread 0 sets it before the barrier."""
+    cdef int i
+    for i in range(p.n_layers):
+        p.layer[i].gradient_skips = p.layer[i].skip_h.on
+    if chunk.last:
+        prepare_step(p, p.position.rates[chunk.step], chunk.weight)
+
+
+cdef void finish_chunk(Plan* p, const Chunk* chunk) noexcept nogil:
+    """Add up the losses and move on to the next chunk."""
+    cdef Position* position = &p.position
+    add_losses(p, chunk.m)
+    if chunk.last:
+        position.loss_sum += (position.batch_loss / chunk.weight * p.settings.loss_factor
+                              + position.penalty) * <double>chunk.batch_rows
+        position.batch_loss = 0
+        position.correct_before = position.correct_sum
+    position.row = chunk.row + chunk.m
+    position.step = chunk.step + chunk.last
+    position.chunks += 1
+    if p.zeros.counts:
+        choose_skips(p, chunk.m)
+    p.pace.stop = position.step == position.steps or slice_is_over(p)
 
 
 cdef void train(void* context, int thread) noexcept nogil:
-    """Chunk after chunk from p.row on, until p.steps batches are done or the slice is over."""
+    """Train on chunk after chunk until ``steps`` batches are done or the slice is over."""
     cdef Plan* p = <Plan*>context
-    cdef Py_ssize_t row, batch, batch_end, m, start, stop, step, chunks = 0
-    cdef bint first, last, timed
-    cdef double weight, began = 0
+    cdef Chunk chunk
+    cdef Py_ssize_t chunks = 0
+    cdef bint timed
+    cdef double began
     cdef int i
     tick(p, thread, -1, 0)
     while True:
-        timed = p.balanced and chunks % p.check_every == 0 and p.threads == p.team_size
+        timed = is_timed(p, chunks)
         chunks += 1
-        if timed:
-            began = seconds()
-        # Only thread 0 moves these on, between the two barriers; all read them after the second.
-        row = p.row
-        step = p.step
-        batch = (p.first + step) * p.batch_size
-        batch_end = min(batch + p.batch_size, p.n)
-        m = min(p.rows, batch_end - row)
-        first = row == batch
-        last = row + m == batch_end
-        weight = weight_of_batch(p, batch)
-
-        share_work(p, BATCH_ROWS, m, p.row_unit, thread, &start, &stop)
-        if start < stop or p.columns:
-            forward(p, start, stop - start, m, row, thread)
-            loss_and_output_gradient(p, start, stop - start, 1.0 / weight)
-            tick(p, thread, LOSS, p.n_layers - 1)
-            backward(p, start, stop - start, m, thread)
-        elif p.counts:
-            memset(p.found + thread * p.n_layers * FOUND, 0, p.n_layers * FOUND * sizeof(uint64_t))
-        if p.h_step:
-            read_columns(p, row, 0, start, thread)
-            read_columns(p, row, stop, m - stop, thread)
-            tick(p, thread, READ, 0)
-        if timed:
-            note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
+        current_chunk(p, &chunk)
+        train_passes(p, &chunk, timed, thread)
         if thread == 0:
-            for i in range(p.n_layers):
-                p.layer[i].skips = p.layer[i].in_h.on
-            if last:
-                prepare_step(p, p.rates[step], weight)
+            prepare_update(p, &chunk)
         wait(p, thread)
-        if p.watch and not all_finite(p, m):
+        if p.settings.watch and not losses_are_finite(p, chunk.m):
             if thread == 0:
-                p.diverged = True
+                p.position.diverged = True
             return
 
-        if timed:
-            began = seconds()
+        began = seconds() if timed else 0
         for i in range(p.n_layers - 1, -1, -1):
-            update_layer(p, &p.layer[i], row, m, first, last, thread)
+            update_layer(p, &p.layer[i], chunk.m, chunk.first, chunk.last, thread)
         if thread == 0:
-            sum_rows(p, m)
-            if last:
-                p.loss_sum += (p.batch_loss / weight * p.loss_gain + p.penalty) * <double>(
-                    batch_end - batch)
-                p.batch_loss = 0
-                p.right_before = p.right_sum
-            p.row = row + m
-            p.step = step + last
-            p.chunks_done += 1
-            if p.counts:
-                choose_skips(p, m)
-            # Where another process has a core, a team may wait for it at every step.
-            p.stop = p.step == p.steps or (
-                (p.threads > 1 or p.chunks_done % p.check_every == 0) and seconds() > p.until)
+            finish_chunk(p, &chunk)
         if timed:
             note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
         wait(p, thread)
-        if p.stop:
+        if p.pace.stop:
             return
+
+
+# --- sweep ----------------------------------------------------------------------------------------
+
+cdef void sweep_passes(Plan* p, Py_ssize_t row, Py_ssize_t m, bint timed,
+                       int thread) noexcept nogil:
+    """Outputs, or losses and dz, of this thread's rows of a chunk."""
+    cdef Layer* l = &p.layer[p.n_layers - 1]
+    cdef Py_ssize_t start, stop, i, item = p.k.itemsize
+    cdef double began = seconds() if timed else 0
+    share_work(p, BATCH_ROWS, m, p.pace.row_unit, thread, &start, &stop)
+    if start < stop or p.pace.columns:
+        forward(p, start, stop - start, m, row, thread)
+        if p.out != NULL:
+            p.k.activate(p.settings.output, at(l.z, start, l.ld, 0, item), NULL, l.ld, stop - start,
+                         l.n_out)
+            for i in range(start, stop):
+                memcpy(at(p.out, row + i, l.n_out, 0, item), at(l.z, i, l.ld, 0, item),
+                       l.n_out * item)
+        else:
+            loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
+            if p.settings.gradients:
+                backward(p, start, stop - start, m, thread)
+    if timed:
+        note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
 
 
 cdef void sweep(void* context, int thread) noexcept nogil:
-    """All rows in their own order: outputs, or losses, or the gradient, with nothing updated."""
+    """All rows in the order of the data set: outputs, losses, or losses and the gradient, without
+    updates."""
     cdef Plan* p = <Plan*>context
-    cdef Layer* l = &p.layer[p.n_layers - 1]
-    cdef Py_ssize_t row = p.row, m, start, stop, i, item = p.k.itemsize, chunks = 0
+    cdef Py_ssize_t row = p.position.row, m, chunks = 0
     cdef bint timed
-    cdef double began = 0
-    cdef int k
-    while row < p.n:
-        timed = p.balanced and chunks % p.check_every == 0 and p.threads == p.team_size
+    cdef double began
+    cdef int i
+    while row < p.data.n:
+        timed = is_timed(p, chunks)
         chunks += 1
-        if timed:
-            began = seconds()
-        m = min(p.rows, p.n - row)
-        share_work(p, BATCH_ROWS, m, p.row_unit, thread, &start, &stop)
-        if start < stop or p.columns:
-            forward(p, start, stop - start, m, row, thread)
-            if p.out != NULL:
-                p.k.activate(p.output, l.z + start * l.ld * item, NULL, l.ld, stop - start, l.n_out)
-                for i in range(start, stop):
-                    memcpy(p.out + (row + i) * l.n_out * item, l.z + i * l.ld * item,
-                           l.n_out * item)
-            else:
-                loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
-                if p.gradients:
-                    backward(p, start, stop - start, m, thread)
-        if timed:
-            note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
-        # Needed for outputs too: past it, all have read p.stop and thread 0 may write it.
+        m = min(p.rows, p.data.n - row)
+        sweep_passes(p, row, m, timed, thread)
+        # Needed even for outputs: after it all threads have read ``stop``, which thread 0 writes
+        # next.
         p.team.barrier(thread)
-        if p.out == NULL:
-            if p.gradients:
-                if timed:
-                    began = seconds()
-                for k in range(p.n_layers - 1, -1, -1):
-                    update_layer(p, &p.layer[k], row, m, row == 0, row + m == p.n, thread)
-                if timed:
-                    note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
-            if thread == 0:
-                sum_rows(p, m)
+        if p.out == NULL and p.settings.gradients:
+            began = seconds() if timed else 0
+            for i in range(p.n_layers - 1, -1, -1):
+                update_layer(p, &p.layer[i], m, row == 0, row + m == p.data.n, thread)
+            if timed:
+                note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
+        if p.out == NULL and thread == 0:
+            add_losses(p, m)
         row += m
         if thread == 0:
-            p.chunks_done += 1
-            p.row = row
-            p.stop = ((p.threads > 1 or p.chunks_done % p.check_every == 0)
-                      and seconds() > p.until)
+            p.position.chunks += 1
+            p.position.row = row
+            p.pace.stop = slice_is_over(p)
         p.team.barrier(thread)
-        if p.stop:
+        if p.pace.stop:
             return
 
 
+# --- The order of an epoch ------------------------------------------------------------------------
+
 cdef bint shuffle_rows(Plan* p) noexcept nogil:
-    """The permutation of ``philox.permutation`` into p.order; False if there is no memory for it."""
-    cdef uint32_t* word = <uint32_t*>malloc((round_up(p.n, 4) + 4) * sizeof(uint32_t))
-    cdef Py_ssize_t i
-    cdef uint32_t j, held
+    """Write the permutation of ``philox.permutation`` to the order; return False if there is no
+    memory for it."""
+    cdef Py_ssize_t i, n = p.data.n
+    cdef uint32_t* word = <uint32_t*>malloc((round_up(n, 4) + 4) * sizeof(uint32_t))
+    cdef uint32_t* order = p.data.order
+    cdef uint32_t j, swapped
     if word == NULL:
         return False
-    p.k.philox(p.seed, 0, p.epoch, 0, (p.n + 3) // 4, word)
-    for i in range(p.n):
-        p.order[i] = <uint32_t>i
-    for i in range(p.n - 1, 0, -1):
+    p.k.philox(p.settings.seed, 0, p.position.epoch, 0, (n + 3) // 4, word)
+    for i in range(n):
+        order[i] = <uint32_t>i
+    for i in range(n - 1, 0, -1):
         j = <uint32_t>((<uint64_t>word[i] * <uint64_t>(i + 1)) >> 32)
-        held = p.order[i]
-        p.order[i] = p.order[j]
-        p.order[j] = held
+        swapped = order[i]
+        order[i] = order[j]
+        order[j] = swapped
     free(word)
     return True

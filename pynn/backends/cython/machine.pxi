@@ -1,9 +1,11 @@
-cdef list _isas = [isa_name(i).decode() for i in range(isa_count())]
-cdef atomic[int] _isa
+# The instruction set in use, and the costs of skipping zeros on this machine.
+
+cdef list _isas = [isa_name(i).decode() for i in range(isa_count())]  # compiled in, lowest first
+cdef atomic[int] _isa                                                 # index of the one in use
 
 
 def use_isa(name):
-    """Use the instruction set ``name`` from now on, or the highest for None; return the last one."""
+    """Use the instruction set ``name`` from now on (None: the highest); return the previous one."""
     usable = [isa for i, isa in enumerate(_isas) if isa_usable(i)]
     if name is None:
         name = usable[len(usable) - 1]
@@ -16,8 +18,8 @@ use_isa((os.environ.get("PYNN_ISA") or "").lower() or None)
 
 
 def info():
-    """Return the instruction set in use, those compiled in and usable, whether ``precision="bf16"`` is
-    there with it, and the processors."""
+    """Return the instruction set in use, the usable and the compiled ones, whether it supports
+    ``precision="bf16"``, and the number of processors."""
     return {
         "isa": _isas[_isa.load()],
         "isas": [isa for i, isa in enumerate(_isas) if isa_usable(i)],
@@ -27,106 +29,124 @@ def info():
     }
 
 
+cdef int dtype_number(dtype) except -1:
+    return F32 if dtype == "float32" else F64
+
+
 cdef enum:
-    NAN_BYTES = 0xFF
-    HUGE_BYTES = 0x7F
+    NAN_BYTES = 0xFF        # this byte repeated is NaN in both dtypes
+    HUGE_BYTES = 0x7F       # 3.4e38 in float32, 1.4e306 in float64
 
-
-cdef atomic[int] _poison
+cdef atomic[int] _poison    # byte that fills the next working memory; 0: no fill
 
 
 def poison(bint on):
-    """Fill new scratch memory with NaN and 3.4e38 by turns, to show reads of what was never written.
-
-    Otherwise it holds what it held before.
-    """
+    """Fill new working memory alternately with NaN and with huge numbers, so that tests detect
+    reads of elements that were never written; return whether this was on before."""
     return _poison.exchange(NAN_BYTES if on else 0) != 0
 
 
-# Of a value that is not zero, in a product that goes through lists, and of listing a value, both in parts
-# of what a vector takes in a dense product. Where a core multiplies two vectors at once a list cannot keep
-# up with it, where it multiplies one, it nearly can.
+# Costs relative to one vector FMA of the dense kernel: ``product`` per vector of a non-zero element
+# in a sparse product, ``listing`` per element scanned for non-zeros. On a core with two FMA units
+# sparse products are slower relative to dense ones than on a core with one.
 cdef struct Costs:
     double product, listing
 
 cdef enum:
-    MOST_ISAS = 16
+    MAX_ISAS = 16
+    # One product of TRIAL_ROWS x TRIAL_SIZE x TRIAL_SIZE: operands stay in L1. The least of TRIALS
+    # times counts; all of them together take about 50 us.
     TRIAL_ROWS = 32
     TRIAL_SIZE = 64
     TRIALS = 9
 
+cdef Costs _costs[MAX_ISAS][N_DTYPES]   # product 0: not measured yet
 
-cdef Costs _costs[MOST_ISAS][N_DTYPES]
+
+cdef size_t trial_bytes(const Kernels* k) noexcept nogil:
+    """Bytes of memory that ``measure_costs`` needs."""
+    cdef size_t matrices = (2 * TRIAL_ROWS + TRIAL_SIZE) * (TRIAL_SIZE + k.width) * k.itemsize
+    return matrices + TRIAL_ROWS * (2 * sizeof(uint32_t) + (TRIAL_SIZE + 64) * sizeof(uint16_t))
 
 
-cdef void measure_costs(const Kernels* k, char* room, Costs* costs) noexcept nogil:
-    """Time small products, half of whose left operand is zero: some 50 us in all."""
-    cdef Py_ssize_t item = k.itemsize, ld = TRIAL_SIZE + k.width, i, j, list_ld = TRIAL_SIZE + 64
-    cdef char* a = room
+cdef void fill_half(char* a, Py_ssize_t ld, Py_ssize_t item) noexcept nogil:
+    """Set about half of the elements of a (TRIAL_ROWS, TRIAL_SIZE), zero so far, to 1."""
+    cdef Py_ssize_t i, j
+    cdef uint32_t bits = 1
+    for i in range(TRIAL_ROWS):
+        for j in range(TRIAL_SIZE):
+            bits = bits * 1664525 + 1013904223  # Numerical Recipes' linear congruential generator
+            if bits >> 31 == 0:
+                continue
+            if item == sizeof(float):
+                (<float*>a)[i * ld + j] = 1
+            else:
+                (<double*>a)[i * ld + j] = 1
+
+
+cdef void measure_costs(const Kernels* k, char* memory, Costs* costs) noexcept nogil:
+    """Time a dense and a sparse product whose left operand is half zeros."""
+    cdef Py_ssize_t item = k.itemsize, ld = TRIAL_SIZE + k.width, i, list_ld = TRIAL_SIZE + 64
+    cdef char* a = memory
     cdef char* w = a + TRIAL_ROWS * ld * item
     cdef char* z = w + TRIAL_SIZE * ld * item
     cdef uint32_t* starts = <uint32_t*>(z + TRIAL_ROWS * ld * item)
-    cdef uint16_t* lists = <uint16_t*>(starts + 2 * TRIAL_ROWS)
-    cdef double began, dense = 1, listing = 1, product = 1, lit, vectors = TRIAL_SIZE // k.width
-    cdef uint32_t bits = 1
-    memset(room, 0, (2 * TRIAL_ROWS + TRIAL_SIZE) * ld * item)
-    for i in range(TRIAL_ROWS):
-        for j in range(TRIAL_SIZE):
-            bits = bits * 1664525 + 1013904223
-            if bits >> 31:
-                if item == sizeof(float):
-                    (<float*>a)[i * ld + j] = 1
-                else:
-                    (<double*>a)[i * ld + j] = 1
+    cdef uint16_t* columns = <uint16_t*>(starts + 2 * TRIAL_ROWS)
+    cdef double began, dense = 1, listing = 1, product = 1, nonzero = 0
+    cdef double vectors = TRIAL_SIZE // k.width
+    memset(memory, 0, (2 * TRIAL_ROWS + TRIAL_SIZE) * ld * item)
+    fill_half(a, ld, item)
     for i in range(TRIALS):
         began = seconds()
-        k.matmul(a, ld, 0, w, ld, z, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, FINISH_STORE, NULL, NULL)
+        k.matmul(a, ld, 0, w, ld, z, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, FINISH_STORE, NULL,
+                 NULL)
         dense = min(dense, seconds() - began)
         began = seconds()
-        k.find_nonzero(a, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, lists, list_ld, starts, TRIAL_ROWS)
+        k.find_nonzero(a, ld, TRIAL_ROWS, TRIAL_SIZE, TRIAL_SIZE, columns, list_ld, starts,
+                       TRIAL_ROWS)
         listing = min(listing, seconds() - began)
         began = seconds()
-        k.matmul_sparse(a, ld, 1, lists, list_ld, starts, starts + TRIAL_ROWS, w, ld, z, ld, TRIAL_ROWS,
-                        TRIAL_SIZE, FINISH_STORE, NULL, NULL)
+        k.matmul_sparse(a, ld, 1, columns, list_ld, starts, starts + TRIAL_ROWS, w, ld, z, ld,
+                        TRIAL_ROWS, TRIAL_SIZE, FINISH_STORE, NULL, NULL)
         product = min(product, seconds() - began)
-    lit = 0
     for i in range(TRIAL_ROWS):
-        lit += starts[TRIAL_ROWS + i]
+        nonzero += starts[TRIAL_ROWS + i]
+    # Half a vector more per non-zero element, for finding its row and factor. The limits exclude
+    # values that only an interrupted measurement can give.
     dense = max(dense, 1e-9) / (TRIAL_ROWS * TRIAL_SIZE * vectors)
-    costs.product = max(1.0, min(4.0, product / (lit * (vectors + 0.5)) / dense))
+    costs.product = max(1.0, min(4.0, product / (nonzero * (vectors + 0.5)) / dense))
     costs.listing = max(0.1, min(4.0, listing / (TRIAL_ROWS * TRIAL_SIZE) / dense))
 
 
 cdef Costs costs_here(int isa, int dtype) except *:
-    """What was measured of an instruction set and a dtype, once in a process."""
+    """Return the costs with an instruction set and a dtype, measured once per process."""
     cdef Costs* costs = &_costs[isa][dtype]
-    cdef Costs found
+    cdef Costs measured
     cdef const Kernels* k = kernels(isa, dtype)
-    cdef char* room
+    cdef char* memory
     with cython.critical_section(_isas):
-        found = costs[0]
-    if found.product == 0:
-        room = <char*>malloc((2 * TRIAL_ROWS + TRIAL_SIZE) * (TRIAL_SIZE + k.width) * k.itemsize
-                             + TRIAL_ROWS * (2 * sizeof(uint32_t) + (TRIAL_SIZE + 64) * sizeof(uint16_t)))
-        if room == NULL:
+        measured = costs[0]
+    if measured.product == 0:
+        memory = <char*>malloc(trial_bytes(k))
+        if memory == NULL:
             raise MemoryError("could not get working memory")
         with nogil:
-            measure_costs(k, room, &found)
-        free(room)
-        # Of several threads that have measured, the first one counts for all.
+            measure_costs(k, memory, &measured)
+        free(memory)
+        # If several threads have measured, all use the result of the first.
         with cython.critical_section(_isas):
             if costs.product == 0:
-                costs[0] = found
-            found = costs[0]
-    return found
+                costs[0] = measured
+            measured = costs[0]
+    return measured
 
 
 def skipping_costs(dtype, given=None):
-    """Return what skipping a value costs with the instruction set in use, after taking it from ``given``.
+    """Return (product, listing) with the instruction set in use; first set them to ``given``.
 
-    ``given`` is a pair like the one returned, for tests that must not depend on the time of day.
+    Tests set them, so that results do not depend on a measurement.
     """
-    cdef int isa = _isa.load(), number = F32 if dtype == "float32" else F64
+    cdef int isa = _isa.load(), number = dtype_number(dtype)
     if given is not None:
         with cython.critical_section(_isas):
             _costs[isa][number].product, _costs[isa][number].listing = given

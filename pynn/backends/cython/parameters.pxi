@@ -1,103 +1,148 @@
-cdef void copy_turned(char* to, Py_ssize_t to_row, Py_ssize_t to_col, const char* source,
-                      Py_ssize_t row, Py_ssize_t col, Py_ssize_t m, Py_ssize_t n,
-                      int item) noexcept nogil:
+# Copies between flat vectors and the padded storage of the layers.
+#
+# A flat vector holds w (n_in, n_out) and b (n_out,) of each layer in turn. Every copy also checks
+# whether the values are finite.
+
+cdef void copy_strided(char* dst, Py_ssize_t dst_row, Py_ssize_t dst_col, const char* src,
+                       Py_ssize_t src_row, Py_ssize_t src_col, Py_ssize_t m, Py_ssize_t n,
+                       int item) noexcept nogil:
+    """dst (m, n) = src (m, n), with strides in bytes."""
     cdef Py_ssize_t i, j
     for i in range(m):
         for j in range(n):
-            memcpy(to + i * to_row + j * to_col, source + i * row + j * col, item)
+            memcpy(dst + i * dst_row + j * dst_col, src + i * src_row + j * src_col, item)
 
 
-cdef void see_to_finite(Plan* p, const char* w, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
-                        int thread) noexcept nogil:
-    """Take note if rows of padded storage, which have just been copied, may hold what is not finite."""
-    cdef double squares[LOOK_ROWS]
-    cdef double total = 0
-    cdef Py_ssize_t i
-    p.k.square_sum(w, ld, m, n, squares)
-    for i in range(m):
-        total += squares[i]
-    # Numbers of over 1e19 have squares that are not finite either.
-    if not isfinite(total):
-        p.work[thread * N_WORKS].in_doubt = 1
+cdef inline void clear_pads(Plan* p, char* w, Py_ssize_t row, Py_ssize_t ld,
+                            Py_ssize_t n) noexcept nogil:
+    """Set the columns of a row from n on to 0."""
+    memset(at(w, row, ld, n, p.k.itemsize), 0, (ld - n) * p.k.itemsize)
+
+
+cdef void check_rows(Plan* p, const char* w, Py_ssize_t ld, Py_ssize_t start, Py_ssize_t stop,
+                     Py_ssize_t n, int thread) noexcept nogil:
+    """Set ``not_finite`` if rows start … stop of w (…, n) may hold values that are not finite."""
+    cdef double squares[CHECK_ROWS]
+    cdef double total
+    cdef Py_ssize_t i, rows
+    while start < stop:
+        rows = min(stop - start, <Py_ssize_t>CHECK_ROWS)
+        p.k.square_sum(at(w, start, ld, 0, p.k.itemsize), ld, rows, n, squares)
+        total = 0
+        for i in range(rows):
+            total += squares[i]
+        # Numbers above 1.8e19, in float32, have squares that are not finite either: hence "may".
+        if not isfinite(total):
+            p.pace.work[thread * N_WORKS].not_finite = 1
+        start += rows
+
+
+cdef void move_narrow(Plan* p, Layer* l, char* w, char* flat, bint pack) noexcept nogil:
+    """Copy between w (n_out, ld_in), a transpose, and the flat weights (n_in, n_out)."""
+    cdef Py_ssize_t item = p.k.itemsize, i, row = l.n_out * item, column = l.ld_in * item
+    if pack:
+        copy_strided(w, item, column, flat, row, item, l.n_in, l.n_out, item)
+        for i in range(l.n_out):
+            clear_pads(p, w, i, l.ld_in, l.n_in)
+    else:
+        copy_strided(flat, row, item, w, item, column, l.n_in, l.n_out, item)
+
+
+cdef void move_rows(Plan* p, Layer* l, char* w, char* flat, Py_ssize_t start, Py_ssize_t stop,
+                    bint pack) noexcept nogil:
+    """Copy rows start … stop between w (n_in, ld) and the flat weights (n_in, n_out)."""
+    cdef Py_ssize_t item = p.k.itemsize, i, row = l.n_out * item
+    for i in range(start, stop):
+        if pack:
+            memcpy(at(w, i, l.ld, 0, item), flat + i * row, row)
+            clear_pads(p, w, i, l.ld, l.n_out)
+        else:
+            memcpy(flat + i * row, at(w, i, l.ld, 0, item), row)
+
+
+cdef void move_rows_far(Plan* p, Layer* l, char* w, char* flat, Py_ssize_t start, Py_ssize_t stop,
+                        bint pack) noexcept nogil:
+    """As ``move_rows``, with non-temporal stores."""
+    cdef Py_ssize_t item = p.k.itemsize, i
+    cdef char* padded_rows = at(w, start, l.ld, 0, item)
+    cdef char* flat_rows = at(flat, start, l.n_out, 0, item)
+    if pack:
+        p.k.copy_far(flat_rows, l.n_out, padded_rows, l.ld, stop - start, l.n_out)
+        for i in range(start, stop):
+            clear_pads(p, w, i, l.ld, l.n_out)
+    else:
+        p.k.copy_far(padded_rows, l.ld, flat_rows, l.n_out, stop - start, l.n_out)
+
+
+cdef void move_wide(Plan* p, Layer* l, char* w, char* flat, bint pack, int thread) noexcept nogil:
+    """Copy this thread's share of the rows of a wide layer's weights."""
+    cdef Py_ssize_t start, stop, end, row = l.n_out * p.k.itemsize
+    cdef bint far = (l.n_in * row >= FAR_BYTES and row >= FAR_ROW and l.n_out % p.k.width == 0)
+    share(l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
+    while start < stop:
+        end = min(start + CHECK_ROWS, stop)
+        if far:
+            # Check before the copy, on the side that is read: what is written leaves the caches.
+            if pack:
+                check_rows(p, flat, l.n_out, start, end, l.n_out, thread)
+            else:
+                check_rows(p, w, l.ld, start, end, l.n_out, thread)
+            move_rows_far(p, l, w, flat, start, end, pack)
+        else:
+            move_rows(p, l, w, flat, start, end, pack)
+            check_rows(p, w, l.ld, start, end, l.n_out, thread)
+        start = end
 
 
 cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
                      int thread) noexcept nogil:
-    """Copy this thread's share of a layer between the flat vector and padded storage."""
-    cdef Py_ssize_t i, start, stop, some, item = p.k.itemsize, ld
-    cdef char* flat_b = flat + l.n_in * l.n_out * item
-    if l.narrow:
-        ld = l.ld_in
-        if thread == 0:
-            if pack:
-                copy_turned(w, item, ld * item, flat, l.n_out * item, item, l.n_in, l.n_out, item)
-                for i in range(l.n_out):
-                    memset(w + (i * ld + l.n_in) * item, 0, (ld - l.n_in) * item)
-            else:
-                copy_turned(flat, l.n_out * item, item, w, item, ld * item, l.n_in, l.n_out, item)
-            i = 0
-            while i < l.n_out:
-                some = min(l.n_out - i, <Py_ssize_t>LOOK_ROWS)
-                see_to_finite(p, w + i * ld * item, ld, some, l.n_in, thread)
-                i += some
-    else:
-        ld = l.ld
-        share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
-        if (l.n_in * l.n_out * item >= FAR_BYTES and l.n_out * item >= FAR_ROW
-                and l.n_out % p.k.width == 0):
-            while start < stop:
-                some = min(stop - start, <Py_ssize_t>LOOK_ROWS)
-                if pack:
-                    see_to_finite(p, flat + start * l.n_out * item, l.n_out, some, l.n_out, thread)
-                else:
-                    see_to_finite(p, w + start * ld * item, ld, some, l.n_out, thread)
-                if pack:
-                    p.k.copy_far(flat + start * l.n_out * item, l.n_out, w + start * ld * item, ld, some, l.n_out)
-                    for i in range(start, start + some):
-                        memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
-                else:
-                    p.k.copy_far(w + start * ld * item, ld, flat + start * l.n_out * item, l.n_out, some, l.n_out)
-                start += some
-        for i in range(start, stop):
-            if pack:
-                memcpy(w + i * ld * item, flat + i * l.n_out * item, l.n_out * item)
-                memset(w + (i * ld + l.n_out) * item, 0, (ld - l.n_out) * item)
-            else:
-                memcpy(flat + i * l.n_out * item, w + i * ld * item, l.n_out * item)
-            if (i + 1 - start) % LOOK_ROWS == 0 or i + 1 == stop:
-                some = (i - start) % LOOK_ROWS + 1
-                see_to_finite(p, w + (i + 1 - some) * ld * item, ld, some, l.n_out, thread)
+    """Copy this thread's share of w and b between the flat vector and padded storage."""
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* flat_b = at(flat, l.n_in, l.n_out, 0, item)
+    if not l.narrow:
+        move_wide(p, l, w, flat, pack, thread)
+    elif thread == 0:
+        move_narrow(p, l, w, flat, pack)
+        check_rows(p, w, l.ld_in, 0, l.n_out, l.n_in, thread)
     if thread == 0:
         if pack:
             memcpy(b, flat_b, l.n_out * item)
-            memset(b + l.n_out * item, 0, (l.ld - l.n_out) * item)
+            clear_pads(p, b, 0, l.ld, l.n_out)
         else:
             memcpy(flat_b, b, l.n_out * item)
-        see_to_finite(p, b, l.ld, 1, l.n_out, 0)
+        check_rows(p, b, l.ld, 0, 1, l.n_out, 0)
 
 
-cdef void point_at_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
-    """Use a wide layer's weights where they are. Reading whole vectors past the end of a row gives
-    values of the next or, after the last, of the biases, for columns that nobody looks at."""
+cdef void use_in_place(Plan* p, Layer* l, char* flat) noexcept nogil:
+    """Let w point into the flat vector. The last vector of a row then contains values of the next
+    row or, in the last row, of the biases, in columns that are not used."""
     cdef Py_ssize_t item = p.k.itemsize
     l.w = flat
-    memcpy(l.b, flat + l.n_in * l.n_out * item, l.n_out * item)
-    memset(l.b + l.n_out * item, 0, (l.ld - l.n_out) * item)
+    memcpy(l.b, at(flat, l.n_in, l.n_out, 0, item), l.n_out * item)
+    clear_pads(p, l.b, 0, l.ld, l.n_out)
 
 
 cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """What else is kept of rows start … stop of w: its transpose, or what is rounded."""
+    """Bring the transpose, or the rounded copies, of rows start … stop of w up to date."""
     cdef Py_ssize_t item = p.k.itemsize
     if l.bf16:
         round_weights(p, l, <const float*>l.w, start, stop)
     elif l.wt != NULL:
-        p.k.transpose(l.w + start * l.ld * item, l.ld, l.wt + start * item, l.ld_in, stop - start,
-                      l.n_out)
+        p.k.transpose(at(l.w, start, l.ld, 0, item), l.ld, at(l.wt, 0, 0, start, item), l.ld_in,
+                      stop - start, l.n_out)
 
+
+cdef inline char* next_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
+    """Where the layer after l begins in a flat vector in which l begins at ``flat``."""
+    return at(flat, l.n_in + 1, l.n_out, 0, p.k.itemsize)
+
+
+# --- Tasks for a team -----------------------------------------------------------------------------
 
 cdef void pack_parameters(void* context, int thread) noexcept nogil:
+    """Copy this thread's share of the flat parameters, with transposes and rounded copies."""
     cdef Plan* p = <Plan*>context
-    cdef char* flat = p.flat
+    cdef char* flat = p.copy.flat
     cdef Py_ssize_t start, stop
     cdef Layer* l
     cdef int i
@@ -105,59 +150,56 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
         l = &p.layer[i]
         if l.direct:
             if thread == 0:
-                point_at_layer(p, l, flat)
+                use_in_place(p, l, flat)
         else:
             move_layer(p, l, l.w, l.b, flat, True, thread)
-        share(l.n_in, p.k.width, thread, p.threads, &start, &stop)
+        share(l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
         if start < stop:
+            # Only thread 0 sets l.w of a direct layer, perhaps later than another thread gets here.
             if l.direct and l.bf16:
                 round_weights(p, l, <const float*>flat, start, stop)
             else:
                 refresh_transpose(p, l, start, stop)
-        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+        flat = next_layer(p, l, flat)
 
 
 cdef void move_share(void* context, int thread) noexcept nogil:
-    """Copy this thread's share of parameters (slot -1) or of a state of the optimizer."""
+    """Copy this thread's share of the parameters or of an optimizer slot, as ``p.copy`` says."""
     cdef Plan* p = <Plan*>context
-    cdef char* flat = p.flat
+    cdef char* flat = p.copy.flat
+    cdef int i, slot = p.copy.slot
     cdef Layer* l
-    cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
-        if p.moved < 0:
-            move_layer(p, l, l.w, l.b, flat, p.packing, thread)
+        if slot < 0:
+            move_layer(p, l, l.w, l.b, flat, p.copy.pack, thread)
         else:
-            move_layer(p, l, l.sw[p.moved], l.sb[p.moved], flat, p.packing, thread)
-        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+            move_layer(p, l, l.sw[slot], l.sb[slot], flat, p.copy.pack, thread)
+        flat = next_layer(p, l, flat)
 
 
-cdef void look_at_share(void* context, int thread) noexcept nogil:
-    """Take note if this thread's share of the parameters and their state may not be finite."""
+cdef void check_share(void* context, int thread) noexcept nogil:
+    """Check whether this thread's share of the parameters and optimizer slots is finite."""
     cdef Plan* p = <Plan*>context
     cdef Layer* l
-    cdef Py_ssize_t start, stop, some, n, ld
-    cdef char* w
-    cdef int i, s
+    cdef Py_ssize_t start, stop, n, ld
+    cdef int i, slot
     for i in range(p.n_layers):
         l = &p.layer[i]
         n, ld = (l.n_in, l.ld_in) if l.narrow else (l.n_out, l.ld)
-        for s in range(-1, p.slots):
-            share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.threads, &start, &stop)
-            w = l.w if s < 0 else l.sw[s]
-            while start < stop:
-                some = min(stop - start, <Py_ssize_t>LOOK_ROWS)
-                see_to_finite(p, w + start * ld * p.k.itemsize, ld, some, n, thread)
-                start += some
+        share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
+        for slot in range(-1, p.settings.slots):
+            check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, thread)
             if thread == 0:
-                see_to_finite(p, l.b if s < 0 else l.sb[s], l.ld, 1, l.n_out, 0)
+                check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, 1, l.n_out, 0)
 
 
 cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:
+    """Copy the gradient to a flat vector."""
     cdef Layer* l
     cdef int i
-    p.threads = 1
+    p.pace.threads = 1
     for i in range(p.n_layers):
         l = &p.layer[i]
         move_layer(p, l, l.dw, l.db, flat, False, 0)
-        flat += (l.n_in + 1) * l.n_out * p.k.itemsize
+        flat = next_layer(p, l, flat)

@@ -1,194 +1,281 @@
-cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride, Py_ssize_t col_stride,
-                 Py_ssize_t at, Py_ssize_t m, Py_ssize_t n, char* out, Py_ssize_t ld,
-                 uint64_t* marks) noexcept nogil:
-    """Gather m rows of n from place ``at`` of the order on, and fetch those that are next."""
-    if p.order == NULL:
-        p.k.gather(source, rows + at * row_stride, row_stride, col_stride, NULL, m, n, out, ld, NULL, 0,
-                   marks)
+# The passes, in the order of reference.py: read_rows, forward, loss_and_output_gradient, backward.
+#
+# Each thread runs them on its own rows start … start + m of a chunk. Layers that are shared by
+# output columns work on all ``chunk_rows`` rows between two barriers. ``row`` is the place of the
+# chunk in the order.
+
+# --- read_rows ------------------------------------------------------------------------------------
+
+cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride,
+                 Py_ssize_t col_stride, Py_ssize_t place, Py_ssize_t m, Py_ssize_t n, char* out,
+                 Py_ssize_t ld, uint64_t* marks) noexcept nogil:
+    """out (m, ld) = m rows of the data set from ``place`` in the order; prefetch later ones."""
+    cdef Py_ssize_t later = place + p.data.ahead
+    if p.data.order == NULL:
+        p.k.gather(source, rows + place * row_stride, row_stride, col_stride, NULL, m, n, out, ld,
+                   NULL, 0, marks)
     else:
-        p.k.gather(source, rows, row_stride, col_stride, p.order + at, m, n, out, ld,
-                   p.order + at + p.ahead, p.n - at - p.ahead, marks)
+        p.k.gather(source, rows, row_stride, col_stride, p.data.order + place, m, n, out, ld,
+                   p.data.order + later, p.data.n - later, marks)
 
 
-cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
-    """Gather rows start … start + m of the chunk that begins at ``row`` of the order."""
+cdef inline Py_ssize_t row_at(Plan* p, Py_ssize_t place) noexcept nogil:
+    """The row of the data set at a place in the order."""
+    return <Py_ssize_t>p.data.order[place] if p.data.order != NULL else place
+
+
+cdef inline char* own_h(Plan* p, Py_ssize_t row, Py_ssize_t column, int thread) noexcept nogil:
+    """Element (row, column) of the first layer's h, in this thread's copy of it if there is one."""
+    return at(p.layer[0].h + thread * p.zeros.h_step, row, p.layer[0].ld_in, column, p.k.itemsize)
+
+
+cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
+                 int thread) noexcept nogil:
+    """Read m rows of x from ``place`` in the order into rows start … start + m of h."""
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = p.k.itemsize, i, at = row + start
     cdef uint64_t* marks = NULL
-    if p.marks != NULL:
-        marks = p.marks + start * p.mark_words
-    if p.source == SOURCE_SPARSE:
+    cdef Py_ssize_t i
+    if p.zeros.marks != NULL:
+        marks = p.zeros.marks + start * p.zeros.mark_words
+    if p.data.source == SOURCE_SPARSE:
         for i in range(m):
-            spread_row(p, <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i, start + i)
+            spread_row(p, row_at(p, place + i), start + i)
     else:
-        gather(p, p.source, p.x, p.x_row, p.x_col, at, m, l.n_in,
-               l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in, marks)
+        gather(p, p.data.source, p.data.x, p.data.x_row, p.data.x_col, place, m, l.n_in,
+               own_h(p, start, 0, thread), l.ld_in, marks)
     round_h(p, l, start, m)
-    if p.row_weight != NULL:
-        for i in range(m):
-            p.row_weight[start + i] = p.sample_weight[
-                <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i]
-    if p.y_labels != NULL:
-        for i in range(m):
-            p.labels[start + i] = p.y_labels[
-                <Py_ssize_t>p.order[at + i] if p.order != NULL else at + i]
-    elif p.y_values != NULL:
-        l = &p.layer[p.n_layers - 1]
-        gather(p, SOURCE_FLOAT32 if item == 4 else SOURCE_FLOAT64, p.y_values, l.n_out * item, item, at, m,
-               l.n_out, p.targets + start * p.ld_targets * item, p.ld_targets, NULL)
 
 
-cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m, int thread) noexcept nogil:
-    """Gather of other threads' rows start … start + m what this one's share of the gradient needs."""
+cdef void read_targets(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """Read the labels or targets of m rows, and their weights."""
+    cdef Py_ssize_t item = p.k.itemsize, i, n_out = p.layer[p.n_layers - 1].n_out
+    cdef Buffers* buffers = &p.buffers
+    if buffers.row_weight != NULL:
+        for i in range(m):
+            buffers.row_weight[start + i] = p.data.sample_weight[row_at(p, place + i)]
+    if p.data.labels != NULL:
+        for i in range(m):
+            buffers.labels[start + i] = p.data.labels[row_at(p, place + i)]
+    elif p.data.targets != NULL:
+        gather(p, SOURCE_FLOAT32 if item == sizeof(float) else SOURCE_FLOAT64, p.data.targets,
+               n_out * item, item, place, m, n_out,
+               at(buffers.targets, start, buffers.ld_targets, 0, item), buffers.ld_targets, NULL)
+
+
+cdef void read_rows(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m,
+                    int thread) noexcept nogil:
+    """Read rows start … start + m of the chunk at ``row``, and what belongs to them."""
+    read_x(p, row + start, start, m, thread)
+    read_targets(p, row + start, start, m)
+
+
+cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m,
+                       int thread) noexcept nogil:
+    """Read, of other threads' rows start … start + m, the columns that this thread's share of the
+    gradient needs: converting the bytes again is cheaper than reading floats that another core
+    wrote."""
     cdef Layer* l = &p.layer[0]
     cdef Py_ssize_t first, end
     share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &first, &end)
     if m > 0 and first < end:
-        gather(p, p.source, p.x + first * p.x_col, p.x_row, p.x_col, row + start, m, end - first,
-               l.h + thread * p.h_step + (start * l.ld_in + first) * p.k.itemsize, l.ld_in, NULL)
+        gather(p, p.data.source, p.data.x + first * p.data.x_col, p.data.x_row, p.data.x_col,
+               row + start, m, end - first, own_h(p, start, first, thread), l.ld_in, NULL)
 
 
-cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows, Py_ssize_t row,
-                  int thread) noexcept nogil:
-    """Read rows start … start + m of the chunk of all_rows that begins at ``row``; on to the last z."""
-    cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize
-    cdef Layer* l
-    cdef Lists lists = p.listed
+# --- forward --------------------------------------------------------------------------------------
+
+cdef void affine_by_columns(Plan* p, Py_ssize_t i, Py_ssize_t chunk_rows,
+                            int thread) noexcept nogil:
+    """This thread's columns of z = h · w + b, for all rows of the chunk."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t item = p.k.itemsize, first, end
+    wait(p, thread)
+    share(l.n_out, p.k.width, thread, p.pace.threads, &first, &end)
+    p.k.matmul(l.h, l.ld_in, 0, at(l.w, 0, 0, first, item), l.ld_w, at(l.z, 0, 0, first, item),
+               l.ld, chunk_rows, end - first, l.n_in, FINISH_BIAS, at(l.b, 0, 0, first, item), NULL)
+    tick(p, thread, FORWARD, i)
+    wait(p, thread)
+
+
+cdef void affine_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
+                      int thread) noexcept nogil:
+    """Rows of z = h · w + b by the dense kernel, or without the zeros of h."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef Lists lists = p.zeros.hidden
+    if l.skip_h.on or (l.skip_h.may and p.zeros.counting):
+        list_hidden(p, &lists, i, 0, start, m, thread)
+    if l.skip_h.on:
+        multiply_listed(p, &lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
+    else:
+        p.k.matmul(at(l.h, start, l.ld_in, 0, item), l.ld_in, 0, l.w, l.ld_w,
+                   at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out, l.n_in, FINISH_BIAS, l.b, NULL)
+
+
+cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
+                 int thread) noexcept nogil:
+    """z = h · w + b of layer i, by the kernel that was chosen for it."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* z = at(l.z, start, l.ld, 0, item)
+    if l.by_columns:
+        affine_by_columns(p, i, chunk_rows, thread)
+    elif i == 0 and p.zeros.sparse:
+        affine_sparse(p, start, m)
+    elif l.bf16:
+        p.k16.matmul(at(l.h16, start, l.ld_in // 2, 0, sizeof(float)), l.ld_in // 2, 0, l.w_pairs,
+                     panel_pairs(l.n_in), z, l.ld, m, l.n_out, (l.n_in + 1) // 2, FINISH_BIAS, l.b,
+                     NULL)
+    elif i == 0 and p.zeros.marks != NULL:
+        p.k.narrow_marked(own_h(p, start, 0, thread), l.ld_in,
+                          p.zeros.marks + start * p.zeros.mark_words, l.w, l.ld_in, z, l.ld, m,
+                          l.n_out, l.n_in, l.b)
+    elif l.narrow:
+        p.k.matmul_narrow(at(l.h, start, l.ld_in, 0, item), l.ld_in, l.w, l.ld_in, z, l.ld, m,
+                          l.n_out, l.n_in, l.b)
+    else:
+        affine_wide(p, i, start, m, thread)
+
+
+cdef inline double round_half_even(double x) noexcept nogil:
+    """Python's round(), which the reference uses, exact for 0 ≤ x < 2³²: 1.5 · 2⁵² leaves a double
+    no bits for a fraction."""
+    return (x + 6755399441055744.0) - 6755399441055744.0
+
+
+cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
+                   Py_ssize_t row) noexcept nogil:
+    """z of a hidden layer becomes f(z), with dropout in training."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* z = at(l.z, start, l.ld, 0, item)
+    cdef char* slope = NULL
     cdef Dropout drop
-    cdef char *z
-    cdef char *slope
-    cdef Py_ssize_t first, end
-    cdef int i
+    if l.slope != NULL:
+        slope = at(l.slope, start, l.ld, 0, item)
+    p.k.activate(l.activation, z, slope, l.ld, m, l.n_out)
+    if p.settings.training and l.dropout > 0:
+        drop.seed = p.settings.seed
+        drop.epoch = p.position.epoch
+        drop.stream = 1 + i
+        drop.first_row = <uint32_t>(row + start)
+        # A random word is below it with the probability of dropout.
+        drop.threshold = <uint32_t>min(round_half_even(l.dropout * 4294967296.0), 4294967295.0)
+        drop.scale = 1.0 / (1.0 - l.dropout)
+        p.k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+
+
+cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows, Py_ssize_t row,
+                  int thread) noexcept nogil:
+    """Read rows of the chunk at ``row``, and compute every layer's h and z."""
+    cdef Py_ssize_t i
     read_rows(p, row, start, m, thread)
     tick(p, thread, READ, 0)
     for i in range(p.n_layers):
-        l = &p.layer[i]
-        z = l.z + start * l.ld * item
-        if l.by_columns:
-            wait(p, thread)
-            share(l.n_out, k.width, thread, p.threads, &first, &end)
-            k.matmul(l.h, l.ld_in, 0, l.w + first * item, l.ld_w, l.z + first * item, l.ld, all_rows,
-                     end - first, l.n_in, FINISH_BIAS, l.b + first * item, NULL)
-            tick(p, thread, FORWARD, i)
-            wait(p, thread)
-        elif i == 0 and p.sparse:
-            forward_sparse(p, start, m)
-        elif l.bf16:
-            p.k16.matmul(l.h16 + start * l.ld_in * 2, l.ld_in // 2, 0, l.w_pairs,
-                         panel_size(l.n_in) // 4, z, l.ld, m, l.n_out, (l.n_in + 1) // 2,
-                         FINISH_BIAS, l.b, NULL)
-        elif i == 0 and p.marks != NULL:
-            k.narrow_marked(l.h + thread * p.h_step + start * l.ld_in * item, l.ld_in,
-                            p.marks + start * p.mark_words, l.w, l.ld_in, z, l.ld, m, l.n_out, l.n_in,
-                            l.b)
-        elif l.narrow:
-            k.matmul_narrow(l.h + start * l.ld_in * item, l.ld_in, l.w, l.ld_in, z, l.ld, m,
-                            l.n_out, l.n_in, l.b)
-        elif l.in_h.on:
-            list_hidden(p, &lists, i, 0, start, m, thread)
-            times_listed(p, &lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
-        else:
-            if l.in_h.may and p.counting:
-                list_hidden(p, &lists, i, 0, start, m, thread)
-            k.matmul(l.h + start * l.ld_in * item, l.ld_in, 0, l.w, l.ld_w, z, l.ld, m, l.n_out,
-                     l.n_in, FINISH_BIAS, l.b, NULL)
+        affine(p, i, start, m, chunk_rows, thread)
         if i < p.n_layers - 1:
-            slope = NULL
-            if l.slope != NULL:
-                slope = l.slope + start * l.ld * item
-            k.activate(l.activation, z, slope, l.ld, m, l.n_out)
-            if p.training and l.dropout > 0:
-                drop.seed = p.seed
-                drop.epoch = p.epoch
-                drop.stream = 1 + i
-                drop.first_row = <uint32_t>(row + start)
-                drop.threshold = <uint32_t>min(round_half_even(l.dropout * 4294967296.0),
-                                               4294967295.0)
-                drop.scale = 1.0 / (1.0 - l.dropout)
-                k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+            activate(p, i, start, m, row)
             round_h(p, &p.layer[i + 1], start, m)
         tick(p, thread, FORWARD, i)
 
 
-cdef inline double round_half_even(double x) noexcept nogil:
-    # Python's round(), which the reference uses; x is below 2**32, so this is exact.
-    return (x + 6755399441055744.0) - 6755399441055744.0
-
-
-cdef void times_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m, Py_ssize_t first,
-                          Py_ssize_t end, char* out, Py_ssize_t ld) noexcept nogil:
-    """Columns first … end of dz · wᵀ, for rows start … start + m."""
-    cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, i
-    cdef const char* dz = l.dz + start * l.ld * item
-    out += (start * ld + first) * item
-    if first >= end:
-        return
-    if l.dots:
-        k.matmul_narrow(dz, l.ld, l.w + first * l.ld * item, l.ld, out, ld, m, end - first, l.n_out,
-                        p.zeros)
-        if end == l.n_in:
-            for i in range(m):
-                memset(out + (i * ld + end - first) * item, 0, (ld - end) * item)
-    else:
-        k.matmul(dz, l.ld, 0, (l.w if l.narrow else l.wt) + first * item, l.ld_in, out, ld, m,
-                 end - first, l.n_out, FINISH_STORE, NULL, NULL)
-
-
-cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t all_rows,
-                   int thread) noexcept nogil:
-    """From the last dz down to the first: dz ← (dz · wᵀ) · f'(z)."""
-    cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize
-    cdef Layer* l
-    cdef Lists lists = p.listed
-    cdef Layer* below
-    cdef char *dz
-    cdef Py_ssize_t first, end
-    cdef int i
-    for i in range(p.n_layers - 1, 0, -1):
-        l = &p.layer[i]
-        below = &p.layer[i - 1]
-        dz = below.dz + start * below.ld * item
-        if l.bf16:
-            p.k16.matmul(l.dz16 + start * l.ld * 2, l.ld // 2, 0, l.wt, panel_size(l.n_out) // 4,
-                         dz, below.ld, m, l.n_in, (l.n_out + 1) // 2, FINISH_STORE, NULL, NULL)
-        elif l.by_columns:
-            wait(p, thread)
-            share(l.n_in, k.width, thread, p.threads, &first, &end)
-            times_transpose(p, l, 0, all_rows, first, end, below.dz, below.ld)
-            tick(p, thread, BACKWARD, i)
-            wait(p, thread)
-        elif l.in_dz.on:
-            list_hidden(p, &lists, i, 1, start, m, thread)
-            times_listed(p, &lists, l.dz, l.ld, start, m, l.wt, l.ld_in, below.dz, below.ld, l.n_in, NULL)
-        else:
-            if l.in_dz.may and p.counting:
-                list_hidden(p, &lists, i, 1, start, m, thread)
-            times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
-        if below.slope != NULL:
-            k.multiply(dz, below.slope + start * below.ld * item, below.ld, m)
-        else:
-            k.times_slope(below.activation, dz, l.h + start * l.ld_in * item, below.ld, m)
-        round_dz(p, below, start, m)
-        tick(p, thread, BACKWARD, i)
-
+# --- loss_and_output_gradient ---------------------------------------------------------------------
 
 cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
                                    double scale) noexcept nogil:
+    """The loss of each row, and whether it is classified correctly; z of the last layer becomes
+    dz · scale."""
     cdef Layer* l = &p.layer[p.n_layers - 1]
+    cdef Buffers* buffers = &p.buffers
+    cdef Py_ssize_t item = p.k.itemsize
     cdef Targets t
-    t.labels = p.labels if p.y_labels != NULL else NULL
-    t.values = p.targets
-    t.ld = p.ld_targets
-    t.weights = p.row_weight + start if p.row_weight != NULL else NULL
-    t.least = p.least
-    if t.labels != NULL:
-        t.labels += start
-    if t.values != NULL:
-        t.values = <const char*>t.values + start * t.ld * p.k.itemsize
-    p.k.loss(p.loss, p.output, l.z + start * l.ld * p.k.itemsize, l.ld, m, l.n_out, &t,
-             p.gradients, scale * p.gain, p.row_loss + start, p.row_right + start)
-    if p.gradients:
+    t.labels = buffers.labels + start if p.data.labels != NULL else NULL
+    t.values = NULL
+    t.ld = buffers.ld_targets
+    if buffers.targets != NULL:
+        t.values = at(buffers.targets, start, t.ld, 0, item)
+    t.weights = buffers.row_weight + start if buffers.row_weight != NULL else NULL
+    t.least = p.settings.min_probability
+    p.k.loss(p.settings.loss, p.settings.output, at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out,
+             &t, p.settings.gradients, scale * p.settings.dz_factor, buffers.row_loss + start,
+             buffers.row_correct + start)
+    if p.settings.gradients:
         round_dz(p, l, start, m)
+
+
+# --- backward -------------------------------------------------------------------------------------
+
+cdef void times_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m, Py_ssize_t first,
+                          Py_ssize_t end, char* out, Py_ssize_t ld) noexcept nogil:
+    """Columns first … end of out (rows, ld) = dz · wᵀ, for rows start … start + m."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, i
+    cdef const char* dz = at(l.dz, start, l.ld, 0, item)
+    out = at(out, start, ld, first, item)
+    if first >= end:
+        return
+    if l.dots:
+        k.matmul_narrow(dz, l.ld, at(l.w, first, l.ld, 0, item), l.ld, out, ld, m, end - first,
+                        l.n_out, p.buffers.zero_bias)
+        if end == l.n_in:  # matmul_narrow writes no pads
+            for i in range(m):
+                memset(at(out, i, ld, end - first, item), 0, (ld - end) * item)
+    else:
+        k.matmul(dz, l.ld, 0, at(l.w if l.narrow else l.wt, 0, 0, first, item), l.ld_in, out, ld, m,
+                 end - first, l.n_out, FINISH_STORE, NULL, NULL)
+
+
+cdef void times_transpose_by_columns(Plan* p, Py_ssize_t i, Py_ssize_t chunk_rows,
+                                     int thread) noexcept nogil:
+    """This thread's columns of dz · wᵀ of layer i, for all rows of the chunk."""
+    cdef Layer* l = &p.layer[i]
+    cdef Layer* below = &p.layer[i - 1]
+    cdef Py_ssize_t first, end
+    wait(p, thread)
+    share(l.n_in, p.k.width, thread, p.pace.threads, &first, &end)
+    times_transpose(p, l, 0, chunk_rows, first, end, below.dz, below.ld)
+    tick(p, thread, BACKWARD, i)
+    wait(p, thread)
+
+
+cdef void times_transpose_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
+                               int thread) noexcept nogil:
+    """Rows of dz · wᵀ of layer i by the dense kernel, or without the zeros of dz."""
+    cdef Layer* l = &p.layer[i]
+    cdef Layer* below = &p.layer[i - 1]
+    cdef Lists lists = p.zeros.hidden
+    if l.skip_dz.on or (l.skip_dz.may and p.zeros.counting):
+        list_hidden(p, &lists, i, 1, start, m, thread)
+    if l.skip_dz.on:
+        multiply_listed(p, &lists, l.dz, l.ld, start, m, l.wt, l.ld_in, below.dz, below.ld, l.n_in,
+                        NULL)
+    else:
+        times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
+
+
+cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
+                   int thread) noexcept nogil:
+    """dz of every hidden layer from the one above: dz ← (dz · wᵀ) ⊙ f'(z)."""
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef Layer* l
+    cdef Layer* below
+    cdef char *dz
+    cdef Py_ssize_t i
+    for i in range(p.n_layers - 1, 0, -1):
+        l = &p.layer[i]
+        below = &p.layer[i - 1]
+        dz = at(below.dz, start, below.ld, 0, item)
+        if l.bf16:
+            p.k16.matmul(at(l.dz16, start, l.ld // 2, 0, sizeof(float)), l.ld // 2, 0, l.wt,
+                         panel_pairs(l.n_out), dz, below.ld, m, l.n_in, (l.n_out + 1) // 2,
+                         FINISH_STORE, NULL, NULL)
+        elif l.by_columns:
+            times_transpose_by_columns(p, i, chunk_rows, thread)
+        else:
+            times_transpose_wide(p, i, start, m, thread)
+        if below.slope != NULL:
+            p.k.multiply(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
+        else:
+            p.k.times_slope(below.activation, dz, at(l.h, start, l.ld_in, 0, item), below.ld, m)
+        round_dz(p, below, start, m)
+        tick(p, thread, BACKWARD, i)

@@ -1,399 +1,289 @@
+# The plan of a run: every size, setting, choice and pointer that the passes and the loop use.
+#
+# T is the network's dtype, float or double. One code serves both, so pointers to T are char*, and
+# ``at`` computes addresses from the bytes of an element. n is the number of rows of the data set,
+# rows that of a chunk (a batch, or one of the equal parts of a large one).
+
 cdef enum:
-    MAX_LAYERS = 64
-    # A batch of more rows goes through in equal chunks that add into the gradient.
+    MAX_LAYERS = 64         # the struct holds an array of layers
+    # Rows of a chunk at most. A larger batch is processed in equal parts, whose gradients are
+    # added: more rows would not make the products faster, but h, z and dz larger.
     MAX_ROWS = 512
-    # Bytes of gradient that a thread computes before it updates those weights: what stays in L2
-    # beside the weights and the state of the optimizer.
+    ALIGNMENT = 64          # bytes of a cache line, and of the widest vector
+    # Bytes of gradient that a thread computes before it updates the weights: it should stay in L2
+    # beside the weights and the optimizer slots, with Adam 4 x 512 KiB in all.
     BLOCK_BYTES = 512 * 1024
-    # Rows of a block whose product takes dz from afar, which is then read so much less often.
+    # Rows of a block if dz does not fit in L2: a taller block reads dz less often.
     WIDE_ROWS = 256
-    ALIGNMENT = 64
-    # Inputs, or rows of a batch, that a sparse product goes through at a time: so many rows of a
-    # panel of eight vectors fit the nearest cache. Where fewer than FEW_LIT of so many inputs are
-    # not zero, there is nothing to keep in it, and a part has more inputs.
-    SPARSE_PART = 64
-    FEW_LIT = 8
-    # Batches of so many rows may do without a transpose of the weights.
-    DOT_ROWS = 32
-    # Threads share the outputs of layers with so many bytes of weights, if each had but so few rows.
-    COLUMN_BYTES = 512 * 1024
-    COLUMN_ROWS = 32
-    # Rows of a gradient of so few bytes are added to in place, each row of the batch in turn.
-    SCATTER_BYTES = 192
-    # And those of so few rows to the weights themselves: a weight is then rounded as often as rows
-    # of the batch have its input, rather than once.
-    SCATTER_ROWS = 16
-    # Rows of a gradient whose lists of what is not zero in a part of the batch are made at a time.
-    TURNED_ROWS = 128
-    TURNED_LD = SPARSE_PART + 32
-    # Chunks from one count of the zeros that a layer multiplies to the next, if it does not skip them.
-    COUNT_EVERY = 16
-    # Lists hold columns as 16 bits, counted from the last multiple of this.
-    SPARSE_GROUP = 65536
-    # Bytes of x that are gathered at a time at most, if that leaves MIN_ROWS rows.
+    CACHE_BYTES = 1024 * 1024       # L2 cache of a core: 1 MiB on a Zen 4, 2 MiB on a Xeon
+    PANEL = 32              # columns of a panel of bf16 pairs; see kernels.h
+
+    # --- Reading x ---
+    # Bytes of a chunk's h at most, unless that is less than MIN_ROWS rows: 512 rows of 32,768
+    # floats.
     GATHER_BYTES = 64 * 1024 * 1024
-    # The same of compressed rows that need no gradient: what stays in cache.
+    # As GATHER_BYTES, for predictions from compressed rows: they read each row once, so h stays in
+    # L2.
     SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
-    # Bytes of x that are fetched before they are needed, beside all else that a thread's cache holds.
-    FETCH_BYTES = 128 * 1024
-    PACK_BYTES = 4 * 1024 * 1024
-    # The second cache of a core, or what it may be taken for.
-    CACHE_BYTES = 1024 * 1024
-    # Numbers of a thread and a layer in ``found``, in a line of their own.
-    FOUND = 8
-    # Rows of a copy that are looked at together, while they are in the nearest cache.
-    LOOK_ROWS = 8
-    # A matrix that is copied past the caches, and the least that its rows are to have.
+    FETCH_BYTES = 128 * 1024        # of x prefetched: 1/8 of L2, which holds the weights too
+    SOURCE_SPARSE = 100     # rows of x are compressed; the other sources are in kernels.h
+
+    # --- Products that skip zeros ---
+    # Inputs, or rows of a batch, per part of a sparse product: 64 rows of a panel of eight AVX-512
+    # vectors are 32 KiB, an L1 cache.
+    SPARSE_PART = 64
+    # A part with fewer non-zeros per row reuses nothing in L1, so parts then have more inputs.
+    MIN_PART_NONZERO = 8
+    SPARSE_GROUP = 65536    # lists hold columns as 16 bits: modulo this
+    # Gradient rows whose non-zeros within a part of the batch are listed at a time: 128 x 64
+    # floats are 32 KiB, an L1 cache.
+    TURNED_ROWS = 128
+    TURNED_LD = SPARSE_PART + 32    # uint16 of a list; find_nonzero writes up to a vector more
+    # A gradient whose rows have at most these bytes, three AVX-512 vectors, is added to in place.
+    SCATTER_BYTES = 192
+    # Rows of a batch up to which SGD scatters into the weights themselves. Each weight is then
+    # rounded once per row that has its input, instead of once per batch.
+    SCATTER_ROWS = 16
+    COUNT_EVERY = 16        # chunks between two counts of zeros in layers that do not skip them
+
+    # --- Choices between kernels ---
+    DOT_ROWS = 32           # rows of a chunk up to which dz · wᵀ may do without a transpose of w
+    # Split by output columns instead of batch rows when the weights exceed COLUMN_BYTES, half of an
+    # L2, and a thread would get at most COLUMN_ROWS rows.
+    COLUMN_BYTES = 512 * 1024
+    COLUMN_ROWS = 32
+    DIRECT_ROWS = 16        # predictions for at most this many rows use the weights in place
+
+    # --- Copies ---
+    PACK_BYTES = 4 * 1024 * 1024    # a smaller copy is over before a second thread is awake
+    CHECK_ROWS = 8          # rows of a copy checked for finite values at a time, while in L1
+    # Matrices of at least FAR_BYTES, more than an L3 cache usually holds, with rows of at least
+    # FAR_ROW bytes, two pages, are copied with non-temporal stores.
     FAR_BYTES = 64 * 1024 * 1024
     FAR_ROW = 8 * 1024
-    # So few rows are not worth a copy of the weights into whole vectors.
-    DIRECT_ROWS = 16
-    # Columns of a panel of what is rounded; see kernels.h.
-    PANEL = 32
-    # Where the rows of x are compressed: beside the sources of kernels.h.
-    SOURCE_SPARSE = 100
 
-# What a thread does in a step, for a profile. The gradient's is with SGD's update, if that is fused.
+    # Counters per (thread, layer): 8 of 8 bytes fill a cache line, which avoids false sharing.
+    COUNTERS = 8
+    MAX_BALANCED = 128      # threads; larger teams share work equally
+
+# Phases of a step, for a profile. GRADIENT includes SGD's update where the product applies it.
 cdef enum:
     READ, FORWARD, LOSS, BACKWARD, GRADIENT, UPDATE, TRANSPOSE, WAIT, N_PHASES
 
 _PHASES = ("read", "forward", "loss", "backward", "gradient", "update", "transpose", "wait")
 
-
-cdef double FLOPS_A_THREAD = 250e3   # below this a further thread costs more than it does
-cdef double SHORT_SWEEP = 100e6      # a prediction of less is over before a second thread is awake
-cdef double LONG_CHUNK = 1e9         # such a chunk is not tried on one thread before the first trial is due
-cdef double SLICE_SECONDS = 0.05     # how long the loop runs before it asks for signals
-cdef double TRIAL_SECONDS = 0.002    # how long it runs to find out how fast it goes
-cdef double MARGIN = 1.05            # by which one thread has to be faster than all
-cdef double TRIAL_EVERY = 0.8        # seconds of work between two trials of the other number of threads,
-cdef double FAR_COST = 1.8           # vectors that a value costs, at least, whose weights no near cache holds
-cdef double TRIAL_FLOPS = 1e9        # and one for so many operations of a chunk, if that is more
-cdef double UNEVEN = 1.02            # by which the slowest thread may be later than all on average
-
-# Zeros in one operand of a product, and whether it skips them. Only thread 0 writes ``on``, while no
-# thread reads it.
-cdef struct Zeros:
-    bint may, on
-
-# What is not zero in each row of a chunk: its columns, by parts of so many.
-cdef struct Lists:
-    uint16_t* columns
-    Py_ssize_t ld
-    uint32_t* starts       # (parts + 1, rows)
-    Py_ssize_t part, parts
-
-cdef struct Layer:
-    Py_ssize_t n_in, n_out, ld_in, ld, ld_w, block
-    int activation
-    bint narrow, keep_slope
-    bint dots              # dz · wᵀ by dot products with the rows of w, and no transpose
-    bint by_columns        # threads share its outputs, not the rows of the batch
-    bint direct            # weights stay where they are, in rows of n_out
-    Zeros in_h, in_dz      # of what the layers below and this one have switched off
-    bint skips             # whether its gradient skips those in h
-    double dropout
-    char *w
-    char *wt
-    char *b
-    char *dw
-    char *db
-    char *sw[2]
-    char *sb[2]
-    char *h
-    char *z
-    char *slope
-    char *dz
-    bint bf16              # operands of its products are rounded
-    char *h16
-    char *h_pairs
-    char *w_pairs
-    char *w_rounded
-    char *dz16
-    char *dz_pairs
-    char *dz_rounded
-    double *squares        # of weights: for each row or, of narrow layers, each vector of columns
-    Py_ssize_t n_squares
-
-# What a thread did: rows of a batch, or weights, and the seconds that they took.
+# Two kinds of work that threads share, each with shares of its own.
 cdef enum:
     BATCH_ROWS, WEIGHTS, N_WORKS
-    MOST_BALANCED = 128    # larger teams share equally
 
+# Work and time. Those without a derivation were chosen by measuring.
+cdef double FLOPS_A_THREAD = 250e3  # of a chunk, per thread: with fewer, synchronising costs more
+cdef double SHORT_SWEEP = 100e6     # FLOPs of a prediction that ends before a second thread wakes
+cdef double LONG_CHUNK = 1e9        # from this many FLOPs per chunk, skip the initial trials
+cdef double SLICE_SECONDS = 0.05    # between two checks for signals: Ctrl-C acts at once
+cdef double TRIAL_SECONDS = 0.002   # length of a trial of one number of threads
+cdef double TRIAL_EVERY = 0.8       # seconds between trials: 3 of 2 ms cost less than 1 %
+cdef double TRIAL_FLOPS = 1e9       # one second between trials per this many FLOPs of a chunk
+cdef double MARGIN = 1.05           # one thread is preferred if faster than all by this factor
+cdef double UNEVEN = 1.02           # slowest thread's time over the mean, above which shares change
+cdef double CHECK_FLOPS = 1e7       # FLOPs between two readings of the clock: 1 ms at 10 GFLOP/s
+cdef double FAR_COST = 1.8          # vector FMAs per non-zero vector, at least, if w exceeds L2
+
+
+# Whether a product of a hidden layer may skip the zeros of an operand, and whether it does. Thread
+# 0 writes ``on`` between the barriers, while no thread reads it.
+cdef struct Skip:
+    bint may, on
+
+# The non-zero elements of each row of a chunk: their columns, ascending, in parts of equal width.
+cdef struct Lists:
+    uint16_t* columns       # (rows, ld), modulo SPARSE_GROUP
+    Py_ssize_t ld
+    uint32_t* starts        # (parts + 1, rows): index in ``columns`` where each part begins
+    Py_ssize_t part, parts  # columns of a part; number of parts
+
+cdef struct Layer:
+    # Shape
+    Py_ssize_t n_in, n_out  # units
+    Py_ssize_t ld_in, ld    # leading dimensions of h and of z: n_in and n_out, padded
+    Py_ssize_t ld_w         # leading dimension of w: ld, or n_out if direct
+    int activation
+    double dropout          # probability that a unit is dropped
+    # Kernels
+    bint bf16               # operands of the products are rounded to bfloat16
+    bint narrow             # w is stored transposed (n_out, ld_in), and wt is not stored
+    bint direct             # w is in the caller's flat vector, with rows of n_out
+    bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
+    bint by_columns         # threads share its outputs instead of the rows of the chunk
+    bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
+    Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off
+    bint gradient_skips     # whether this chunk's gradient skips the zeros of h
+    Py_ssize_t block        # rows of w whose gradient a thread computes at a time
+    # Parameters and their gradient
+    char *w                 # T (n_in, ld_w), or narrow: (n_out, ld_in)
+    char *wt                # T (n_out, ld_in); bf16: pairs (n_out / 2, ld_in) in panels; or null
+    char *b                 # T (ld,)
+    char *dw                # as w; null if the gradient of a block is enough
+    char *db                # T (ld,)
+    char *sw[2]             # optimizer slots, as w
+    char *sb[2]             # optimizer slots, as b
+    double *squares         # (n_squares,): Σw² per row or, if narrow, per vector of columns
+    Py_ssize_t n_squares
+    # Rows of a chunk
+    char *h                 # T (rows, ld_in): input of the layer; the z of the layer below
+    char *z                 # T (rows, ld): h · w + b, then f(z)
+    char *slope             # T (rows, ld): f'(z), or null
+    char *dz                # T (rows, ld); in the output layer it is z
+    # Rounded to bfloat16: pairs of 4 bytes, or floats
+    char *h16               # pairs (rows, ld_in / 2)
+    char *h_pairs           # pairs (rows / 2, ld_in)
+    char *dz16              # pairs (rows, ld / 2)
+    char *dz_pairs          # pairs (rows / 2, ld) in panels
+    char *w_pairs           # pairs (n_in / 2, ld) in panels
+    char *w_rounded         # float (n_in, ld): of a first layer that skips zeros
+    char *dz_rounded        # float (rows, ld): of a first layer that skips zeros
+
+# Work of one thread, of one kind.
 cdef struct Work:
-    double amount, seconds
-    double in_doubt        # whether what it copied may not be finite
-    double apart           # two of them fill a line
+    double amount           # rows of a batch, or weights
+    double seconds          # that they took
+    double not_finite       # 1: what was copied may hold values that are not finite
+    double padding          # 32 bytes: a cache line holds both kinds of a thread
 
+# What was learned about the team. An engine passes it from one trainer to the next.
 cdef struct Trials:
-    double pace[2]         # chunks a second, by all and by one
-    int made               # of the three that a choice takes
-    double worked          # seconds, in all that share these
-    double due             # at how many to try both again
-    int team               # how many share a chunk, and where the share of each begins, of 1
-    double shares[N_WORKS][MOST_BALANCED + 1]
+    double pace[2]          # chunks per second: by all threads, by one
+    int made                # trials made, of the three before a choice
+    double worked           # seconds of all runs so far
+    double due              # value of ``worked`` at which the next trials begin
+    int team                # threads that the shares are for
+    double shares[N_WORKS][MAX_BALANCED + 1]    # where each thread's share begins, from 0 to 1
+
+cdef struct Data:
+    Py_ssize_t n            # rows
+    int source              # dtype of x, or SOURCE_SPARSE
+    const char* x           # (n, n_in), or the values of compressed rows
+    Py_ssize_t x_row, x_col         # strides in bytes; compressed: x_col is the size of a value
+    const int64_t* x_starts         # (n + 1,): where each compressed row begins
+    const int32_t* x_columns        # columns of the compressed values, ascending within a row
+    Py_ssize_t max_nonzero  # most non-zero values in a row of x
+    const int32_t* labels   # (n,), or null
+    const char* targets     # T (n, n_out), or null
+    const double* sample_weight     # (n,), or null
+    uint32_t* order         # (n,): permutation of the rows, or null
+    Py_ssize_t ahead        # places in the order from a row that is read to the one prefetched
+
+cdef struct Settings:
+    bint training           # parameters are updated
+    bint gradients          # gradients are computed
+    int loss, output        # loss; activation of the output layer
+    int rule, slots         # optimizer rule and the number of its slots
+    Py_ssize_t batch_size
+    double l2, weight_decay
+    Step coefficients       # those of the optimizer that stay the same
+    bint unscaled_epsilon   # Adam with ε added to √v̂ instead of √v
+    bint direct             # wide layers may be direct
+    # Convention of scikit-learn: sums instead of means over outputs, clipped probabilities, l2
+    # divided by the weight of the batch, and an L2 term in its loss.
+    bint sklearn
+    double dz_factor, loss_factor   # on dz and on the loss; 1 otherwise
+    double min_probability          # 0 otherwise
+    uint64_t seed           # key of permutations and dropout
+    bint watch              # stop before the update of a batch whose loss is not finite
+
+cdef struct Position:
+    uint32_t epoch
+    const double* rates     # (steps,): learning rates
+    Py_ssize_t first        # batch of the epoch that step 0 trains on
+    Py_ssize_t steps, step  # batches to train on; batches done
+    Py_ssize_t row          # place in the order of the next chunk
+    Py_ssize_t updates      # made before step 0
+    Py_ssize_t chunks       # done in all
+    Step step_w, step_b     # coefficients of this update, of weights and of biases
+    double batch_loss       # sum over the rows of the current batch so far
+    double penalty          # L2 term of the current batch (scikit-learn)
+    double loss_sum, correct_sum    # since the epoch began
+    double correct_before   # correct_sum without the current, incomplete batch
+    bint diverged           # stopped by ``watch``
+
+cdef struct Buffers:
+    char* arena             # one block of memory that holds all buffers and the layers' matrices
+    int32_t* labels         # (rows,)
+    char* targets           # T (rows, ld_targets), or null
+    Py_ssize_t ld_targets
+    double* row_loss        # (rows,)
+    double* row_correct     # (rows,)
+    double* row_weight      # (rows,), or null: all weigh 1
+    double* batch_weight    # (batches of an epoch,): sums of row weights, or null
+    char* zero_bias         # T (widest,): zeros
+    Py_ssize_t widest       # the largest ld_in
+    char* blocks            # (threads, block_bytes): gradient blocks
+    size_t block_bytes
+
+cdef struct Zeros:
+    # First layer
+    bint sparse             # it skips the zeros of x
+    bint scatter            # its gradient is added row by row
+    Lists nonzero           # of x
+    int64_t* spread         # (rows,): the compressed row that each row of h holds, or -1
+    uint64_t* marks         # (rows, mark_words): bits of the non-zero vectors of narrow x, or null
+    Py_ssize_t mark_words
+    size_t h_step           # bytes from one thread's copy of h to the next one's; 0: one for all
+    # Hidden layers
+    bint counts             # some product may skip zeros
+    bint counting           # this chunk counts zeros also where they are not skipped
+    Costs costs
+    Lists hidden            # of h or dz of one layer at a time
+    uint64_t* found         # (threads, layers, COUNTERS): non-zeros of h and of dz
+    # Both
+    char* turned            # (threads, turned_bytes): lists of gradient rows
+    size_t turned_bytes
+
+cdef struct Pace:
+    int team_size, threads  # threads at most; threads of this slice
+    Py_ssize_t row_unit     # shares of rows are multiples of it
+    bint columns            # some layer is shared by output columns
+    bint balanced           # shares follow the times that threads take
+    bint choosing           # whether to time one thread against all
+    bint late_trials        # chunks are long: the first trial waits
+    double trial_every      # seconds of work between trials
+    double slice            # seconds of a slice at most
+    double until            # time at which the slice ends
+    bint stop               # the slice ends after this chunk
+    Py_ssize_t check_every  # chunks between two readings of the clock
+    Trials trials
+    Work* work              # (team_size, N_WORKS): since the last balancing
+
+# A copy between a flat vector and padded storage.
+cdef struct Copy:
+    char* flat              # T (parameters of the network,)
+    int slot                # optimizer slot, or -1 for parameters
+    bint pack               # from the flat vector
+
+cdef struct Profile:
+    double* spent           # (threads, layers, N_PHASES): seconds, or null
+    double* last            # (threads, 8): time of each thread's last tick, in its own cache line
 
 cdef struct Plan:
     const Kernels* k
     const Bf16Kernels* k16  # null: precision "full"
     Team* team
-    int n_layers, loss, output, threads, slots, rule
-    bint gradients, training
-    bint direct            # whether wide layers may be direct
-    Py_ssize_t rows        # of a chunk, at most
-    Py_ssize_t row_unit    # whole units of them for each thread
+    Data data
+    Settings settings
+    Position position
+    Buffers buffers
+    Zeros zeros
+    Pace pace
+    Copy copy
+    Profile profile
+    char* out               # T (n, n_out): outputs of a prediction, or null
+    Py_ssize_t rows         # of a chunk at most
+    int n_layers
     Layer layer[MAX_LAYERS]
-    # The arena, and what is carved from it beside the layers.
-    char* arena
-    int32_t* labels
-    char* targets
-    Py_ssize_t ld_targets
-    char* zeros            # as many as the widest layer has inputs
-    Py_ssize_t widest
-    bint columns           # whether threads share the outputs of some layer
-    double* row_loss
-    double* row_right
-    double* row_weight     # null: all count the same
-    double* batch_weight   # their sums, for each batch of an epoch
-    char* blocks           # a gradient block for each thread
-    size_t block_bytes
-    # Where most of x is zero: what is not, and turned round for each thread, the rows that are not, for
-    # each column of a block.
-    bint sparse, scatter
-    uint64_t* marks        # or null: which vectors of each row of x, for a narrow layer, are not zero
-    Py_ssize_t mark_words
-    size_t h_step          # bytes from one thread's copy of x to the next one's, or 0: one for all
-    Lists lit
-    int64_t* spread        # compressed rows: which lies in each row of h, or -1
-    char* turned
-    size_t turned_bytes
-    # The same of hidden layers, for one at a time.
-    bint counts            # whether some hidden layer may skip zeros
-    bint counting          # whether those are counted that it does not skip
-    Costs costs
-    Lists listed
-    uint64_t* found        # (threads, layers, FOUND): values of h and of dz that were not zero
-    # The data set.
-    const char* x
-    Py_ssize_t n, x_row, x_col
-    int source
-    const int64_t* x_starts   # compressed rows, and their columns, rising
-    const int32_t* x_columns
-    Py_ssize_t ahead          # rows of the order from one that is read to one that is fetched
-    Py_ssize_t most_lit       # values that a row of x may have beside zeros
-    const double* sample_weight
-    const int32_t* y_labels
-    const char* y_values
-    uint32_t* order        # null: rows as they stand
-    # Settings and position of a run.
-    Step settings
-    Step step_w
-    Step step_b
-    double weight_decay, l2
-    # The convention of scikit-learn: the factors on dz and on loss that make sums of means, the least
-    # probability that counts, and the L2 term of this batch, which is part of its loss.
-    bint sums
-    double gain, loss_gain, least, penalty
-    bint unscaled_epsilon
-    uint64_t seed
-    uint32_t epoch
-    const double* rates
-    Py_ssize_t batch_size, first, steps, step, row, updates
-    double loss_sum, right_sum, batch_loss, until
-    double right_before   # right_sum without the chunks of a batch that is not whole yet
-    Py_ssize_t check_every, chunks_done
-    bint stop
-    bint watch, diverged   # stop before an update whose batch has a loss that is not finite
-    # The choice between one thread and all, made by measuring: chunks a second with each.
-    bint choosing, tries_late
-    double trial_every
-    Trials trials
-    int team_size
-    bint balanced          # whether all share work by what they took for it
-    Work* work             # (team_size, N_WORKS): since that was last looked at
-    double slice           # seconds until then, at most
-    char* out              # forward: (n, n_out), not padded
-    char* flat             # pack and unpack
-    int moved              # -1 for parameters, or which state of the optimizer
-    bint packing
-    # A profile: seconds (threads, layers, phases) and when each thread last looked, or null.
-    double* spent
-    double* looked
 
 
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t to) noexcept nogil:
-    return (n + to - 1) // to * to
-
-
-cdef Py_ssize_t padded(const Kernels* k, Py_ssize_t n) noexcept nogil:
-    """Whole vectors, and off multiples of 1 KiB, where the rows of a panel would share cache sets."""
-    cdef Py_ssize_t ld = round_up(n, k.width)
-    if ld * k.itemsize % 1024 == 0:
-        ld += k.width
-    return ld
-
-
-cdef char* carve(char* base, size_t* used, size_t size) noexcept nogil:
-    cdef size_t at = used[0]
-    used[0] += round_up(size, ALIGNMENT)
-    if base == NULL:
-        return NULL
-    return base + at
-
-
-cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
-    return (n + PANEL - 1) // PANEL
-
-
-cdef inline Py_ssize_t panel_size(Py_ssize_t k) noexcept nogil:
-    """Bytes of a panel of pairs; those of k are rounded up."""
-    return (k + 1) // 2 * PANEL * 4
-
-
-cdef void carve_lists(Plan* p, Lists* lists, Py_ssize_t values, Py_ssize_t parts, char* base,
-                      size_t* used) noexcept nogil:
-    """Room for lists of so many values and parts a row. They are written by whole vectors."""
-    lists.ld = round_up(values, 32) + 32
-    lists.columns = <uint16_t*>carve(base, used, p.rows * lists.ld * sizeof(uint16_t))
-    lists.starts = <uint32_t*>carve(base, used, (parts + 1) * p.rows * sizeof(uint32_t))
-
-
-cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
-    """Carve the arena at ``base``; with NULL, tell its size. One function, so that they agree."""
-    cdef size_t used = 0, item = p.k.itemsize, largest = 0
-    cdef Py_ssize_t w_size, half = (p.rows + 1) // 2
-    cdef Layer* l
-    cdef int i, s
-    for i in range(p.n_layers):
-        l = &p.layer[i]
-        w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
-        if not l.direct:
-            l.w = carve(base, &used, w_size)
-        l.b = carve(base, &used, l.ld * item)
-        l.wt = NULL
-        if i > 0 and p.gradients and l.bf16:
-            l.wt = carve(base, &used, panels(l.n_in) * panel_size(l.n_out))
-        elif i > 0 and p.gradients and not l.narrow and not l.dots:
-            l.wt = carve(base, &used, l.n_out * l.ld_in * item)
-        for s in range(p.slots):
-            l.sw[s] = carve(base, &used, w_size)
-            l.sb[s] = carve(base, &used, l.ld * item)
-        l.dw = NULL
-        l.db = NULL
-        if p.gradients:
-            l.db = carve(base, &used, l.ld * item)
-            if l.narrow or p.batch_size > p.rows or not p.training:
-                l.dw = carve(base, &used, w_size)
-            elif <size_t>(l.block * l.ld) * item > largest:
-                largest = <size_t>(l.block * l.ld) * item
-        if i > 0:
-            l.h = p.layer[i - 1].z
-        elif p.h_step:
-            l.h = carve(base, &used, p.team_size * p.h_step)
-        else:
-            l.h = carve(base, &used, p.rows * l.ld_in * item)
-        l.z = carve(base, &used, p.rows * l.ld * item)
-        l.dz = NULL
-        l.slope = NULL
-        if p.gradients:
-            if i < p.n_layers - 1:
-                l.dz = carve(base, &used, p.rows * l.ld * item)
-            else:
-                l.dz = l.z
-            if l.keep_slope:
-                l.slope = carve(base, &used, p.rows * l.ld * item)
-        l.h16 = l.h_pairs = l.w_pairs = l.w_rounded = NULL
-        l.dz16 = l.dz_pairs = l.dz_rounded = NULL
-        if l.bf16 and i == 0 and p.sparse:
-            l.w_rounded = carve(base, &used, w_size)
-            if p.gradients:
-                l.dz_rounded = carve(base, &used, p.rows * l.ld * item)
-        elif l.bf16:
-            l.h16 = carve(base, &used, p.rows * l.ld_in * 2)
-            l.w_pairs = carve(base, &used, panels(l.n_out) * panel_size(l.n_in))
-            if p.gradients:
-                l.h_pairs = carve(base, &used, half * l.ld_in * 4)
-                l.dz_pairs = carve(base, &used, panels(l.n_out) * panel_size(p.rows))
-                if i > 0:
-                    l.dz16 = carve(base, &used, p.rows * l.ld * 2)
-        l.squares = NULL
-        if p.training and p.sums and p.l2 > 0:
-            l.n_squares = l.ld_in // p.k.width if l.narrow else l.n_in
-            l.squares = <double*>carve(base, &used, l.n_squares * sizeof(double))
-    p.zeros = carve(base, &used, p.widest * item)
-    p.labels = <int32_t*>carve(base, &used, p.rows * sizeof(int32_t))
-    p.targets = NULL
-    if p.y_values != NULL:
-        p.targets = carve(base, &used, p.rows * p.ld_targets * item)
-    p.row_loss = <double*>carve(base, &used, p.rows * sizeof(double))
-    p.row_right = <double*>carve(base, &used, p.rows * sizeof(double))
-    p.row_weight = NULL
-    p.batch_weight = NULL
-    if p.sample_weight != NULL:
-        p.row_weight = <double*>carve(base, &used, p.rows * sizeof(double))
-        p.batch_weight = <double*>carve(
-            base, &used, (p.n + p.batch_size - 1) // p.batch_size * sizeof(double))
-    p.block_bytes = round_up(largest, ALIGNMENT)
-    p.blocks = carve(base, &used, p.threads * p.block_bytes)
-    p.turned = NULL
-    p.spread = NULL
-    if p.source == SOURCE_SPARSE:
-        p.spread = <int64_t*>carve(base, &used, p.rows * sizeof(int64_t))
-    p.turned_bytes = 0
-    if p.sparse:
-        l = &p.layer[0]
-        p.lit.parts = (l.n_in + p.lit.part - 1) // p.lit.part
-        carve_lists(p, &p.lit, p.most_lit, p.lit.parts, base, &used)
-        p.turned_bytes = round_up(
-            2 * p.rows * sizeof(uint32_t) if p.scatter
-            else l.block * (SPARSE_PART * sizeof(uint16_t) + 2 * sizeof(uint32_t)), ALIGNMENT)
-    if p.mark_words:
-        p.marks = <uint64_t*>carve(base, &used, p.rows * p.mark_words * sizeof(uint64_t))
-    p.found = NULL
-    if p.counts:
-        carve_lists(p, &p.listed, p.widest, p.widest // SPARSE_PART + 1, base, &used)
-        p.found = <uint64_t*>carve(base, &used, p.threads * p.n_layers * FOUND * sizeof(uint64_t))
-        p.turned_bytes = max(p.turned_bytes, lay_out_turned(p, NULL, NULL))
-    if p.gradients and p.turned_bytes:
-        p.turned = carve(base, &used, p.threads * p.turned_bytes)
-    p.work = <Work*>carve(base, &used, p.team_size * N_WORKS * sizeof(Work))
-    p.order = NULL
-    if p.training:
-        p.order = <uint32_t*>carve(base, &used, round_up(p.n, 64) * sizeof(uint32_t))
-    return used
-
-
-# Rows of a gradient: the columns of h that they come from, each of a part of the batch, and which of
-# those values are not zero.
-cdef struct Turned:
-    char* columns          # (TURNED_ROWS, SPARSE_PART)
-    uint16_t* lists
-    uint32_t* starts       # (2, TURNED_ROWS)
-
-
-cdef size_t lay_out_turned(Plan* p, char* base, Turned* turned) noexcept nogil:
-    cdef size_t used = 0
-    cdef Turned room
-    room.columns = carve(base, &used, TURNED_ROWS * SPARSE_PART * p.k.itemsize)
-    room.lists = <uint16_t*>carve(base, &used, TURNED_ROWS * TURNED_LD * sizeof(uint16_t))
-    room.starts = <uint32_t*>carve(base, &used, 2 * TURNED_ROWS * sizeof(uint32_t))
-    if base != NULL:
-        turned[0] = room
-    return used
-
-
-cdef Py_ssize_t common_multiple(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    cdef Py_ssize_t m = a
-    while m % b:
-        m += a
-    return m
-
-
-cdef Py_ssize_t block_rows(const Kernels* k, Py_ssize_t ld, Py_ssize_t size) noexcept nogil:
-    """Rows of weights in a block: whole vectors for the transpose and, if they fit, whole tiles."""
-    cdef Py_ssize_t fit = size // (ld * k.itemsize)
-    cdef Py_ssize_t tiles = common_multiple(k.rows, k.width)
-    if fit >= tiles:
-        return fit // tiles * tiles
-    return max(fit // k.width, 2) * k.width
+cdef inline char* at(const char* base, Py_ssize_t row, Py_ssize_t ld, Py_ssize_t column,
+                     Py_ssize_t item) noexcept nogil:
+    """Address of element (row, column) of a matrix of elements of ``item`` bytes."""
+    return <char*>base + (row * ld + column) * item

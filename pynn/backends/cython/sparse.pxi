@@ -1,74 +1,68 @@
-cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t at) noexcept nogil:
-    """Put a compressed row of x in place of the one that lies in row ``at`` of h."""
+# Products that skip zeros: of x in the first layer, and of h and dz in hidden layers.
+#
+# Lists name the non-zero columns of each row, in parts, so that the part of the weights that a
+# product uses stays in L1. Skipping zeros changes no sum, unless a weight is not finite.
+
+# --- Lists of non-zeros ---------------------------------------------------------------------------
+
+cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t place) noexcept nogil:
+    """Write the compressed row ``row`` of x into row ``place`` of h.
+
+    Only the values of the row that was there before are cleared, not the whole row.
+    """
     cdef Py_ssize_t i, item = p.k.itemsize
-    cdef int64_t before = p.spread[at]
-    cdef char* h = p.layer[0].h + at * p.layer[0].ld_in * item
+    cdef const int64_t* starts = p.data.x_starts
+    cdef const int32_t* columns = p.data.x_columns
+    cdef int64_t before = p.zeros.spread[place]
+    cdef char* h = at(p.layer[0].h, place, p.layer[0].ld_in, 0, item)
     cdef double value
     if before < 0:
         memset(h, 0, p.layer[0].ld_in * item)
     else:
-        for i in range(p.x_starts[before], p.x_starts[before + 1]):
-            memset(h + p.x_columns[i] * item, 0, item)
-    p.spread[at] = row
-    for i in range(p.x_starts[row], p.x_starts[row + 1]):
-        if p.x_col == sizeof(float):
-            value = (<const float*>p.x)[i]
+        for i in range(starts[before], starts[before + 1]):
+            memset(h + columns[i] * item, 0, item)
+    p.zeros.spread[place] = row
+    for i in range(starts[row], starts[row + 1]):
+        if p.data.x_col == sizeof(float):
+            value = (<const float*>p.data.x)[i]
         else:
-            value = (<const double*>p.x)[i]
+            value = (<const double*>p.data.x)[i]
         if p.layer[0].bf16:
-            (<float*>h)[p.x_columns[i]] = rounded(<float>value)
+            (<float*>h)[columns[i]] = rounded(<float>value)
         elif item == sizeof(float):
-            (<float*>h)[p.x_columns[i]] = <float>value
+            (<float*>h)[columns[i]] = <float>value
         else:
-            (<double*>h)[p.x_columns[i]] = value
+            (<double*>h)[columns[i]] = value
 
 
-cdef void list_row(Plan* p, Py_ssize_t at) noexcept nogil:
-    """The columns of the compressed row in row ``at`` of h, as ``find_nonzero`` lists them."""
-    cdef Py_ssize_t i = p.x_starts[p.spread[at]], end = p.x_starts[p.spread[at] + 1], q, count = 0
-    cdef uint16_t* lit = p.lit.columns + at * p.lit.ld
-    for q in range(p.lit.parts):
-        p.lit.starts[q * p.rows + at] = <uint32_t>count
-        while i < end and p.x_columns[i] < (q + 1) * p.lit.part:
-            lit[count] = <uint16_t>(p.x_columns[i] & (SPARSE_GROUP - 1))
+cdef void list_compressed(Plan* p, Py_ssize_t place) noexcept nogil:
+    """List the columns of the compressed row in row ``place`` of h, as ``find_nonzero`` does."""
+    cdef const int64_t* x_starts = p.data.x_starts + p.zeros.spread[place]
+    cdef Lists* lists = &p.zeros.nonzero
+    cdef Py_ssize_t i = x_starts[0], end = x_starts[1], q, count = 0
+    cdef uint16_t* columns = lists.columns + place * lists.ld
+    for q in range(lists.parts):
+        lists.starts[q * p.rows + place] = <uint32_t>count
+        while i < end and p.data.x_columns[i] < (q + 1) * lists.part:
+            columns[count] = <uint16_t>(p.data.x_columns[i] & (SPARSE_GROUP - 1))
             count += 1
             i += 1
-    p.lit.starts[p.lit.parts * p.rows + at] = <uint32_t>count
-
-
-cdef Py_ssize_t panel(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
-    """Columns of a sparse product that are computed at a time: few equal parts of whole vectors."""
-    cdef Py_ssize_t vectors = (n_out + k.width - 1) // k.width
-    cdef Py_ssize_t panels = (vectors + k.sparse_cols - 1) // k.sparse_cols
-    return (vectors + panels - 1) // panels * k.width
+    lists.starts[lists.parts * p.rows + place] = <uint32_t>count
 
 
 cdef void list_rows(Plan* p, const Lists* lists, const char* a, Py_ssize_t ld, Py_ssize_t n,
                     Py_ssize_t start, Py_ssize_t m) noexcept nogil:
-    """List what is not zero in rows start … start + m of a (rows, n)."""
-    p.k.find_nonzero(a + start * ld * p.k.itemsize, ld, m, n, lists.part,
+    """List the non-zeros of rows start … start + m of a (rows, n)."""
+    p.k.find_nonzero(at(a, start, ld, 0, p.k.itemsize), ld, m, n, lists.part,
                      lists.columns + start * lists.ld, lists.ld, lists.starts + start, p.rows)
 
 
-cdef void forward_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
-    """The first layer's z from the inputs that are not zero."""
-    cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t i
-    if p.source == SOURCE_SPARSE:
-        for i in range(start, start + m):
-            list_row(p, i)
-    else:
-        list_rows(p, &p.lit, l.h, l.ld_in, l.n_in, start, m)
-    if l.w_rounded == NULL:
-        times_listed(p, &p.lit, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
-    else:
-        times_listed(p, &p.lit, l.h, l.ld_in, start, m, l.w_rounded, l.ld, l.z, l.ld, l.n_out, l.b)
+cdef void list_hidden(Plan* p, Lists* lists, Py_ssize_t i, int which, Py_ssize_t start,
+                      Py_ssize_t m, int thread) noexcept nogil:
+    """List and count the non-zeros of h (0) or dz (1) of layer i.
 
-
-cdef void list_hidden(Plan* p, Lists* lists, Py_ssize_t i, int which, Py_ssize_t start, Py_ssize_t m,
-                      int thread) noexcept nogil:
-    """List what layer i has in h (0) or dz (1) that is not zero, and count it. ``lists`` are the caller's
-    own: other threads may be in other layers."""
+    ``lists`` is the thread's own struct, because other threads may be in other layers.
+    """
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t r
     cdef uint64_t total = 0
@@ -81,156 +75,187 @@ cdef void list_hidden(Plan* p, Lists* lists, Py_ssize_t i, int which, Py_ssize_t
         list_rows(p, lists, l.h, l.ld_in, l.n_in, start, m)
     for r in range(start, start + m):
         total += lists.starts[lists.parts * p.rows + r]
-    p.found[(thread * p.n_layers + i) * FOUND + which] = total
+    p.zeros.found[(thread * p.n_layers + i) * COUNTERS + which] = total
 
 
-cdef void times_listed(Plan* p, const Lists* lists, const char* a, Py_ssize_t lda, Py_ssize_t start,
-                       Py_ssize_t m, const char* w, Py_ssize_t ld_w, char* z, Py_ssize_t ld,
-                       Py_ssize_t n_out, const char* b) noexcept nogil:
-    """z = b + a · w, or without b, for rows start … start + m of a, which are listed: a part of the
-    inputs at a time."""
+# --- h · w and dz · wᵀ ----------------------------------------------------------------------------
+
+cdef Py_ssize_t sparse_columns(const Kernels* k, Py_ssize_t n_out) noexcept nogil:
+    """Columns of a sparse product computed at a time: n_out in the fewest equal parts that the
+    kernel takes, of whole vectors."""
+    cdef Py_ssize_t vectors = (n_out + k.width - 1) // k.width
+    cdef Py_ssize_t parts = (vectors + k.sparse_cols - 1) // k.sparse_cols
+    return (vectors + parts - 1) // parts * k.width
+
+
+cdef void multiply_listed(Plan* p, const Lists* lists, const char* a, Py_ssize_t lda,
+                          Py_ssize_t start, Py_ssize_t m, const char* w, Py_ssize_t ld_w, char* z,
+                          Py_ssize_t ld, Py_ssize_t n_out, const char* b) noexcept nogil:
+    """z = a · w + b, or a · w if b is null, for the listed rows start … start + m of a (rows, lda);
+    w (…, ld_w), z (rows, ld). One part of the inputs after the other."""
     cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, q, base, j = 0, columns = panel(k, n_out)
+    cdef Py_ssize_t item = k.itemsize, q, base, j = 0, columns = sparse_columns(k, n_out)
     cdef const uint32_t* starts = lists.starts + start
-    cdef int finish = FINISH_STORE
-    if b != NULL:
-        finish = FINISH_BIAS
+    cdef int finish = FINISH_STORE if b == NULL else FINISH_BIAS
     if m == 0:
         return
-    # As many panels as half of the second cache holds of z: a is read from afar so much less often.
+    # As many columns at a time as fill half of L2 with z, so that a is read from memory less often.
     columns *= max(<Py_ssize_t>1, CACHE_BYTES // 2 // (m * columns * item))
     while j < n_out:
         for q in range(lists.parts):
             base = q * lists.part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
-            k.matmul_sparse(a + (start * lda + base) * item, lda, 1, lists.columns + start * lists.ld,
-                            lists.ld, starts + q * p.rows, starts + (q + 1) * p.rows,
-                            w + (base * ld_w + j) * item, ld_w, z + (start * ld + j) * item, ld, m,
+            k.matmul_sparse(at(a, start, lda, base, item), lda, 1,
+                            lists.columns + start * lists.ld, lists.ld,
+                            starts + q * p.rows, starts + (q + 1) * p.rows,
+                            at(w, base, ld_w, j, item), ld_w, at(z, start, ld, j, item), ld, m,
                             min(columns, n_out - j), FINISH_ADD if q else finish, b, NULL)
         if b != NULL:
             b += columns * item
         j += columns
 
 
-cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t count,
-                     uint16_t* lists, uint32_t* counts) noexcept nogil:
-    """For each of ``count`` inputs from ``start`` on, which of ``rows`` rows from ``row`` on have it."""
-    cdef Py_ssize_t i, base, low, high, first, after
-    cdef uint16_t* lit
-    cdef uint16_t* end
-    cdef uint32_t column
-    memset(counts, 0, count * sizeof(uint32_t))
-    base = start & ~(<Py_ssize_t>SPARSE_GROUP - 1)
-    while base < start + count:
-        low = max(start - base, <Py_ssize_t>0)
-        high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
-        first = (base + low) // p.lit.part
-        after = min((base + SPARSE_GROUP) // p.lit.part, p.lit.parts)
-        for i in range(rows):
-            lit = p.lit.columns + (row + i) * p.lit.ld
-            end = lit + p.lit.starts[after * p.rows + row + i]
-            lit += p.lit.starts[first * p.rows + row + i]
-            while lit < end and lit[0] < low:
-                lit += 1
-            while lit < end and lit[0] < high:
-                column = <uint32_t>(base + lit[0] - start)
-                lists[column * SPARSE_PART + counts[column]] = <uint16_t>i
-                counts[column] += 1
-                lit += 1
-        base += SPARSE_GROUP
+cdef void affine_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """z of the first layer without the zeros of x."""
+    cdef Layer* l = &p.layer[0]
+    cdef Lists* lists = &p.zeros.nonzero
+    cdef Py_ssize_t i
+    if p.data.source == SOURCE_SPARSE:
+        for i in range(start, start + m):
+            list_compressed(p, i)
+    else:
+        list_rows(p, lists, l.h, l.ld_in, l.n_in, start, m)
+    if l.w_rounded == NULL:
+        multiply_listed(p, lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
+    else:
+        multiply_listed(p, lists, l.h, l.ld_in, start, m, l.w_rounded, l.ld, l.z, l.ld, l.n_out,
+                        l.b)
 
 
-cdef inline int finish_of_part(int finish, Py_ssize_t row, bint last, const Step* step) noexcept nogil:
-    """How the product of a part of the batch ends, from how all together do."""
+# --- hᵀ · dz --------------------------------------------------------------------------------------
+
+cdef inline int finish_of_part(int finish, Py_ssize_t row, bint last,
+                               const Step* step) noexcept nogil:
+    """How the product of one part of the batch finishes, given how the whole product does. ``row``
+    is the first of the part."""
     if last and step.w != 0:
         return FINISH_ADAM if row == 0 and finish == FINISH_STORE else FINISH_ADD_ADAM
     return FINISH_ADD if row else finish
 
 
+cdef void turn_lists(Plan* p, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t start, Py_ssize_t count,
+                     uint16_t* turned, uint32_t* counts) noexcept nogil:
+    """Transpose the lists of x: for each of ``count`` inputs from ``start``, list in turned (count,
+    SPARSE_PART) which of the rows row … row + rows have it; counts (count,)."""
+    cdef Py_ssize_t i, base, low, high, first, after
+    cdef Lists* lists = &p.zeros.nonzero
+    cdef uint16_t* column
+    cdef uint16_t* end
+    cdef uint32_t place
+    memset(counts, 0, count * sizeof(uint32_t))
+    base = start & ~(<Py_ssize_t>SPARSE_GROUP - 1)
+    while base < start + count:
+        low = max(start - base, <Py_ssize_t>0)
+        high = min(start + count - base, <Py_ssize_t>SPARSE_GROUP)
+        first = (base + low) // lists.part
+        after = min((base + SPARSE_GROUP) // lists.part, lists.parts)
+        for i in range(rows):
+            column = lists.columns + (row + i) * lists.ld
+            end = column + lists.starts[after * p.rows + row + i]
+            column += lists.starts[first * p.rows + row + i]
+            while column < end and column[0] < low:
+                column += 1
+            while column < end and column[0] < high:
+                place = <uint32_t>(base + column[0] - start)
+                turned[place * SPARSE_PART + counts[place]] = <uint16_t>i
+                counts[place] += 1
+                column += 1
+        base += SPARSE_GROUP
+
+
 cdef void gradient_sparse(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
                           int finish, const Step* step, int thread) noexcept nogil:
-    """Rows start … start + count of the first layer's gradient, a part of the batch at a time."""
-    if p.scatter:
-        scatter_gradient(p, m, start, count, g, finish, thread)
-        return
+    """Rows start … start + count of the first layer's gradient g (count, ld), without the zeros of
+    x. One part of the batch after the other."""
     cdef const Kernels* k = p.k
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = k.itemsize, row, rows, j, columns = panel(k, l.n_out)
+    cdef Py_ssize_t item = k.itemsize, row = 0, rows, j, columns = sparse_columns(k, l.n_out)
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef char* mine = p.turned + thread * p.turned_bytes
-    cdef uint32_t* counts = <uint32_t*>mine
-    cdef uint32_t* zeros = counts + l.block
-    cdef uint16_t* lists = <uint16_t*>(zeros + l.block)
-    memset(zeros, 0, count * sizeof(uint32_t))
-    row = 0
+    cdef uint32_t* counts = <uint32_t*>(p.zeros.turned + thread * p.zeros.turned_bytes)
+    cdef uint32_t* begin = counts + l.block
+    cdef uint16_t* turned = <uint16_t*>(begin + l.block)
+    memset(begin, 0, count * sizeof(uint32_t))
     while row < m:
         rows = min(SPARSE_PART, m - row)
-        turn_lists(p, row, rows, start, count, lists, counts)
+        turn_lists(p, row, rows, start, count, turned, counts)
         j = 0
         while j < l.n_out:
-            k.matmul_sparse(l.h + (row * l.ld_in + start) * item, 1, l.ld_in, lists, SPARSE_PART,
-                            zeros, counts, dz + (row * l.ld + j) * item, l.ld, g + j * item, l.ld,
-                            count, min(columns, l.n_out - j),
+            k.matmul_sparse(at(l.h, row, l.ld_in, start, item), 1, l.ld_in, turned, SPARSE_PART,
+                            begin, counts, at(dz, row, l.ld, j, item), l.ld,
+                            at(g, 0, l.ld, j, item), l.ld, count, min(columns, l.n_out - j),
                             finish_of_part(finish, row, row + rows == m, step), NULL, step)
             j += columns
         row += rows
 
 
-cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
-                          int finish, const Step* step, int thread) noexcept nogil:
-    """Rows start … start + count of a hidden layer's gradient without the zeros of h, a part of the
-    batch at a time."""
+cdef void gradient_listed(Plan* p, Layer* l, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count,
+                          char* g, int finish, const Step* step, int thread) noexcept nogil:
+    """Rows start … start + count of a hidden layer's gradient g (count, ld), without the zeros of
+    h. One part of the batch after the other."""
     cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, row = 0, rows, i, at, some, j, columns = panel(k, l.n_out)
-    cdef char* h
-    cdef Turned turned
-    lay_out_turned(p, p.turned + thread * p.turned_bytes, &turned)
+    cdef Py_ssize_t item = k.itemsize, columns = sparse_columns(k, l.n_out)
+    cdef Py_ssize_t row = 0, rows, i, some, j
+    cdef Turned t
+    lay_out_turned(p, p.zeros.turned + thread * p.zeros.turned_bytes, &t)
     while row < m:
         rows = min(SPARSE_PART, m - row)
-        at = 0
-        while at < count:
-            some = min(TURNED_ROWS, count - at)
-            h = l.h + (row * l.ld_in + start + at) * item
-            k.transpose(h, l.ld_in, turned.columns, SPARSE_PART, rows, some)
-            k.find_nonzero(turned.columns, SPARSE_PART, some, rows, SPARSE_PART, turned.lists,
-                           TURNED_LD, turned.starts, TURNED_ROWS)
+        i = 0
+        while i < count:
+            some = min(TURNED_ROWS, count - i)
+            k.transpose(at(l.h, row, l.ld_in, start + i, item), l.ld_in, t.rows, SPARSE_PART, rows,
+                        some)
+            k.find_nonzero(t.rows, SPARSE_PART, some, rows, SPARSE_PART, t.columns, TURNED_LD,
+                           t.starts, TURNED_ROWS)
             j = 0
             while j < l.n_out:
-                k.matmul_sparse(turned.columns, SPARSE_PART, 1, turned.lists, TURNED_LD, turned.starts,
-                                turned.starts + TURNED_ROWS, l.dz + (row * l.ld + j) * item, l.ld,
-                                g + (at * l.ld + j) * item, l.ld, some, min(columns, l.n_out - j),
+                k.matmul_sparse(t.rows, SPARSE_PART, 1, t.columns, TURNED_LD, t.starts,
+                                t.starts + TURNED_ROWS, at(l.dz, row, l.ld, j, item), l.ld,
+                                at(g, i, l.ld, j, item), l.ld, some, min(columns, l.n_out - j),
                                 finish_of_part(finish, row, row + rows == m, step), NULL, step)
                 j += columns
-            at += some
+            i += some
         row += rows
 
 
 cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t count, char* g,
                            int finish, int thread) noexcept nogil:
-    """The same where a row of weights is few vectors: each row of the batch adds to it in turn."""
+    """As ``gradient_sparse``, for rows of few vectors: each row of the batch is added in turn."""
     cdef Layer* l = &p.layer[0]
-    cdef Py_ssize_t item = p.k.itemsize, i, q, base, low, high
-    cdef uint32_t* begin = <uint32_t*>(p.turned + thread * p.turned_bytes)
+    cdef Lists* lists = &p.zeros.nonzero
+    cdef Py_ssize_t item = p.k.itemsize, part = lists.part, i, q, base, low, high
+    cdef uint32_t* begin = <uint32_t*>(p.zeros.turned + thread * p.zeros.turned_bytes)
     cdef uint32_t* end = begin + p.rows
     cdef uint32_t stop
-    cdef uint16_t* lit
+    cdef uint16_t* columns
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef double scale = -p.step_w.rate if finish == FINISH_SGD else 1
+    cdef double scale = -p.position.step_w.rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
-    cdef Py_ssize_t part = p.lit.part, first = start // part, parts = (start + count + part - 1) // part
-    for q in range(first, parts):
+    for q in range(start // part, (start + count + part - 1) // part):
         base = q * part & ~(<Py_ssize_t>SPARSE_GROUP - 1)
         low, high = start - base, start + count - base
         for i in range(m):
-            lit = p.lit.columns + i * p.lit.ld
-            begin[i] = p.lit.starts[q * p.rows + i]
-            end[i] = stop = p.lit.starts[(q + 1) * p.rows + i]
+            columns = lists.columns + i * lists.ld
+            begin[i] = lists.starts[q * p.rows + i]
+            end[i] = stop = lists.starts[(q + 1) * p.rows + i]
+            # Only the first and the last part may exceed start … start + count.
             if q * part < start:
-                while begin[i] < stop and lit[begin[i]] < low:
+                while begin[i] < stop and columns[begin[i]] < low:
                     begin[i] += 1
             if (q + 1) * part > start + count:
                 end[i] = begin[i]
-                while end[i] < stop and lit[end[i]] < high:
+                while end[i] < stop and columns[end[i]] < high:
                     end[i] += 1
-        p.k.matmul_scatter(l.h + base * item, l.ld_in, p.lit.columns, p.lit.ld, begin, end, dz, l.ld,
-                           g + (base - start) * l.ld * item, l.ld, m, l.n_out, scale)
+        # g begins at row ``start`` of the gradient, the kernel counts rows from ``base``.
+        p.k.matmul_scatter(at(l.h, 0, l.ld_in, base, item), l.ld_in, lists.columns, lists.ld, begin,
+                           end, dz, l.ld, at(g, base - start, l.ld, 0, item), l.ld, m, l.n_out,
+                           scale)

@@ -1,106 +1,175 @@
-cdef void update_layer(Plan* p, Layer* l, Py_ssize_t row, Py_ssize_t m, bint first, bint last,
-                       int thread) noexcept nogil:
-    """Sum the gradient over the m rows of the chunk at ``row``; with the last of a batch, update."""
-    cdef const Kernels* k = p.k
-    cdef Py_ssize_t item = k.itemsize, start, stop, i, j, rows, at
-    cdef int finish = FINISH_STORE if first else FINISH_ADD
-    cdef bint sparse = p.sparse and l == &p.layer[0]
-    cdef bint fused = p.training and first and last and p.rule == RULE_SGD
-    if sparse and p.scatter:
-        fused = fused and m <= SCATTER_ROWS and p.step_w.l2 == 0
-    elif (sparse or l.skips) and m > SPARSE_PART:
-        fused = False
-    # Where the product goes by lists, Adam takes sums as they end; but weights and moments from afar come
-    # sooner in whole blocks.
-    cdef bint adam = (p.training and last and p.rule == RULE_ADAM and not l.narrow
-                      and (not p.scatter if sparse else l.skips)
-                      and l.n_in * l.ld * item <= CACHE_BYTES)
-    cdef Step step = p.step_w
-    step.w = 0
-    cdef char *g
-    cdef Py_ssize_t number = l - &p.layer[0]
-    if l.narrow:
-        share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
-        if start < stop:
-            g = l.w if fused else l.dw
-            if fused:
-                finish = FINISH_SGD
-            if number == 0 and p.marks != NULL:
-                k.gradient_marked(l.dz, l.ld, l.h + thread * p.h_step, l.ld_in, p.marks, g, l.ld_in,
-                                  l.n_out, start, stop, m, finish, &p.step_w)
-            else:
-                k.matmul(l.dz, l.ld, 1, l.h + start * item, l.ld_in, g + start * item, l.ld_in, l.n_out,
-                         stop - start, m, finish, NULL, &p.step_w)
-            tick(p, thread, GRADIENT, number)
-            if not fused and last and p.training:
-                for j in range(l.n_out):
-                    at = (j * l.ld_in + start) * item
-                    k.update(p.rule, &p.step_w, l.w + at, l.dw + at,
-                             NULL if p.slots < 1 else l.sw[0] + at,
-                             NULL if p.slots < 2 else l.sw[1] + at, round_up(stop - start, k.width))
-            if last and l.squares != NULL:
-                square_weights(p, l, start, stop)
+# The gradient of a layer, summed over all rows of a chunk, and the update of its parameters.
+#
+# Each thread has rows of w (or, of narrow layers, columns of the transpose) of its own, so no sum
+# is divided among threads. A wide layer is processed block by block: the gradient of a block stays
+# in L2 until its weights are updated.
+
+# How the gradient of a layer is applied in this chunk.
+cdef struct Stage:
+    Py_ssize_t m            # rows of the chunk
+    bint first              # chunk of its batch: the gradient is stored, not added
+    bint updates            # the last chunk of its batch, in training: parameters are updated
+    bint in_product         # the product itself applies SGD to the weights
+    bint adam               # the last part of a sparse product applies Adam
+    int finish              # of the product: FINISH_STORE, FINISH_ADD or FINISH_SGD
+
+
+cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
+                       Stage* stage) noexcept nogil:
+    """Decide how the gradient of layer l is applied."""
+    cdef bint sparse = p.zeros.sparse and l == &p.layer[0]
+    cdef bint scatter = sparse and p.zeros.scatter
+    cdef bint listed = not scatter and (sparse or l.gradient_skips)
+    stage.m = m
+    stage.first = first
+    stage.updates = last and p.settings.training
+    # SGD needs no sum of its own if there is one chunk, in one part.
+    stage.in_product = stage.updates and first and p.settings.rule == RULE_SGD
+    if scatter:
+        stage.in_product = (stage.in_product and m <= SCATTER_ROWS
+                            and p.position.step_w.l2 == 0)
+    elif listed and m > SPARSE_PART:
+        stage.in_product = False
+    # Weights and moments that exceed L2 are read faster by the update of whole blocks.
+    stage.adam = (stage.updates and p.settings.rule == RULE_ADAM and listed and not l.narrow
+                  and l.n_in * l.ld * p.k.itemsize <= CACHE_BYTES)
+    if stage.in_product:
+        stage.finish = FINISH_SGD
     else:
-        share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
-        i = start
-        while i < stop:
-            rows = min(l.block, stop - i)
-            at = i * l.ld * item
-            g = l.w + at
-            if not fused:
-                g = p.blocks + thread * p.block_bytes if l.dw == NULL else l.dw + at
-            if adam:
-                step.w, step.s1, step.s2 = l.w + at - g, l.sw[0] + at - g, l.sw[1] + at - g
-            if sparse:
-                gradient_sparse(p, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread)
-            elif l.skips:
-                gradient_listed(p, l, m, i, rows, g, FINISH_SGD if fused else finish, &step, thread)
-            elif l.bf16:
-                p.k16.matmul(l.h_pairs + i * 4, l.ld_in, 1, l.dz_pairs, panel_size(p.rows) // 4, g,
-                             l.ld, rows, l.n_out, (m + 1) // 2, FINISH_SGD if fused else finish,
-                             NULL, &p.step_w)
-            else:
-                k.matmul(l.h + i * item, l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
-                         FINISH_SGD if fused else finish, NULL, &p.step_w)
-            tick(p, thread, GRADIENT, number)
-            if not fused and not adam:
-                if last and p.training:
-                    k.update(p.rule, &p.step_w, l.w + at, g,
-                             NULL if p.slots < 1 else l.sw[0] + at,
-                             NULL if p.slots < 2 else l.sw[1] + at, rows * l.ld)
-                    tick(p, thread, UPDATE, number)
-            if last and p.training:
-                refresh_transpose(p, l, i, i + rows)
-                tick(p, thread, TRANSPOSE, number)
-                if l.squares != NULL:
-                    square_weights(p, l, i, i + rows)
-            i += rows
-    share(l.n_out, k.width, thread, p.threads, &start, &stop)
-    if start < stop:
-        at = start * item
-        k.column_sum(l.dz + at, l.ld, m, stop - start, l.db + at, not first)
-        if last and p.training:
-            k.update(p.rule, &p.step_b, l.b + at, l.db + at,
-                     NULL if p.slots < 1 else l.sb[0] + at,
-                     NULL if p.slots < 2 else l.sb[1] + at, round_up(stop - start, k.width))
-    tick(p, thread, UPDATE, number)
+        stage.finish = FINISH_STORE if first else FINISH_ADD
+
+
+cdef inline void optimizer_step(Plan* p, const Step* step, char* w, const char* g, char** slots,
+                                Py_ssize_t offset, Py_ssize_t count) noexcept nogil:
+    """Update ``count`` parameters at w, with gradient g; ``offset`` is the byte offset of w in the
+    layer's matrix and its optimizer slots."""
+    p.k.update(p.settings.rule, step, w, g,
+               NULL if p.settings.slots < 1 else slots[0] + offset,
+               NULL if p.settings.slots < 2 else slots[1] + offset, count)
 
 
 cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Squares of the weights that inputs start … stop have, to be summed for the L2 term."""
-    cdef Py_ssize_t i, j, item = p.k.itemsize
-    cdef double row[64]
+    """Sums of squares of the weights of inputs start … stop, for the L2 term."""
+    cdef Py_ssize_t i, j, item = p.k.itemsize, width = p.k.width
+    cdef double row[64]     # a narrow layer has fewer outputs than a vector has lanes
     if not l.narrow:
-        p.k.square_sum(l.w + start * l.ld * item, l.ld, stop - start, l.n_out, l.squares + start)
+        p.k.square_sum(at(l.w, start, l.ld, 0, item), l.ld, stop - start, l.n_out,
+                       l.squares + start)
         return
-    for i in range(start // p.k.width, (stop + p.k.width - 1) // p.k.width):
-        p.k.square_sum(l.w + i * p.k.width * item, l.ld_in, l.n_out, p.k.width, row)
+    for i in range(start // width, (stop + width - 1) // width):
+        p.k.square_sum(at(l.w, 0, 0, i * width, item), l.ld_in, l.n_out, width, row)
         l.squares[i] = 0
         for j in range(l.n_out):
             l.squares[i] += row[j]
 
 
+cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
+    """This thread's columns of the transposed weights (n_out, ld_in)."""
+    cdef const Kernels* k = p.k
+    cdef Py_ssize_t item = k.itemsize, start, stop, j, offset, number = l - &p.layer[0]
+    cdef char* g = l.w if stage.in_product else l.dw
+    share_work(p, WEIGHTS, l.n_in, k.width, thread, &start, &stop)
+    if start >= stop:
+        return
+    if number == 0 and p.zeros.marks != NULL:
+        k.gradient_marked(l.dz, l.ld, own_h(p, 0, 0, thread), l.ld_in, p.zeros.marks, g, l.ld_in,
+                          l.n_out, start, stop, stage.m, stage.finish, &p.position.step_w)
+    else:
+        k.matmul(l.dz, l.ld, 1, at(l.h, 0, 0, start, item), l.ld_in, at(g, 0, 0, start, item),
+                 l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &p.position.step_w)
+    tick(p, thread, GRADIENT, number)
+    if stage.updates and not stage.in_product:
+        for j in range(l.n_out):
+            offset = (j * l.ld_in + start) * item
+            optimizer_step(p, &p.position.step_w, l.w + offset, l.dw + offset, l.sw, offset,
+                           round_up(stop - start, k.width))
+    if stage.updates and l.squares != NULL:
+        square_weights(p, l, start, stop)
+
+
+cdef void block_gradient(Plan* p, Layer* l, const Stage* stage, Py_ssize_t i, Py_ssize_t rows,
+                         char* g, const Step* step, int thread) noexcept nogil:
+    """Rows i … i + rows of hᵀ · dz into g (rows, ld)."""
+    cdef Py_ssize_t item = p.k.itemsize, m = stage.m
+    if p.zeros.sparse and l == &p.layer[0]:
+        if p.zeros.scatter:
+            scatter_gradient(p, m, i, rows, g, stage.finish, thread)
+        else:
+            gradient_sparse(p, m, i, rows, g, stage.finish, step, thread)
+    elif l.gradient_skips:
+        gradient_listed(p, l, m, i, rows, g, stage.finish, step, thread)
+    elif l.bf16:
+        p.k16.matmul(at(l.h_pairs, 0, 0, i, sizeof(float)), l.ld_in, 1, l.dz_pairs,
+                     panel_pairs(p.rows), g, l.ld, rows, l.n_out, (m + 1) // 2, stage.finish, NULL,
+                     &p.position.step_w)
+    else:
+        p.k.matmul(at(l.h, 0, 0, i, item), l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
+                   stage.finish, NULL, &p.position.step_w)
+
+
+cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
+    """This thread's rows of the weights (n_in, ld), block by block."""
+    cdef Py_ssize_t item = p.k.itemsize, start, stop, rows, offset, number = l - &p.layer[0]
+    cdef Step step = p.position.step_w
+    cdef char *g
+    step.w = 0
+    share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
+    while start < stop:
+        rows = min(l.block, stop - start)
+        offset = start * l.ld * item
+        if stage.in_product:
+            g = l.w + offset
+        elif l.dw != NULL:
+            g = l.dw + offset
+        else:
+            g = p.buffers.blocks + thread * p.buffers.block_bytes
+        if stage.adam:
+            step.w = l.w + offset - g
+            step.s1, step.s2 = l.sw[0] + offset - g, l.sw[1] + offset - g
+        block_gradient(p, l, stage, start, rows, g, &step, thread)
+        tick(p, thread, GRADIENT, number)
+        if stage.updates:
+            if not stage.in_product and not stage.adam:
+                optimizer_step(p, &p.position.step_w, l.w + offset, g, l.sw, offset, rows * l.ld)
+                tick(p, thread, UPDATE, number)
+            refresh_transpose(p, l, start, start + rows)
+            tick(p, thread, TRANSPOSE, number)
+            if l.squares != NULL:
+                square_weights(p, l, start, start + rows)
+        start += rows
+
+
+cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
+    """This thread's columns of the biases."""
+    cdef Py_ssize_t start, stop, offset
+    share(l.n_out, p.k.width, thread, p.pace.threads, &start, &stop)
+    if start >= stop:
+        return
+    offset = start * p.k.itemsize
+    p.k.column_sum(l.dz + offset, l.ld, stage.m, stop - start, l.db + offset, not stage.first)
+    if stage.updates:
+        optimizer_step(p, &p.position.step_b, l.b + offset, l.db + offset, l.sb, offset,
+                       round_up(stop - start, p.k.width))
+
+
+cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
+                       int thread) noexcept nogil:
+    """Sum the gradient over the m rows of a chunk, the first or last of its batch; after the last,
+    update."""
+    cdef Stage stage
+    choose_stage(p, l, m, first, last, &stage)
+    if l.narrow:
+        update_narrow(p, l, &stage, thread)
+    else:
+        update_wide(p, l, &stage, thread)
+    update_biases(p, l, &stage, thread)
+    tick(p, thread, UPDATE, l - &p.layer[0])
+
+
+# --- Coefficients of an update --------------------------------------------------------------------
+
 cdef void square_all_weights(void* context, int thread) noexcept nogil:
+    """Compute the sums of squares of every layer, before the first step."""
     cdef Plan* p = <Plan*>context
     cdef int i
     for i in range(p.n_layers):
@@ -119,20 +188,24 @@ cdef double sum_squares(Plan* p) noexcept nogil:
 
 
 cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil:
-    """Coefficients of one update, those of reference.update; the step counts from 1."""
-    cdef double t = <double>(p.updates + p.step + 1), c, l2 = p.l2
-    if p.sums:
+    """Set the coefficients of this update, as in updates.py; t counts updates from 1."""
+    cdef Position* position = &p.position
+    cdef const Step* constant = &p.settings.coefficients
+    cdef Step* step = &position.step_w
+    cdef double t = <double>(position.updates + position.step + 1), c, l2 = p.settings.l2
+    if p.settings.sklearn:
         l2 /= batch_weight
-        if p.l2 > 0:
-            p.penalty = 0.5 * l2 * sum_squares(p)
-    p.step_w = p.settings
-    p.step_w.rate = rate
-    if p.rule == RULE_ADAM:
-        c = sqrt(1.0 - pow(p.settings.beta2, t))
-        p.step_w.rate = rate * c / (1.0 - pow(p.settings.beta1, t))
-        p.step_w.epsilon = p.settings.epsilon if p.unscaled_epsilon else c * p.settings.epsilon
-    p.step_b = p.step_w
-    p.step_b.l2 = 0
-    p.step_b.decay = 0
-    p.step_w.l2 = l2
-    p.step_w.decay = rate * p.weight_decay
+        if p.settings.l2 > 0:
+            position.penalty = 0.5 * l2 * sum_squares(p)
+    step[0] = constant[0]
+    step.rate = rate
+    if p.settings.rule == RULE_ADAM:
+        # rate · m̂ / (√v̂ + ε) = step.rate · m / (√v + c·ε)
+        c = sqrt(1.0 - pow(constant.beta2, t))
+        step.rate = rate * c / (1.0 - pow(constant.beta1, t))
+        step.epsilon = constant.epsilon if p.settings.unscaled_epsilon else c * constant.epsilon
+    position.step_b = step[0]
+    position.step_b.l2 = 0
+    position.step_b.decay = 0
+    step.l2 = l2
+    step.decay = rate * p.settings.weight_decay

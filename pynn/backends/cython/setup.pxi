@@ -1,0 +1,299 @@
+# Sets up a plan: takes the arrays of the caller, and decides everything that a run needs, once.
+
+_ACTIVATION = {
+    "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU,
+    "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "softplus": SOFTPLUS, "softmax": SOFTMAX,
+    "exp": EXP,
+}
+_LOSS = {
+    "cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+    "mse": MEAN_SQUARED_ERROR, "poisson": POISSON,
+}
+_RULE = {
+    "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
+    "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adam_hat": RULE_ADAM, "adamw": RULE_ADAM,
+}
+
+
+cdef class Held:
+    """The buffer of a Python object, held until this object is deallocated."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, object array, int flags):
+        self.held = False
+        PyObject_GetBuffer(array, &self.view, flags)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+# --- Decisions, in the order in which set_up makes them -------------------------------------------
+
+cdef int choose_kernels(Plan* p, object net) except -1:
+    p.k = kernels(_isa.load(), dtype_number(net.dtype))
+    p.k16 = NULL
+    p.pace.row_unit = 1
+    if net.precision == "bf16":
+        p.k16 = bf16_kernels(_isa.load())
+        p.pace.row_unit = 2     # a pair has two rows
+        p.settings.direct = False
+        if p.k16 == NULL:
+            raise ImportError("precision: found 'bf16', which the instruction set does not have")
+    return 0
+
+
+cdef int choose_convention(Plan* p, object net) except -1:
+    """The factors that make sums over outputs, as in scikit-learn, of means."""
+    cdef Settings* settings = &p.settings
+    cdef double n_out = net.n_out
+    settings.loss = _LOSS[net.loss]
+    settings.output = _ACTIVATION[net.activations[net.n_layers - 1]]
+    settings.dz_factor = settings.loss_factor = 1
+    settings.min_probability = 0
+    if not settings.sklearn:
+        return 0
+    if settings.loss == MEAN_SQUARED_ERROR:
+        settings.dz_factor, settings.loss_factor = n_out / 2, 0.5
+    elif settings.loss != CROSS_ENTROPY:
+        settings.dz_factor = settings.loss_factor = n_out
+    settings.min_probability = np.finfo(net.dtype).eps
+    return 0
+
+
+cdef double shape_layers(Plan* p, object net) except -1:
+    """Set shapes, precision and storage of all layers; return the FLOPs per row of x."""
+    cdef Layer* l
+    cdef Py_ssize_t batch = max(1, min(p.settings.batch_size, p.data.n))
+    cdef double flops = 0, share
+    cdef bint gradients = p.settings.gradients, hidden
+    cdef int i
+    p.n_layers = net.n_layers
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        hidden = i < p.n_layers - 1
+        l.n_in = net.sizes[i]
+        l.n_out = net.sizes[i + 1]
+        l.ld_in = padded(p.k, l.n_in)
+        l.ld = padded(p.k, l.n_out)
+        l.bf16 = net.rounds(i)
+        # A direct row is read up to the end of its last vector, which must lie within w and b.
+        # Rounded weights are copied anyway.
+        l.direct = ((p.settings.direct and l.n_out >= p.k.width)
+                    or (l.bf16 and not p.settings.training))
+        l.ld_w = l.n_out if l.direct else l.ld
+        # The faster the product, the more reading dz again for every block costs.
+        l.block = block_rows(
+            p.k, l.ld, 2 * BLOCK_BYTES if l.bf16 and p.k16.gain > 4 else BLOCK_BYTES)
+        # Compressed rows need lists, which narrow layers do not support.
+        l.narrow = (i > 0 or p.data.source != SOURCE_SPARSE) and narrow_pays(
+            p, l, batch if i > 0 and gradients else 0)
+        l.activation = _ACTIVATION[net.activations[i]]
+        l.dropout = net.dropout[i] if hidden else 0.0
+        l.keep_slope = hidden and (
+            l.activation == GELU or (p.settings.training and l.dropout > 0))
+        share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
+        flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
+    return flops
+
+
+cdef void choose_first_layer(Plan* p) noexcept nogil:
+    """Whether the first layer skips the zeros of x; if so, it is not narrow."""
+    p.zeros.sparse = sparse_pays(p)
+    p.zeros.scatter = p.layer[0].n_out * p.k.itemsize <= SCATTER_BYTES
+    if p.zeros.sparse:
+        p.layer[0].narrow = False
+
+
+cdef void choose_rows(Plan* p) noexcept nogil:
+    """Rows of a chunk: a batch in the fewest equal parts that are small enough."""
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t batch = max(1, min(p.settings.batch_size, p.data.n)), chunks
+    cdef Py_ssize_t most = GATHER_BYTES
+    if p.data.source == SOURCE_SPARSE and not p.settings.gradients:
+        most = SPREAD_BYTES
+    most //= l.ld_in * p.k.itemsize
+    most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
+    chunks = (batch + most - 1) // most
+    p.rows = (batch + chunks - 1) // chunks
+    # Prefetch the same row of the next chunk, which the same thread will read, if so many rows fit.
+    p.data.ahead = p.rows if p.rows * l.n_in * p.data.x_col <= FETCH_BYTES else MIN_ROWS
+
+
+cdef int choose_team(Plan* p, object threads, double flops) except -1:
+    """The largest team: ``threads``, or as many as the FLOPs per row justify."""
+    if threads is not None:
+        p.pace.threads = threads
+    else:
+        p.pace.threads = <int>max(
+            1.0, min(<double>usable_processors(), flops * p.rows / FLOPS_A_THREAD))
+        if not p.settings.gradients and flops * p.data.n < SHORT_SWEEP:
+            p.pace.threads = 1
+    p.pace.team_size = p.pace.threads
+    return 0
+
+
+cdef void choose_products(Plan* p) noexcept nogil:
+    """How wide layers multiply: by dot products, by columns, without zeros; and their blocks."""
+    cdef Layer* l
+    cdef bint dense
+    cdef int i
+    p.buffers.widest = 0
+    p.pace.columns = p.zeros.counts = False
+    p.zeros.counting = True
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        p.buffers.widest = max(p.buffers.widest, l.ld_in)
+        l.dots = i > 0 and p.settings.gradients and dots_pay(p, l)
+        l.by_columns = columns_pay(p, l) and not (i == 0 and p.zeros.sparse)
+        p.pace.columns = p.pace.columns or l.by_columns
+        allow_skips(p, i)
+        dense = not l.bf16 and not l.narrow and not (i == 0 and p.zeros.sparse)
+        if dense and p.rows * l.ld * p.k.itemsize > CACHE_BYTES:
+            l.block = max(l.block, min(<Py_ssize_t>WIDE_ROWS, round_up(
+                (l.n_in + p.pace.threads - 1) // p.pace.threads, p.k.width)))
+
+
+cdef void choose_marks(Plan* p) noexcept nogil:
+    """Whether a narrow first layer skips vectors of x, and whether each thread has its own h."""
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t size = p.rows * l.ld_in * p.k.itemsize
+    p.zeros.marks = NULL
+    p.zeros.mark_words = 0
+    p.zeros.h_step = 0
+    if marks_pay(p):
+        p.zeros.mark_words = (l.ld_in // p.k.width + 63) // 64
+        # Floats that another core has written cost more to read than bytes from memory.
+        if p.pace.threads > 1 and size <= CACHE_BYTES // 2:
+            p.zeros.h_step = round_up(size, ALIGNMENT)
+
+
+cdef void choose_pace(Plan* p, double flops) noexcept nogil:
+    """How often to read the clock, to balance the threads, and to try another number of them."""
+    cdef double chunk = flops * p.rows
+    p.pace.choosing = p.pace.threads > 1
+    p.pace.trial_every = max(TRIAL_EVERY, chunk / TRIAL_FLOPS)
+    p.pace.late_trials = chunk > LONG_CHUNK
+    # Threads that wait for each other within the passes all take the same time for them.
+    p.pace.balanced = 1 < p.pace.threads <= MAX_BALANCED and not p.pace.columns
+    p.pace.slice = TRIAL_SECONDS
+    p.pace.check_every = <Py_ssize_t>max(1.0, CHECK_FLOPS / max(chunk, 1.0))
+
+
+# --- The owner of a plan --------------------------------------------------------------------------
+
+cdef class PlanOwner:
+    """Owns a Plan, its arena, and references to the arrays that it points into.
+
+    The caller sets ``p.settings`` first, then calls ``set_up`` and ``pack``.
+    """
+    cdef Plan p
+    cdef Held x, y, x_starts, x_columns, sample_weight, parameters, arena
+    cdef object memory
+    cdef Py_ssize_t n_parameters
+
+    cdef int set_up(self, object net, object threads, object x, object y,
+                    object sample_weight) except -1:
+        """Decide everything. The order matters: each step uses the results of those before it."""
+        cdef Plan* p = &self.p
+        cdef double flops
+        self.n_parameters = net.n_parameters
+        choose_kernels(p, net)
+        choose_convention(p, net)
+        self.use_data(x, y, sample_weight)
+        flops = shape_layers(p, net)            # needs n and the source of x
+        choose_first_layer(p)                   # needs shapes; may make layer 0 wide
+        choose_rows(p)                          # needs the padded width of x
+        choose_team(p, threads, flops)          # needs rows
+        choose_products(p)                      # needs rows, threads and the first layer
+        if p.zeros.counts:
+            p.zeros.costs = costs_here(_isa.load(), dtype_number(net.dtype))
+        choose_marks(p)                         # needs rows, threads and whether layer 0 is narrow
+        choose_pace(p, flops)                   # needs threads, and whether layers are by columns
+        p.buffers.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
+        self.allocate()                         # needs everything
+        return 0
+
+    cdef int use_data(self, object x, object y, object sample_weight) except -1:
+        """Point at the data set: x (n, n_in) with any strides or Sparse; y labels (n,), targets (n,
+        n_out) or None; weights (n,) or None."""
+        cdef Data* data = &self.p.data
+        if isinstance(x, Sparse):
+            self.x = Held(x.data, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            self.x_starts = Held(x.indptr, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            self.x_columns = Held(x.indices, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            data.source = SOURCE_SPARSE
+            data.n, data.x_col = len(x), self.x.view.itemsize
+            data.x_starts = <const int64_t*>self.x_starts.view.buf
+            data.x_columns = <const int32_t*>self.x_columns.view.buf
+            data.max_nonzero = np.diff(x.indptr).max(initial=0)
+        else:
+            self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+            data.n = self.x.view.shape[0]
+            data.x_row = self.x.view.strides[0]
+            data.x_col = self.x.view.strides[1]
+            data.max_nonzero = self.x.view.shape[1]
+            data.source = {b"B": SOURCE_UINT8, b"f": SOURCE_FLOAT32, b"d": SOURCE_FLOAT64}[
+                <bytes>self.x.view.format]
+        data.x = <const char*>self.x.view.buf
+        if data.n > 0xFFFFFFFF:
+            raise ValueError(f"x: found {data.n} rows, expected at most {0xFFFFFFFF}")
+        data.sample_weight = NULL
+        if sample_weight is not None:
+            self.sample_weight = Held(sample_weight, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            data.sample_weight = <const double*>self.sample_weight.view.buf
+        data.labels = NULL
+        data.targets = NULL
+        if y is not None:
+            self.y = Held(y, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            if self.y.view.ndim == 1:
+                data.labels = <const int32_t*>self.y.view.buf
+            else:
+                data.targets = <const char*>self.y.view.buf
+        return 0
+
+    cdef int allocate(self) except -1:
+        """Allocate the arena, and initialise what a run expects to be set."""
+        cdef Plan* p = &self.p
+        cdef size_t size = lay_out(p, NULL)
+        cdef int fill = _poison.load()
+        try:
+            self.memory = Memory(size + 2 * ALIGNMENT)
+        except MemoryError:
+            raise MemoryError(f"could not get {size} bytes of working memory") from None
+        self.arena = Held(self.memory.bytes, PyBUF_WRITABLE)
+        p.buffers.arena = <char*>(
+            round_up(<Py_ssize_t><uintptr_t>self.arena.view.buf, ALIGNMENT))
+        if fill:
+            # Alternately, since code that NaN does not affect may be affected by a number.
+            memset(p.buffers.arena, fill, size)
+            _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
+        lay_out(p, p.buffers.arena)
+        memset(p.buffers.zero_bias, 0, p.buffers.widest * p.k.itemsize)
+        memset(p.pace.work, 0, p.pace.team_size * N_WORKS * sizeof(Work))
+        if p.zeros.spread != NULL:
+            memset(p.zeros.spread, 0xFF, p.rows * sizeof(int64_t))  # -1
+        return 0
+
+    cdef int pack(self, object parameters) except -1:
+        """Copy flat parameters into the layers, or let the layers point at them."""
+        cdef Plan* p = &self.p
+        self.parameters = Held(parameters, PyBUF_SIMPLE)
+        p.copy.flat = <char*>self.parameters.view.buf
+        if self.parameters.view.len != self.n_parameters * p.k.itemsize:
+            raise ValueError(
+                f"parameters: found {self.parameters.view.len} bytes, expected "
+                f"{self.n_parameters * p.k.itemsize}")
+        with nogil:
+            run_on_team(p, pack_parameters, self.parameters.view.len)
+        return 0
+
+    cdef int move_flat(self, int slot, Held flat, bint pack) except -1:
+        """Copy between a flat vector and the parameters (slot -1) or an optimizer slot."""
+        cdef Plan* p = &self.p
+        p.copy.flat, p.copy.slot, p.copy.pack = <char*>flat.view.buf, slot, pack
+        with nogil:
+            run_on_team(p, move_share, flat.view.len)
+        return 0
