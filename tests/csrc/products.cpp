@@ -150,7 +150,10 @@ template <class T> void Check<T>::check_products() {
 template void Check<float>::check_products();
 template void Check<double>::check_products();
 
-// For check_bf16.
+// The other files use these, too.
 template float* Check<float>::initial_c(Size, Size, Size, int, uint32_t);
+template double* Check<double>::initial_c(Size, Size, Size, int, uint32_t);
 template void Check<float>::check_product(const float*, Size, Size, Size, int, const Step&,
                                           uint32_t, uint32_t, bool);
+template void Check<double>::check_product(const double*, Size, Size, Size, int, const Step&,
+                                           uint32_t, uint32_t, bool);
