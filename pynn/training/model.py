@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,9 +170,20 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.architecture = state["architecture"]
         self._allocate()
-        flat = self.flat
-        flat[...] = state["flat"]
-        self.__dict__.update(state, flat=flat)
+        self.flat[...] = state["flat"]
+        # The arrays of a pickle can be read-only, unaligned, of another byte order, or in a file
+        # that changes later: training writes to copies.
+        slots = [self._owned(slot) for slot in state["optimizer_state"]]
+        task = state["task"]
+        if task is not None and task.classes is not None:
+            task = replace(task, classes=task.classes.copy())
+        self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
+
+    def _owned(self, values: Array) -> Array:
+        """Return a copy (n_parameters,) as training requires it: aligned, writeable, in dtype."""
+        copied = aligned(len(self.flat), self.dtype)
+        copied[...] = values
+        return copied
 
 
 class TrainingLock:
