@@ -195,3 +195,30 @@ def test_a_schedule_is_called_once_for_each_step(blobs: Data) -> None:
     fit(make(), blobs, epochs=2, schedule=lambda time: times.append(time) or 1.0)
     # The first call checks the function.
     assert [time for time in times if time] == [k / 4 for k in range(1, 8)]
+
+
+# --- Checkpoints ----------------------------------------------------------------------------------
+
+
+def test_an_interrupt_before_the_first_step_of_an_epoch(
+    blobs: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the interrupt does not count the steps of the epoch before again."""
+    from pynn.training.stepper import Stepper
+
+    uninterrupted, interrupted, resumed = make(), make(), make()
+    fit(uninterrupted, blobs, epochs=2)
+    arguments = {"epochs": 2, "checkpoint": pynn.Checkpoint(tmp_path / "run", epochs=1)}
+    train = Stepper.train
+
+    def begin(stepper: Stepper, *rest: Any) -> float:
+        if stepper.model.epochs == 1:
+            raise KeyboardInterrupt
+        return train(stepper, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "train", begin)
+        with pytest.raises(KeyboardInterrupt):
+            fit(interrupted, blobs, **arguments)
+    fit(resumed, blobs, resume=True, **arguments)
+    assert_same(resumed, uninterrupted)
