@@ -380,7 +380,8 @@ class Network:
         TypeError, ValueError
             If an argument does not fit; the network is unchanged then. Also if an argument differs
             from those of the run that wrote the checkpoint to resume from, or if the checkpoint of
-            an incomplete run would be lost.
+            an incomplete run would be lost. A schedule is evaluated before each epoch: if it fails
+            in a later one, the network is as after an exception in a callback.
         RuntimeError
             If this network is in training, or was when this process was forked.
         DivergenceError
@@ -393,10 +394,11 @@ class Network:
         Loss and accuracy of training are means over the epoch, measured on each batch before its
         update, with dropout and without the L2 term.
 
-        After Ctrl-C, or an exception in a callback, the parameters are those of the last whole
-        update, the history has every whole epoch, and the exception is passed on. An interrupted
-        epoch is not counted: the next ``fit`` starts it again, or continues in its middle with a
-        checkpoint and ``resume=True``.
+        After Ctrl-C, MemoryError or an exception in a callback, parameters and optimizer state are
+        those of the last whole update, the history has every whole epoch, and the exception is
+        passed on. Before the first update, the network is unchanged. An interrupted epoch is not
+        counted: the next ``fit`` starts it again, or continues in its middle with a checkpoint and
+        ``resume=True``.
         """
         # Imported here, since it takes a quarter of the time of importing pynn.
         from .training import fit

@@ -112,11 +112,7 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     # tempfile would ignore the umask and create a file that only its owner can read.
     temporary = target.with_name(f"{_leftover(target)}{os.urandom(8).hex()}.tmp")
     try:
-        file = open(temporary, "xb")  # noqa: SIM115
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(target)) from error
-    try:
-        with file:
+        with _create(temporary, target) as file:
             if old is not None:
                 _make_like(temporary, old)
             yield file
@@ -133,6 +129,14 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         raise
     if sync:
         _sync_folder(target.parent)
+
+
+def _create(path: Path, target: Path) -> BinaryIO:
+    """Open a new file that will replace ``target``, which errors name."""
+    try:
+        return open(path, "xb")
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(target)) from error
 
 
 def _make_like(path: Path, old: os.stat_result) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays.memory import Memory
 from ..arrays.vectors import finite
+from ..spec.architecture import Architecture
 from .model import Model
 from .rates import Rates
 from .slices import Position
@@ -62,15 +63,17 @@ class Snapshot:
     Parameters
     ----------
     model : Model
-        Its present state is the first snapshot.
+        Its present counters belong to the first snapshot.
+    vectors : list of ndarray
+        The vectors that training changes.
     step : int
         Batches trained in its present epoch.
     vectors_stay : bool
         Whether training leaves the model's vectors unchanged until ``copy_vectors`` is called.
     """
 
-    def __init__(self, model: Model, step: int, vectors_stay: bool) -> None:
-        self._model, self._vectors_stay = model, vectors_stay
+    def __init__(self, model: Model, vectors: list[Array], step: int, vectors_stay: bool) -> None:
+        self._model, self._vectors, self._vectors_stay = model, vectors, vectors_stay
         self._memory: Memory | None = None
         self.take(step)
 
@@ -85,23 +88,30 @@ class Snapshot:
         """Copy the vectors of the snapshot, before they are overwritten."""
         if self._copied:
             return
-        for copy, vector in zip(self._copies(), self._model.vectors, strict=True):
+        for copy, vector in zip(self._copies(), self._vectors, strict=True):
             np.copyto(copy, vector)
         self._copied = True
 
     def restore(self) -> None:
         """Give the model the vectors and the counters of the snapshot."""
+        try:
+            self._restore()
+        except BaseException:
+            # Interrupted, perhaps between two vectors.
+            self._restore()
+            raise
+
+    def _restore(self) -> None:
         if self._copied:
-            for copy, vector in zip(self._copies(), self._model.vectors, strict=True):
+            for copy, vector in zip(self._copies(), self._vectors, strict=True):
                 np.copyto(vector, copy)
-        self._model.epochs, self._model.updates = self._epochs, self._updates
+        self._model.replace(epochs=self._epochs, updates=self._updates)
 
     def _copies(self) -> list[Array]:
-        vectors = self._model.vectors
         if self._memory is None:
-            self._memory = Memory(sum(vector.nbytes for vector in vectors))
+            self._memory = Memory(sum(vector.nbytes for vector in self._vectors))
         rest, copies = self._memory.bytes, []
-        for vector in vectors:
+        for vector in self._vectors:
             copies.append(rest[: vector.nbytes].view(vector.dtype))
             rest = rest[vector.nbytes :]
         return copies
@@ -130,13 +140,13 @@ class Guard:
         self._stepper, self._model, self._rates = stepper, stepper.model, rates
         self._schedule_check(began)
         if not self._is_finite():
-            k = layer_of_update(self._model)
+            k = layer_of_update(self._model.architecture, stepper.vectors)
             raise ValueError(
                 f"fit: found NaN or infinity in weights[{k}], biases[{k}] or the optimizer state "
                 "of that layer, expected finite numbers"
             )
         step, trainer = stepper.position.step, stepper.trainer
-        self._snapshot = Snapshot(self._model, step, trainer.works_on_copies)
+        self._snapshot = Snapshot(self._model, stepper.vectors, step, trainer.works_on_copies)
 
     def write_back(self) -> None:
         """Write trained parameters to the model; if they may not be finite, copy the old ones."""
@@ -171,11 +181,16 @@ class Guard:
             Whether the model has its last update.
         """
         try:
+            self._stepper.count()
             self.write_back()
         except BaseException:
-            # Out of memory for a copy, or a second interrupt.
-            if not self._stepper.trainer.stored_is_finite:
-                self._snapshot.restore()
+            # Out of memory for a copy, or a second interrupt, perhaps while it was storing.
+            try:
+                self.write_back()
+            except BaseException:
+                if not self._stepper.trainer.stored_is_finite:
+                    self._snapshot.restore()
+                raise
             raise
         if self._is_finite():
             return True
@@ -189,7 +204,7 @@ class Guard:
 
     def _is_finite(self) -> bool:
         # Trainers check while they copy, which is faster than a second pass over the vectors.
-        return self._stepper.trainer.stored_is_finite or self._model.is_finite()
+        return self._stepper.trainer.stored_is_finite or finite(*self._stepper.vectors)
 
     # --- After divergence -------------------------------------------------------------------------
 
@@ -242,7 +257,7 @@ class Guard:
             self.write_back()
             done = stepper.trainer.done
             if not self._is_finite():
-                layer = layer_of_update(model)
+                layer = layer_of_update(model.architecture, stepper.vectors)
                 self._go_back()
                 if done == 1:
                     return True, layer
@@ -273,18 +288,17 @@ class Guard:
         from ..backends import reference  # imported when needed: most runs do not diverge
 
         trainer = reference.Engine(model.architecture).trainer(
-            model.flat, model.optimizer_state, stepper.data, stepper.settings
+            *(stepper.vectors[0], stepper.vectors[1:]), stepper.data, stepper.settings
         )
         if stepper.blocks is not None:
             trainer.order(stepper.blocks.order(model.epochs))
         return layer_of_loss(trainer, model.epochs, stepper.position.step)
 
 
-def layer_of_update(model: Model) -> int:
+def layer_of_update(architecture: Architecture, vectors: list[Array]) -> int:
     """Return the layer nearest to the output that has a weight or a state that is not finite."""
-    architecture = model.architecture
     for k in range(architecture.n_layers - 1, 0, -1):
-        for vector in model.vectors:
+        for vector in vectors:
             weights, biases = architecture.views(vector)
             if not finite(weights[k].ravel(), biases[k]):
                 return k

@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint
 from .history import History
 from .job import Job
 from .loop import Loop
-from .model import Model, TrainingLock
+from .model import Call, Model, TrainingLock
 from .progress import check_progress
 from .rates import Rates
 
@@ -67,27 +67,39 @@ def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arg
     """
     epochs, task = model.epochs, model.task
     job = check(model, engine, given)
-    # The checks read the model: they hold only if no other call has trained it since.
-    with lock.hold(model, epochs, task):
-        first, records = epochs, len(model.history)
-        saver = resumed = None
-        if job.checkpoint is not None:
-            # Imported where they are needed: they import modules that take time to load.
-            from .compare import describe_run
-            from .resume import resume
-            from .saver import Saver, require_writeable
+    call = Call()
+    try:
+        with call.running:
+            # The checks read the model: they hold only if no other call has trained it since.
+            lock.claim(call, model, epochs, task)
+            return _train(owner, model, engine, job)
+    finally:
+        lock.remove(call)
 
-            require_writeable(job.checkpoint.path)
-            run = describe_run(model, engine, job)
-            resumed = resume(job.checkpoint.path, run, job, model)
-            saver = Saver(job.checkpoint, run)
-        if resumed is not None:
-            first, records = resumed.began, resumed.history
-            job = replace(job, rates=job.rates.begun_at(first))
-            model.restore(resumed.model)
-        model.task = job.task
-        model.set_optimizer(job.settings.optimizer)
-        Loop(owner, model, engine, job, saver, resumed).run(first, first + job.epochs)
+
+def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
+    first, records = model.epochs, len(model.history)
+    saver = resumed = None
+    if job.checkpoint is not None:
+        # Imported where they are needed: they import modules that take time to load.
+        from .compare import describe_run
+        from .resume import resume
+        from .saver import Saver, require_writeable
+
+        require_writeable(job.checkpoint.path)
+        run = describe_run(model, engine, job)
+        resumed = resume(job.checkpoint.path, run, job, model)
+        saver = Saver(job.checkpoint, run)
+    if resumed is not None:
+        first, records = resumed.began, resumed.history
+        job = replace(job, rates=job.rates.begun_at(first))
+    epoch = model.epochs if resumed is None else resumed.model.epochs
+    if epoch < first + job.epochs and (resumed is None or not resumed.stopped):
+        # A schedule that fails in the first epoch leaves the network unchanged.
+        job.rates.of(epoch, job.steps)
+    if resumed is not None:
+        model.restore(resumed.model)
+    Loop(owner, model, engine, job, saver, resumed).run(first, first + job.epochs)
     return model.history[records:]
 
 

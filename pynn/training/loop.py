@@ -59,7 +59,10 @@ class Loop:
         self.saver, self.resumed = saver, resumed
         began = time.perf_counter()
         position = Position() if resumed is None else resumed.position
-        self.stepper = Stepper(model, engine, job.data, job.settings, job.blocks, position)
+        # Everything is allocated here, and ``run`` changes the model afterwards.
+        self.state = model.state_for(job.settings.optimizer)
+        vectors = [model.flat, *self.state]
+        self.stepper = Stepper(model, engine, vectors, job, position)
         self.guard = Guard(self.stepper, job.rates, began)
         self.calls = job.calls
         self.stepwise = [call for call in job.calls if call.steps is not None]
@@ -78,25 +81,43 @@ class Loop:
 
         After an exception the model has its last finite state, the counters and the history agree
         with it, and Ctrl-C or SystemExit writes a checkpoint if training can resume from there.
+        Before the first update, the model is unchanged.
         """
-        model = self.model
+        model, job = self.model, self.job
+        before, updates = model.settings(), model.updates
         # The user may have replaced the history or the number of epochs.
         surplus = len(model.history) - model.epochs
-        model.set_writeable(False)
         try:
-            self._begin(first, last)
-            self._train_epochs(last)
-        except BaseException as error:
-            self._recover(error)
+            try:
+                model.set_writeable(False)
+                model.begin(job.task, job.settings.optimizer, self.state)
+                self._begin(first, last)
+                self._train_epochs(last)
+            except BaseException as error:
+                self._recover(error)
+                raise
+            finally:
+                self._end(surplus)
+        except BaseException:
+            if model.updates == updates:
+                model.replace(**before)
+            # Ctrl-C can interrupt the first call, also after the last epoch.
+            self._end(surplus)
             raise
-        finally:
-            # Drop epochs recorded before the divergence was noticed.
-            model.history.cut(model.epochs + surplus)
-            model.set_writeable(True)
-            if self.report is not None:
-                self.report.close()
         for call in self.calls:
             call.on_fit_end(self.owner)
+
+    def _end(self, surplus: int) -> None:
+        """Give the model back to the user, whose history had ``surplus`` more records than epochs.
+
+        Calling it again changes nothing.
+        """
+        # Drop epochs recorded before the divergence was noticed.
+        self.model.history.cut(self.model.epochs + surplus)
+        self.model.set_writeable(True)
+        report, self.report = self.report, None
+        if report is not None:
+            report.close()
 
     def _begin(self, first: int, last: int) -> None:
         for call in self.calls:
@@ -173,12 +194,12 @@ class Loop:
         """Train until the next event, and handle it; ``rates`` (steps,) are of the whole epoch."""
         stepper = self.stepper
         count = self._slice_length()
-        stepper.resumable = False
+        stepper.resumable, updates = False, self.model.updates
         try:
             seconds = stepper.train(rates, count)
-        except (KeyboardInterrupt, SystemExit):
+        except BaseException:
             stepper.count()
-            missed = stepper.trainer.done == count and self._due()
+            missed = self.model.updates == updates + count and self._due()
             stepper.resumable = not missed
             raise
         calls = self._due()

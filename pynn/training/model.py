@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays.vectors import aligned, finite
+from ..arrays.vectors import aligned
 from ..checks.arrays import as_array, check_finite
 from ..checks.targets import Task, default_task
 from ..spec.architecture import Architecture
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .profile import Profile
 
 Array = np.ndarray
+
+SETTINGS = "task", "optimizer", "optimizer_state", "optimizer_began"
+"""Attributes of a model that ``fit`` sets before the first step."""
 
 
 class Model:
@@ -93,67 +96,87 @@ class Model:
         """All vectors that an update changes, each (n_parameters,)."""
         return [self.flat, *self.optimizer_state]
 
-    def is_finite(self) -> bool:
-        """Whether parameters and optimizer state contain neither NaN nor infinity."""
-        return finite(*self.vectors)
-
     def set_parameters(self, values: Any) -> None:
         """Copy values (n_parameters,) into the parameters."""
-        self._copy_in([(values, self.flat, "parameters")])
+        self._store(self._checked(values, self.flat, "parameters"), "parameters")
 
     def set_layers(self, values: Any, name: str) -> None:
         """Copy a list of arrays, one per layer, into ``"weights"`` or ``"biases"``."""
-        layers = self.architecture.views(self.flat)[name == "biases"]
+        new = self.flat.copy()
+        layers = self.architecture.views(new)[name == "biases"]
         if not isinstance(values, (list, tuple)) or len(values) != len(layers):
             found = f"{len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
             raise ValueError(
                 f"{name}: found {found}, expected a list of {len(layers)} arrays, one for each "
                 "layer"
             )
-        self._copy_in(
-            [(v, w, f"{name}[{k}]") for k, (v, w) in enumerate(zip(values, layers, strict=True))]
-        )
+        for k, (layer, part) in enumerate(zip(values, layers, strict=True)):
+            part[...] = self._checked(layer, part, f"{name}[{k}]")
+        self._store(new, name)
 
-    def _copy_in(self, parts: Sequence[tuple[Any, Array, str]]) -> None:
-        """Copy values into named parts of ``flat``: all of them or, after an error, none."""
-        arrays = []
-        for values, part, name in parts:
-            a = as_array(values, name)
-            if a.shape != part.shape:
-                transposed = part.ndim == 2 and a.shape == part.shape[::-1]
-                hint = ", (inputs, outputs): take the transpose" if transposed else ""
-                raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
-            if a.dtype.kind not in "iuf":
-                raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
-            check_finite(a, name, self.dtype)
-            # A view of the parameters would be overwritten before it is read.
-            arrays.append(a.copy() if np.may_share_memory(a, self.flat) else a)
+    def _checked(self, values: Any, part: Array, name: str) -> Array:
+        """Return values as an array of the model's dtype and of the shape of ``part``."""
+        a = as_array(values, name)
+        if a.shape != part.shape:
+            transposed = part.ndim == 2 and a.shape == part.shape[::-1]
+            hint = ", (inputs, outputs): take the transpose" if transposed else ""
+            raise ValueError(f"{name}: found shape {a.shape}, expected {part.shape}{hint}")
+        if a.dtype.kind not in "iuf":
+            raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
+        check_finite(a, name, self.dtype)
+        converted: Array = a.astype(self.dtype, copy=False)
+        return converted
+
+    def _store(self, values: Array, name: str) -> None:
+        """Replace all parameters in one step, so that an exception changes all of them or none."""
         if not self.parameters.flags.writeable:
             raise ValueError(
-                f"{parts[0][2]}: found a network in training; its parameters are read-only "
-                "until fit has ended"
+                f"{name}: found a network in training; its parameters are read-only until fit has "
+                "ended"
             )
-        for a, (_, part, _) in zip(arrays, parts, strict=True):
-            part[...] = a
+        self.flat[...] = values
 
     def set_writeable(self, writeable: bool) -> None:
         """Make the views for users writeable or read-only."""
         for view in (self.parameters, *self.weights, *self.biases):
             view.flags.writeable = writeable
 
-    def set_optimizer(self, optimizer: Optimizer) -> None:
-        """Keep the optimizer state if it belongs to an equal optimizer, else set it to zero."""
+    def state_for(self, optimizer: Optimizer) -> list[Array]:
+        """Return the optimizer state if it belongs to an equal optimizer, else new zeros."""
         if self.optimizer == optimizer:
-            return
-        self.optimizer, self.optimizer_began = optimizer, self.updates
-        self.optimizer_state = [aligned(len(self.flat), self.dtype) for _ in range(optimizer.slots)]
+            return self.optimizer_state
+        return [aligned(len(self.flat), self.dtype) for _ in range(optimizer.slots)]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the attributes that ``begin`` changes."""
+        return {name: self.__dict__[name] for name in SETTINGS}
+
+    def begin(self, task: Task | None, optimizer: Optimizer, state: list[Array]) -> None:
+        """Begin to train for a task, with an optimizer and the result of ``state_for``."""
+        kept = state is self.optimizer_state
+        self.replace(
+            task=task,
+            optimizer=optimizer,
+            optimizer_state=state,
+            optimizer_began=self.optimizer_began if kept else self.updates,
+        )
+
+    def replace(self, **attributes: Any) -> None:
+        """Set attributes in one step: no exception, not even Ctrl-C, can leave a part of them."""
+        self.__dict__.update(attributes)
 
     def restore(self, other: Model) -> None:
         """Continue from another model of the same architecture, which must not be used again."""
-        self.flat[...] = other.flat
-        self.optimizer, self.optimizer_state = other.optimizer, other.optimizer_state
-        self.optimizer_began = other.optimizer_began
-        self.history, self.epochs, self.updates = other.history, other.epochs, other.updates
+        names = *SETTINGS, "history", "epochs", "updates"
+        attributes = {name: other.__dict__[name] for name in names}
+        try:
+            self.flat[...] = other.flat
+            self.replace(**attributes)
+        except BaseException:
+            # Interrupted, perhaps between the two lines.
+            self.flat[...] = other.flat
+            self.replace(**attributes)
+            raise
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Model:
@@ -169,24 +192,52 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.architecture = state["architecture"]
         self._allocate()
-        flat = self.flat
-        flat[...] = state["flat"]
-        self.__dict__.update(state, flat=flat)
+        self.flat[...] = state["flat"]
+        # The arrays of a pickle can be read-only, unaligned, of another byte order, or in a file
+        # that changes later: training writes to copies.
+        slots = [self._owned(slot) for slot in state["optimizer_state"]]
+        task = state["task"]
+        if task is not None and task.classes is not None:
+            task = replace(task, classes=task.classes.copy())
+        self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
+
+    def _owned(self, values: Array) -> Array:
+        """Return a copy (n_parameters,) as training requires it: aligned, writeable, in dtype."""
+        copied = aligned(len(self.flat), self.dtype)
+        copied[...] = values
+        return copied
 
 
 class TrainingLock:
-    """Allows one call of ``fit`` at a time on one network."""
+    """Allows one call of ``fit`` at a time on one network.
+
+    ::
+
+        call = Call()
+        try:
+            with call.running:
+                lock.claim(call, model, epochs, task)
+                ...
+        finally:
+            lock.remove(call)
+
+    A call has the network while it is listed here and its ``running`` is locked. The interpreter
+    handles no signal between entering ``with`` a lock and the block, or between the block and the
+    release, so that an interrupt cannot leave the network in training for ever. ``remove`` covers
+    what raises there all the same, such as the trace function of a debugger.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process = 0
+        # Every access is a single atomic operation, since threads may switch between any two.
+        self._calls: list[Call] = []
 
-    @contextmanager
-    def hold(self, model: Model, epochs: int, task: Task | None) -> Iterator[None]:
-        """Hold the lock.
+    def claim(self, call: Call, model: Model, epochs: int, task: Task | None) -> None:
+        """Give the network to a call, whose ``running`` is locked.
 
         Parameters
         ----------
+        call : Call
+            The call.
         model : Model
             To be trained.
         epochs, task : int, Task or None
@@ -197,23 +248,27 @@ class TrainingLock:
         RuntimeError
             If the network is in training, or was trained since its arguments were checked.
         """
-        acquired = self._lock.acquire(blocking=False)
-        if not acquired or model.epochs != epochs or model.task is not task:
-            if acquired:
-                self._lock.release()
-            elif self._process not in (0, os.getpid()):
-                raise RuntimeError(
-                    f"fit: found this network in training by process {self._process} when it "
-                    f"forked process {os.getpid()}, this one, where that training never ends and "
-                    "the parameters may be half updated; expected a fork before fit or after it, "
-                    "or a network that is created or loaded here"
-                )
+        self._calls.append(call)
+        first, *_ = [c for c in self._calls.copy() if c.running.locked()]
+        if first is call and model.epochs == epochs and model.task is task:
+            return
+        if first.process != call.process:
             raise RuntimeError(
-                "fit: found another call of fit on this network, expected one at a time"
+                f"fit: found this network in training by process {first.process} when it forked "
+                f"process {call.process}, this one, where that training never ends and the "
+                "parameters may be half updated; expected a fork before fit or after it, or a "
+                "network that is created or loaded here"
             )
-        self._process = os.getpid()
-        try:
-            yield
-        finally:
-            self._process = 0
-            self._lock.release()
+        raise RuntimeError("fit: found another call of fit on this network, expected one at a time")
+
+    def remove(self, call: Call) -> None:
+        """Take the network from a call, if it has it."""
+        with suppress(ValueError):
+            self._calls.remove(call)
+
+
+class Call:
+    """One call of ``fit`` for ``TrainingLock``, made by the process with the number ``process``."""
+
+    def __init__(self) -> None:
+        self.running, self.process = threading.Lock(), os.getpid()

@@ -177,7 +177,7 @@ def rebuild(
     model.epochs = arguments.whole(document["epochs"], "epochs", 0, 2**32 - 1)
     model.updates = arguments.whole(document["updates"], "updates", 0, 2**62)
     if optimizer is not None:
-        model.set_optimizer(optimizer)
+        model.begin(model.task, optimizer, model.state_for(optimizer))
         began = arguments.whole(document["optimizer_began"], "optimizer_began", 0, model.updates)
         model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):

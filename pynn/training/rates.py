@@ -41,6 +41,7 @@ class Rates:
         else:
             self.schedule = as_schedule(schedule)
         self._learning_rate, self._start, self._stop = learning_rate, start, stop
+        self._last: tuple[int, int, Array] | None = None
 
     def begun_at(self, start: int) -> Rates:
         """Return the rates of a call of as many epochs that began at another epoch."""
@@ -62,7 +63,12 @@ class Rates:
             ) from None
 
     def of(self, epoch: int, steps: int) -> Array:
-        """Return the rates of the steps of an epoch, float64 (steps,)."""
+        """Return the rates of the steps of an epoch, float64 (steps,).
+
+        Those of the last epoch are kept: a function is called once for each of its steps.
+        """
+        if self._last is not None and self._last[:2] == (epoch, steps):
+            return self._last[2]
         times = epoch + np.arange(steps) / steps
         if self.function is not None:
             factors = np.array([self.factor(t) for t in times.tolist()])
@@ -74,7 +80,9 @@ class Rates:
                 f"schedule: found factors {factors!r} in epoch {epoch}, expected {steps} finite "
                 "numbers of 0 or more, one for each step"
             )
-        return self._learning_rate * factors
+        rates: Array = self._learning_rate * factors
+        self._last = epoch, steps, rates
+        return rates
 
     def description(self, start: int, stop: int) -> Any:
         """Return the schedule as JSON can hold it, to compare two calls.

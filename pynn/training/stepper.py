@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backends.contract import Data, Engine, Trainer, TrainerSettings
-from .blocks import Blocks
+from ..backends.contract import Engine, Trainer
+from .job import Job
 from .model import Model
 from .slices import Position, train_slice
 
@@ -32,12 +32,10 @@ class Stepper:
         Trained through a backend's trainer; ``trainer.store`` writes the result to its vectors.
     engine : Engine
         Makes the trainer.
-    data : Data
-        Rows to train on.
-    settings : TrainerSettings
-        Settings of the trainer.
-    blocks : Blocks or None
-        The order of the rows for ``shuffle="blocks"``.
+    vectors : list of ndarray (n_parameters,)
+        Parameters and optimizer state, which the trainer reads and writes.
+    job : Job
+        Data and settings.
     position : Position
         Where the first epoch begins.
 
@@ -45,6 +43,8 @@ class Stepper:
     ----------
     trainer : Trainer
         The backend's trainer.
+    data, settings, blocks : Data, TrainerSettings, Blocks or None
+        Those of the job.
     position : Position
         Position in the epoch ``model.epochs``.
     resumable : bool
@@ -58,27 +58,27 @@ class Stepper:
         self,
         model: Model,
         engine: Engine,
-        data: Data,
-        settings: TrainerSettings,
-        blocks: Blocks | None,
+        vectors: list[Array],
+        job: Job,
         position: Position,
     ) -> None:
-        self.model, self.data, self.settings, self.blocks = model, data, settings, blocks
-        self._engine = engine
+        self.model, self.vectors, self._engine = model, vectors, engine
+        self.data, self.settings, self.blocks = job.data, job.settings, job.blocks
         self.position, self.resumable = position, False
-        self.rows, self.batch_size = len(data.x), settings.batch_size
-        self.steps = -(-self.rows // self.batch_size)
+        self.rows, self.batch_size, self.steps = len(job.data.x), job.settings.batch_size, job.steps
         self._slice: _Slice | None = None
         self.restart()
 
     def restart(self) -> None:
-        """Train from the vectors of the model, which have been changed."""
+        """Train from the vectors, which have been changed."""
+        self._slice = None
         self.trainer = self.new_trainer()
         self._ordered_epoch = -1
 
     def new_trainer(self) -> Trainer:
         model = self.model
-        trainer = self._engine.trainer(model.flat, model.optimizer_state, self.data, self.settings)
+        flat, *state = self.vectors
+        trainer = self._engine.trainer(flat, state, self.data, self.settings)
         if model.profile is not None:
             model.profile._watch(trainer)
         return trainer
@@ -97,7 +97,6 @@ class Stepper:
         model, position = self.model, self.position
         self._set_order()
         # An interrupt before the first step must not count the steps of the last slice again.
-        self._slice = None
         self.trainer.done = 0
         self._slice = _Slice(model.updates, position, time.perf_counter())
         try:
@@ -109,8 +108,7 @@ class Stepper:
             self.count()
             self._add_to_profile(position)
             raise
-        model.updates += self.trainer.done
-        self.position = reached
+        self._count(reached)
         self._add_to_profile(position)
         return reached.seconds - position.seconds
 
@@ -121,12 +119,17 @@ class Stepper:
         """
         if self._slice is None:
             return
-        updates, position, began = self._slice
-        self.model.updates = updates + self.trainer.done
+        position, began = self._slice.position, self._slice.began
         step = position.step + self.trainer.done
         loss, right = self.trainer.sums if step > 0 else (0.0, 0.0)
         seconds = position.seconds + time.perf_counter() - began
-        self.position = Position(step, loss, right, seconds)
+        self._count(Position(step, loss, right, seconds))
+
+    def _count(self, reached: Position) -> None:
+        """End the slice at a position, in one step that no exception can divide."""
+        assert self._slice is not None
+        updates = self._slice.updates + self.trainer.done
+        self.model.updates, self.position, self._slice = updates, reached, None
 
     def _add_to_profile(self, before: Position) -> None:
         if self.model.profile is not None:

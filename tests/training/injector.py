@@ -1,0 +1,77 @@
+"""Raises an exception at a chosen event of pynn's Python code.
+
+The events are those of ``sys.settrace`` (calls, lines and returns of Python functions) and of
+``sys.setprofile`` (before and after calls of built-in functions, which allocate). Ctrl-C can arrive
+at nearly all of them, and MemoryError at every call.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pynn
+
+PACKAGE = str(Path(pynn.__file__).parent)
+
+
+class Injector:
+    """Counts the events inside a ``with`` block, and raises at one of them.
+
+    Parameters
+    ----------
+    error : exception class
+        Raised at the event.
+    at : int
+        Number of the event, from 0; None only counts them.
+
+    Attributes
+    ----------
+    count : int
+        Events so far.
+    place : str
+        File, line and kind of the event at which the exception was raised.
+    """
+
+    def __init__(self, error: type[BaseException] = KeyboardInterrupt, at: int | None = None):
+        self.error, self.at = error, at
+        self.count = 0
+        self.place = ""
+
+    def __enter__(self) -> Injector:
+        self._old = sys.gettrace(), sys.getprofile()
+        sys.setprofile(self._profile)
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._old[0])
+        sys.setprofile(self._old[1])
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if not counts(frame):
+            return None
+        if event != "exception":
+            self._note(frame, event)
+        return self._trace
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event in ("c_call", "c_return") and counts(frame):
+            self._note(frame, f"{event} {argument.__name__}")
+
+    def _note(self, frame: FrameType, event: str) -> None:
+        self.count += 1
+        if self.count - 1 == self.at:
+            self.place = f"{frame.f_code.co_filename}:{frame.f_lineno} {event}"
+            raise self.error
+
+
+def counts(frame: FrameType) -> bool:
+    """Whether events of a frame are counted.
+
+    Modules run only once, and exceptions of ``__del__`` are not passed on.
+    """
+    code = frame.f_code
+    return code.co_filename.startswith(PACKAGE) and code.co_name not in ("<module>", "__del__")
