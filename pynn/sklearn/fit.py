@@ -213,9 +213,10 @@ class Fit:
             owner._update_no_improvement_count(False, None, None, None)
             return record
         out = owner._outputs(held.X_held, check_input=False)
+        # The score first: scikit-learn's error for weights without a score is raised there.
+        score = owner._score_outputs(self.labels_held, out, held.weight_held)
         loss = _loss(owner, held.y_held, out, held.weight_held)
         owner.validation_loss_curve_.append(loss)
-        score = owner._score_outputs(self.labels_held, out, held.weight_held)
         if owner.early_stopping:
             # scikit-learn's method calls ``_score``, which returns ``_scored`` if it is set.
             owner._scored = score
@@ -261,7 +262,12 @@ def _batch_size(batch_size: Any, rows: int) -> int:
 
 
 def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> float:
-    """Return the loss of outputs (n, n_outputs) as in ``loss_curve_``, without the L2 term."""
+    """Return the loss of outputs (n, n_outputs) as in ``loss_curve_``, without the L2 term.
+
+    It is NaN if all weights are zero.
+    """
+    if sample_weight is not None and not sample_weight.any():
+        return float("nan")
     name = owner.loss
     if name == "log_loss" and owner.out_activation_ == "logistic":
         name = "binary_log_loss"

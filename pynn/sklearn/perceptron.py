@@ -132,8 +132,11 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         name = init if init is None or isinstance(init, str) else init[layer]
         draw = self._random_state
         if name is None:
-            # scikit-learn's formula, whose one activation applies to the output layer too.
-            sigmoid = "sigmoid" in (names[layer : layer + 1] or names[-1:])
+            # scikit-learn's formula, whose one activation applies to the output layer too, also
+            # if there is no hidden layer.
+            given = self.activation
+            output = names[-1:] or [given if isinstance(given, str) else ""]
+            sigmoid = (names[layer : layer + 1] or output)[0] in ("sigmoid", "logistic")
             bound = np.sqrt((2.0 if sigmoid else 6.0) / (fan_in + fan_out))
             w = draw.uniform(-bound, bound, (fan_in, fan_out))
             b = draw.uniform(-bound, bound, fan_out)
@@ -314,7 +317,43 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             return y.argmax(axis=1).astype(np.int32)
         return np.ascontiguousarray(y, dtype=dtype)
 
+    def _check_layers(self, units: list[int]) -> int:
+        """Raise if a further fit asks for other layers than the network has.
+
+        Without this check the core would read rows of another width than it is given.
+        scikit-learn raises too, in the first step, except in two cases: ``solver="sgd"`` and
+        ``"adam"`` ignore other numbers of units in as many hidden layers, and accept one column of
+        y for several outputs; ``solver="lbfgs"`` divides its packed vector at the wrong places if
+        the new layers are smaller.
+
+        Parameters
+        ----------
+        units : list of int
+            Numbers of features, of units of the hidden layers, and of columns of y.
+
+        Returns
+        -------
+        int
+            The network's number of outputs.
+        """
+        fitted = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
+        lbfgs = self.solver == "lbfgs"
+        if units[0] != fitted[0]:
+            raise ValueError(f"X: found {units[0]} features, expected {fitted[0]}, as in coefs_[0]")
+        if len(units) != len(fitted) or (lbfgs and units[1:-1] != fitted[1:-1]):
+            raise ValueError(
+                f"hidden_layer_sizes: found {tuple(units[1:-1])}, expected {tuple(fitted[1:-1])}, "
+                "as in the first fit; to train a new network call fit with warm_start=False"
+            )
+        if units[-1] != fitted[-1] and (lbfgs or units[-1] != 1):
+            raise ValueError(
+                f"y: found {units[-1]} columns, expected {fitted[-1]}, as in the first fit; to "
+                "train a new network call fit with warm_start=False"
+            )
+        return int(fitted[-1])
+
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Array | None, *buffers: Any) -> None:
+        self._check_layers(buffers[-1])
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
             with ONE_BLAS_THREAD:
@@ -344,8 +383,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             fill(net, flat, self.coefs_, self.intercepts_)
             loss, gradient = objective(flat)
             dweights, dbiases = net.views(gradient)
-            if loss_is_nan:
-                loss = np.nan
+            loss = np.float64(np.nan if loss_is_nan else loss)  # becomes ``loss_``
             return loss, np.concatenate([g.ravel() for g in (*dweights, *dbiases)])
 
         return loss_and_gradient
@@ -411,9 +449,11 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         return core
 
     def _fit_stochastic(self, X: Any, y: Array, sample_weight: Array | None, *rest: Any) -> None:
-        incremental: bool = rest[-1]
+        layer_units, incremental = rest[-2:]
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # With one column of y for several outputs, scikit-learn trains all of them on it.
+        y = np.broadcast_to(y, (len(y), self._check_layers(layer_units)))
         core = self._prepare_core(incremental)
         run = Fit(self, core, self._hold_out(X, y, sample_weight))
         try:
