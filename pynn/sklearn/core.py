@@ -101,6 +101,20 @@ def as_rows(X: Any, dtype: Any) -> Array | Sparse:
     return np.asarray(X, dtype=dtype, order="C")
 
 
+def fit_into(dtype: Any, X: Any) -> bool:
+    """Return whether the numbers in X, an array or sparse matrix, are finite in ``dtype``.
+
+    Those of an X of this dtype are known to be. Minimum and maximum propagate NaN and need no
+    temporary array.
+    """
+    if X.dtype.kind in "biu" or X.dtype == dtype:
+        return True
+    values = X.data if hasattr(X, "tocsr") else X
+    limit = np.finfo(dtype).max
+    low = np.minimum.reduce(values, axis=None, initial=0)
+    return bool(low >= -limit and np.maximum.reduce(values, axis=None, initial=0) <= limit)
+
+
 def as_weights(sample_weight: Array | None) -> Array | None:
     """Return sample weights as the core's input, float64."""
     return None if sample_weight is None else np.ascontiguousarray(sample_weight, np.float64)

@@ -40,6 +40,7 @@ from .core import (
     as_weights,
     engine_of,
     fill,
+    fit_into,
     flat_parameters,
     promoted,
     thread_limit,
@@ -195,39 +196,70 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
     # --- Prediction -----------------------------------------------------------------------------
 
     def _outputs(self, X: Any, check_input: bool = True) -> Array:
-        """Return the outputs of the last layer (n, n_outputs)."""
+        """Return the outputs of the last layer (n, n_outputs).
+
+        The core computes in the dtype of its parameters for X of every dtype, since a copy of the
+        parameters takes longer than the prediction of a few rows. The answer has the dtype of
+        ``dtype=``, or else that of scikit-learn's product of X and the coefficients.
+        """
         core = self._current()
-        if core is not None and self._needs_no_conversion(core, X, check_input):
-            return core.engine.forward(core.flat, X)
+        rows = None if core is None else self._rows_to_use_unchecked(core, X, check_input)
+        if core is not None and rows is not None:
+            return self._answer(core.engine.forward(core.flat, rows[0]), rows[1])
         if check_input:
             check_is_fitted(self)
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        # uint8 becomes a float dtype: the core would scale it as pixels.
+            if X.dtype.kind == "O":  # None becomes NaN, which is refused
+                X = validate_data(self, X, dtype=np.float64, reset=False)
+        if core is not None and fit_into(core.flat.dtype, X):
+            out = core.engine.forward(core.flat, as_rows(X, core.flat.dtype))
+            return self._answer(out, promoted(X.dtype, core.flat.dtype))
         dtype = promoted(X.dtype, *self.coefs_, *self.intercepts_)
-        if core is not None and dtype == core.flat.dtype:
-            return core.engine.forward(core.flat, as_rows(X, dtype))
         net = self._architecture(self.coefs_, dtype)
         flat = flat_parameters(net, self.coefs_, self.intercepts_)
-        return engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
+        out = engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
+        return self._answer(out, dtype)
 
-    def _needs_no_conversion(self, core: Core, X: Any, check_input: bool) -> bool:
-        """Return whether X can be passed to the core unchanged.
+    def _answer(self, out: Array, dtype: np.dtype) -> Array:
+        """Return outputs in the dtype of ``dtype=``, or else in ``dtype``."""
+        given: Any = self.dtype
+        dtype = dtype if given is None else np.dtype(given)
+        if out.dtype == dtype:
+            return out
+        wider = dtype.itemsize > out.dtype.itemsize
+        out = out.astype(dtype)
+        if wider and self.out_activation_ == "softmax":
+            # Probabilities that sum to 1 in float32 do not in float64, which metrics check.
+            out /= out.sum(axis=1, keepdims=True)
+        return out
+
+    def _rows_to_use_unchecked(
+        self, core: Core, X: Any, check_input: bool
+    ) -> tuple[Array, np.dtype] | None:
+        """Return X as rows for the core and the answer's dtype, or None to let scikit-learn check.
 
         With ``check_input`` X must be finite, and the estimator must have no column names to
         compare. scikit-learn's own checks take longer than the prediction of a few rows.
         """
-        fits = (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype == core.flat.dtype
-            and X.shape[1] == core.net.n_in
-            and len(X) > 0
-        )
-        if not (fits and check_input):
-            return fits
-        return "feature_names_in_" not in self.__dict__ and bool(
-            np.isfinite(np.add.reduce(X, axis=None))
-        )
+        if check_input and "feature_names_in_" in self.__dict__:
+            return None
+        if type(X) is list:
+            try:
+                X = np.asarray(X)
+            except ValueError:  # rows of different lengths; scikit-learn says so
+                return None
+        if type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != core.net.n_in or not len(X):
+            return None
+        own = core.flat.dtype
+        if X.dtype == own:
+            if check_input and not np.isfinite(np.add.reduce(X, axis=None)):
+                return None
+            return X, own
+        if X.dtype.kind in "biu":  # the core would scale uint8 as pixels
+            return X.astype(own), promoted(X.dtype, own)
+        if X.dtype in (np.float32, np.float64) and fit_into(own, X):
+            return X, promoted(X.dtype, own)
+        return None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         return self._outputs(X, check_input)
