@@ -127,6 +127,7 @@ class Fit:
     def _begin(self, count: int) -> Rates | None:
         """Prepare the estimator's attributes; return the schedule if there is one."""
         owner = self.owner
+        _complete_state(owner)
         if self.held.y_held is not None and owner.validation_loss_curve_ is None:
             owner.validation_loss_curve_ = []
             if not owner.early_stopping:
@@ -247,6 +248,24 @@ class Fit:
             return True
         owner._no_improvement_count = 0
         return False
+
+
+def _complete_state(owner: Any) -> None:
+    """Set the attributes of the stopping rules that the first fit did not need.
+
+    scikit-learn sets them in the first fit, for its solver and ``early_stopping``. A further fit
+    with other values fails in the middle there; here it continues.
+    """
+    state = vars(owner)
+    if state.get("loss_curve_") is None:
+        owner.loss_curve_, owner._no_improvement_count = [], 0
+    for name in ("best_loss_", "validation_scores_", "best_validation_score_"):
+        state.setdefault(name, None)
+    if not owner.early_stopping:
+        if owner.best_loss_ is None:
+            owner.best_loss_ = np.inf
+    elif owner.best_validation_score_ is None:
+        owner.validation_scores_, owner.best_validation_score_ = [], -np.inf
 
 
 def _batch_size(batch_size: Any, rows: int) -> int:

@@ -572,3 +572,41 @@ def test_held_out_rows_that_weigh_nothing(name, dataset):
     settings = {"early_stopping": True, "batch_size": len(x), "max_iter": 2}
     two = both(name, fit, random_state=1, **settings)
     assert two[1].n_iter_ == two[0].n_iter_
+
+
+# --- Changed stopping rules -----------------------------------------------------------------------
+
+
+RULES = {
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True},
+    "training loss": {"early_stopping": False},
+    "sgd, early stopping": {"early_stopping": True, "solver": "sgd"},
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("then", list(RULES)[1:])
+@pytest.mark.parametrize("first", RULES)
+@pytest.mark.parametrize("dataset", ["iris", "breast_cancer", "diabetes"])
+def test_training_continues_after_a_change_of_the_stopping_rules(dataset, first, then, method):
+    """scikit-learn fails in the middle of the first epoch for most of these changes."""
+    defaults = {"solver": "adam", "early_stopping": False}
+    x, y = data(dataset)
+    one = pair(kind(dataset), max_iter=3, random_state=0, **RULES[first])[1]
+    attempt(one, lambda e: e.fit(x, y))
+    losses = len(getattr(one, "loss_curve_", ()))
+    one.set_params(warm_start=True, **defaults | RULES[then])
+    weights = [w.copy() for w in one.coefs_]
+    error = attempt(one, lambda e: getattr(e, method)(x, y))[2]
+    if one.early_stopping and method == "partial_fit":
+        assert error == (ValueError, "partial_fit does not support early_stopping=True")
+        close(one.coefs_, weights, 0, "coefs_")
+        return
+    assert error is None
+    assert len(one.loss_curve_) == losses + (1 if method == "partial_fit" else one.n_iter_)
+    if one.early_stopping:
+        assert one.best_validation_score_ == max(one.validation_scores_)
+    else:
+        assert one.best_loss_ <= min(one.loss_curve_[losses:])
+    assert np.isfinite(one.predict(x) if dataset == "diabetes" else one.predict_proba(x)).all()
