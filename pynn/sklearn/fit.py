@@ -6,7 +6,6 @@ of scikit-learn's ``_fit_stochastic``, in part by calling its methods.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..training.history import Record
 from ..training.progress import Reporter, reporter
 from ..training.rates import Rates
 from ..training.slices import Position, due, train_slice, until_due
-from .core import Core, as_rows, as_weights
+from .core import Core, as_rows, as_weights, warn
 
 Array = np.ndarray
 
@@ -102,11 +101,10 @@ class Fit:
             if self._no_longer_improves() or incremental or self.stop:
                 break
             if owner.n_iter_ == owner.max_iter:
-                warnings.warn(
+                warn(
                     f"Stochastic Optimizer: Maximum iterations ({owner.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=2,
                 )
 
     def end(self) -> None:
@@ -273,10 +271,7 @@ def _batch_size(batch_size: Any, rows: int) -> int:
     if batch_size == "auto":
         return min(200, rows)
     if batch_size > rows:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=3,
-        )
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
     return int(np.clip(batch_size, 1, rows))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import warnings
+import types
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ from .core import (
     flat_parameters,
     promoted,
     thread_limit,
+    warn,
+    with_globals,
 )
 from .fit import Fit, TrainingRows
 
@@ -389,7 +391,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
             with ONE_BLAS_THREAD:
-                super()._fit_lbfgs(X, y, sample_weight, *buffers)
+                _lbfgs_of_scikit_learn()(self, X, y, sample_weight, *buffers)
         finally:
             del self._objective
             self._adopt()
@@ -491,7 +493,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         try:
             run.epochs(1 if incremental else self.max_iter, incremental)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+            warn("Training interrupted by user.")
         finally:
             run.end()
         if self.early_stopping:
@@ -547,6 +549,15 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
         return X.astype(dtype, copy=False), y
+
+
+def _lbfgs_of_scikit_learn() -> Callable[..., None]:
+    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line."""
+    fit: Any = sklearn_mlp.BaseMultilayerPerceptron._fit_lbfgs
+    check = with_globals(
+        sklearn_mlp._check_optimize_result, warnings=types.SimpleNamespace(warn=warn)
+    )
+    return with_globals(fit, _check_optimize_result=check)
 
 
 def _weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:
