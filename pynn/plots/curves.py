@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .models import history_of
 from .style import (
     BLUE,
     COLORS,
@@ -32,8 +33,9 @@ def learning_curves(history: Any, ax: Axes | Sequence[Axes] | None = None) -> tu
 
     Parameters
     ----------
-    history : History or Network
-        The return value of ``fit``, or a trained network.
+    history : History, Network or estimator
+        The return value of ``Network.fit``, a trained network, or a fitted estimator of
+        ``pynn.sklearn``.
     ax : Axes or sequence of Axes, optional
         Where to draw: one Axes for the loss, or two for the loss and the accuracy.
 
@@ -49,7 +51,7 @@ def learning_curves(history: Any, ax: Axes | Sequence[Axes] | None = None) -> tu
     ImportError
         If matplotlib is not installed.
     """
-    history = _history(history)
+    history = history_of(history)
     curves = _curves(history)
     has_accuracy = np.isfinite(curves["accuracy"]).any()
     measures = ["loss", "accuracy"] if has_accuracy else ["loss"]
@@ -88,7 +90,7 @@ def comparison(
 
     Parameters
     ----------
-    runs : mapping of str to History or Network, or sequence of them
+    runs : mapping of str to History, Network or estimator, or sequence of them
         The runs to compare, by label. The runs of a sequence are labelled ``run 1``, ``run 2``, ….
     measure : {"loss", "accuracy"}
         What to compare.
@@ -155,7 +157,7 @@ class _Compared(NamedTuple):
 
 
 def _compared(label: str, run: Any, measure: str) -> _Compared:
-    history = _history(run, f"runs[{label!r}]")
+    history = history_of(run, f"runs[{label!r}]")
     if measure == "accuracy" and all(v is None for v in history.accuracy):
         raise ValueError(f"runs[{label!r}]: found no accuracy, expected one; use measure='loss'")
     curves = _curves(history)
@@ -217,16 +219,6 @@ def _layer_colors(count: int) -> list[Any]:
 
 
 # --- Histories ------------------------------------------------------------------------------------
-
-
-def _history(run: Any, argument: str = "history") -> Any:
-    """Return the history of a network, or the given history, if it is not empty."""
-    found = getattr(run, "history", run)
-    if not hasattr(found, "validation_loss"):
-        raise TypeError(f"{argument}: found a {type(run).__name__}, expected a History or Network")
-    if not len(found.loss):
-        raise ValueError(f"{argument}: found no epoch, expected at least one; call fit first")
-    return found
 
 
 def _curves(history: Any) -> dict[str, np.ndarray]:

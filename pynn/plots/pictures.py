@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .classes import class_indices
+from .models import classes_of, names_of, probabilities_of, weights_of
 from .style import BLUE, GREY, ORANGE, new_axes, percent, plain_text, ramp
 
 if TYPE_CHECKING:
@@ -40,16 +41,18 @@ def predictions(
 
     Parameters
     ----------
-    model : Network or array_like, shape (n, n_classes)
-        A trained network, or its probabilities for every row of `x`.
+    model : Network, classifier or array_like, shape (n, n_classes)
+        A trained network, also of ``pynn.nielsen``, a fitted classifier of ``pynn.sklearn``, or
+        probabilities for every row of `x`.
     x : ndarray, shape (n, height, width) or (n, pixels)
-        The images; without height and width the number of pixels must be a square.
+        The images; without height and width the number of pixels must be a square. ``pynn.nielsen``
+        has columns of pixels, (n, pixels, 1).
     y : array_like, shape (n,), optional
         True labels.
     count : int, default 12
         The maximum number of images.
     classes : array_like, optional
-        Names of the classes. By default ``model.classes``, or 0, 1, 2, … for probabilities.
+        Names of the classes. By default ``model.classes`` or ``model.classes_``, or 0, 1, 2, ….
     ax : Axes, optional
         Where to draw.
 
@@ -66,8 +69,8 @@ def predictions(
         If matplotlib is not installed.
     """
     images, labels = _images(x), None if y is None else _labels(y, len(x))
-    probabilities = _probabilities(model, x, len(images))
-    names = _names(model, probabilities.shape[1], classes)
+    probabilities = probabilities_of(model, x, len(images))
+    names = names_of(model, probabilities.shape[1], classes)
     rows = _evenly_sure(np.nan_to_num(probabilities.max(axis=1)), max(1, count))
     truth = None if labels is None else labels[rows]
     ax = _tiles(images[rows], probabilities[rows], names, truth, ax)
@@ -99,16 +102,18 @@ def mistakes(
 
     Parameters
     ----------
-    model : Network or array_like, shape (n, n_classes)
-        A trained network, or its probabilities for every row of `x`.
+    model : Network, classifier or array_like, shape (n, n_classes)
+        A trained network, also of ``pynn.nielsen``, a fitted classifier of ``pynn.sklearn``, or
+        probabilities for every row of `x`.
     x : ndarray, shape (n, height, width) or (n, pixels)
-        The images; without height and width the number of pixels must be a square.
+        The images; without height and width the number of pixels must be a square. ``pynn.nielsen``
+        has columns of pixels, (n, pixels, 1).
     y : array_like, shape (n,)
         True labels.
     count : int, default 12
         The maximum number of images.
     classes : array_like, optional
-        Names of the classes. By default ``model.classes``, or 0, 1, 2, … for probabilities.
+        Names of the classes. By default ``model.classes`` or ``model.classes_``, or 0, 1, 2, ….
     ax : Axes, optional
         Where to draw.
 
@@ -125,8 +130,8 @@ def mistakes(
         If matplotlib is not installed.
     """
     images, labels = _images(x), _labels(y, len(x))
-    probabilities = _probabilities(model, x, len(images))
-    names = _names(model, probabilities.shape[1], classes)
+    probabilities = probabilities_of(model, x, len(images))
+    names = names_of(model, probabilities.shape[1], classes)
     truth = class_indices(labels, names, "y")
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != truth)
     worst = wrong[np.argsort(probabilities[wrong, truth[wrong]], kind="stable")][: max(1, count)]
@@ -250,8 +255,9 @@ def first_layer_weights(
 
     Parameters
     ----------
-    net : Network
-        A network whose inputs are pixels.
+    net : Network or estimator
+        A network whose inputs are pixels, also of ``pynn.nielsen``, or a fitted estimator of
+        ``pynn.sklearn``.
     count : int, default 100
         The maximum number of units.
     ax : Axes, optional
@@ -270,7 +276,8 @@ def first_layer_weights(
     ImportError
         If matplotlib is not installed.
     """
-    weights = np.asarray(net.weights[0], dtype=float)
+    layers = weights_of(net)
+    weights = np.asarray(layers[0], dtype=float)
     if shape is None:
         images = _images(weights.T, "net.weights[0].T")
     elif math.prod(shape) == len(weights):
@@ -278,7 +285,7 @@ def first_layer_weights(
     else:
         raise ValueError(f"shape: found {shape}, expected {len(weights)} pixels, the inputs of net")
     order = np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[: max(1, count)]
-    classes = _classes_of_units(net, len(order))
+    classes = None if len(layers) > 1 else _classes_of_units(net, weights.shape[1], len(order))
     if classes is not None:
         order = np.arange(len(order))
     sizes = np.abs(images[order])
@@ -303,11 +310,10 @@ def first_layer_weights(
     return ax
 
 
-def _classes_of_units(net: Any, drawn: int) -> list[Any] | None:
-    """Return the names of the first layer's units if they are the outputs and all are drawn."""
-    classes = getattr(net, "classes", None)
-    units = net.weights[0].shape[1]
-    if len(net.weights) > 1 or classes is None or not len(classes) == units == drawn:
+def _classes_of_units(net: Any, units: int, drawn: int) -> list[Any] | None:
+    """Return the names of the outputs of a network without hidden layers, if all are drawn."""
+    classes: Any = classes_of(net)
+    if classes is None or not len(classes) == units == drawn:
         return None
     return list(classes)
 
@@ -350,6 +356,8 @@ def side_of(pixels: int) -> int | None:
 def _images(x: np.ndarray, argument: str = "x") -> np.ndarray:
     """Return rows as images (n, height, width)."""
     x = np.asarray(x)
+    if x.ndim == 3 and x.shape[2] == 1 and side_of(x.shape[1]):
+        x = x[:, :, 0]  # columns of pixels of pynn.nielsen
     side = side_of(x.shape[1]) if x.ndim == 2 else None
     if side and len(x):
         return x.reshape(len(x), side, side)
@@ -366,25 +374,3 @@ def _labels(y: ArrayLike, n: int) -> np.ndarray:
     if labels.shape != (n,):
         raise ValueError(f"y: found shape {labels.shape}, expected ({n},), a label for each image")
     return labels
-
-
-def _probabilities(model: Any, x: np.ndarray, n: int) -> np.ndarray:
-    """Return the probabilities (n, n_classes) of a network or of the caller."""
-    if hasattr(model, "predict_proba"):
-        model = model.predict_proba(x)
-    probabilities = np.asarray(model, dtype=float)
-    if probabilities.ndim != 2 or len(probabilities) != n:
-        raise ValueError(
-            f"model: found shape {probabilities.shape}, expected a network or probabilities "
-            f"({n}, n_classes)"
-        )
-    return probabilities
-
-
-def _names(model: Any, n: int, classes: ArrayLike | None) -> list[Any]:
-    """Return the names of `n` classes."""
-    classes = getattr(model, "classes", None) if classes is None else classes
-    names = list(range(n)) if classes is None else np.asarray(classes).tolist()
-    if len(names) != n:
-        raise ValueError(f"classes: found {len(names)}, expected {n}, one for each probability")
-    return names

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
-from collections.abc import Sequence
+import types
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +82,39 @@ class _OneBlasThread:
 ONE_BLAS_THREAD = _OneBlasThread()
 
 
+# --- Warnings -----------------------------------------------------------------------------------
+
+
+_NOT_CALLERS = "pynn", "sklearn", "joblib"
+
+
+def warn(message: str, category: type[Warning] = UserWarning, **_: Any) -> None:
+    """Warn at the line of the program that called pynn, also through scikit-learn's tools.
+
+    Python then shows that line, and its default filter shows the warning once for each such line.
+    """
+    frame, level = sys._getframe(1), 2  # 1 is this function
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_CALLERS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def with_globals(function: Callable[..., Any], **variables: Any) -> Callable[..., Any]:
+    """Return a copy of a function that finds other values of some global variables.
+
+    This changes a step within one of scikit-learn's functions without changing its module, and so
+    without an effect on its own classes or on other threads.
+    """
+    code: Any = function
+    return types.FunctionType(
+        code.__code__,
+        {**code.__globals__, **variables},
+        code.__name__,
+        code.__defaults__,
+        code.__closure__,
+    )
+
+
 # --- Arrays -------------------------------------------------------------------------------------
 
 
@@ -99,6 +135,20 @@ def as_rows(X: Any, dtype: Any) -> Array | Sparse:
         return Sparse.of(X)
     # Rows of a C-ordered array are gathered several times faster than those of a Fortran-ordered.
     return np.asarray(X, dtype=dtype, order="C")
+
+
+def fit_into(dtype: Any, X: Any) -> bool:
+    """Return whether the numbers in X, an array or sparse matrix, are finite in ``dtype``.
+
+    Those of an X of this dtype are known to be. Minimum and maximum propagate NaN and need no
+    temporary array.
+    """
+    if X.dtype.kind in "biu" or X.dtype == dtype:
+        return True
+    values = X.data if hasattr(X, "tocsr") else X
+    limit = np.finfo(dtype).max
+    low = np.minimum.reduce(values, axis=None, initial=0)
+    return bool(low >= -limit and np.maximum.reduce(values, axis=None, initial=0) <= limit)
 
 
 def as_weights(sample_weight: Array | None) -> Array | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from sklearn.metrics import r2_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.utils._param_validation import StrOptions
 
@@ -169,10 +169,13 @@ class MLPClassifier(Perceptron, sklearn_mlp.MLPClassifier):  # type: ignore[misc
         return binarizer.inverse_transform(out.ravel() if self.n_outputs_ == 1 else out)
 
     def _score_outputs(self, y: Array, out: Array, sample_weight: Array | None) -> float:
-        correct = self._labels(out) == y
+        found = self._labels(out)
+        if sample_weight is not None:
+            return float(accuracy_score(y, found, sample_weight=sample_weight))
+        correct = found == y  # without checks that take longer than an epoch of few rows
         if correct.ndim == 2:
             correct = correct.all(axis=1)
-        return float(np.average(correct, weights=sample_weight))
+        return float(np.mean(correct))
 
     def predict(self, X: Any) -> Array:
         """Return the most probable label of each row.

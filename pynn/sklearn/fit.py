@@ -6,7 +6,6 @@ of scikit-learn's ``_fit_stochastic``, in part by calling its methods.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..training.history import Record
 from ..training.progress import Reporter, reporter
 from ..training.rates import Rates
 from ..training.slices import Position, due, train_slice, until_due
-from .core import Core, as_rows, as_weights
+from .core import Core, as_rows, as_weights, warn
 
 Array = np.ndarray
 
@@ -102,11 +101,10 @@ class Fit:
             if self._no_longer_improves() or incremental or self.stop:
                 break
             if owner.n_iter_ == owner.max_iter:
-                warnings.warn(
+                warn(
                     f"Stochastic Optimizer: Maximum iterations ({owner.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=2,
                 )
 
     def end(self) -> None:
@@ -127,6 +125,7 @@ class Fit:
     def _begin(self, count: int) -> Rates | None:
         """Prepare the estimator's attributes; return the schedule if there is one."""
         owner = self.owner
+        _complete_state(owner)
         if self.held.y_held is not None and owner.validation_loss_curve_ is None:
             owner.validation_loss_curve_ = []
             if not owner.early_stopping:
@@ -213,9 +212,10 @@ class Fit:
             owner._update_no_improvement_count(False, None, None, None)
             return record
         out = owner._outputs(held.X_held, check_input=False)
+        # The score first: scikit-learn's error for weights without a score is raised there.
+        score = owner._score_outputs(self.labels_held, out, held.weight_held)
         loss = _loss(owner, held.y_held, out, held.weight_held)
         owner.validation_loss_curve_.append(loss)
-        score = owner._score_outputs(self.labels_held, out, held.weight_held)
         if owner.early_stopping:
             # scikit-learn's method calls ``_score``, which returns ``_scored`` if it is set.
             owner._scored = score
@@ -248,20 +248,40 @@ class Fit:
         return False
 
 
+def _complete_state(owner: Any) -> None:
+    """Set the attributes of the stopping rules that the first fit did not need.
+
+    scikit-learn sets them in the first fit, for its solver and ``early_stopping``. A further fit
+    with other values fails in the middle there; here it continues.
+    """
+    state = vars(owner)
+    if state.get("loss_curve_") is None:
+        owner.loss_curve_, owner._no_improvement_count = [], 0
+    for name in ("best_loss_", "validation_scores_", "best_validation_score_"):
+        state.setdefault(name, None)
+    if not owner.early_stopping:
+        if owner.best_loss_ is None:
+            owner.best_loss_ = np.inf
+    elif owner.best_validation_score_ is None:
+        owner.validation_scores_, owner.best_validation_score_ = [], -np.inf
+
+
 def _batch_size(batch_size: Any, rows: int) -> int:
     """Return the number of rows per step, with scikit-learn's warning."""
     if batch_size == "auto":
         return min(200, rows)
     if batch_size > rows:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=3,
-        )
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
     return int(np.clip(batch_size, 1, rows))
 
 
 def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> float:
-    """Return the loss of outputs (n, n_outputs) as in ``loss_curve_``, without the L2 term."""
+    """Return the loss of outputs (n, n_outputs) as in ``loss_curve_``, without the L2 term.
+
+    It is NaN if all weights are zero.
+    """
+    if sample_weight is not None and not sample_weight.any():
+        return float("nan")
     name = owner.loss
     if name == "log_loss" and owner.out_activation_ == "logistic":
         name = "binary_log_loss"

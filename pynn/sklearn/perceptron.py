@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import warnings
+import types
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -40,9 +40,12 @@ from .core import (
     as_weights,
     engine_of,
     fill,
+    fit_into,
     flat_parameters,
     promoted,
     thread_limit,
+    warn,
+    with_globals,
 )
 from .fit import Fit, TrainingRows
 
@@ -132,8 +135,11 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         name = init if init is None or isinstance(init, str) else init[layer]
         draw = self._random_state
         if name is None:
-            # scikit-learn's formula, whose one activation applies to the output layer too.
-            sigmoid = "sigmoid" in (names[layer : layer + 1] or names[-1:])
+            # scikit-learn's formula, whose one activation applies to the output layer too, also
+            # if there is no hidden layer.
+            given = self.activation
+            output = names[-1:] or [given if isinstance(given, str) else ""]
+            sigmoid = (names[layer : layer + 1] or output)[0] in ("sigmoid", "logistic")
             bound = np.sqrt((2.0 if sigmoid else 6.0) / (fan_in + fan_out))
             w = draw.uniform(-bound, bound, (fan_in, fan_out))
             b = draw.uniform(-bound, bound, fan_out)
@@ -192,39 +198,70 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
     # --- Prediction -----------------------------------------------------------------------------
 
     def _outputs(self, X: Any, check_input: bool = True) -> Array:
-        """Return the outputs of the last layer (n, n_outputs)."""
+        """Return the outputs of the last layer (n, n_outputs).
+
+        The core computes in the dtype of its parameters for X of every dtype, since a copy of the
+        parameters takes longer than the prediction of a few rows. The answer has the dtype of
+        ``dtype=``, or else that of scikit-learn's product of X and the coefficients.
+        """
         core = self._current()
-        if core is not None and self._needs_no_conversion(core, X, check_input):
-            return core.engine.forward(core.flat, X)
+        rows = None if core is None else self._rows_to_use_unchecked(core, X, check_input)
+        if core is not None and rows is not None:
+            return self._answer(core.engine.forward(core.flat, rows[0]), rows[1])
         if check_input:
             check_is_fitted(self)
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        # uint8 becomes a float dtype: the core would scale it as pixels.
+            if X.dtype.kind == "O":  # None becomes NaN, which is refused
+                X = validate_data(self, X, dtype=np.float64, reset=False)
+        if core is not None and fit_into(core.flat.dtype, X):
+            out = core.engine.forward(core.flat, as_rows(X, core.flat.dtype))
+            return self._answer(out, promoted(X.dtype, core.flat.dtype))
         dtype = promoted(X.dtype, *self.coefs_, *self.intercepts_)
-        if core is not None and dtype == core.flat.dtype:
-            return core.engine.forward(core.flat, as_rows(X, dtype))
         net = self._architecture(self.coefs_, dtype)
         flat = flat_parameters(net, self.coefs_, self.intercepts_)
-        return engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
+        out = engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
+        return self._answer(out, dtype)
 
-    def _needs_no_conversion(self, core: Core, X: Any, check_input: bool) -> bool:
-        """Return whether X can be passed to the core unchanged.
+    def _answer(self, out: Array, dtype: np.dtype) -> Array:
+        """Return outputs in the dtype of ``dtype=``, or else in ``dtype``."""
+        given: Any = self.dtype
+        dtype = dtype if given is None else np.dtype(given)
+        if out.dtype == dtype:
+            return out
+        wider = dtype.itemsize > out.dtype.itemsize
+        out = out.astype(dtype)
+        if wider and self.out_activation_ == "softmax":
+            # Probabilities that sum to 1 in float32 do not in float64, which metrics check.
+            out /= out.sum(axis=1, keepdims=True)
+        return out
+
+    def _rows_to_use_unchecked(
+        self, core: Core, X: Any, check_input: bool
+    ) -> tuple[Array, np.dtype] | None:
+        """Return X as rows for the core and the answer's dtype, or None to let scikit-learn check.
 
         With ``check_input`` X must be finite, and the estimator must have no column names to
         compare. scikit-learn's own checks take longer than the prediction of a few rows.
         """
-        fits = (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype == core.flat.dtype
-            and X.shape[1] == core.net.n_in
-            and len(X) > 0
-        )
-        if not (fits and check_input):
-            return fits
-        return "feature_names_in_" not in self.__dict__ and bool(
-            np.isfinite(np.add.reduce(X, axis=None))
-        )
+        if check_input and "feature_names_in_" in self.__dict__:
+            return None
+        if type(X) is list:
+            try:
+                X = np.asarray(X)
+            except ValueError:  # rows of different lengths; scikit-learn says so
+                return None
+        if type(X) is not np.ndarray or X.ndim != 2 or X.shape[1] != core.net.n_in or not len(X):
+            return None
+        own = core.flat.dtype
+        if X.dtype == own:
+            if check_input and not np.isfinite(np.add.reduce(X, axis=None)):
+                return None
+            return X, own
+        if X.dtype.kind in "biu":  # the core would scale uint8 as pixels
+            return X.astype(own), promoted(X.dtype, own)
+        if X.dtype in (np.float32, np.float64) and fit_into(own, X):
+            return X, promoted(X.dtype, own)
+        return None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
         return self._outputs(X, check_input)
@@ -314,11 +351,47 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             return y.argmax(axis=1).astype(np.int32)
         return np.ascontiguousarray(y, dtype=dtype)
 
+    def _check_layers(self, units: list[int]) -> int:
+        """Raise if a further fit asks for other layers than the network has.
+
+        Without this check the core would read rows of another width than it is given.
+        scikit-learn raises too, in the first step, except in two cases: ``solver="sgd"`` and
+        ``"adam"`` ignore other numbers of units in as many hidden layers, and accept one column of
+        y for several outputs; ``solver="lbfgs"`` divides its packed vector at the wrong places if
+        the new layers are smaller.
+
+        Parameters
+        ----------
+        units : list of int
+            Numbers of features, of units of the hidden layers, and of columns of y.
+
+        Returns
+        -------
+        int
+            The network's number of outputs.
+        """
+        fitted = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
+        lbfgs = self.solver == "lbfgs"
+        if units[0] != fitted[0]:
+            raise ValueError(f"X: found {units[0]} features, expected {fitted[0]}, as in coefs_[0]")
+        if len(units) != len(fitted) or (lbfgs and units[1:-1] != fitted[1:-1]):
+            raise ValueError(
+                f"hidden_layer_sizes: found {tuple(units[1:-1])}, expected {tuple(fitted[1:-1])}, "
+                "as in the first fit; to train a new network call fit with warm_start=False"
+            )
+        if units[-1] != fitted[-1] and (lbfgs or units[-1] != 1):
+            raise ValueError(
+                f"y: found {units[-1]} columns, expected {fitted[-1]}, as in the first fit; to "
+                "train a new network call fit with warm_start=False"
+            )
+        return int(fitted[-1])
+
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Array | None, *buffers: Any) -> None:
+        self._check_layers(buffers[-1])
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
             with ONE_BLAS_THREAD:
-                super()._fit_lbfgs(X, y, sample_weight, *buffers)
+                _lbfgs_of_scikit_learn()(self, X, y, sample_weight, *buffers)
         finally:
             del self._objective
             self._adopt()
@@ -344,8 +417,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             fill(net, flat, self.coefs_, self.intercepts_)
             loss, gradient = objective(flat)
             dweights, dbiases = net.views(gradient)
-            if loss_is_nan:
-                loss = np.nan
+            loss = np.float64(np.nan if loss_is_nan else loss)  # becomes ``loss_``
             return loss, np.concatenate([g.ravel() for g in (*dweights, *dbiases)])
 
         return loss_and_gradient
@@ -411,15 +483,17 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         return core
 
     def _fit_stochastic(self, X: Any, y: Array, sample_weight: Array | None, *rest: Any) -> None:
-        incremental: bool = rest[-1]
+        layer_units, incremental = rest[-2:]
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # With one column of y for several outputs, scikit-learn trains all of them on it.
+        y = np.broadcast_to(y, (len(y), self._check_layers(layer_units)))
         core = self._prepare_core(incremental)
         run = Fit(self, core, self._hold_out(X, y, sample_weight))
         try:
             run.epochs(1 if incremental else self.max_iter, incremental)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+            warn("Training interrupted by user.")
         finally:
             run.end()
         if self.early_stopping:
@@ -475,6 +549,15 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
         return X.astype(dtype, copy=False), y
+
+
+def _lbfgs_of_scikit_learn() -> Callable[..., None]:
+    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line."""
+    fit: Any = sklearn_mlp.BaseMultilayerPerceptron._fit_lbfgs
+    check = with_globals(
+        sklearn_mlp._check_optimize_result, warnings=types.SimpleNamespace(warn=warn)
+    )
+    return with_globals(fit, _check_optimize_result=check)
 
 
 def _weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:

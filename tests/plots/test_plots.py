@@ -114,7 +114,7 @@ def test_learning_curves_of_a_network_show_its_history():
     h = history(loss=[1.0, 0.5])
     (ax,) = curves.learning_curves(SimpleNamespace(history=h))
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
-    with pytest.raises(TypeError, match="history: found a list, expected a History or Network"):
+    with pytest.raises(TypeError, match="history: found a list, expected a History, a Network"):
         curves.learning_curves([1.0, 0.5])
 
 

@@ -75,8 +75,8 @@ def both(name, action, rtol=1e-8, **settings):
 
 def repeat(two, action, rtol=1e-8):
     (text, said, error), (our_text, our_said, our_error) = (attempt(e, action) for e in two)
-    assert our_error == error
-    assert our_said == said
+    assert our_error == error, f"raised {our_error}, expected {error}"
+    assert our_said == said, f"warned {our_said}, expected {said}"
     assert NUMBER.sub("#", our_text) == NUMBER.sub("#", text)
     numbers = ([float(n) for n in NUMBER.findall(t)] for t in (our_text, text))
     np.testing.assert_allclose(*numbers, rtol=rtol, atol=1.1e-6)
@@ -95,6 +95,7 @@ def close(found, expected, rtol, what):
         largest = np.abs(expected).max(initial=0, where=np.isfinite(expected))
         np.testing.assert_allclose(found, expected, rtol, rtol * largest, err_msg=what)
     elif isinstance(expected, (float, np.floating)):
+        assert type(found) is type(expected), what
         np.testing.assert_allclose(found, expected, rtol, 1e-12, err_msg=what)
     elif scipy.sparse.issparse(expected):
         assert found.format == expected.format, what

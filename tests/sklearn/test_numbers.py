@@ -466,3 +466,147 @@ def test_assigned_coefficients_are_used(solver, change):
     for _ in range(3):
         repeat(two, lambda e: e.partial_fit(x, y), rtol)
         same(two, x, rtol)
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVER_NAMES)
+@pytest.mark.parametrize("hidden", [(), []], ids=str)
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("dataset", ["iris", "breast_cancer", "diabetes"])
+def test_a_network_without_hidden_layers_starts_from_the_same_weights(
+    dataset, activation, hidden, solver
+):
+    x, y = data(dataset)
+    settings = {"hidden_layer_sizes": hidden, "activation": activation, "max_iter": 3}
+    compare(kind(dataset), x, y, 1e-6, solver=solver, **settings)
+
+
+@pytest.mark.parametrize("dataset", ["iris", "diabetes"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", SOLVER_NAMES)
+def test_the_type_of_the_loss(solver, dtype, dataset):
+    x, y = data(dataset, dtype)
+    theirs, mine = both(kind(dataset), lambda e: e.fit(x, y), 1e-3, solver=solver, max_iter=2)
+    assert type(mine.loss_) is type(theirs.loss_) is np.float64
+
+
+FURTHER = {
+    "partial_fit": ({}, "partial_fit"),
+    "warm start": ({"warm_start": True}, "fit"),
+}
+
+
+@pytest.mark.parametrize("hidden", [(), (9,), (7, 3), (9, 4, 3), 9], ids=str)
+@pytest.mark.parametrize("first", [(), (9,), (7, 4)], ids=str)
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("further", FURTHER)
+@pytest.mark.parametrize("dataset", ["iris", "diabetes"])
+def test_changed_layers_raise_where_scikit_learn_raises(dataset, further, solver, first, hidden):
+    settings, method = FURTHER[further]
+    x, y = data(dataset)
+    settings = {"max_iter": 2, "random_state": 0, **settings}
+    two = pair(kind(dataset), hidden_layer_sizes=first, solver=solver, **settings)
+    for one in two:
+        attempt(one, lambda e: e.fit(x, y))
+        one.set_params(hidden_layer_sizes=hidden)
+    before = [w.copy() for w in two[1].coefs_]
+    errors = [attempt(e, lambda e: getattr(e, method)(x, y))[2] for e in two]
+    asked = tuple(np.atleast_1d(hidden).tolist())
+    layers = [len(first), len(asked)]
+    assert [error is None for error in errors] == [layers[0] == layers[1]] * 2
+    if errors[1] is None:
+        close(two[1].coefs_, two[0].coefs_, 1e-8, "coefs_")
+        return
+    assert errors[1][0] is ValueError
+    assert errors[1][1].startswith(f"hidden_layer_sizes: found {asked}, expected {first}, ")
+    close(two[1].coefs_, before, 0, "coefs_")
+    two[1].set_params(warm_start=False).fit(x, y)
+    assert len(two[1].coefs_) == 1 + layers[1]
+
+
+@pytest.mark.parametrize("hidden", [(), (4,), (9,), (9, 3)], ids=str)
+def test_changed_layers_of_lbfgs(hidden):
+    x, y = data("iris")
+    mine = estimators.MLPClassifier((5,), solver="lbfgs", max_iter=2, warm_start=True)
+    attempt(mine, lambda e: e.fit(x, y))
+    mine.set_params(hidden_layer_sizes=hidden)
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes: found .*, expected \(5,\)"):
+        mine.fit(x, y)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=str)
+@pytest.mark.parametrize("n_then", [1, 2, 3])
+@pytest.mark.parametrize("n_first", [1, 2, 3])
+@pytest.mark.parametrize("solver", SOLVER_NAMES)
+def test_another_number_of_targets(solver, n_first, n_then, hidden):
+    """Only one column for several outputs is possible; lbfgs refuses it in pynn."""
+    settings = {"solver": solver, "warm_start": True, "hidden_layer_sizes": hidden, "max_iter": 2}
+    two = pair(REGRESSOR, random_state=0, **settings)
+    for one in two:
+        attempt(one, lambda e: e.fit(*outputs(n_first)))
+    errors = [attempt(e, lambda e: e.fit(*outputs(n_then)))[2] for e in two]
+    if n_then == n_first or (n_then == 1 and solver != "lbfgs"):
+        assert errors == [None, None]
+        same(two, outputs()[0])
+    else:
+        assert errors[1][1].startswith(f"y: found {n_then} columns, expected {n_first}")
+        assert errors[0] is not None or solver == "lbfgs"
+
+
+def test_assigned_coefficients_of_another_width():
+    x, y = data("iris")
+    mine = estimators.MLPClassifier((5,), max_iter=2).fit(x, y)
+    mine.coefs_ = [mine.coefs_[0][:3], mine.coefs_[1]]
+    with pytest.raises(ValueError, match="X: found 4 features, expected 3"):
+        mine.partial_fit(x, y)
+
+
+@pytest.mark.parametrize("name, dataset", [(CLASSIFIER, "iris"), (REGRESSOR, "diabetes")])
+def test_held_out_rows_that_weigh_nothing(name, dataset):
+    x, y = data(dataset)
+    weights = np.zeros(len(x))
+    weights[:3] = 1
+    fit = lambda e: e.fit(x, y, weights)  # noqa: E731
+    settings = {"early_stopping": True, "batch_size": len(x), "max_iter": 2}
+    two = both(name, fit, random_state=1, **settings)
+    assert two[1].n_iter_ == two[0].n_iter_
+
+
+# --- Changed stopping rules -----------------------------------------------------------------------
+
+
+RULES = {
+    "lbfgs": {"solver": "lbfgs"},
+    "early stopping": {"early_stopping": True},
+    "training loss": {"early_stopping": False},
+    "sgd, early stopping": {"early_stopping": True, "solver": "sgd"},
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("then", list(RULES)[1:])
+@pytest.mark.parametrize("first", RULES)
+@pytest.mark.parametrize("dataset", ["iris", "breast_cancer", "diabetes"])
+def test_training_continues_after_a_change_of_the_stopping_rules(dataset, first, then, method):
+    """scikit-learn fails in the middle of the first epoch for most of these changes."""
+    defaults = {"solver": "adam", "early_stopping": False}
+    x, y = data(dataset)
+    one = pair(kind(dataset), max_iter=3, random_state=0, **RULES[first])[1]
+    attempt(one, lambda e: e.fit(x, y))
+    losses = len(getattr(one, "loss_curve_", ()))
+    one.set_params(warm_start=True, **defaults | RULES[then])
+    weights = [w.copy() for w in one.coefs_]
+    error = attempt(one, lambda e: getattr(e, method)(x, y))[2]
+    if one.early_stopping and method == "partial_fit":
+        assert error == (ValueError, "partial_fit does not support early_stopping=True")
+        close(one.coefs_, weights, 0, "coefs_")
+        return
+    assert error is None
+    assert len(one.loss_curve_) == losses + (1 if method == "partial_fit" else one.n_iter_)
+    if one.early_stopping:
+        assert one.best_validation_score_ == max(one.validation_scores_)
+    else:
+        assert one.best_loss_ <= min(one.loss_curve_[losses:])
+    assert np.isfinite(one.predict(x) if dataset == "diabetes" else one.predict_proba(x)).all()
