@@ -74,7 +74,9 @@ class Network:
     threads : int, optional
         Maximum number of threads, from 1 to 4096 (the numpy backend has one). Small steps run on
         one thread if that is measured to be faster; results are identical with any number. None
-        uses as many as there are processors, or fewer for small amounts of work.
+        uses the environment variable ``PYNN_NUM_THREADS``, or as many as there are processors
+        within the limits of cgroups, ``OMP_NUM_THREADS``, joblib and threadpoolctl, or fewer for
+        small amounts of work.
     seed : int, optional
         Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
         rows. None draws one from the operating system; ``net.seed`` holds it.
