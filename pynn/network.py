@@ -294,7 +294,7 @@ class Network:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,  # required, but fit(loader) is to say what to pass instead
         *,
         epochs: int = 10,
         batch_size: int | str | None = 64,
@@ -518,7 +518,7 @@ class Network:
         out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
         """Return mean loss and accuracy on a data set, without dropout and without the L2 term.
 
         Parameters

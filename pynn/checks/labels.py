@@ -11,6 +11,8 @@ from .arrays import check_finite
 
 Array = np.ndarray
 
+FOR_REGRESSION = """; for regression use Network(…, loss="mse")"""
+"""The remedy in errors about numbers that are no labels."""
 _MOST_SHOWN = 12
 """Number of classes that an error lists."""
 
@@ -91,6 +93,8 @@ def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Ar
             hint = f", or whole numbers from 0 to {count - 1}"
         if net.regression and a.dtype.kind in "iuf":
             hint += f"; values for regression have shape (rows, {net.n_out})"
+        elif a.dtype.kind == "f" or (a.dtype.kind in "iu" and net.n_out == 1):
+            hint += FOR_REGRESSION
         expected = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
         raise ValueError(
             f"{name}: found {len(classes)} different labels ({spell(classes)}), expected {expected}"
@@ -115,9 +119,10 @@ def _indices(a: Array, classes: Array, name: str) -> Array:
         if not wrong.any():
             return indices
         row = int(wrong.argmax())
+    hint = FOR_REGRESSION if a.dtype.kind == "f" and classes.dtype.kind != "f" else ""
     raise ValueError(
         f"{name}: found the label {a[row].item()!r} at row {row}, "
-        f"expected one of the classes {spell(classes)}"
+        f"expected one of the classes {spell(classes)}{hint}"
     )
 
 
