@@ -43,7 +43,8 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
         check_finite(a, name, np.dtype(net.dtype))
         return a
     check_finite(a, name, np.dtype(net.dtype))
-    return a.astype(net.dtype)
+    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
+        return a.astype(net.dtype)
 
 
 def _check_shape(a: Array, n_in: int, name: str) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
-from .arrays import as_array, check_finite
+from .arrays import check_finite
 from .convert import as_numbers, collected, numbers_of
-from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell
+from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
 
 Array = np.ndarray
 
@@ -66,7 +66,7 @@ def targets(
     y = collected(y)
     # One column may hold labels, which must not become floats.
     shape: tuple[int, ...] = getattr(y, "shape", ())
-    a = as_numbers(y, name) if len(shape) == 2 and shape[1] != 1 else as_array(y, name)
+    a = as_numbers(y, name) if len(shape) == 2 and shape[1] != 1 else unrounded(y, name)
     if a.ndim not in (1, 2):
         raise ValueError(f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_out})")
     if len(a) != rows:
@@ -115,7 +115,8 @@ def _values(a: Array, net: Architecture, name: str) -> Array:
         raise ValueError(
             f"{name}: found {a.min():g}, expected values of 0 or more for loss 'poisson'"
         )
-    return np.ascontiguousarray(a, dtype=net.dtype)
+    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
+        return np.ascontiguousarray(a, dtype=net.dtype)
 
 
 def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[Array, Task]:
@@ -188,7 +189,7 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     TypeError, ValueError
         If they are not one different label per output (two for one output).
     """
-    a = plain_labels(as_array(classes, "classes").reshape(-1), "classes")
+    a = plain_labels(unrounded(classes, "classes").reshape(-1), "classes")
     count = n_classes(net)
     if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
