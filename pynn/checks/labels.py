@@ -82,8 +82,8 @@ def _from_objects(a: Array, name: str) -> Array:
         wrong = next((i for i, label in enumerate(labels) if label.endswith("\0")), None)
         if wrong is not None:
             raise ValueError(
-                f"{name}: found the label {labels[wrong]!r} at row {wrong}, expected strings that do "
-                "not end with a null character, which NumPy removes"
+                f"{name}: found the label {labels[wrong]!r} at row {wrong}, expected strings that "
+                "do not end with a null character, which NumPy removes"
             )
     if all(isinstance(label, (int, np.integer)) for label in labels) and kinds[0] == "number":
         return _whole_numbers(labels, name)
