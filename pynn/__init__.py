@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import callbacks, renamed
+from . import _interrupt, callbacks, renamed  # noqa: F401
 from .backends.machine import info
 from .network import Network, load
 from .spec import (

@@ -74,7 +74,9 @@ class Network:
     threads : int, optional
         Maximum number of threads, from 1 to 4096 (the numpy backend has one). Small steps run on
         one thread if that is measured to be faster; results are identical with any number. None
-        uses as many as there are processors, or fewer for small amounts of work.
+        uses the environment variable ``PYNN_NUM_THREADS``, or as many as there are processors
+        within the limits of cgroups, ``OMP_NUM_THREADS``, joblib and threadpoolctl, or fewer for
+        small amounts of work.
     seed : int, optional
         Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
         rows. None draws one from the operating system; ``net.seed`` holds it.
@@ -292,7 +294,7 @@ class Network:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,  # required, but fit(loader) is to say what to pass instead
         *,
         epochs: int = 10,
         batch_size: int | str | None = 64,
@@ -518,7 +520,7 @@ class Network:
         out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
         """Return mean loss and accuracy on a data set, without dropout and without the L2 term.
 
         Parameters

@@ -97,7 +97,7 @@ def test_setting_weights_and_biases_copies_all_or_none(name: str, shapes: list[A
         (np.zeros(66), ValueError, r"parameters: found shape \(66,\), expected \(67,\)"),
         (np.zeros((67, 1)), ValueError, "parameters: found shape"),
         (np.full(67, np.nan), ValueError, "parameters: found nan at row 0"),
-        (np.full(67, "a"), TypeError, "parameters: found dtype"),
+        (np.full(67, "a"), TypeError, r"parameters: found text \('a'\) at row 0"),
     ],
 )
 def test_wrong_parameters_are_refused(

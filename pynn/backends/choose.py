@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.names import BACKENDS
+from .limits import default_threads
 
 if TYPE_CHECKING:
     from .contract import Engine
@@ -142,11 +143,14 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     Raises
     ------
     ValueError
-        If no backend has that name, or it does not support custom functions.
+        If no backend has that name, it does not support custom functions, or
+        ``PYNN_NUM_THREADS`` is not a number of threads.
     ImportError
         If it cannot be used here, or does not support the precision of the architecture here.
     """
     name = _resolve_for_functions(name, net) if net.functions else resolve(name)
+    if threads is None:
+        default_threads()  # raises now rather than in training if PYNN_NUM_THREADS is wrong
     if net.precision == "bf16":
         _check_bf16(name, net)
     if name == "cython":

@@ -149,7 +149,11 @@ class Engine(Protocol):
     """One architecture on one backend. ``parameters`` are flat, in the network's dtype."""
 
     name: str
-    threads: int
+
+    @property
+    def threads(self) -> int:
+        """The maximum number of threads; the default can change between two calls."""
+        ...
 
     def depends_on(self) -> dict[str, str]:
         """Return what results depend on besides the arguments, such as a library's version.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..version import __version__
 from . import choose
+from .limits import processors
 
 
 def environment() -> dict[str, Any]:
@@ -25,15 +25,9 @@ def environment() -> dict[str, Any]:
     return {
         **info(),
         "cpu": cpu_name(),
-        "cores": _cores(),
+        "cores": processors(),
         "platform": platform.platform(),
     }
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:

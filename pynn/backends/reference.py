@@ -16,7 +16,6 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 
@@ -169,6 +168,11 @@ def update(
 # --- The backend: the functions above applied to a whole data set ---------------------------------
 
 
+SILENT = np.errstate(all="ignore")
+"""Overflow and NaN are results, as in the other backends: NumPy neither warns nor, after
+``numpy.seterr``, raises. Those who call the backend check the results."""
+
+
 class Engine:
     """The NumPy backend; ``contract.Engine`` documents the methods."""
 
@@ -181,6 +185,7 @@ class Engine:
     def depends_on(self) -> dict[str, str]:
         return {"numpy": np.__version__}
 
+    @SILENT
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
         weights, biases = self.net.views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
@@ -189,6 +194,7 @@ class Engine:
             out[rows] = activation_of(self.net, -1, zs[-1])
         return out
 
+    @SILENT
     def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
         weights, biases = self.net.views(parameters)
         loss = correct = 0.0
@@ -204,6 +210,7 @@ class Engine:
         net, x, y, sample_weight = self.net, data.x, data.y, data.sample_weight
         l2, convention = settings.l2, settings.convention
 
+        @SILENT
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights, biases = net.views(parameters)
             gradient = np.empty_like(parameters)
@@ -260,10 +267,9 @@ class Trainer:
     def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         """Train on batches first, first + 1, … of an epoch, one per learning rate."""
         self.done, self.diverged = 0, False
-        # With ``watch`` the loop checks the losses, so NumPy must not warn, or raise within a step.
-        with np.errstate(all="ignore") if self.settings.watch else contextlib.nullcontext():
-            return self._steps(epoch, first, rates, updates)
+        return self._steps(epoch, first, rates, updates)
 
+    @SILENT
     def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
         net, settings, given = self.net, self.settings, self.data.sample_weight
         dweights, dbiases = self.gradients

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from .refused import refuse_others
 
 Array = np.ndarray
 
@@ -37,11 +38,12 @@ def as_array(value: Any, name: str) -> Array:
             f"{name}: found a sparse matrix ({type(value).__name__}), expected a dense array; "
             f"use {name}.toarray()"
         )
-    if hasattr(value, "to_numpy"):  # data frames and series of pandas, polars and similar libraries
+    if hasattr(value, "to_numpy") and not isinstance(
+        value, type
+    ):  # data frames and series of pandas, polars and similar libraries
         # Data frames are stored by column; gathering rows is several times as fast by row.
         return np.asarray(value.to_numpy(), order="C")
-    if isinstance(value, (str, bytes, dict, set, frozenset)) or value is None:
-        raise TypeError(f"{name}: found {_kind_of(value)}, expected an array of numbers")
+    refuse_others(value, name)
     try:
         a = np.asarray(value)
     except ValueError:
@@ -52,40 +54,14 @@ def as_array(value: Any, name: str) -> Array:
     return np.asarray(value, dtype=object) if a.dtype.kind in "US" else a
 
 
-def _kind_of(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
 def is_sparse(value: object) -> bool:
     return hasattr(value, "toarray") and hasattr(value, "nnz")
 
 
-def without_nullable(value: Any) -> Any:
-    """Return a pandas data frame with nullable columns as float64, with NaN for missing values.
-
-    NumPy would convert it to an array of Python objects. Any other value is returned unchanged.
-    """
-    if not hasattr(value, "to_numpy") or getattr(value, "ndim", 0) != 2:
-        return value
-    dtypes = list(getattr(value, "dtypes", ()))
-    if all(isinstance(d, np.dtype) for d in dtypes):
-        return value
-    if not all(getattr(d, "kind", "O") in "biuf" for d in dtypes):
-        return value
-    return np.asarray(value.to_numpy(dtype=np.float64, na_value=np.nan), order="C")
-
-
 def must_be_numbers(a: Array, name: str) -> None:
     """Raise TypeError unless the dtype is of booleans or real numbers."""
-    kind = a.dtype.kind
-    if kind in "biuf":
+    if a.dtype.kind in "biuf":
         return
-    if kind == "O":
-        first = f" ({type(a.flat[0]).__name__})" if a.size else ""
-        raise TypeError(
-            f"{name}: found an array of Python objects{first}, expected numbers; if all of them "
-            f"are, use {name}.astype('float32')"
-        )
     raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
 
 

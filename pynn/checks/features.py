@@ -10,7 +10,8 @@ import numpy as np
 
 from ..arrays.sparse import Sparse
 from ..spec.architecture import Architecture
-from .arrays import as_array, check_finite, is_sparse, must_be_numbers, without_nullable
+from .arrays import check_finite, is_sparse
+from .convert import as_numbers
 
 Array = np.ndarray
 
@@ -30,9 +31,8 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
     """
     if is_sparse(x):
         return _compressed_rows(x, net, name)
-    a = as_array(without_nullable(x), name)
+    a = as_numbers(x, name)
     _check_shape(a, net.n_in, name)
-    must_be_numbers(a, name)
     if a.ndim != 2:
         a = a.reshape(len(a), net.n_in)
     if a.dtype == np.uint8:
@@ -43,7 +43,8 @@ def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
         check_finite(a, name, np.dtype(net.dtype))
         return a
     check_finite(a, name, np.dtype(net.dtype))
-    return a.astype(net.dtype)
+    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
+        return a.astype(net.dtype)
 
 
 def _check_shape(a: Array, n_in: int, name: str) -> None:
@@ -54,8 +55,6 @@ def _check_shape(a: Array, n_in: int, name: str) -> None:
             hint = f"; for one column write {name}[:, None]"
         elif a.ndim == 1 and len(a) == n_in:
             hint = f"; for one row write {name}[None, :]"
-        if a.dtype.kind == "O":
-            must_be_numbers(a, name)
         raise ValueError(f"{name}: found shape {a.shape}, expected (rows, {n_in}){hint}")
     if a.shape[0] == 0:
         raise ValueError(f"{name}: found no rows (shape {a.shape}), expected at least one")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..spec.architecture import Architecture
-from .arrays import check_finite
+from .arrays import as_array, check_finite
 
 Array = np.ndarray
 
+FOR_REGRESSION = """; for regression use Network(…, loss="mse")"""
+"""The remedy in errors about numbers that are no labels."""
 _MOST_SHOWN = 12
 """Number of classes that an error lists."""
 
@@ -20,22 +23,46 @@ def n_classes(net: Architecture) -> int:
     return max(2, net.n_out)
 
 
+def unrounded(value: Any, name: str) -> Array:
+    """Return the array that ``value`` is or holds, with whole numbers as they are.
+
+    NumPy makes floats of a list of whole numbers that int64 cannot hold; several may be equal then.
+    """
+    a = as_array(value, name)
+    if type(value) in (list, tuple) and a.dtype == np.float64 and np.abs(a).max(initial=0) >= 2**53:
+        return np.asarray(value, dtype=object)
+    return a
+
+
 def plain_labels(a: Array, name: str) -> Array:
     """Return labels (n,) as an array of booleans, whole numbers, fractions or strings."""
-    if a.dtype.kind == "O":
-        a = _from_objects(a, name)
-    if a.dtype.kind == "T":
-        a = a.astype(np.str_)
+    if a.dtype.kind in "OT":  # StringDType can hold missing values and null characters too
+        a = _from_objects(a.astype(object), name)
     if a.dtype.kind not in "biufU":
         raise TypeError(
             f"{name}: found dtype {a.dtype}, expected labels that are numbers, strings or booleans"
         )
     if a.dtype.kind == "f":
         check_finite(a, name, np.dtype(np.float64))
+        a = _no_longer(a, name)
         rounded: Array = np.trunc(a)
         if (rounded == a).all() and np.abs(a).max(initial=0) < 2**53:
             return rounded.astype(np.int64)  # labels read from a file of numbers
-    return a
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def _no_longer(a: Array, name: str) -> Array:
+    """Return floats, those longer than float64 as float64, the longest that a file can hold."""
+    if a.dtype.itemsize <= 8:
+        return a
+    with np.errstate(under="ignore"):
+        short = a.astype(np.float64)
+    if len(np.unique(short)) != len(np.unique(a)):
+        raise ValueError(
+            f"{name}: found labels of {a.dtype} that are equal as float64, expected different "
+            "numbers, whole numbers or strings"
+        )
+    return short
 
 
 def _from_objects(a: Array, name: str) -> Array:
@@ -50,7 +77,31 @@ def _from_objects(a: Array, name: str) -> Array:
             f"{name}: found Python objects of type {found}, expected labels that are all "
             "numbers, all strings or all booleans"
         )
-    return np.array(a.tolist())
+    labels = a.tolist()
+    if kinds[0] == "string":
+        wrong = next((i for i, label in enumerate(labels) if label.endswith("\0")), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{name}: found the label {labels[wrong]!r} at row {wrong}, expected strings that "
+                "do not end with a null character, which NumPy removes"
+            )
+    if all(isinstance(label, (int, np.integer)) for label in labels) and kinds[0] == "number":
+        return _whole_numbers(labels, name)
+    return np.array(labels)
+
+
+def _whole_numbers(labels: list[int], name: str) -> Array:
+    """Return whole numbers as an array; NumPy would round large ones to float64."""
+    a = np.array(labels)
+    if a.dtype.kind in "iu":
+        return a
+    low, high = min(labels), max(labels)
+    if low < 0 or high >= 2**64:
+        raise ValueError(
+            f"{name}: found whole numbers from {low} to {high}, expected labels that int64 or "
+            "uint64 can hold"
+        )
+    return np.array(labels, np.uint64)
 
 
 def _kind(value: object) -> str:
@@ -91,6 +142,8 @@ def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Ar
             hint = f", or whole numbers from 0 to {count - 1}"
         if net.regression and a.dtype.kind in "iuf":
             hint += f"; values for regression have shape (rows, {net.n_out})"
+        elif a.dtype.kind == "f" or (a.dtype.kind in "iu" and net.n_out == 1):
+            hint += FOR_REGRESSION
         expected = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
         raise ValueError(
             f"{name}: found {len(classes)} different labels ({spell(classes)}), expected {expected}"
@@ -115,9 +168,10 @@ def _indices(a: Array, classes: Array, name: str) -> Array:
         if not wrong.any():
             return indices
         row = int(wrong.argmax())
+    hint = FOR_REGRESSION if a.dtype.kind == "f" and classes.dtype.kind != "f" else ""
     raise ValueError(
         f"{name}: found the label {a[row].item()!r} at row {row}, "
-        f"expected one of the classes {spell(classes)}"
+        f"expected one of the classes {spell(classes)}{hint}"
     )
 
 

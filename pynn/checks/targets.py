@@ -9,8 +9,9 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
-from .arrays import as_array, check_finite, must_be_numbers, without_nullable
-from .labels import n_classes, numbered, plain_labels, spell
+from .arrays import check_finite
+from .convert import as_numbers, collected, numbers_of
+from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
 
 Array = np.ndarray
 
@@ -62,8 +63,10 @@ def targets(
     TypeError, ValueError
         If y does not fit the rows, the loss, the number of outputs or the classes.
     """
-    single = getattr(y, "shape", ())[1:] == (1,)  # may be labels, which must not become floats
-    a = as_array(y if single else without_nullable(y), name)
+    y = collected(y)
+    # One column may hold labels, which must not become floats.
+    shape: tuple[int, ...] = getattr(y, "shape", ())
+    a = as_numbers(y, name) if len(shape) == 2 and shape[1] != 1 else unrounded(y, name)
     if a.ndim not in (1, 2):
         raise ValueError(f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_out})")
     if len(a) != rows:
@@ -106,13 +109,14 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
 
 
 def _values(a: Array, net: Architecture, name: str) -> Array:
-    must_be_numbers(a, name)
+    a = numbers_of(a, name)
     check_finite(a, name, np.dtype(net.dtype))
     if net.loss == "poisson" and a.min() < 0:
         raise ValueError(
             f"{name}: found {a.min():g}, expected values of 0 or more for loss 'poisson'"
         )
-    return np.ascontiguousarray(a, dtype=net.dtype)
+    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
+        return np.ascontiguousarray(a, dtype=net.dtype)
 
 
 def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[Array, Task]:
@@ -133,7 +137,7 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
         if low < 0 or high > 1:
             raise ValueError(
                 f"{name}: found values from {low:g} to {high:g}, expected targets in [0, 1] "
-                "for loss 'binary_cross_entropy'"
+                f"for loss 'binary_cross_entropy'{FOR_REGRESSION}"
             )
         return values, Task("multilabel")
     total = values.sum(axis=1, dtype=np.float64)
@@ -145,7 +149,7 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
             found = f"targets that sum to {total[row]:g} in row {row}"
         raise ValueError(
             f"{name}: found {found}, expected labels, or targets of 0 or more that sum to 1 in "
-            "each row for loss 'cross_entropy'"
+            f"each row for loss 'cross_entropy'{FOR_REGRESSION}"
         )
     return values, _with_classes(task, net)
 
@@ -185,7 +189,7 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     TypeError, ValueError
         If they are not one different label per output (two for one output).
     """
-    a = plain_labels(as_array(classes, "classes").reshape(-1), "classes")
+    a = plain_labels(unrounded(classes, "classes").reshape(-1), "classes")
     count = n_classes(net)
     if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     ValueError
         If `path` is a folder, a device or a pipe.
     OSError
-        If the system refuses to write there.
+        If the system refuses to write there, or the symbolic link leads back to itself.
 
     Examples
     --------
@@ -104,6 +105,8 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     """
     # Replace the file that a symbolic link points to, not the link.
     target = Path(os.path.realpath(path))
+    if target.is_symlink():  # only the path of links that point to each other still is a link
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     old = None
     if target.exists():
         old = require_file(target, "a file to write to").stat()

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks.arrays import as_array, check_finite
+from ..checks.arrays import check_finite
+from ..checks.convert import as_numbers
 from ..spec import arguments
 
 Array = np.ndarray
@@ -42,9 +43,7 @@ def as_trainable(data: Any) -> list[Any]:
 
 def real_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     """Return value as an array of real numbers of this shape, or raise."""
-    a = as_array(value, name)
-    if a.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
+    a = as_numbers(value, name)
     if a.shape != shape:
         found = f"the number {a}" if a.ndim == 0 else f"shape {a.shape}"
         raise ValueError(f"{name}: found {found}, expected an array of shape {shape}")

@@ -168,7 +168,7 @@ def _output(output: str | Activation | None, loss: str | Loss, n_out: int) -> st
     if loss == "cross_entropy" and n_out == 1:
         raise ValueError(
             "sizes: found 1 output with loss 'cross_entropy', expected 2 or more; for one "
-            "yes-or-no output use loss='binary_cross_entropy'"
+            "yes-or-no output use loss='binary_cross_entropy', for regression loss='mse'"
         )
     if output == "softmax" and n_out == 1:
         raise ValueError(

@@ -14,6 +14,19 @@ MOST_THREADS = 4096
 allocates memory."""
 
 
+OTHERS = frozenset(
+    [
+        *("mae", "mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "huber", "log_cosh", "kl_div"),
+        *("nll", "bce", "selu", "celu", "prelu", "rrelu", "relu6", "crelu", "silu", "swish"),
+        *("mish", "softsign", "softmin", "log_softmax", "log_sigmoid", "hard_sigmoid"),
+        *("hard_tanh", "hard_swish", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),
+        *("adafactor", "lamb", "lion", "rprop", "asgd", "lbfgs", "orthogonal", "truncated_normal"),
+        *("uniform", "ones", "float16", "bfloat16", "int8", "cyclic", "polynomial"),
+    ]
+)
+"""Names of functions and formats that pynn does not have, which are no misspellings of others."""
+
+
 def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
     """Return ``found`` if it is one of ``allowed``; otherwise raise ValueError with a hint."""
     allowed = list(allowed)
@@ -22,7 +35,7 @@ def choose(argument: str, found: object, allowed: Iterable[str]) -> str:
     import difflib  # imported here, since it would slow down the import of pynn
 
     text = found.lower().replace("-", "_") if isinstance(found, str) else ""
-    near = difflib.get_close_matches(text, allowed, n=1)
+    near = [] if text in OTHERS else difflib.get_close_matches(text, allowed, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"{argument}: found {found!r}, expected one of {', '.join(allowed)}{hint}")
 

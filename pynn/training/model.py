@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays.vectors import aligned
-from ..checks.arrays import as_array, check_finite
+from ..checks.arrays import check_finite
+from ..checks.convert import as_numbers
 from ..checks.targets import Task, default_task
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
@@ -116,7 +117,7 @@ class Model:
 
     def _checked(self, values: Any, part: Array, name: str) -> Array:
         """Return values as an array of the model's dtype and of the shape of ``part``."""
-        a = as_array(values, name)
+        a = as_numbers(values, name)
         if a.shape != part.shape:
             transposed = part.ndim == 2 and a.shape == part.shape[::-1]
             hint = ", (inputs, outputs): take the transpose" if transposed else ""

@@ -107,6 +107,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
             "flat": model.task.flat,
             "classes": None if classes is None else classes.tolist(),
         }
+        if classes is not None and classes.dtype.kind in "iuf":
+            task["dtype"] = classes.dtype.name
     history = model.history.to_dict()
     a = model.architecture
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
@@ -265,8 +267,25 @@ def _task(saved: Mapping[str, Any], net: Architecture) -> Task:
     if (classes is None) == (kind == "labels"):
         raise ValueError(f"task: found {kind!r} with classes {classes!r}, expected them for labels")
     if classes is not None:
-        classes = targets.as_classes(classes, net)
+        # Files of earlier versions do not name the dtype.
+        classes = targets.as_classes(_typed(classes, saved.get("dtype")), net)
     return Task(kind, classes, bool(saved["flat"]))
+
+
+def _typed(classes: Any, dtype: Any) -> Any:
+    """Return numbers as an array of a dtype that a file names, or classes of files without one."""
+    if dtype is None:
+        return classes
+    found = np.array(classes, choose("task: dtype", dtype, _CLASS_DTYPES))
+    if found.tolist() != classes:
+        raise ValueError(f"task: found classes {classes!r} that {dtype} cannot hold")
+    return found
+
+
+_CLASS_DTYPES = (
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 
 
 def _from_json(name: str, value: Any) -> Any:

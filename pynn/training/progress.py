@@ -91,7 +91,7 @@ class Lines(Reporter):
 class Bar(Reporter):
     """A progress bar, drawn by rich."""
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, first: int, last: int, notebook: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -99,7 +99,8 @@ class Bar(Reporter):
         self._first, self._last = first, last
         self._validation: Record | None = None
         # This thread redraws it after each record: a thread of rich would compete with it.
-        console = Console(stderr=True)
+        # rich recognises the notebooks of some products only.
+        console = Console(stderr=True, force_jupyter=True if notebook else None)
         wide = console.width >= 110
         timer = [TimeRemainingColumn(compact=True, elapsed_when_finished=True)] if wide else []
         self._bar = Progress(
@@ -158,9 +159,18 @@ def _speed(rate: float) -> str:
 
 
 def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell: Any = ipython.get_ipython() if ipython is not None else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    """Return whether this process is the kernel of a notebook, whatever its shell's class.
+
+    The shells of Jupyter, Colab, Databricks and JupyterLite have different classes. A kernel is an
+    attribute of its shell, and names itself in the shell's configuration; IPython in a terminal has
+    neither.
+    """
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell: Any = get_ipython() if get_ipython is not None else None
+    if shell is None:
+        return False
+    config = getattr(shell, "config", None) or {}
+    return getattr(shell, "kernel", None) is not None or "IPKernelApp" in config
 
 
 def _has(package: str) -> bool:
@@ -188,10 +198,10 @@ def reporter(progress: object, first: int, last: int) -> Reporter | None:
         return None
     if callable(progress):
         return Reporter(progress)
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    notebook = not terminal and _in_notebook()
+    notebook = _in_notebook()
+    terminal = not notebook and sys.stderr is not None and sys.stderr.isatty()
     if progress is not True and not (terminal or notebook):
         return None
     if _has("rich") and (terminal or (notebook and _has("ipywidgets"))):
-        return Bar(first, last)
+        return Bar(first, last, notebook)
     return Lines(last)

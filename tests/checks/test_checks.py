@@ -151,7 +151,7 @@ def test_frames_of_nullable_columns(backend: Any) -> None:
     with pytest.raises(ValueError, match=r"x: found nan at row 1, column 1 \(counted from 0\)"):
         features(frame, NET)
     frame["c"] = ["x", "y"]
-    with pytest.raises(TypeError, match="x: found an array of Python objects"):
+    with pytest.raises(TypeError, match=r"x: column 'c' contains text \('x'\)"):
         features(frame, NET)
 
 
@@ -181,13 +181,8 @@ NAN, INF = float("nan"), float("inf")
         ([[1, 2, 3, 4], [1, 2]], ValueError, "x: found rows of different lengths"),
         (np.zeros((2, 4), complex), TypeError, "x: found dtype complex128, expected real numbers"),
         (np.zeros((2, 4), "M8[s]"), TypeError, "x: found dtype datetime64"),
-        (np.zeros((2, 4), "U3"), TypeError, "x: found dtype <U3"),
-        ([["a", "b", "c", "d"]], TypeError, r"x: found an array of Python objects \(str\)"),
-        (
-            np.ones((2, 4), object),
-            TypeError,
-            r"x: found an array of Python objects \(int\).*x.astype\('float32'\)",
-        ),
+        (np.zeros((2, 4), "U3"), TypeError, r"x: found text \(''\) at row 0, column 0"),
+        ([["a", "b", "c", "d"]], TypeError, r"x: found text \('a'\) at row 0, column 0"),
         (np.zeros((2, 4), [("a", F32)]), TypeError, "x: found dtype"),
         (
             np.ma.masked_equal(np.eye(4), 1),
@@ -386,7 +381,7 @@ def test_errors_list_only_some_of_many_classes() -> None:
         (np.full((3, 3), 0.5), ValueError, "y: found targets that sum to 1.5 in row 0"),
         (np.array([[2.0, -1, 0]] * 3), ValueError, "y: found a target of -1"),
         (np.full((3, 3), NAN), ValueError, "y: found nan at row 0, column 0"),
-        (np.full((3, 3), "a"), TypeError, "y: found dtype <U1"),
+        (np.full((3, 3), "a"), TypeError, r"y: found text \('a'\) at row 0, column 0"),
     ],
 )
 def test_y_of_a_wrong_kind_is_refused(y: Any, error: type[Exception], message: str) -> None:

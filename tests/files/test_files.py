@@ -215,6 +215,32 @@ def test_atomic_write_follows_links_and_spares_devices(tmp_path):
         pass
 
 
+@posix
+def test_a_link_that_leads_back_to_itself_is_not_replaced(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("a", "b"):
+        with (
+            pytest.raises(OSError, match="symbolic links") as error,
+            disk.atomic_write(tmp_path / name),
+        ):
+            pass
+        assert error.value.errno == errno.ELOOP
+    net = pynn.Network([2, 2], backend="numpy")
+    with pytest.raises(OSError, match="symbolic links"):
+        net.save(tmp_path / "a")
+    with pytest.raises(OSError, match="symbolic links|no folder"):
+        net.save(tmp_path / "a" / "model")
+    with pytest.raises((OSError, ValueError), match="symbolic links|no such file"):
+        pynn.load(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").is_symlink()
+    (tmp_path / "dangling").symlink_to("new")
+    net.save(tmp_path / "dangling")
+    assert (tmp_path / "dangling").is_symlink()
+    assert (tmp_path / "new").is_file()
+
+
 def test_atomic_write_names_the_faulty_path(tmp_path):
     with pytest.raises(ValueError, match="found a folder"), disk.atomic_write(tmp_path):
         pass

@@ -290,7 +290,7 @@ GOOD = {
         ({"sizes": [1]}, "sizes: found"),
         ({"sizes": [10**9, 10**9]}, r"weights\[0\]: found shape \(2, 1\), expected"),
         ({"weights": [[[1.0]]]}, r"weights\[0\]: found shape \(1, 1\), expected .*\(2, 1\)"),
-        ({"weights": [[["1.0"], ["2.0"]]]}, r"weights\[0\]: found dtype object"),
+        ({"weights": [[["1.0"], ["2.0"]]]}, r"weights\[0\]: found text \('1.0'\) at row 0"),
         ({"weights": [[[1.0], [float("nan")]]]}, r"weights\[0\]: found nan"),
         ({"weights": []}, "weights: found 0 values, expected a list of 1"),
         ({"biases": "x"}, "biases: found 1 values, expected a list"),

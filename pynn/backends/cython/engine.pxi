@@ -79,7 +79,7 @@ cdef class Engine:
 
     @property
     def threads(self):
-        return usable_processors() if self._threads is None else self._threads
+        return default_threads() if self._threads is None else self._threads
 
     def depends_on(self):
         isa = _isas[_isa.load()]

@@ -166,5 +166,4 @@ cdef extern from "team.h" namespace "pynn" nogil:
         int size()
         void run(void (*task)(void* context, int thread) noexcept nogil, void* context)
         void barrier(int thread)
-    int usable_processors()
     double seconds()            # of a monotonic clock

@@ -19,13 +19,13 @@ use_isa((os.environ.get("PYNN_ISA") or "").lower() or None)
 
 def info():
     """Return the instruction set in use, the usable and the compiled ones, whether it supports
-    ``precision="bf16"``, and the number of processors."""
+    ``precision="bf16"``, and the default number of threads."""
     return {
         "isa": _isas[_isa.load()],
         "isas": [isa for i, isa in enumerate(_isas) if isa_usable(i)],
         "compiled": list(_isas),
         "bf16": bf16_kernels(_isa.load()) != NULL,
-        "threads": usable_processors(),
+        "threads": default_threads(),
     }
 
 

@@ -124,13 +124,15 @@ cdef void choose_rows(Plan* p) noexcept nogil:
 
 cdef int choose_team(Plan* p, object threads, double flops) except -1:
     """The largest team: ``threads``, or as many as the FLOPs per row justify."""
+    cdef double most
     if threads is not None:
         p.pace.threads = threads
     else:
-        p.pace.threads = <int>max(
-            1.0, min(<double>usable_processors(), flops * p.rows / FLOPS_A_THREAD))
-        if not p.settings.gradients and flops * p.data.n < SHORT_SWEEP:
-            p.pace.threads = 1
+        p.pace.threads = 1
+        most = flops * p.rows / FLOPS_A_THREAD
+        # Reading the limits takes microseconds, a good part of the time of a small step.
+        if most >= 2 and (p.settings.gradients or flops * p.data.n >= SHORT_SWEEP):
+            p.pace.threads = <int>min(<double>default_threads(), most)
     p.pace.team_size = p.pace.threads
     return 0
 

@@ -66,7 +66,7 @@ from .plan import (
     X_START,
     Plan,
 )
-from .threads import FLOPS, Pace, call, default_threads
+from .threads import FLOPS, Pace, call, default_numba_threads
 
 Array = np.ndarray
 
@@ -233,7 +233,7 @@ class Engine:
     net
         What to compute.
     threads
-        The most threads to use; None takes the processors this process may run on. Steps too
+        The most threads to use; None takes the default of ``limits``. Steps too
         small for several threads run on fewer.
 
     Raises
@@ -253,7 +253,11 @@ class Engine:
             self.custom = {
                 function.name: custom.compiled(function, net.dtype) for function in net.functions
             }
-        self.threads = default_threads() if threads is None else threads
+        self._threads = threads
+
+    @property
+    def threads(self) -> int:
+        return default_numba_threads() if self._threads is None else self._threads
 
     def depends_on(self) -> dict[str, str]:
         return {"numba": numba.__version__}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numba
 
+from .. import limits
 from .plan import HALT, Plan
 
 _guard = threading.Lock()
@@ -64,15 +65,11 @@ def call(
             _guard.release()
 
 
-def default_threads() -> int:
-    """Processors that this process may use, within the limits of Numba and of the thread's mask."""
-    try:
-        processors = len(os.sched_getaffinity(0))
-    except AttributeError:
-        processors = os.cpu_count() or 1
+def default_numba_threads() -> int:
+    """Return the default of all backends, within the limits of Numba and of the thread's mask."""
     # Before a layer has started no mask can be set, and asking for the mask would start one.
     mask = numba.get_num_threads() if threading_layer() else numba.config.NUMBA_NUM_THREADS
-    return min(processors, int(mask))
+    return min(limits.default_threads(), int(mask))
 
 
 FLOPS = 6e10

@@ -1,0 +1,118 @@
+"""Where ``progress="auto"`` shows progress."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn.training import progress
+
+
+class Colab:
+    """A shell whose class is not that of Jupyter."""
+
+    kernel, config = object(), {"IPKernelApp": {}}
+
+
+class Databricks:
+    def __init__(self):
+        self.config = {"IPKernelApp": {}}
+
+
+class JupyterLite:
+    kernel = object()
+
+
+class Terminal:
+    def __init__(self):
+        self.config = {"TerminalInteractiveShell": {}}
+
+
+class Broken:
+    kernel = config = None
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """Return a function that makes an object the running IPython shell."""
+
+    def use(found):
+        module = ModuleType("IPython")
+        module.get_ipython = lambda: found
+        monkeypatch.setitem(sys.modules, "IPython", module)
+
+    return use
+
+
+@pytest.mark.parametrize("kind", [Colab, Databricks, JupyterLite])
+@pytest.mark.parametrize("widgets", [False, True])
+def test_notebooks_of_any_product_show_progress(kind, widgets, shell, monkeypatch):
+    made = []
+    monkeypatch.setattr(progress, "_has", lambda package: widgets)
+    monkeypatch.setattr(progress, "Bar", lambda *arguments: made.append(arguments) or "bar")
+    shell(kind())
+    found = progress.reporter("auto", 0, 2)
+    assert found == "bar" if widgets else isinstance(found, progress.Lines)
+    assert made == ([(0, 2, True)] if widgets else [])
+    assert progress.reporter(False, 0, 2) is None
+
+
+@pytest.mark.parametrize("found", [None, Terminal(), Broken(), SimpleNamespace()])
+def test_other_shells_are_no_notebooks(found, shell):
+    shell(found)
+    assert progress.reporter("auto", 0, 2) is None
+
+
+def test_ipython_that_is_still_being_imported_is_no_notebook(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    assert progress.reporter("auto", 0, 2) is None
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    assert progress.reporter("auto", 0, 2) is None
+
+
+def test_fit_prints_lines_in_a_notebook(shell, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_has", lambda package: False)
+    shell(Colab())
+    pynn.Network([2, 2], backend="numpy").fit(np.zeros((4, 2)), [0, 1, 0, 1], epochs=1)
+    assert "epoch 1/1  loss" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:install")
+def test_the_bar_is_drawn_in_notebooks_that_rich_does_not_recognise():
+    pytest.importorskip("rich")
+    bar = progress.Bar(0, 1, True)
+    try:
+        assert bar._bar.console.is_jupyter
+    finally:
+        bar.close()
+
+
+KERNEL = """
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+from ipykernel.inprocess.manager import InProcessKernelManager
+from pynn.training.progress import _in_notebook
+
+assert not _in_notebook()
+InProcessKernelManager().start_kernel()
+assert _in_notebook()
+"""
+TERMINAL = """
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+from pynn.training.progress import _in_notebook
+
+TerminalInteractiveShell.instance()
+assert not _in_notebook()
+"""
+
+
+@pytest.mark.parametrize("code", [KERNEL, TERMINAL])
+def test_the_shells_of_ipython(code, tmp_path):
+    pytest.importorskip("ipykernel")
+    path = [str(Path(pynn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    found = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "IPYTHONDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | found, check=True)
