@@ -162,7 +162,7 @@ def _prepare(options: Options) -> Setup:
     settings = _fit_settings(options)
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
-    data = folders.read_data(options.data)
+    data = folders.read_data(options.data, options.target)
     n_out, classes = _outputs(data, options.loss)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
@@ -170,6 +170,8 @@ def _prepare(options: Options) -> Setup:
     net = Network([n_in, *widths, n_out], **network)
     if classes is not None:
         net.classes = classes
+    # All training rows decide, before some of them are held out.
+    net.pixels = features.are_pixels(data.train[0])
     if data.test is None:
         rows, test = folders.hold_out(data.train, options.validation, net.seed)
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
@@ -246,7 +248,8 @@ def _check_test_set(net: Network, test: Pair) -> None:
     """Raise a ValueError if the test set does not fit the network: before hours of training."""
     a = net.architecture
     try:
-        targets.targets(test[1], len(features.features(test[0], a)), a, net._model.task)
+        x = features.features(test[0], a, pixels=net.pixels)
+        targets.targets(test[1], len(x), a, net._model.task)
     except (ValueError, TypeError) as error:
         raise ValueError(f"data: the test set does not fit: {error}") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays.vectors import aligned, finite
 from ..checks.arrays import as_array, check_finite
+from ..checks.features import Pixels
 from ..checks.targets import Task, default_task
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
@@ -36,6 +37,8 @@ class Model:
         Layers, functions and number format.
     seed : int
         Key of all random numbers.
+    pixels : bool or "auto"
+        Whether the inputs are pixels; ``"auto"`` until the first training decides.
 
     Attributes
     ----------
@@ -45,6 +48,8 @@ class Model:
         A view of ``flat`` for users, read-only during training.
     weights, biases : tuple of ndarray
         For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
+    pixels : bool, "auto" or None
+        Whether the inputs are pixels. None if the file or pickle of the model does not tell.
     task : Task or None
         Kind of the targets and the labels of the outputs; None before the first training.
     optimizer : Optimizer or None
@@ -61,8 +66,9 @@ class Model:
         The active profile, which records the times of training steps.
     """
 
-    def __init__(self, architecture: Architecture, seed: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, pixels: Pixels = "auto") -> None:
         self.architecture, self.seed = architecture, seed
+        self.pixels: Pixels = pixels
         self.task: Task | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
@@ -171,7 +177,31 @@ class Model:
         self._allocate()
         flat = self.flat
         flat[...] = state["flat"]
+        # Pickles of earlier versions do not name it.
+        self.pixels = None
         self.__dict__.update(state, flat=flat)
+
+
+_MODEL_ATTRIBUTES = {
+    "architecture": "architecture",
+    "seed": "seed",
+    "history": "history",
+    "epochs": "epochs",
+    "updates": "updates",
+    "_flat": "flat",
+    "_task": "task",
+    "_optimizer": "optimizer",
+    "_state": "optimizer_state",
+    "_state_began": "optimizer_began",
+}
+"""Attributes in pickles of ``Network`` that precede ``Model``, and their names in ``Model``."""
+
+
+def from_earlier_pickle(state: dict[str, Any]) -> dict[str, Any]:
+    """Convert the state of a ``Network`` that was pickled before ``Model`` existed."""
+    model = Model.from_state({new: state[old] for old, new in _MODEL_ATTRIBUTES.items()})
+    others = {k: v for k, v in state.items() if k not in _MODEL_ATTRIBUTES}
+    return {**others, "_model": model}
 
 
 class TrainingLock:
@@ -182,14 +212,14 @@ class TrainingLock:
         self._process = 0
 
     @contextmanager
-    def hold(self, model: Model, epochs: int, task: Task | None) -> Iterator[None]:
+    def hold(self, model: Model, epochs: int, task: Task | None, pixels: Pixels) -> Iterator[None]:
         """Hold the lock.
 
         Parameters
         ----------
         model : Model
             To be trained.
-        epochs, task : int, Task or None
+        epochs, task, pixels : int, Task or None, bool, "auto" or None
             Those of the model when the arguments were checked.
 
         Raises
@@ -198,7 +228,8 @@ class TrainingLock:
             If the network is in training, or was trained since its arguments were checked.
         """
         acquired = self._lock.acquire(blocking=False)
-        if not acquired or model.epochs != epochs or model.task is not task:
+        unchanged = model.epochs == epochs and model.task is task and model.pixels == pixels
+        if not (acquired and unchanged):
             if acquired:
                 self._lock.release()
             elif self._process not in (0, os.getpid()):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import targets
+from ..checks.features import as_pixels
 from ..checks.targets import Task
 from ..spec import arguments
 from ..spec.architecture import Architecture
@@ -114,6 +115,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     return tensors, {
         "architecture": architecture,
         "seed": model.seed,
+        "pixels": model.pixels,
         "epochs": model.epochs,
         "updates": model.updates,
         "task": task,
@@ -169,7 +171,10 @@ def rebuild(
         }
     )
 
-    model = Model(architecture, arguments.whole(document["seed"], "seed", 0, 2**64 - 1))
+    seed = arguments.whole(document["seed"], "seed", 0, 2**64 - 1)
+    # Files of earlier versions do not tell whether inputs are pixels.
+    pixels = document.get("pixels")
+    model = Model(architecture, seed, None if pixels is None else as_pixels(pixels))
     for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
         view[...] = values
     if document["task"] is not None:
