@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +178,18 @@ class Table:
                 + ("one of row numbers, " if skipped else "")
                 + "a column of labels and at least one of pixels, separated by commas"
             )
-        columns = [k for k in range(skipped, len(cells)) if k != place]
-        if pixels is None:
-            pixels = _has_pixels([cells[k] for k in columns] if header else None, len(columns))
         names, line = (cells, line) if header else (None, 0)
-        return Table(path, len(cells), place, names, line, skipped, pixels)
+        table = Table(path, len(cells), place, names, line, skipped)
+        if pixels is None:
+            pixels = _are_pixels(table.cells_of_x(cells), header)
+        return replace(table, pixels=pixels)
 
-    @property
-    def columns_of_x(self) -> list[int]:
-        """Indices of the columns of x."""
-        return [k for k in range(self.skipped, self.columns) if k != self.label]
+    def cells_of_x(self, cells: list[str]) -> list[str]:
+        """Return the cells of one line without the label and the row numbers."""
+        found = cells[self.skipped :]
+        if self.label is not None:
+            del found[self.label - self.skipped]
+        return found
 
     def fault(self, line: int, column: int, cell: str, expected: str) -> ValueError:
         """Return the error for one cell."""
@@ -239,12 +241,12 @@ def _row_number_columns(
     return count
 
 
-def _has_pixels(names: list[str] | None, count: int) -> bool:
-    """Return whether columns, by their names or their number, are pixels."""
-    if count == 28 * 28:
-        return True
+def _are_pixels(cells: list[str], header: bool) -> bool:
+    """Return whether columns are pixels, by their number or by their names in the header."""
     pattern = re.compile(r"pixel.*|\d+x\d+", re.IGNORECASE)
-    return names is not None and all(pattern.fullmatch(name.strip()) for name in names)
+    return len(cells) == 28 * 28 or (
+        header and all(pattern.fullmatch(name.strip()) for name in cells)
+    )
 
 
 def _label_column(
@@ -324,7 +326,6 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
     # One buffer: a Python object per short line would take many times the size of the file.
     data, dtype = bytearray(), np.dtype(np.uint8 if table.pixels else np.float32)
-    columns = table.columns_of_x
     labels: list[str] = []
     lines = array("q")
     for line, cells in _rows(table.path):
@@ -335,7 +336,7 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
                 f"{table.path}: line {line}: found {len(cells)} cells, expected {table.columns}, "
                 "as in the first line"
             )
-        row = _parse_row(table, line, cells, columns)
+        row = _parse_row(table, line, cells)
         if isinstance(row, bytes):
             data += row if dtype == np.uint8 else np.frombuffer(row, np.uint8).astype(dtype).data
         else:
@@ -355,11 +356,9 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     return x, y
 
 
-def _parse_row(
-    table: Table, line: int, cells: list[str], columns: Sequence[int]
-) -> bytes | np.ndarray:
+def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
     """Return x of one line: bytes if all are integers from 0 to 255, else float32."""
-    pixels = [cells[k] for k in columns]
+    pixels = table.cells_of_x(cells)
     for stripped in False, True:
         if stripped:
             pixels = [cell.strip() for cell in pixels]
@@ -378,8 +377,9 @@ def _parse_row(
             continue
         if np.isfinite(row).all():
             return row
-    for column in columns:
-        cell = cells[column]
+    for column, cell in enumerate(cells):
+        if column < table.skipped or column == table.label:
+            continue
         with np.errstate(over="ignore"):
             good = _is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
         if not good:
@@ -485,7 +485,8 @@ def read_pandas(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     # With dtype=float pandas would read "true" as 1.
     if any(dtype.kind not in "if" for dtype in frame.dtypes):
         raise ValueError
-    return _floats(frame.to_numpy(), table.pixels), None if labels is None else _numbers(
+    # float64 first, as in the plain reader: large integers would be rounded once instead of twice.
+    return _floats(frame.to_numpy(np.float64), table.pixels), None if labels is None else _numbers(
         list(labels)
     )
 
