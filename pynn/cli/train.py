@@ -237,6 +237,12 @@ def _outputs(data: folders.Data, loss: str) -> tuple[int, np.ndarray | None]:
             f"fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; for "
             "regression, use --loss mse"
         )
+    if classes.dtype.kind in "iu" and len(classes) > 20 and 2 * len(classes) > len(labels):
+        raise ValueError(
+            f"data: found {len(classes)} different whole numbers as labels of {len(labels)} rows, "
+            "expected classes; for regression, use --loss mse, and write at least one value with "
+            "a decimal point, such as 250.0, since whole numbers are labels"
+        )
     if len(classes) < 2:
         raise ValueError(
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
