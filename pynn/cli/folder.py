@@ -10,6 +10,7 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -231,21 +232,32 @@ def data_of(model: Path) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def target_of(model: Path, data: str | os.PathLike[str] | None) -> str | None:
-    """Return the column with the labels in a model's run; None if `data` is no CSV file."""
+def csv_options(
+    model: Path, data: str | os.PathLike[str] | None, net: Network
+) -> tuple[str | None, bool | None]:
+    """Return the arguments ``target`` and ``pixels`` of `read_data` for the data of a model.
+
+    They are those of its run. Without them, a network of pixels reads pixels from any columns.
+    """
     if data is None or Path(data).suffix.lower() != ".csv":
-        return None
+        return None, None
     settings = _settings_in(model if model.is_dir() else model.parent)
-    target = None if settings is None else settings["options"].get("target")
-    return target if isinstance(target, str) else None
+    options = {} if settings is None else settings["options"]
+    target, pixels = options.get("target"), _pixels(options, net)
+    if pixels is None and net.pixels is True:
+        pixels = True
+    return target if isinstance(target, str) else None, pixels
 
 
-def csv_pixels(net: Network) -> bool | None:
-    """Return the argument ``pixels`` of ``load_csv`` for the data of a network.
+def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
+    """Return the argument ``pixels`` of `read_data` that gives the data of a run again.
 
     Models of earlier versions were trained on uint8 if a file had whole numbers from 0 to 255.
     """
-    return True if net.pixels in (True, None) else None
+    found = options.get("pixels")
+    if isinstance(found, bool):
+        return found
+    return True if net.pixels is None else None
 
 
 class Run(NamedTuple):
@@ -299,7 +311,7 @@ def read(
             )
     settings = _read_settings(path / SETTINGS)
     net = load(path / MODEL)
-    loaded = _read_data_again(settings, data, True if net.pixels is None else None)
+    loaded = _read_data_again(settings, data, _pixels(settings["options"], net))
     if loaded.test is not None:
         return Run(path, settings, net, "test", loaded.test)
     share, seed = float(settings["options"]["validation"]), int(settings["seed"])

@@ -54,6 +54,15 @@ class Options:
         str | None,
         _option("Data", TARGET, metavar="NAME", show_default="the first column"),
     ] = None
+    pixels: Annotated[
+        bool | None,
+        _option(
+            "Data",
+            "Whether the inputs are pixels from 0 to 255, which are scaled, or values.",
+            "--pixels/--no-pixels",
+            show_default="depends on the data",
+        ),
+    ] = None
     validation: Annotated[
         float, _option("Data", "Share of the training rows to hold out for validation; 0 for none.")
     ] = 0.1

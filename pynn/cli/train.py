@@ -162,7 +162,7 @@ def _prepare(options: Options) -> Setup:
     settings = _fit_settings(options)
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
-    data = folders.read_data(options.data, options.target)
+    data = folders.read_data(options.data, options.target, options.pixels)
     n_out, classes = _outputs(data, options.loss)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
@@ -171,7 +171,8 @@ def _prepare(options: Options) -> Setup:
     if classes is not None:
         net.classes = classes
     # All training rows decide, before some of them are held out.
-    net.pixels = features.are_pixels(data.train[0])
+    decided = options.pixels
+    net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
     if data.test is None:
         rows, test = folders.hold_out(data.train, options.validation, net.seed)
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)

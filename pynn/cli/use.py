@@ -47,10 +47,9 @@ def evaluate(
     path = folders.newest_model() if model is None else model
     net = _load(path, backend, threads)
     source = folders.data_of(path) if data is None else data
-    if target is None:
-        target = folders.target_of(path, source)
+    its_target, pixels = folders.csv_options(path, source, net)
     try:
-        found = folders.read_data(source, target, folders.csv_pixels(net))
+        found = folders.read_data(source, its_target if target is None else target, pixels)
     except FileNotFoundError as error:
         if data is not None or source is None:
             raise

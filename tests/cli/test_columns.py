@@ -93,6 +93,22 @@ def test_a_network_of_values_refuses_a_file_of_pixels(tmp_path):
     assert "the inputs of this network are values and not pixels" in out
 
 
+def test_the_user_decides_whether_columns_are_pixels(tmp_path):
+    rows = np.column_stack([np.arange(40) % 2, np.arange(160).reshape(40, 4)])
+    table = write(tmp_path / "table.csv", "label,a,b,c,d", rows)
+    named = write(tmp_path / "named.csv", "label,1x1,1x2,2x1,2x2", rows)
+    for path, option, pixels in (table, "--pixels", True), (named, "--no-pixels", False):
+        run = tmp_path / option
+        train(path, run, option)
+        net = pynn.load(run / MODEL, backend="numpy")
+        assert net.pixels is pixels
+        x = rows[:, 1:].astype(np.uint8 if pixels else np.float32)
+        line = f"loss {net.evaluate(x, rows[:, 0])['loss']:.6g}\n"
+        for more in [], ["--data", table], ["--data", named]:
+            assert line in evaluate(run, *more)
+        pynn_command("report", run, "-o", tmp_path / "page.html")
+
+
 def test_the_test_set_is_checked_as_the_training_set(tmp_path):
     x, y = digits(40, 3)
     flat = x.reshape(40, -1)
