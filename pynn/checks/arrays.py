@@ -154,9 +154,8 @@ def first_above(a: Array, most: float) -> tuple[int, ...] | None:
     for start in range(0, len(a), rows):
         block = a[start : start + rows]
         if np.maximum.reduce(block, axis=None) > most:
-            where = np.argwhere(block > most)[0]
-            where[0] += start
-            return tuple(where.tolist())
+            first, *others = np.unravel_index(int(np.argmax(block > most)), block.shape)
+            return (start + int(first), *map(int, others))
     return None
 
 
