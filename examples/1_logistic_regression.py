@@ -17,7 +17,8 @@ import pynn
 args = options(epochs=500)
 
 # %% [markdown]
-# The data are two CSV files, for training and test. pynn divides pixels of type uint8 by 255.
+# The data are two CSV files, for training and test. The network is trained on uint8 above 1, which
+# means that its inputs are pixels: it divides them by 255.
 # A frame stores each column contiguously; an array that stores each row contiguously trains faster.
 
 # %%

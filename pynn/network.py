@@ -24,9 +24,10 @@ from .spec.schedules import Schedule
 from .training import initialise, model_file
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
-from .training.model import Model, TrainingLock
+from .training.model import Model, TrainingLock, from_earlier_pickle
 
 if TYPE_CHECKING:
+    from .arrays.sparse import Sparse
     from .backends.contract import Engine
     from .training.profile import Profile
 
@@ -60,6 +61,10 @@ class Network:
         (N(0, 1) for weights and biases) or ``zeros``. None means he_normal for hidden layers with
         relu, leaky_relu, elu, gelu or softplus, and glorot_uniform for all other layers. Biases
         start at zero except with ``normal``.
+    pixels : {"auto", True, False}
+        Whether the inputs are pixels. True: uint8 from 0 to 255, which count as value / 255, or
+        floats that are in [0, 1] already. False: values, which are never scaled; uint8 may only be
+        0 and 1. ``"auto"``: the first ``fit`` decides; uint8 with a value above 1 means pixels.
     dtype : {"float32", "float64"}
         Number format of parameters and arithmetic.
     precision : {"full", "bf16"}
@@ -93,6 +98,10 @@ class Network:
         The implementation that computes, and its number of threads.
     seed : int
         Key of all random numbers.
+    pixels : bool, "auto" or None
+        Whether the inputs are pixels; ``"auto"`` before the first ``fit``. None for models and
+        pickles of earlier versions, which do not tell: uint8 counts as value / 255, other numbers
+        are not scaled. Assign True or False to decide.
     weights, biases : tuple of ndarray
         For each layer, weights (n_in, n_out) and biases (n_out,): views of ``parameters``.
     history : History
@@ -129,6 +138,7 @@ class Network:
         loss: str | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
+        pixels: bool | str = "auto",
         dtype: object = "float32",
         precision: str = "full",
         backend: str = "auto",
@@ -140,10 +150,11 @@ class Network:
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         seed = arguments.whole(seed, "seed", 0, 2**64 - 1)
+        model_pixels = features.as_pixels(pixels)
         threads = arguments.threads(threads)
         try:
             engine = backend_choice.create(backend, net, threads)
-            self._set_up(Model(net, seed), engine, (backend, threads))
+            self._set_up(Model(net, seed, model_pixels), engine, (backend, threads))
             initialise.fill(net, names, seed, self._model.flat)
         except MemoryError:
             gib = net.n_parameters * np.dtype(net.dtype).itemsize / 2**30
@@ -239,6 +250,14 @@ class Network:
         self._model.set_parameters(values)
 
     @property
+    def pixels(self) -> bool | str | None:
+        return self._model.pixels
+
+    @pixels.setter
+    def pixels(self, pixels: bool | str) -> None:
+        self._model.pixels = features.as_pixels(pixels)
+
+    @property
     def weights(self) -> tuple[Array, ...]:
         """The weights of each layer, (n_in, n_out), as views of `parameters`.
 
@@ -282,6 +301,7 @@ class Network:
             *(["/".join(a.activations[:-1] if len(names) > 1 else names)] if names else []),
             a.activations[-1],
             a.loss,
+            *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             a.dtype,
             *([a.precision] if a.precision != "full" else []),
             f"seed {self.seed}",
@@ -319,10 +339,13 @@ class Network:
         Parameters
         ----------
         x : array (n, n_in) or (n, …) with n_in values per row
-            uint8 are pixels, and count as value / 255. float32 and float64 are read in place,
-            whatever their strides; other numbers are converted. pandas and polars data frames,
-            lists and memory-mapped files are accepted. SciPy's sparse matrices stay sparse (the
-            numba backend does not support them).
+            The first ``fit`` decides whether the inputs of the network are pixels, unless
+            ``pixels`` of the network says so: they are if x is uint8 with a value above 1. Pixels
+            are uint8 from 0 to 255, which count as value / 255, or floats in [0, 1]. Values are
+            never scaled; uint8 of only 0 and 1 are values then. uint8 pixels, float32 and float64
+            are read in place, whatever their strides; other numbers are converted. pandas and
+            polars data frames, lists and memory-mapped files are accepted. SciPy's sparse matrices
+            stay sparse (the numba backend does not support them).
         y : array (n,) or (n, n_out)
             Labels of any kind (integers, strings, booleans …), which become ``net.classes``;
             one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
@@ -457,6 +480,9 @@ class Network:
 
     # --- Prediction -------------------------------------------------------------------------------
 
+    def _features(self, x: Any) -> Array | Sparse:
+        return features.features(x, self.architecture, pixels=self._model.pixels)
+
     def predict(self, x: Any) -> Array:
         """Return the most probable class of each row, or the values of a regression.
 
@@ -481,7 +507,7 @@ class Network:
         RuntimeWarning
             If outputs that determine labels are NaN or infinite.
         """
-        out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
+        out = self._engine.forward(self._model.flat, self._features(x))
         task = self._model.known_task
         if task.kind == "values":
             return out.reshape(-1) if task.flat else out
@@ -517,7 +543,7 @@ class Network:
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs represent classes"
             )
-        out = self._engine.forward(self._model.flat, features.features(x, self.architecture))
+        out = self._engine.forward(self._model.flat, self._features(x))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
     def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
@@ -539,7 +565,7 @@ class Network:
         TypeError, ValueError
             If x or y does not fit.
         """
-        x = features.features(x, self.architecture)
+        x = self._features(x)
         y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
         loss, right = self._engine.evaluate(self._model.flat, x, y)
         found = {"loss": loss / len(x)}
@@ -569,7 +595,7 @@ class Network:
             If an argument does not fit.
         """
         l2 = arguments.number(l2, "l2", least=0)
-        x = features.features(x, self.architecture)
+        x = self._features(x)
         y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
         from .backends.contract import Data, ObjectiveSettings
 
@@ -607,33 +633,11 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_model" not in state:
-            state = _from_earlier_pickle(state)
+            state = from_earlier_pickle(state)
         model, (backend, threads) = state["_model"], state["_asked"]
         engine = backend_choice.create(backend, model.architecture, threads)
         self._set_up(model, engine, (backend, threads))
         self.__dict__.update(state)
-
-
-_MODEL_ATTRIBUTES = {
-    "architecture": "architecture",
-    "seed": "seed",
-    "history": "history",
-    "epochs": "epochs",
-    "updates": "updates",
-    "_flat": "flat",
-    "_task": "task",
-    "_optimizer": "optimizer",
-    "_state": "optimizer_state",
-    "_state_began": "optimizer_began",
-}
-"""Attributes in pickles of ``Network`` that precede ``Model``, and their names in ``Model``."""
-
-
-def _from_earlier_pickle(state: dict[str, Any]) -> dict[str, Any]:
-    """Convert the state of a ``Network`` that was pickled before ``Model`` existed."""
-    model = Model.from_state({new: state[old] for old, new in _MODEL_ATTRIBUTES.items()})
-    others = {k: v for k, v in state.items() if k not in _MODEL_ATTRIBUTES}
-    return {**others, "_model": model}
 
 
 def load(

@@ -65,36 +65,77 @@ def must_be_numbers(a: Array, name: str) -> None:
     raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
 
 
-def check_finite(a: Array, name: str, dtype: np.dtype[Any], matrix: Sparse | None = None) -> None:
-    """Raise if an element of ``a`` is NaN or infinite, or would be infinite in ``dtype``.
+def check_finite(
+    a: Array,
+    name: str,
+    dtype: np.dtype[Any],
+    matrix: Sparse | None = None,
+    bounds: tuple[float, float] | None = None,
+    remedy: str = "",
+) -> None:
+    """Raise if an element of ``a`` is NaN or infinite, would be infinite in ``dtype``, or is out of
+    bounds.
 
-    Minimum and maximum propagate NaN and need no temporary array. ``matrix`` is the sparse matrix
-    whose stored values are ``a``, for the position in the error.
+    Minimum and maximum propagate NaN and need no temporary array. The first block of rows with a
+    wrong value ends the search.
+
+    Parameters
+    ----------
+    a
+        Arrays of other dtypes than floats are not searched.
+    name
+        The name of the argument in errors.
+    dtype
+        Must be able to hold every element.
+    matrix
+        The sparse matrix whose stored values are ``a``, for the position in the error.
+    bounds
+        Least and largest permitted value. They cost no further pass.
+    remedy
+        Text for the error about a value out of bounds, after the position of the value.
     """
     if a.dtype.kind != "f" or a.size == 0:
         return
     limit = min(float(np.finfo(dtype).max), float(np.finfo(a.dtype).max))
+    least, most = (-limit, limit) if bounds is None else bounds
     by_column = a.ndim == 2 and abs(a.strides[0]) < abs(a.strides[1])
     scan = a.T if by_column else a
     rows = max(1, _BLOCK // (scan.size // len(scan)))
     for start in range(0, len(scan), rows):
         block = scan[start : start + rows]
         low = float(np.minimum.reduce(block, axis=None))
-        if low >= -limit and float(np.maximum.reduce(block, axis=None)) <= limit:
+        if low >= least and float(np.maximum.reduce(block, axis=None)) <= most:
             continue
-        where = np.argwhere(~(np.abs(block) <= limit))[0]
+        wrong = ~(np.abs(block) <= limit)
+        if not wrong.any():
+            wrong = (block < least) | (block > most)
+        where = np.argwhere(wrong)[0]
         where[0] += start
         index = tuple(where[::-1].tolist() if by_column else where.tolist())
-        expected = "finite numbers"
-        if math.isfinite(float(a[index])):
-            expected = f"numbers that {np.dtype(dtype).name} can hold"
+        expected = remedy
+        if not math.isfinite(float(a[index])):
+            expected = ", expected finite numbers"
+        elif abs(a[index]) > limit:
+            expected = f", expected numbers that {np.dtype(dtype).name} can hold"
         raise ValueError(
-            f"{name}: found {a[index]} at {_place(index, matrix)} (counted from 0), expected "
-            f"{expected}"
+            f"{name}: found {a[index]} at {place(index, matrix)} (counted from 0){expected}"
         )
 
 
-def _place(index: tuple[int, ...], matrix: Sparse | None) -> str:
+def first_above(a: Array, most: float) -> tuple[int, ...] | None:
+    """Return the index of an element above ``most`` in the first block of rows that has one."""
+    if a.size == 0:
+        return None
+    rows = max(1, _BLOCK // (a.size // len(a)))
+    for start in range(0, len(a), rows):
+        block = a[start : start + rows]
+        if np.maximum.reduce(block, axis=None) > most:
+            first, *others = np.unravel_index(int(np.argmax(block > most)), block.shape)
+            return (start + int(first), *map(int, others))
+    return None
+
+
+def place(index: tuple[int, ...], matrix: Sparse | None) -> str:
     """Return row and column of an element, or of a stored value of a sparse matrix, as text."""
     if matrix is not None:
         row = int(np.searchsorted(matrix.indptr, index[0], side="right")) - 1

@@ -10,41 +10,169 @@ import numpy as np
 
 from ..arrays.sparse import Sparse
 from ..spec.architecture import Architecture
-from .arrays import check_finite, is_sparse
+from .arrays import check_finite, first_above, is_sparse, place
 from .convert import as_numbers
 
 Array = np.ndarray
 
+Pixels = bool | str | None
+"""The meaning of the inputs of a network.
 
-def features(x: Any, net: Architecture, name: str = "x") -> Array | Sparse:
+``True``: pixels, uint8 from 0 to 255 or floats in [0, 1]. ``False``: values, which are never
+scaled. ``"auto"``: the first training decides. None: networks of files and pickles that do not name
+it; uint8 counts as value / 255, and other numbers are not scaled.
+"""
+
+
+def features(x: Any, net: Architecture, name: str = "x", pixels: Pixels = None) -> Array | Sparse:
     """Return x as a uint8, float32 or float64 array (n, n_in), n ≥ 1, or as compressed rows.
 
-    Arrays of these three dtypes are passed on without a copy, with any strides; other numbers are
-    converted to the network's dtype. SciPy's sparse matrices stay sparse, as float32 or float64.
+    Arrays of these three dtypes are passed on without a copy, with any strides, except uint8 for a
+    network of values; other numbers are converted to the network's dtype. SciPy's sparse matrices
+    stay sparse, as float32 or float64. Every uint8 array that is returned holds pixels.
+
+    Parameters
+    ----------
+    x
+        The user's input.
+    net
+        The network's architecture.
+    name
+        The name of x in errors.
+    pixels
+        Whether the inputs of the network are pixels.
 
     Raises
     ------
     TypeError
         If x is not an array of real numbers.
     ValueError
-        If its shape does not fit, or it is empty, masked, or holds NaN or infinity.
+        If its shape does not fit, or it is empty, masked, or holds NaN or infinity; if its values
+        are neither pixels nor values as the network requires.
     """
+    return _converted(_rows(x, net, name), net, name, pixels)
+
+
+def training_features(
+    x: Any, net: Architecture, pixels: Pixels, name: str = "x"
+) -> tuple[Array | Sparse, bool | None]:
+    """Return x as `features` does, and whether the inputs of the network are pixels.
+
+    This decides ``"auto"``: uint8 with a value above 1 means pixels.
+    """
+    rows = _rows(x, net, name)
+    if isinstance(pixels, str):
+        pixels = are_pixels(rows, name)
+    return _converted(rows, net, name, pixels), pixels
+
+
+def are_pixels(rows: Any, name: str = "x") -> bool:
+    """Return whether an array or sparse matrix for training has pixels: uint8 above 1."""
+    if rows.dtype != np.uint8:
+        return False
+    elements = rows if isinstance(rows, np.ndarray) else Sparse.of(rows, name).data
+    return first_above(elements, 1) is not None
+
+
+def as_pixels(pixels: Any) -> bool | str:
+    """Return the argument ``pixels`` of a network: "auto", True or False."""
+    if isinstance(pixels, (bool, np.bool_)):
+        return bool(pixels)
+    if isinstance(pixels, str) and pixels == "auto":
+        return pixels
+    raise ValueError(f"pixels: found {pixels!r}, expected 'auto', True or False")
+
+
+def _rows(x: Any, net: Architecture, name: str) -> Any:
+    """Return x as an array of numbers (n, n_in) or a sparse matrix, with its own dtype."""
     if is_sparse(x):
-        return _compressed_rows(x, net, name)
+        _check_matrix(x, net, name)
+        return x
     a = as_numbers(x, name)
     _check_shape(a, net.n_in, name)
-    if a.ndim != 2:
-        a = a.reshape(len(a), net.n_in)
+    return a if a.ndim == 2 else a.reshape(len(a), net.n_in)
+
+
+def _converted(rows: Any, net: Architecture, name: str, pixels: Pixels) -> Array | Sparse:
+    """Return the result of `features` for the result of `_rows`."""
+    if is_sparse(rows):
+        return _compressed_rows(rows, net, name, pixels)
+    a: Array = rows
+    dtype = np.dtype(net.dtype)
     if a.dtype == np.uint8:
+        if _scales_bytes(a, name, pixels):
+            return a
+        return a.astype(dtype)
+    if pixels is True:
+        _refuse_integers(a.dtype, name)
+    in_place = a.dtype.char in "fd"
+    if in_place and not (a.dtype.isnative and a.flags.aligned):
+        a = a.astype(a.dtype.newbyteorder("="))
+    _check_values(a, name, dtype, pixels)
+    if in_place:
         return a
-    if a.dtype.char in "fd":
-        if not (a.dtype.isnative and a.flags.aligned):
-            a = a.astype(a.dtype.newbyteorder("="))
-        check_finite(a, name, np.dtype(net.dtype))
-        return a
-    check_finite(a, name, np.dtype(net.dtype))
     with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
-        return a.astype(net.dtype)
+        return a.astype(dtype)
+
+
+# --- Pixels and values ----------------------------------------------------------------------------
+
+_NOT_PIXELS = "inputs that are not pixels require Network(…, pixels=False)"
+
+
+def _scales_bytes(a: Array, name: str, pixels: Pixels, matrix: Sparse | None = None) -> bool:
+    """Return whether uint8 inputs of a network are pixels, which count as value / 255.
+
+    Raises
+    ------
+    ValueError
+        If they can only be pixels, and the network takes values; or if the network is untrained,
+        and they could be either.
+    """
+    if pixels is True or pixels is None:
+        return True
+    above = first_above(a, 1)
+    if pixels is False:
+        if above is not None:
+            raise ValueError(
+                f"{name}: found the uint8 {int(a[above])} at {place(above, matrix)} (counted from "
+                "0), but the inputs of this network are values and not pixels; expected "
+                f"{name} / 255 if it was trained on pixels divided by 255, or "
+                f"{name}.astype('float32') if it was trained on numbers like these"
+            )
+        return False
+    if above is None and a.any():
+        raise ValueError(
+            f"{name}: found uint8 of only 0 and 1 for a network that has not been trained, which "
+            "can be pixels or numbers; expected Network(…, pixels=True) or pixels=False"
+        )
+    return True
+
+
+def _refuse_integers(dtype: np.dtype[Any], name: str) -> None:
+    if dtype.kind in "iu":
+        raise ValueError(
+            f"{name}: found {dtype}, but the inputs of this network are pixels; expected uint8 "
+            f"from 0 to 255, such as numpy.asarray({name}, dtype='uint8'), or floats in [0, 1]; "
+            f"{_NOT_PIXELS}"
+        )
+
+
+def _check_values(
+    a: Array, name: str, dtype: np.dtype[Any], pixels: Pixels, matrix: Sparse | None = None
+) -> None:
+    """Raise unless the elements are finite and, if the inputs are pixels, floats in [0, 1]."""
+    if pixels is not True:
+        check_finite(a, name, dtype, matrix)
+        return
+    remedy = (
+        ", but the inputs of this network are pixels; expected floats in [0, 1] or uint8 from 0 to "
+        f"255, such as {name} / 255 for pixels from 0 to 255; {_NOT_PIXELS}"
+    )
+    check_finite(a, name, dtype, matrix, (0.0, 1.0), remedy)
+
+
+# --- Shapes and sparse matrices -------------------------------------------------------------------
 
 
 def _check_shape(a: Array, n_in: int, name: str) -> None:
@@ -66,18 +194,25 @@ def _check_shape(a: Array, n_in: int, name: str) -> None:
         )
 
 
-def _compressed_rows(x: Any, net: Architecture, name: str) -> Sparse:
+def _check_matrix(x: Any, net: Architecture, name: str) -> None:
+    """Raise unless a sparse matrix has rows of n_in numbers."""
     if len(x.shape) != 2 or x.shape[1] != net.n_in:
         raise ValueError(f"{name}: found shape {x.shape}, expected (rows, {net.n_in})")
     if x.shape[0] == 0:
         raise ValueError(f"{name}: found no rows (shape {x.shape}), expected at least one")
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name}: found a sparse matrix of {x.dtype}, expected numbers")
+
+
+def _compressed_rows(x: Any, net: Architecture, name: str, pixels: Pixels) -> Sparse:
+    dtype = np.dtype(net.dtype)
     found = Sparse.of(x, name)
-    check_finite(found.data, name, np.dtype(net.dtype), found)
-    if x.dtype.char in "fd":
-        return found
-    data = found.data.astype(net.dtype)
     if x.dtype == np.uint8:
-        data *= data.dtype.type(1 / 255)
-    return replace(found, data=data)
+        data = found.data.astype(dtype)
+        if _scales_bytes(found.data, name, pixels, found):
+            data *= dtype.type(1 / 255)
+        return replace(found, data=data)
+    if pixels is True:
+        _refuse_integers(x.dtype, name)
+    _check_values(found.data, name, dtype, pixels, found)
+    return found if x.dtype.char in "fd" else replace(found, data=found.data.astype(dtype))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +20,7 @@ from ..arrays.fingerprint import content_sha256
 from ..files.disk import atomic_write, shown
 from ..spec import arguments
 from . import pictures
+from .app import show_warning
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
@@ -42,8 +46,21 @@ class Data(NamedTuple):
     """None without a test set."""
 
 
-def read_data(path: str | os.PathLike[str] | None) -> Data:
+def read_data(
+    path: str | os.PathLike[str] | None,
+    target: str | None = None,
+    pixels: bool | None = None,
+) -> Data:
     """Load a data set; MNIST if `path` is None.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        The data set.
+    target : str, optional
+        The column of a CSV file with the labels; by default the first.
+    pixels : bool, optional
+        Whether a CSV file has pixels, as in ``load_csv``.
 
     Raises
     ------
@@ -51,12 +68,22 @@ def read_data(path: str | os.PathLike[str] | None) -> Data:
         If it cannot be read or is not a data set.
     """
     if path is None:
+        if target is not None:
+            raise ValueError(
+                f"target: found {target!r} for MNIST, expected it with --data FILE.csv"
+            )
         from ..datasets import mnist
 
         return Data("MNIST", *mnist())
     from ..data import load
 
-    found = load(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            found = load(path, label="first" if target is None else target, pixels=pixels)
+    except ValueError as error:
+        # The option has another name than the argument.
+        raise ValueError(re.sub("^label: ", "target: ", str(error))) from error
     return Data(str(path), found.train, found.test)
 
 
@@ -205,6 +232,34 @@ def data_of(model: Path) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def csv_options(
+    model: Path, data: str | os.PathLike[str] | None, net: Network
+) -> tuple[str | None, bool | None]:
+    """Return the arguments ``target`` and ``pixels`` of `read_data` for the data of a model.
+
+    They are those of its run. Without them, a network of pixels reads pixels from any columns.
+    """
+    if data is None or Path(data).suffix.lower() != ".csv":
+        return None, None
+    settings = _settings_in(model if model.is_dir() else model.parent)
+    options = {} if settings is None else settings["options"]
+    target, pixels = options.get("target"), _pixels(options, net)
+    if pixels is None and net.pixels is True:
+        pixels = True
+    return target if isinstance(target, str) else None, pixels
+
+
+def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
+    """Return the argument ``pixels`` of `read_data` that gives the data of a run again.
+
+    Models of earlier versions were trained on uint8 if a file had whole numbers from 0 to 255.
+    """
+    found = options.get("pixels")
+    if isinstance(found, bool):
+        return found
+    return True if net.pixels is None else None
+
+
 class Run(NamedTuple):
     """A finished run, read from its folder."""
 
@@ -256,7 +311,7 @@ def read(
             )
     settings = _read_settings(path / SETTINGS)
     net = load(path / MODEL)
-    loaded = _read_data_again(settings["data"], data)
+    loaded = _read_data_again(settings, data, _pixels(settings["options"], net))
     if loaded.test is not None:
         return Run(path, settings, net, "test", loaded.test)
     share, seed = float(settings["options"]["validation"]), int(settings["seed"])
@@ -274,6 +329,9 @@ def _read_settings(path: Path) -> dict[str, Any]:
         if share >= 1:
             raise ValueError(f"validation: found {share:g}, expected a share of less than 1")
         arguments.whole(settings["seed"], "seed", 0, 2**64 - 1)
+        target = options.get("target")
+        if not isinstance(target, (str, type(None))):
+            raise TypeError(f"target: found {shown(target)}, expected text")
         result, environment = settings["result"], settings["environment"]
         if not all(isinstance(part, dict) for part in (options, data, result, environment)):
             raise TypeError("a section is not an object")
@@ -287,10 +345,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_data_again(about: dict[str, Any], moved: str | os.PathLike[str] | None) -> Data:
+def _read_data_again(
+    settings: dict[str, Any], moved: str | os.PathLike[str] | None, pixels: bool | None
+) -> Data:
     """Load the data of a run from their path, or from `moved`, and compare their SHA-256."""
+    about, target = settings["data"], settings["options"].get("target")
     try:
-        found = read_data(about["path"] if moved is None else moved)
+        found = read_data(about["path"] if moved is None else moved, target, pixels)
     # The errors quote the path in the settings, which may hold any characters.
     except FileNotFoundError as error:
         advice = "; if it has moved, pass its path with --data" if moved is None else ""

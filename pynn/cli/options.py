@@ -21,7 +21,8 @@ from ..spec.schedules import SCHEDULES, Schedule
 from .app import reported
 
 # Help texts that several commands share.
-DATA = "Folder of IDX files, .csv (labels in the first column) or .npz."
+DATA = "Folder of IDX files, .csv or .npz."
+TARGET = "Name of the column of a .csv file that holds the labels."
 BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
 LAST_RUN = "the last run in runs/"
@@ -49,6 +50,19 @@ class Options:
     ] = False
 
     data: Annotated[Path | None, _option("Data", DATA, show_default="MNIST")] = None
+    target: Annotated[
+        str | None,
+        _option("Data", TARGET, metavar="NAME", show_default="the first column"),
+    ] = None
+    pixels: Annotated[
+        bool | None,
+        _option(
+            "Data",
+            "Whether the inputs are pixels from 0 to 255, which are scaled, or values.",
+            "--pixels/--no-pixels",
+            show_default="depends on the data",
+        ),
+    ] = None
     validation: Annotated[
         float, _option("Data", "Share of the training rows to hold out for validation; 0 for none.")
     ] = 0.1

@@ -162,7 +162,7 @@ def _prepare(options: Options) -> Setup:
     settings = _fit_settings(options)
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
-    data = folders.read_data(options.data)
+    data = folders.read_data(options.data, options.target, options.pixels)
     n_out, classes = _outputs(data, options.loss)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
@@ -170,6 +170,9 @@ def _prepare(options: Options) -> Setup:
     net = Network([n_in, *widths, n_out], **network)
     if classes is not None:
         net.classes = classes
+    # All training rows decide, before some of them are held out.
+    decided = options.pixels
+    net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
     if data.test is None:
         rows, test = folders.hold_out(data.train, options.validation, net.seed)
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
@@ -235,6 +238,12 @@ def _outputs(data: folders.Data, loss: str) -> tuple[int, np.ndarray | None]:
             f"fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; for "
             "regression, use --loss mse"
         )
+    if classes.dtype.kind in "iu" and len(classes) > 20 and 2 * len(classes) > len(labels):
+        raise ValueError(
+            f"data: found {len(classes)} different whole numbers as labels of {len(labels)} rows, "
+            "expected classes; for regression, use --loss mse, and write at least one value with "
+            "a decimal point, such as 250.0, since whole numbers are labels"
+        )
     if len(classes) < 2:
         raise ValueError(
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
@@ -246,7 +255,8 @@ def _check_test_set(net: Network, test: Pair) -> None:
     """Raise a ValueError if the test set does not fit the network: before hours of training."""
     a = net.architecture
     try:
-        targets.targets(test[1], len(features.features(test[0], a)), a, net._model.task)
+        x = features.features(test[0], a, pixels=net.pixels)
+        targets.targets(test[1], len(x), a, net._model.task)
     except (ValueError, TypeError) as error:
         raise ValueError(f"data: the test set does not fit: {error}") from error
 

@@ -12,7 +12,7 @@ from ..backends import machine
 from ..files.disk import shown
 from . import folder as folders
 from .app import app, reported, result_line
-from .options import BACKEND, DATA, LAST_RUN, THREADS
+from .options import BACKEND, DATA, LAST_RUN, TARGET, THREADS
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -36,13 +36,20 @@ def evaluate(
     ] = None,
     backend: Backend = "auto",
     threads: Threads = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help=TARGET, metavar="NAME", show_default="as in its run, or the first column"
+        ),
+    ] = None,
 ) -> None:
     """Measure loss and accuracy of a model on the test set, or on all rows without a test set."""
     path = folders.newest_model() if model is None else model
     net = _load(path, backend, threads)
     source = folders.data_of(path) if data is None else data
+    its_target, pixels = folders.csv_options(path, source, net)
     try:
-        found = folders.read_data(source)
+        found = folders.read_data(source, its_target if target is None else target, pixels)
     except FileNotFoundError as error:
         if data is not None or source is None:
             raise
@@ -122,6 +129,12 @@ def predict(
         raise ValueError(
             f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels, "
             "8 x 8 or more"
+        )
+    if net.pixels is False:
+        raise ValueError(
+            "model: found one whose inputs are values and not pixels, so that it is unknown how to "
+            "scale a picture; if it was trained on pixels in [0, 1], load it in Python, assign "
+            "net.pixels = True and save it again"
         )
     failed = False
     for path in images:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,14 @@ from ..files.disk import require_file, shown
 
 
 def load_csv(
-    path: str | os.PathLike[str], *, label: str | None = "first", header: bool | None = None
+    path: str | os.PathLike[str],
+    *,
+    label: str | None = "first",
+    header: bool | None = None,
+    index: bool | None = None,
+    pixels: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Load rows of pixels and their labels from a comma-separated file in UTF-8.
+    """Load rows of numbers and their labels from a comma-separated file in UTF-8.
 
     Reading floats is faster if pandas is installed (integers do not need it); the result is
     identical without it. Blank lines are skipped.
@@ -34,18 +40,28 @@ def load_csv(
     path : str or path-like
         The file, one example per line, such as ``train.csv`` of Kaggle's digit recogniser.
     label : str or None, default "first"
-        The column with the labels: "first" is the first column, None means that the file has no
-        labels (such as Kaggle's ``test.csv``), any other value is a name in the header.
+        The column with the labels: "first" is the first column after those of row numbers, None
+        means that the file has no labels (such as Kaggle's ``test.csv``), any other value is a name
+        in the header.
     header : bool, optional
         Whether the first line holds column names. By default it does if none of its cells is a
         number, or if its pixel columns are numbered 0, 1, 2, … or 1, 2, 3, … and the label column
-        has a name.
+        has a name or its cell is empty.
+    index : bool, optional
+        Whether the first column holds row numbers or names, which are skipped. By default, the
+        header decides: columns at the beginning whose name is empty or ``Unnamed: 0``, as in the
+        file of a data frame that was written with its index, are skipped with a warning. Numbers 0,
+        1, 2, … in the first column of a file of 3 or more rows are refused then, unless `label`
+        is its name; False uses such a column as it is.
+    pixels : bool, optional
+        Whether the file has pixels. By default it does if the names of all its columns without the
+        label begin with "pixel" or are pairs such as ``28x28``, or if their number is 784.
 
     Returns
     -------
-    x : ndarray, shape (n, columns without the label)
-        uint8 if every cell is written as an integer from 0 to 255 (pynn treats uint8 as pixels and
-        scales them to [0, 1]), otherwise float32.
+    x : ndarray, shape (n, columns without the label and row numbers)
+        uint8 if the file has pixels and every cell is written as an integer from 0 to 255,
+        otherwise float32.
     y : ndarray, shape (n,), or None if `label` is None
         int64 if every label is written as an integer, float64 if every label is a number, text if
         no label is a number.
@@ -56,17 +72,70 @@ def load_csv(
         If the file does not exist.
     ValueError
         If a cell is not a finite number (the error names line, column and content), a line has
-        more or fewer cells than the first, the file has no data, the column `label` does not exist,
-        or the first line could be either a header or data.
+        more or fewer cells than the first, the file has no data, the column `label` does not exist
+        or exists twice, the first line could be either a header or data, or the first column
+        holds row numbers.
+
+    Warns
+    -----
+    UserWarning
+        If columns of row numbers are skipped because of their names.
     """
+    return load_columns(path, label, header, index, pixels, stacklevel=3)
+
+
+def load_columns(
+    path: str | os.PathLike[str],
+    label: str | None = "first",
+    header: bool | None = None,
+    index: bool | None = None,
+    pixels: bool | None = None,
+    *,
+    stacklevel: int = 2,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Load a file as `load_csv` does; warnings name the caller ``stacklevel`` frames above."""
     path = require_file(path, "a CSV file")
-    table = Table.open(path, label, header)
+    table = Table.open(path, label, header, index, pixels)
+    if table.skipped and index is None:
+        assert table.names is not None
+        names = ", ".join(shown(repr(name)) for name in table.names[: table.skipped])
+        warnings.warn(
+            f"{path}: skipped the first column{'s' if table.skipped > 1 else ''} ({names}), which "
+            "a header without a name or with 'Unnamed: 0' marks as row numbers; index=True skips "
+            "the first column without this warning, index=False uses it",
+            stacklevel=stacklevel,
+        )
+    x, y = _read(table)
+    named = table.label == 0 and label != "first"
+    if index is None and not table.skipped and not named:
+        first = y if table.label == 0 else x[:, 0]
+        assert first is not None
+        _refuse_row_numbers(table, first)
+    return x, y
+
+
+def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     for read in read_integers, read_pandas:
         try:
             return read(table)
         except Exception:
             continue
     return read_plain(table)
+
+
+def _refuse_row_numbers(table: Table, first: np.ndarray) -> None:
+    """Raise a ValueError if the first column, (n,), counts the rows."""
+    n = len(first)
+    # Two rows with the labels 0 and 1 are more likely than a table of two rows with numbers.
+    if n < 3 or first.dtype.kind not in "iuf" or not np.array_equal(first, np.arange(n)):
+        return
+    name = f" {shown(repr(table.names[0]))}" if table.names else ""
+    role = "labels" if table.label == 0 else "values"
+    raise ValueError(
+        f"{table.path}: found the row numbers 0 to {n - 1} in the first column{name}, expected "
+        f"{role}; remove this column, or use index=True to skip it or index=False if it holds "
+        f"{role}; label='…' (--target on the command line) names the column with the labels"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,9 +150,19 @@ class Table:
     """Names of the columns, if there is a header."""
     first_line: int
     """Line number of the header, 0 without a header."""
+    skipped: int = 0
+    """Number of columns at the beginning that hold row numbers."""
+    pixels: bool = True
+    """Whether whole numbers from 0 to 255 are pixels."""
 
     @staticmethod
-    def open(path: Path, label: str | None, header: bool | None) -> Table:
+    def open(
+        path: Path,
+        label: str | None,
+        header: bool | None,
+        index: bool | None = None,
+        pixels: bool | None = None,
+    ) -> Table:
         """Read the first line that is not blank, and find the header and the label column."""
         first = next(_rows(path), None)
         if first is None:
@@ -91,13 +170,26 @@ class Table:
         line, cells = first
         if header is None:
             header = label not in (None, "first") or _is_header(path, cells, label)
-        index = _label_column(path, cells, label, header)
-        if len(cells) < 1 + (index is not None):
+        skipped = _row_number_columns(cells, label, header, index)
+        place = _label_column(path, cells, label, header, skipped)
+        if len(cells) < skipped + 1 + (place is not None):
             raise ValueError(
-                f"{path}: found 1 column, expected a column of labels and at least one of pixels, "
-                "separated by commas"
+                f"{path}: found {len(cells)} column{'s' if len(cells) > 1 else ''}, expected "
+                + ("one of row numbers, " if skipped else "")
+                + "a column of labels and at least one of pixels, separated by commas"
             )
-        return Table(path, len(cells), index, cells if header else None, line if header else 0)
+        names, line = (cells, line) if header else (None, 0)
+        table = Table(path, len(cells), place, names, line, skipped)
+        if pixels is None:
+            pixels = _are_pixels(table.cells_of_x(cells), header)
+        return replace(table, pixels=pixels)
+
+    def cells_of_x(self, cells: list[str]) -> list[str]:
+        """Return the cells of one line without the label and the row numbers."""
+        found = cells[self.skipped :]
+        if self.label is not None:
+            del found[self.label - self.skipped]
+        return found
 
     def fault(self, line: int, column: int, cell: str, expected: str) -> ValueError:
         """Return the error for one cell."""
@@ -129,28 +221,69 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             ) from error
 
 
-def _label_column(path: Path, cells: list[str], label: str | None, header: bool) -> int | None:
+def _row_number_columns(
+    cells: list[str], label: str | None, header: bool, index: bool | None
+) -> int:
+    """Return how many columns at the beginning hold row numbers.
+
+    pandas writes an index under an empty name, and reads this name as ``Unnamed: 0``; files that
+    were written repeatedly have several of them.
+    """
+    if index is not None:
+        return int(index)
+    if not header:
+        return 0
+    count = 0
+    for name in cells:
+        if name == label or not re.fullmatch(r"(Unnamed: \d+(\.\d+)*)?", name.strip()):
+            break
+        count += 1
+    return count
+
+
+def _are_pixels(cells: list[str], header: bool) -> bool:
+    """Return whether columns are pixels, by their number or by their names in the header."""
+    pattern = re.compile(r"pixel.*|\d+x\d+", re.IGNORECASE)
+    return len(cells) == 28 * 28 or (
+        header and all(pattern.fullmatch(name.strip()) for name in cells)
+    )
+
+
+def _label_column(
+    path: Path, cells: list[str], label: str | None, header: bool, skipped: int
+) -> int | None:
     """Return the index of the column with the labels, None if the file has no labels."""
     if label is None:
         return None
     if label == "first":
-        stem = cells[0].strip("0123456789")
-        if header and len(cells) > 1 and stem and stem == cells[1].strip("0123456789"):
+        first, second = (*cells[skipped : skipped + 2], "", "")[:2]
+        stem = first.strip("0123456789")
+        if header and stem and stem == second.strip("0123456789"):
             raise ValueError(
-                f"{path}: found {shown(repr(cells[0]))} and {shown(repr(cells[1]))} as the names "
+                f"{path}: found {shown(repr(first))} and {shown(repr(second))} as the names "
                 "of the first two columns, expected labels in the first; use label=None if the "
                 "file has no labels"
             )
-        return 0
+        return skipped
     if not header or label not in cells:
         some = shown(", ".join(cells[:3])) + (", …" if len(cells) > 3 else "")
         expected = f"one of its columns: {some}" if header else "a file with a header"
         raise ValueError(f"label: found {label!r} for {path}, expected {expected}")
-    return cells.index(label)
+    if cells.count(label) > 1:
+        raise ValueError(
+            f"label: found {cells.count(label)} columns named {label!r} in {path}, expected one"
+        )
+    place = cells.index(label)
+    if place < skipped:
+        raise ValueError(f"label: found {label!r} for {path}, the column that index=True skips")
+    return place
 
 
 def _is_header(path: Path, cells: list[str], label: str | None) -> bool:
     if not any(map(_is_number, cells)):
+        return True
+    # A data frame without column names, written with its index.
+    if len(cells) > 1 and not cells[0].strip() and _counts_from(0, cells[1:]):
         return True
     # A data row with a text label may begin "cat,0,1", but rarely goes on counting.
     if label is not None and len(cells) > 4 and not _is_number(cells[0]):
@@ -192,7 +325,7 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     from array import array
 
     # One buffer: a Python object per short line would take many times the size of the file.
-    data, dtype = bytearray(), np.dtype(np.uint8)
+    data, dtype = bytearray(), np.dtype(np.uint8 if table.pixels else np.float32)
     labels: list[str] = []
     lines = array("q")
     for line, cells in _rows(table.path):
@@ -224,10 +357,8 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
-    """Return the pixels of one line: bytes if all are integers from 0 to 255, else float32."""
-    pixels = cells.copy()
-    if table.label is not None:
-        del pixels[table.label]
+    """Return x of one line: bytes if all are integers from 0 to 255, else float32."""
+    pixels = table.cells_of_x(cells)
     for stripped in False, True:
         if stripped:
             pixels = [cell.strip() for cell in pixels]
@@ -247,11 +378,12 @@ def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
         if np.isfinite(row).all():
             return row
     for column, cell in enumerate(cells):
-        if column != table.label:
-            with np.errstate(over="ignore"):
-                good = _is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
-            if not good:
-                raise table.fault(line, column, cell, "a finite number that float32 can hold")
+        if column < table.skipped or column == table.label:
+            continue
+        with np.errstate(over="ignore"):
+            good = _is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
+        if not good:
+            raise table.fault(line, column, cell, "a finite number that float32 can hold")
     raise AssertionError(f"{table.path}: line {line} was rejected, but none of its cells")
 
 
@@ -302,12 +434,17 @@ def read_integers(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
     For Kaggle's ``train.csv`` this is faster than pandas.
     """
+    if not table.pixels:
+        raise ValueError
     _check_columns(table, 128)
-    before = table.columns if table.label is None else table.label
-    after = 0 if table.label is None else table.columns - table.label - 1
-    fields: list[Any] = [("before", np.uint8, (before,)), ("after", np.uint8, (after,))]
+    place = table.columns if table.label is None else table.label
+    fields: list[Any] = [
+        ("row", np.int64, (table.skipped,)),
+        ("before", np.uint8, (place - table.skipped,)),
+        ("after", np.uint8, (max(0, table.columns - place - 1),)),
+    ]
     if table.label is not None:
-        fields.insert(1, ("label", np.int64))
+        fields.insert(2, ("label", np.int64))
     with warnings.catch_warnings():
         # Older NumPy accepts 5.0 or 256 as uint8 and only warns.
         warnings.simplefilter("error")
@@ -325,28 +462,33 @@ def read_integers(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def read_pandas(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a file of numbers that are not all pixels, or raise any exception."""
+    """Read a file of floats, or raise any exception, also if all numbers can be pixels."""
     _check_columns(table, 4096)
     pandas = importlib.import_module("pandas")
     # The default of pandas before 3.1 sometimes differs in the last digit.
     exact = tuple(map(int, pandas.__version__.split(".")[:2])) >= (3, 1)
+    texts = [*range(table.skipped), *([] if table.label is None else [table.label])]
     with open(table.path, "rb") as file:
         frame = pandas.read_csv(
             file,
             header=None,
             skiprows=_header_lines(table),
-            dtype={} if table.label is None else {table.label: str},
+            dtype=dict.fromkeys(texts, str),
             na_filter=False,
             low_memory=False,
             float_precision=None if exact else "round_trip",
         )
-    labels = None if table.label is None else frame.pop(table.label)
-    if len(frame.columns) + (labels is not None) != table.columns:
+    if len(frame.columns) != table.columns:
         raise ValueError
+    labels = None if table.label is None else frame[table.label]
+    frame = frame.drop(columns=texts)
     # With dtype=float pandas would read "true" as 1.
     if any(dtype.kind not in "if" for dtype in frame.dtypes):
         raise ValueError
-    return _floats(frame.to_numpy()), None if labels is None else _numbers(list(labels))
+    # float64 first, as in the plain reader: large integers would be rounded once instead of twice.
+    return _floats(frame.to_numpy(np.float64), table.pixels), None if labels is None else _numbers(
+        list(labels)
+    )
 
 
 def _check_columns(table: Table, bytes_per_column: int) -> None:
@@ -361,13 +503,13 @@ def _header_lines(table: Table) -> int:
     return table.first_line
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
+def _floats(values: np.ndarray, may_be_pixels: bool) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(values, np.float32)
     x += np.float32(0)  # as in the plain reader
     if not x.size or not np.isfinite(x).all():
         raise ValueError
     # These are pixels if all are written as integers, which only the text shows.
-    if ((x >= 0) & (x <= 255) & (x == np.floor(x))).all():
+    if may_be_pixels and ((x >= 0) & (x <= 255) & (x == np.floor(x))).all():
         raise ValueError
     return x

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 from ..files.disk import require_file
-from .csv import load_csv
+from .csv import load_columns
 from .dataset import Dataset
 from .idx import load_folder, load_images_and_labels
 from .npz import load_npz
 
 
-def load(path: str | os.PathLike[str]) -> Dataset:
+def load(
+    path: str | os.PathLike[str], *, label: str = "first", pixels: bool | None = None
+) -> Dataset:
     """Load examples and labels from a file or folder of any supported format.
 
     Parameters
@@ -24,8 +26,12 @@ def load(path: str | os.PathLike[str]) -> Dataset:
           and, for a test set, the two ``t10k-`` ones; also spelt ``.idx``), plain or ``.gz``;
         - an IDX file of images, plain or gzip, with "images" in its name, next to a file of labels
           with "labels" in its place;
-        - a ``.csv`` file for `load_csv`, with labels in the first column;
+        - a ``.csv`` file for `load_csv`, with labels in the column `label`;
         - an ``.npz`` file for `load_npz`.
+    label : str, default "first"
+        The column of a ``.csv`` file with the labels, as in `load_csv`.
+    pixels : bool, optional
+        Whether a ``.csv`` file has pixels, as in `load_csv`.
 
     Returns
     -------
@@ -37,15 +43,23 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged, images and labels do not match, or the format is unknown.
+        If a file is damaged, images and labels do not match, the format is unknown, or `label`
+        names a column of a file that is no ``.csv`` file.
     """
     expected = "a folder of IDX files, an IDX file, a .csv or an .npz file"
     path = Path(path)
+    start = b""
+    if not path.is_dir():
+        require_file(path, expected)
+        with open(path, "rb") as file:
+            start = file.read(4)
+    columns = path.suffix.lower() == ".csv" and not start.startswith((b"PK", b"\x1f\x8b", b"\0\0"))
+    if label != "first" and (path.is_dir() or not columns):
+        raise ValueError(
+            f"label: found {label!r} for {path}, which has no named columns; expected a .csv file"
+        )
     if path.is_dir():
         return load_folder(path)
-    require_file(path, expected)
-    with open(path, "rb") as file:
-        start = file.read(4)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         found = load_npz(path)
         if isinstance(found[0], tuple):
@@ -54,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> Dataset:
     if start.startswith((b"\x1f\x8b", b"\0\0")):
         return Dataset(load_images_and_labels(path))
     if path.suffix.lower() == ".csv":
-        x, y = load_csv(path)
+        x, y = load_columns(path, label, pixels=pixels, stacklevel=3)
         assert y is not None
         return Dataset((x, y))
     raise ValueError(

@@ -88,6 +88,9 @@ class Comparison:
 
     def _check_settings(self) -> None:
         saved = {**OLDER, **self._saved["settings"]}
+        # Checkpoints of earlier versions do not tell whether inputs are pixels. Their fingerprint
+        # of the data names the dtype, which distinguishes uint8 that were scaled from numbers.
+        saved.setdefault("pixels", self._run["settings"]["pixels"])
         for name, value in self._run["settings"].items():
             if value != saved.get(name):
                 raise self._difference(name, _text(value), _text(saved.get(name)))

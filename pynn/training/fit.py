@@ -65,13 +65,13 @@ def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arg
     given : Arguments
         The arguments of the call.
     """
-    epochs, task = model.epochs, model.task
+    epochs, task, pixels = model.epochs, model.task, model.pixels
     job = check(model, engine, given)
     call = Call()
     try:
         with call.running:
             # The checks read the model: they hold only if no other call has trained it since.
-            lock.claim(call, model, epochs, task)
+            lock.claim(call, model, epochs, task, pixels)
             return _train(owner, model, engine, job)
     finally:
         lock.remove(call)
@@ -135,6 +135,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         data=Data(x, y),
         held=rows.held,
         task=rows.task,
+        pixels=rows.pixels,
         settings=TrainerSettings(
             optimizer=optimizer,
             batch_size=batch,
@@ -151,6 +152,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         checkpoint=given.checkpoint,
         resume=bool(given.resume),
         compared={
+            "pixels": rows.pixels,
             "classes": None if rows.task.classes is None else rows.task.classes.tolist(),
             "batch_size": batch,
             "optimizer": repr(optimizer),
@@ -172,6 +174,7 @@ class _Rows(NamedTuple):
     share: float | str | None
     """The share held out, or a text if rows were given; checkpoints hold it."""
     task: Task
+    pixels: bool | None
     arrays: dict[str, Array | Sparse]
     """All data by the names of their arguments."""
 
@@ -179,13 +182,13 @@ class _Rows(NamedTuple):
 def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _Rows:
     """Check and convert x, y and ``validation``."""
     net = model.architecture
-    x = features.features(given.x, net)
+    x, pixels = features.training_features(given.x, net, model.pixels)
     y, task = targets.targets(given.y, len(x), net, model.task)
     arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
     held: Pair | None = None
     share: float | str | None = None
     if _has_validation(given.validation):
-        (x, y), held, share = _validation(given.validation, x, y, task, model)
+        (x, y), held, share = _validation(given.validation, x, y, task, pixels, model)
         if share is None:
             share = "rows of their own"
             arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
@@ -194,7 +197,7 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
             engine.forward(model.flat, held[0])
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
-    return _Rows((x, y), held, share, task, arrays)
+    return _Rows((x, y), held, share, task, pixels, arrays)
 
 
 def _check_modes(given: Arguments) -> None:
@@ -229,11 +232,16 @@ def _has_validation(validation: Any) -> bool:
 
 
 def _validation(
-    validation: Any, x: Array | Sparse, y: Array, task: Task, model: Model
+    validation: Any,
+    x: Array | Sparse,
+    y: Array,
+    task: Task,
+    pixels: bool | None,
+    model: Model,
 ) -> tuple[Pair, Pair, float | None]:
     """Return rows to train on, rows to validate on, and the share held out (None for a pair)."""
     if isinstance(validation, (tuple, list)) and len(validation) == 2:
-        return (x, y), _pair(validation, task, model), None
+        return (x, y), _pair(validation, task, pixels, model), None
     share = validation if isinstance(validation, (float, np.floating)) else math.nan
     if not 0 < share < 1:
         found = repr(validation) if np.isscalar(validation) else f"a {type(validation).__name__}"
@@ -264,10 +272,10 @@ def held_out(n: int, share: float | np.floating[Any], seed: int) -> Array:
     return philox.held_out(seed, n, count)
 
 
-def _pair(validation: Any, task: Task, model: Model) -> Pair:
+def _pair(validation: Any, task: Task, pixels: bool | None, model: Model) -> Pair:
     """Return x and y of a validation set that was given as a pair."""
     names = "validation[0]", "validation[1]"
-    x = features.features(validation[0], model.architecture, names[0])
+    x = features.features(validation[0], model.architecture, names[0], pixels)
     y, kind = targets.targets(validation[1], len(x), model.architecture, task, names[1], names[0])
     if kind.kind != task.kind:
         raise ValueError(

@@ -28,6 +28,8 @@ class Job:
     """x and y of validation."""
     task: Task
     """Kind of the targets."""
+    pixels: bool | None
+    """Whether the inputs are pixels; None for networks of files that do not tell."""
     settings: TrainerSettings
     """Settings of the backend's trainer."""
     rates: Rates

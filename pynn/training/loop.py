@@ -90,7 +90,7 @@ class Loop:
         try:
             try:
                 model.set_writeable(False)
-                model.begin(job.task, job.settings.optimizer, self.state)
+                model.begin(job.task, job.pixels, job.settings.optimizer, self.state)
                 self._begin(first, last)
                 self._train_epochs(last)
             except BaseException as error:

@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays.vectors import aligned
 from ..checks.arrays import check_finite
 from ..checks.convert import as_numbers
+from ..checks.features import Pixels
 from ..checks.targets import Task, default_task
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-SETTINGS = "task", "optimizer", "optimizer_state", "optimizer_began"
+SETTINGS = "task", "pixels", "optimizer", "optimizer_state", "optimizer_began"
 """Attributes of a model that ``fit`` sets before the first step."""
 
 
@@ -40,6 +41,8 @@ class Model:
         Layers, functions and number format.
     seed : int
         Key of all random numbers.
+    pixels : bool or "auto"
+        Whether the inputs are pixels; ``"auto"`` until the first training decides.
 
     Attributes
     ----------
@@ -49,6 +52,8 @@ class Model:
         A view of ``flat`` for users, read-only during training.
     weights, biases : tuple of ndarray
         For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
+    pixels : bool, "auto" or None
+        Whether the inputs are pixels. None if the file or pickle of the model does not tell.
     task : Task or None
         Kind of the targets and the labels of the outputs; None before the first training.
     optimizer : Optimizer or None
@@ -65,8 +70,9 @@ class Model:
         The active profile, which records the times of training steps.
     """
 
-    def __init__(self, architecture: Architecture, seed: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int, pixels: Pixels = "auto") -> None:
         self.architecture, self.seed = architecture, seed
+        self.pixels: Pixels = pixels
         self.task: Task | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
@@ -152,11 +158,14 @@ class Model:
         """Return the attributes that ``begin`` changes."""
         return {name: self.__dict__[name] for name in SETTINGS}
 
-    def begin(self, task: Task | None, optimizer: Optimizer, state: list[Array]) -> None:
+    def begin(
+        self, task: Task | None, pixels: Pixels, optimizer: Optimizer, state: list[Array]
+    ) -> None:
         """Begin to train for a task, with an optimizer and the result of ``state_for``."""
         kept = state is self.optimizer_state
         self.replace(
             task=task,
+            pixels=pixels,
             optimizer=optimizer,
             optimizer_state=state,
             optimizer_began=self.optimizer_began if kept else self.updates,
@@ -200,6 +209,8 @@ class Model:
         task = state["task"]
         if task is not None and task.classes is not None:
             task = replace(task, classes=task.classes.copy())
+        # Pickles of earlier versions do not tell whether inputs are pixels.
+        self.pixels = None
         self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
 
     def _owned(self, values: Array) -> Array:
@@ -207,6 +218,28 @@ class Model:
         copied = aligned(len(self.flat), self.dtype)
         copied[...] = values
         return copied
+
+
+_MODEL_ATTRIBUTES = {
+    "architecture": "architecture",
+    "seed": "seed",
+    "history": "history",
+    "epochs": "epochs",
+    "updates": "updates",
+    "_flat": "flat",
+    "_task": "task",
+    "_optimizer": "optimizer",
+    "_state": "optimizer_state",
+    "_state_began": "optimizer_began",
+}
+"""Attributes in pickles of ``Network`` that precede ``Model``, and their names in ``Model``."""
+
+
+def from_earlier_pickle(state: dict[str, Any]) -> dict[str, Any]:
+    """Convert the state of a ``Network`` that was pickled before ``Model`` existed."""
+    model = Model.from_state({new: state[old] for old, new in _MODEL_ATTRIBUTES.items()})
+    others = {k: v for k, v in state.items() if k not in _MODEL_ATTRIBUTES}
+    return {**others, "_model": model}
 
 
 class TrainingLock:
@@ -217,7 +250,7 @@ class TrainingLock:
         call = Call()
         try:
             with call.running:
-                lock.claim(call, model, epochs, task)
+                lock.claim(call, model, epochs, task, pixels)
                 ...
         finally:
             lock.remove(call)
@@ -232,7 +265,9 @@ class TrainingLock:
         # Every access is a single atomic operation, since threads may switch between any two.
         self._calls: list[Call] = []
 
-    def claim(self, call: Call, model: Model, epochs: int, task: Task | None) -> None:
+    def claim(
+        self, call: Call, model: Model, epochs: int, task: Task | None, pixels: Pixels
+    ) -> None:
         """Give the network to a call, whose ``running`` is locked.
 
         Parameters
@@ -241,7 +276,7 @@ class TrainingLock:
             The call.
         model : Model
             To be trained.
-        epochs, task : int, Task or None
+        epochs, task, pixels : int, Task or None, bool, "auto" or None
             Those of the model when the arguments were checked.
 
         Raises
@@ -251,7 +286,8 @@ class TrainingLock:
         """
         self._calls.append(call)
         first, *_ = [c for c in self._calls.copy() if c.running.locked()]
-        if first is call and model.epochs == epochs and model.task is task:
+        unchanged = model.epochs == epochs and model.task is task and model.pixels == pixels
+        if first is call and unchanged:
             return
         if first.process != call.process:
             raise RuntimeError(

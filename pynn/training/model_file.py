@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import targets
+from ..checks.features import as_pixels
 from ..checks.targets import Task
 from ..spec import arguments
 from ..spec.architecture import Architecture
@@ -116,6 +117,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     return tensors, {
         "architecture": architecture,
         "seed": model.seed,
+        "pixels": model.pixels,
         "epochs": model.epochs,
         "updates": model.updates,
         "task": task,
@@ -171,7 +173,10 @@ def rebuild(
         }
     )
 
-    model = Model(architecture, arguments.whole(document["seed"], "seed", 0, 2**64 - 1))
+    seed = arguments.whole(document["seed"], "seed", 0, 2**64 - 1)
+    # Files of earlier versions do not tell whether inputs are pixels.
+    pixels = document.get("pixels")
+    model = Model(architecture, seed, None if pixels is None else as_pixels(pixels))
     for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
         view[...] = values
     if document["task"] is not None:
@@ -179,7 +184,7 @@ def rebuild(
     model.epochs = arguments.whole(document["epochs"], "epochs", 0, 2**32 - 1)
     model.updates = arguments.whole(document["updates"], "updates", 0, 2**62)
     if optimizer is not None:
-        model.begin(model.task, optimizer, model.state_for(optimizer))
+        model.begin(model.task, model.pixels, optimizer, model.state_for(optimizer))
         began = arguments.whole(document["optimizer_began"], "optimizer_began", 0, model.updates)
         model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):

@@ -70,7 +70,7 @@ def test_the_recipe_is_what_the_command_trains(tmp_path, preset, monkeypatch):
 
     data = small(600, 1), small(50, 2)
     instead = folder.Data("MNIST", *data)
-    monkeypatch.setattr(folder, "read_data", lambda path: instead)
+    monkeypatch.setattr(folder, "read_data", lambda path, *options: instead)
     options = [f"--{preset}", "--seed", "5", "--run", str(tmp_path / "run")]
     done = CliRunner().invoke(app, ["train", *options])
     assert done.exit_code == 0, done.output

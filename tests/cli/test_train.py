@@ -144,7 +144,7 @@ def settings_of(run: Path) -> dict:
 def test_a_preset_replaces_defaults(tmp_path, preset, monkeypatch):
     run = tmp_path / "run"
     instead = run_folder.Data("MNIST", digits(300, 300), digits(60, 60))
-    monkeypatch.setattr(run_folder, "read_data", lambda path: instead)
+    monkeypatch.setattr(run_folder, "read_data", lambda path, *options: instead)
     out = pynn_command("train", f"--{preset}", "--backend", "numpy", "--plain", "--run", run)
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors", "history.json", "settings.json"

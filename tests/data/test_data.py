@@ -196,7 +196,10 @@ def csv(path: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("header", ["", "label,pixel0,pixel1,pixel2\n", "\ufefflabel,a,b,c\n"])
+@pytest.mark.parametrize(
+    "header",
+    ["label,pixel0,pixel1,pixel2\n", "\ufefflabel,1x1,1x2,1x3\n", "n,pixel,PixelB,Pixel C\n"],
+)
 @pytest.mark.parametrize("last", ["", "\n", "\n\n"])
 def test_csv_of_pixels(tmp_path, reader, end, header, last):
     text = f"{header}7,0,128,255\n0,1,2,3{last}".replace("\n", end)
@@ -237,10 +240,125 @@ def test_csv_of_floats(tmp_path, reader):
     ],
 )
 def test_pixels_are_recognised_by_their_format(tmp_path, reader, cell, dtype):
-    x, _ = load_csv(csv(tmp_path / "a.csv", f"1,0,{cell}\n2,3,4\n"))
+    x, _ = load_csv(csv(tmp_path / "a.csv", f"label,pixel0,pixel1\n1,0,{cell}\n2,3,4\n"))
     assert x.dtype == dtype
     assert x[0, 1] == dtype(float(cell.strip('"')))
     assert x[1].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("", 2),
+        ("", 783),
+        ("label,a,b\n", 2),
+        ("label,pixel0,b\n", 2),
+        ("label,1x1,1 x 2\n", 2),
+        ("label,x1,2x\n", 2),
+        ("label,subpixel,pixel\n", 2),
+    ],
+)
+@pytest.mark.parametrize("most", [1, 200, 255, 256, 300, -1, 0.5])
+def test_the_dtype_of_a_table_does_not_depend_on_its_values(
+    tmp_path, reader, header, columns, most
+):
+    line = ",".join(["1", *["0"] * (columns - 1), str(most)])
+    x, y = load_csv(csv(tmp_path / "a.csv", f"{header}{line}\n{line}\n"))
+    assert (x.dtype, x.shape, y.tolist()) == (np.float32, (2, columns), [1, 1])
+    assert x[:, -1].tolist() == [most, most]
+
+
+@pytest.mark.parametrize("label", ["first", None])
+@pytest.mark.parametrize("cell", ["255", "256", "0.5"])
+def test_784_columns_of_whole_numbers_are_pixels(tmp_path, reader, label, cell):
+    line = ",".join(["3"] * (784 + (label is not None) - 1) + [cell])
+    x, _ = load_csv(csv(tmp_path / "a.csv", f"{line}\n{line}\n"), label=label)
+    assert (x.dtype, x.shape) == (np.uint8 if cell == "255" else np.float32, (2, 784))
+
+
+def test_the_caller_decides_whether_a_csv_has_pixels(tmp_path, reader):
+    table = csv(tmp_path / "a.csv", "label,a\n1,200\n")
+    assert load_csv(table, pixels=True)[0].dtype == np.uint8
+    assert load(table, pixels=True).train[0].dtype == np.uint8
+    pixels = csv(tmp_path / "b.csv", "label,pixel0\n1,200\n")
+    x, _ = load_csv(pixels, pixels=False)
+    assert (x.dtype, x.tolist()) == (np.float32, [[200]])
+
+
+# Row numbers
+
+
+@pytest.mark.parametrize(
+    "header",
+    [",label,pixel0", '"",label,pixel0', " ,label,pixel0", "Unnamed: 0,label,pixel0", ",0,1"],
+)
+def test_columns_of_row_numbers_are_skipped_by_their_header(tmp_path, reader, header):
+    path = csv(tmp_path / "a.csv", f"{header}\n0,5,200\n1,6,100\n2,5,9\n")
+    for function in load_csv, lambda path: load(path).train:
+        with pytest.warns(UserWarning, match="skipped the first column") as caught:
+            x, y = function(path)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert (x.tolist(), y.tolist()) == ([[200], [100], [9]], [5, 6, 5])
+    with pytest.warns(UserWarning, match="skipped the first column"):
+        assert load_csv(path, label=None)[0].tolist() == [[5, 200], [6, 100], [5, 9]]
+
+
+def test_a_data_frame_written_twice_with_its_index(tmp_path, reader):
+    text = ",Unnamed: 0.1,Unnamed: 0,label,pixel0\na,0,0,5,200\nb,1,1,6,100\n"
+    with pytest.warns(UserWarning, match=r"columns \('', 'Unnamed: 0.1', 'Unnamed: 0'\)"):
+        x, y = load_csv(csv(tmp_path / "a.csv", text))
+    assert (x.tolist(), x.dtype, y.tolist()) == ([[200], [100]], np.uint8, [5, 6])
+
+
+def test_a_column_without_a_name_can_be_the_label(tmp_path, reader):
+    path = csv(tmp_path / "a.csv", ",a,b\n5,1,2\n6,3,4\n")
+    x, y = load_csv(path, label="")
+    assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [5, 6])
+    x, y = load_csv(path, index=False)
+    assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [5, 6])
+    x, y = load_csv(path, index=True)
+    assert (x.tolist(), y.tolist()) == ([[2], [4]], [1, 3])
+
+
+@pytest.mark.parametrize("label", ["first", "label", None])
+def test_row_numbers_with_another_header_are_refused_by_name(tmp_path, reader, label):
+    path = csv(tmp_path / "a.csv", "id,label,a\n0,5,200\n1,6,100\n2,5,9\n")
+    message = failure(load_csv, path, label=label)
+    assert "found the row numbers 0 to 2 in the first column 'id'" in message
+    assert "index=True" in message
+    assert "--target" in message
+    x, _ = load_csv(path, label="label", index=True)
+    assert x.tolist() == [[200], [100], [9]]
+    x, _ = load_csv(path, label="label", index=False)
+    assert x.tolist() == [[0, 200], [1, 100], [2, 9]]
+    # A label that was chosen by its name is a label.
+    assert load_csv(path, label="id")[1].tolist() == [0, 1, 2]
+
+
+def test_row_numbers_without_a_header_are_refused(tmp_path, reader):
+    message = failure(load_csv, csv(tmp_path / "a.csv", "0,5.5\n1,6\n2,5\n"))
+    assert "found the row numbers 0 to 2 in the first column, expected labels" in message
+
+
+def test_labels_that_do_not_count_the_rows_are_accepted(tmp_path, reader):
+    for labels in "01", "012 0", "0122", "102", "123", "024":
+        cells = [cell for cell in labels if cell != " "]
+        path = csv(tmp_path / "a.csv", "l,a\n" + "".join(f"{cell},5\n" for cell in cells))
+        assert load_csv(path)[1].tolist() == list(map(int, cells))
+
+
+def test_two_columns_with_the_name_of_the_label_are_refused(tmp_path):
+    path = csv(tmp_path / "a.csv", "a,label,label\n1,2,3\n")
+    assert "label: found 2 columns named 'label'" in failure(load_csv, path, label="label")
+
+
+def test_a_label_is_the_name_of_a_column_of_a_csv_file_only(tmp_path):
+    path = csv(tmp_path / "a.csv", "a,digit\n1,2\n3,4\n")
+    x, y = load(path, label="digit").train
+    assert (x.tolist(), y.tolist()) == ([[1], [3]], [2, 4])
+    for other in npz(tmp_path / "a.npz", x=X, y=Y), tmp_path:
+        assert "label: found 'digit' for" in failure(load, other, label="digit")
 
 
 def test_csv_where_the_label_is(tmp_path, reader):
@@ -380,7 +498,12 @@ def exact(x: np.ndarray, y: np.ndarray | None):
         )
     ),
     st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\n \n"]),
-    st.sampled_from(["", "\n", "label,a,b\n", "\nlabel,a,b\n", '"la\nbel",a,b\n', "\ufeff"]),
+    st.sampled_from(
+        [
+            *("", "\n", "label,a,b\n", "\nlabel,a,b\n", '"la\nbel",a,b\n', "\ufeff"),
+            *("label,pixel0,pixel1\n", ",label,1x1\n", "Unnamed: 0,a,pixel0,pixel1\n"),
+        ]
+    ),
     st.sampled_from(["first", None, "a"]),
 )
 @example([["1", "2", "0.5"], ["1", "2", "3"]], "\r", "label,a,b\n", "first")
@@ -410,9 +533,13 @@ def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, labe
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (read_integers, "7,0,255\n8,1,2\n"),
-        (read_integers, "\ufeffl,p,q\r\n7,0,255\r\n8,1,2\r\n"),
+        (read_integers, "l,pixel0,pixel1\n7,0,255\n8,1,2\n"),
+        (read_integers, "\ufeffl,1x1,1x2\r\n7,0,255\r\n8,1,2\r\n"),
+        (read_integers, ",l,pixel0,pixel1\n0,7,0,255\n1,8,1,2\n"),
         (read_pandas, "l,p,q\n7,0.5,255\n8,1,2\n"),
+        (read_pandas, "l,p,q\n7,0,255\n8,1,2\n"),
+        (read_pandas, "l,p\n7,9007199791611905\n8,1\n"),
+        (read_pandas, "Unnamed: 0,l,pixel0\nfirst,7,0.5\nsecond,8,1\n"),
     ],
 )
 def test_fast_readers_read_the_files_they_are_made_for(tmp_path, read, text):
