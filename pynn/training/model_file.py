@@ -272,15 +272,14 @@ def _task(saved: Mapping[str, Any], net: Architecture) -> Task:
     if (classes is None) == (kind == "labels"):
         raise ValueError(f"task: found {kind!r} with classes {classes!r}, expected them for labels")
     if classes is not None:
+        found = targets.as_classes(classes, net)
         # Files of earlier versions do not name the dtype.
-        classes = targets.as_classes(_typed(classes, saved.get("dtype")), net)
+        classes = _typed(classes, saved["dtype"]) if "dtype" in saved else found
     return Task(kind, classes, bool(saved["flat"]))
 
 
-def _typed(classes: Any, dtype: Any) -> Any:
-    """Return numbers as an array of a dtype that a file names, or classes of files without one."""
-    if dtype is None:
-        return classes
+def _typed(classes: Any, dtype: Any) -> Array:
+    """Return numbers as an array of a dtype that a file names."""
     found = np.array(classes, choose("task: dtype", dtype, _CLASS_DTYPES))
     if found.tolist() != classes:
         raise ValueError(f"task: found classes {classes!r} that {dtype} cannot hold")
