@@ -127,6 +127,7 @@ def test_pixels_are_not_copied():
     import tracemalloc
 
     x = np.zeros((60000, 784), np.uint8)
+    x[0, 0] = 255  # uint8 of only 0 and 1 would be values, which are converted to floats
     y = np.arange(60000, dtype=np.int32) % 10
     net = pynn.Network([784, 16, 10], backend="cython")
     tracemalloc.start()
