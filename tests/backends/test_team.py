@@ -130,6 +130,7 @@ def test_pixels_are_not_copied():
     x[0, 0] = 255  # uint8 of only 0 and 1 would be values, which are converted to floats
     y = np.arange(60000, dtype=np.int32) % 10
     net = pynn.Network([784, 16, 10], backend="cython")
+    net.fit(x, y, epochs=1, batch_size=512)  # allocates the memory that later calls use again
     tracemalloc.start()
     net.fit(x, y, epochs=1, batch_size=512)
     peak = tracemalloc.get_traced_memory()[1]
