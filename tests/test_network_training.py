@@ -47,7 +47,7 @@ from tests.networks import Data, make, quiet
         ({"learning_rate": math.nan}, ValueError, "learning_rate: found nan"),
         ({"l2": -0.1}, ValueError, "l2: found -0.1, expected a finite number of 0 or more"),
         ({"label_smoothing": 1.0}, ValueError, "label_smoothing: found 1.0, expected a number in"),
-        ({"label_smoothing": -1}, ValueError, "label_smoothing: found -1, expected a finite num"),
+        ({"label_smoothing": -1}, ValueError, "label_smoothing: found -1, expected a number in"),
         ({"schedule": "cosyne"}, ValueError, "schedule: found 'cosyne'.*did you mean 'cosine'"),
         ({"schedule": pynn.Cosine}, TypeError, "schedule: found the class Cosine"),
         ({"shuffle": "no"}, TypeError, "shuffle: found 'no', expected True, False or 'blocks'"),
