@@ -12,16 +12,14 @@ A plain run (``pytest``, ``make test``) leaves out
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import pynn
 from pynn.backends import choose
+from tests.child import python
 
 # Modules of assertions that tests share: pytest explains those that fail.
 pytest.register_assert_rewrite(
@@ -90,17 +88,8 @@ def pytest_xdist_setupnodes() -> None:
     """
     if choose.available()["numba"]:
         return
-    path = os.pathsep.join([str(Path(pynn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    compilers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", COMPILE, dtype],
-            env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)},
-            stderr=subprocess.DEVNULL,
-        )
-        for dtype in ("float32", "float64")
-    ]
-    for compiler in compilers:
-        compiler.wait()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda dtype: python(COMPILE, dtype), ("float32", "float64")))
 
 
 @pytest.fixture

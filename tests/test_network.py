@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pynn
 from pynn.backends import choose
 from pynn.spec import philox
 from pynn.training import initialise
+from tests.child import python
 from tests.networks import Data, make, quiet
 
 # --- Construction ---------------------------------------------------------------------------------
@@ -542,15 +540,12 @@ def test_names_of_the_package() -> None:
         pynn.Netwrok  # noqa: B018
 
 
-def test_the_instruction_set_may_be_written_in_any_case(tmp_path) -> None:
+def test_the_instruction_set_may_be_written_in_any_case() -> None:
     if choose.available()["cython"]:
         pytest.skip("the compiled core is not there")
     code = "import pynn; print(pynn.info()['isa'])"
     for name in pynn.info()["isas"]:
-        path = str(Path(pynn.__file__).parents[1])
-        environment = os.environ | {"PYNN_ISA": name.upper(), "PYTHONPATH": path}
-        command = [sys.executable, "-c", code]
-        run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        run = python(code, environment={"PYNN_ISA": name.upper()})
         assert (run.stdout.strip(), run.stderr) == (name, "")
 
 
@@ -567,11 +562,9 @@ def test_import_needs_numpy_alone() -> None:
         "'scipy', 'json', 'difflib'} & set(sys.modules)))"
     )
     bare = "import sys, numpy; print(*sorted({'json', 'difflib'} & set(sys.modules)))"
-    run = [
-        subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout
-        for c in (code, bare)
-    ]
-    assert set(run[0].split()) <= set(run[1].split())
+    run = [python(c) for c in (code, bare)]
+    assert run[0].returncode == 0, run[0].stderr
+    assert set(run[0].stdout.split()) <= set(run[1].stdout.split())
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cython"])

@@ -6,9 +6,7 @@ import copy
 import io
 import math
 import pickle
-import subprocess
 import sys
-import textwrap
 import threading
 import warnings
 from pathlib import Path
@@ -22,6 +20,7 @@ from pynn.backends import reference
 from pynn.files.tensors import load_tensors, save_tensors
 from pynn.training import progress
 from pynn.training.history import Record
+from tests.child import python
 from tests.networks import Data, make, quiet
 
 # --- Errors leave the network as it was -----------------------------------------------------------
@@ -304,13 +303,7 @@ def test_ctrl_c() -> None:
             assert len(net.fit(x, y, epochs=2)) == 2
             print("answered")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    done = python(code)
     assert done.stdout.strip() == "answered", done.stderr
 
 

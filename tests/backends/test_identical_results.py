@@ -29,6 +29,7 @@ from pynn.spec import names as spec_names
 from pynn.spec import optimizers as spec_optimizers
 from pynn.spec import schedules
 from pynn.spec.architecture import Architecture
+from tests.child import python
 
 _core = pytest.importorskip("pynn.backends.cython._core")
 
@@ -452,14 +453,6 @@ print("same")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_results_are_identical_before_and_after_a_fork(backend: str) -> None:
-    folders = str(Path(pynn.__file__).parents[1]), str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, backend],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
-        cwd=folders[0],  # in the source tree the pynn without a core would come first
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    tests = Path(__file__).parents[2]
+    done = python(FORK, backend, environment={"PYTHONPATH": str(tests)})
     assert done.stdout.strip() == "same", done.stderr

@@ -1,7 +1,6 @@
 """The default number of threads respects limits set by other software."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import pynn
 from pynn.backends import limits
 from pynn.spec.arguments import MOST_THREADS
+from tests.child import python
 
 HERE = limits.processors()
 
@@ -107,12 +107,8 @@ assert net.threads == before
 def test_threadpoolctl_limits_openmp_and_blas():
     pytest.importorskip("threadpoolctl")
     pytest.importorskip("sklearn")
-    path = [str(Path(pynn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", UNDER_THREADPOOLCTL],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
-        check=True,
-    )
+    done = python(UNDER_THREADPOOLCTL)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_variable_of_blas_alone_is_no_limit(monkeypatch):

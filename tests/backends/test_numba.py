@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from pynn.backends.numba import loop
 from pynn.backends.numba import parameters as numba_parameters
 from pynn.backends.numba import threads as numba_threads
 from pynn.spec import names, optimizers, philox
+from tests.child import python
 
 pytest.importorskip("numba")
 
@@ -369,14 +367,8 @@ print("the same", threads.threading_layer())
 
 
 def run_script(script, layer):
-    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(SCRIPT + script)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    environment = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    result = python(SCRIPT + script, environment=environment)
     if "No threading layer could be loaded" in result.stderr:
         pytest.skip(f"no layer {layer} here")
     assert result.returncode == 0, result.stderr
@@ -400,5 +392,5 @@ def test_numba_trains_in_a_forked_process(layer):
 
 def test_numba_is_imported_only_when_used():
     code = "import sys, pynn; pynn.Network([2, 2], backend='numpy'); print('numba' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = python(code)
     assert result.stdout.strip() == "False", result.stderr

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("PIL")
 import pynn
+from tests.child import python
 from tests.cli.command import SMALL, digits, pynn_command
 
 # --- Errors ---------------------------------------------------------------------------------------
@@ -204,11 +205,6 @@ def test_help_names_every_command():
     for command in "train", "evaluate", "report", "predict", "info":
         assert command in out
     assert "--learning-rate" in pynn_command("train", "--help")
-
-
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_help_imports_no_slow_modules():

@@ -26,6 +26,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 import pynn
+from tests.child import python
 from tests.cli.command import SMALL, digits, pynn_command
 
 
@@ -223,9 +224,8 @@ def test_a_preset_imports_no_slow_modules(folder, tmp_path):
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )
     arguments = ["train", "--fast", "--data", str(folder), "--run", str(tmp_path / "run")]
-    # The pynn under test, not the source in the working directory.
-    env = os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=tmp_path, env=env)
+    done = python(program, *arguments)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_hidden_layer(folder, tmp_path):

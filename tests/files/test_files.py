@@ -5,8 +5,6 @@ import json
 import os
 import stat
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 import pynn
 from pynn.files import disk
 from pynn.files.tensors import FORMAT_VERSION, load_tensors, save_tensors
+from tests.child import python
 
 in_any_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX file systems")
@@ -143,10 +142,7 @@ def test_a_program_killed_while_writing_leaves_the_old_file(tmp_path):
         "    file.write(b'new' * 100_000)\n"
         "    os._exit(3)\n"
     )
-    root = Path(disk.__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", program, path], env=environment, check=False)
-    assert done.returncode == 3
+    assert python(program, path).returncode == 3
     assert path.read_bytes() == b"old"
 
 

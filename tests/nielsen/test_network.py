@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from pynn.backends import choose
 from pynn.nielsen import Network, _base, mnist_loader, network, network2
 from pynn.spec import names
+from tests.child import python
 from tests.nielsen.book import (
     SMALL,
     assert_equal,
@@ -368,13 +367,7 @@ def test_ctrl_c(core):
             net.SGD(data[:100], 1, 10, 0.1)
             print("answered")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    done = python(code)
     assert done.stdout.splitlines()[-2:] == ["Epoch 0 complete", "answered"], done.stderr
 
 

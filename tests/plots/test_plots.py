@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from matplotlib.text import Text
 
 import pynn
 from pynn.training.history import History, Record
+from tests.child import python
 
 
 @pytest.fixture(autouse=True)
@@ -607,9 +607,9 @@ def test_pictures_are_compared_at_all(request):
 
 
 def run(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_no_pyplot_unless_the_caller_uses_it():

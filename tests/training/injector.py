@@ -7,6 +7,7 @@ at nearly all of them, and MemoryError at every call.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from types import FrameType
@@ -53,7 +54,10 @@ class Injector:
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if not counts(frame):
             return None
-        if event != "exception":
+        # A generator that the tracer interrupts at ``yield`` (a return event) ends without running
+        # its ``except`` and ``finally``, which Ctrl-C cannot cause.
+        yields = event == "return" and frame.f_code.co_flags & inspect.CO_GENERATOR
+        if event != "exception" and not yields:
             self._note(frame, event)
         return self._trace
 

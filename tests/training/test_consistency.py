@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 import pynn
+from tests.child import python
 
 from .runs import BACKENDS, Data, assert_same, fit, make
 
@@ -75,14 +74,7 @@ def test_memory_limit(backend: str) -> None:
     The vectors have 6 MB each; limits up to 64 MiB fail in different places.
     """
     limits = ",".join(map(str, (0, 1, 4, 7, 10, 13, 16, 20, 24, 32, 48, 64, 1024)))
-    found = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LIMITED), backend, limits],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
+    found = python(LIMITED, backend, limits, environment={"OPENBLAS_NUM_THREADS": "1"})
     assert found.returncode == 0, found.stderr
     failed, done = map(int, found.stdout.split())
     assert failed > 0

@@ -1,9 +1,6 @@
 """Where ``progress="auto"`` shows progress."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 
 import pynn
 from pynn.training import progress
+from tests.child import python
 
 
 class Colab:
@@ -113,6 +111,5 @@ assert not _in_notebook()
 @pytest.mark.parametrize("code", [KERNEL, TERMINAL])
 def test_the_shells_of_ipython(code, tmp_path):
     pytest.importorskip("ipykernel")
-    path = [str(Path(pynn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    found = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "IPYTHONDIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], env=os.environ | found, check=True)
+    done = python(code, environment={"IPYTHONDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
