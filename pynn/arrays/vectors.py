@@ -34,6 +34,17 @@ def aligned(n: int, dtype: Any) -> Array:
     return raw[start : start + n * itemsize].view(dtype)
 
 
+def native(a: Array) -> Array:
+    """Return an array as the compiled core can read it: aligned and in native byte order.
+
+    The format of a buffer names the byte order if the dtype does, as in arrays of h5py, also if it
+    is the native one.
+    """
+    if not (a.dtype.isnative and a.flags.aligned):
+        return a.astype(a.dtype.newbyteorder("="))
+    return a if a.dtype.byteorder in "=|" else a.view(a.dtype.newbyteorder("="))
+
+
 def mapped_file(array: Array) -> mmap.mmap | None:
     """Return the memory-mapped file that an array is a view of, or None."""
     base: object = array

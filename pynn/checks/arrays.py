@@ -7,12 +7,14 @@ rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from .refused import refuse_others
+from ..files.disk import shown
+from .refused import kind_of, refuse_others
 
 Array = np.ndarray
 
@@ -22,9 +24,18 @@ between the passes for the minimum and the maximum."""
 
 
 def as_array(value: Any, name: str) -> Array:
-    """Return the NumPy array that ``value`` is or holds, without checking its elements."""
+    """Return the NumPy array that ``value`` is or holds, without checking its elements.
+
+    Raises
+    ------
+    TypeError
+        If it has no conversion to an array, or its own conversion fails.
+    ValueError
+        If rows have different lengths, or cells are masked.
+    """
     if type(value) is np.ndarray:
-        return value
+        return _of_numpy(value)
+    value = collected(value)
     if isinstance(value, np.ndarray):
         mask = getattr(value, "mask", None)
         if mask is not None and np.any(mask):
@@ -32,30 +43,78 @@ def as_array(value: Any, name: str) -> Array:
                 f"{name}: found a masked array with {int(np.sum(mask))} masked cells, expected "
                 f"none; fill them or drop their rows"
             )
-        return np.asarray(value)
+        return _of_numpy(np.asarray(value))
     if is_sparse(value):
+        dense = "toarray" if hasattr(value, "toarray") else "todense"
         raise TypeError(
             f"{name}: found a sparse matrix ({type(value).__name__}), expected a dense array; "
-            f"use {name}.toarray()"
+            f"use {name}.{dense}()"
         )
-    if hasattr(value, "to_numpy") and not isinstance(
-        value, type
-    ):  # data frames and series of pandas, polars and similar libraries
-        # Data frames are stored by column; gathering rows is several times as fast by row.
-        return np.asarray(value.to_numpy(), order="C")
     refuse_others(value, name)
     try:
-        a = np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"{name}: found rows of different lengths, expected a rectangular array"
-        ) from None
+        a = _of_numpy(_converted(value))
+    except MemoryError:
+        raise
+    except Exception as error:  # the code of other libraries raises many kinds
+        if isinstance(error, ValueError) and isinstance(value, Sequence):
+            raise ValueError(
+                f"{name}: found rows of different lengths, expected a rectangular array"
+            ) from None
+        raise TypeError(
+            f"{name}: found {kind_of(value)} whose conversion to an array fails "
+            f"({shown(error)}), expected an array of numbers"
+        ) from error
     # NumPy converts the numbers in a list of numbers and strings to strings.
-    return np.asarray(value, dtype=object) if a.dtype.kind in "US" else a
+    mixed = a.dtype.kind in "US" and isinstance(value, Sequence)
+    return np.asarray(value, dtype=object) if mixed else a
+
+
+def collected(value: Any) -> Any:
+    """Return the data frame of a lazy one of polars, or any other value unchanged."""
+    lazy = hasattr(value, "collect") and hasattr(value, "collect_schema")
+    return value.collect() if lazy and not hasattr(value, "to_numpy") else value
+
+
+def _converted(value: Any) -> Array:
+    """Return the array of an object of another library, or of a sequence."""
+    if hasattr(value, "to_numpy"):  # data frames and series of pandas, polars and others
+        try:
+            # Data frames are stored by column; gathering rows is several times as fast by row.
+            return np.asarray(value.to_numpy(), order="C")
+        except Exception:  # arrays of pyarrow refuse to copy there
+            if not hasattr(value, "__array__"):
+                raise
+    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def _of_numpy(a: Array) -> Array:
+    """Return numbers of dtypes that other libraries define, such as bfloat16, as float32."""
+    own = a.dtype.kind == "V" and a.dtype.names is None and a.dtype.subdtype is None
+    if own and np.can_cast(a.dtype, np.float32):
+        return a.astype(np.float32)
+    return a
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether an object stands for a missing value: None, NaN, NaT, NA or a null.
+
+    A missing value does not equal itself, or its comparison has no truth value.
+    """
+    if value is None or getattr(value, "is_valid", None) is False:  # a null of pyarrow
+        return True
+    if isinstance(value, (str, bytes, list, tuple, np.ndarray)):
+        return False
+    try:
+        return not bool(value == value)
+    except Exception:
+        return np.ndim(value) == 0
 
 
 def is_sparse(value: object) -> bool:
-    return hasattr(value, "toarray") and hasattr(value, "nnz")
+    """Return whether an object is a sparse matrix of SciPy or of a similar library."""
+    return hasattr(value, "nnz") and (hasattr(value, "toarray") or hasattr(value, "todense"))
 
 
 def must_be_numbers(a: Array, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_array, must_be_numbers
+from .arrays import as_array, collected, is_missing, must_be_numbers
 from .refused import kind_of
 
 Array = np.ndarray
@@ -47,12 +47,6 @@ def numbers_of(a: Array, name: str) -> Array:
         return _floats(a, name, None)
     must_be_numbers(a, name)
     return a
-
-
-def collected(value: Any) -> Any:
-    """Return the data frame of a lazy one of polars, or any other value unchanged."""
-    lazy = hasattr(value, "collect") and hasattr(value, "collect_schema")
-    return value.collect() if lazy and not hasattr(value, "to_numpy") else value
 
 
 # --- Data frames ----------------------------------------------------------------------------------
@@ -142,7 +136,7 @@ def _number(cell: Any, index: tuple[int, ...], name: str, label: Any) -> float:
             ) from None
         except (ValueError, TypeError):  # a signalling NaN of Decimal
             pass
-    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+    if is_missing(cell):
         raise ValueError(
             f"{name}: found {cell!r} at {_place(index, label)}, expected a number; fill missing "
             "values or drop their rows"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from ..arrays.vectors import native
 from ..spec.architecture import Architecture
 from .arrays import check_finite, first_above, is_sparse, place
 from .convert import as_numbers
@@ -86,6 +87,8 @@ def as_pixels(pixels: Any) -> bool | str:
 def _rows(x: Any, net: Architecture, name: str) -> Any:
     """Return x as an array of numbers (n, n_in) or a sparse matrix, with its own dtype."""
     if is_sparse(x):
+        if not hasattr(x, "toarray") and hasattr(x, "tocsr"):  # of another library than SciPy
+            x = x.tocsr()
         _check_matrix(x, net, name)
         return x
     a = as_numbers(x, name)
@@ -106,8 +109,8 @@ def _converted(rows: Any, net: Architecture, name: str, pixels: Pixels) -> Array
     if pixels is True:
         _refuse_integers(a.dtype, name)
     in_place = a.dtype.char in "fd"
-    if in_place and not (a.dtype.isnative and a.flags.aligned):
-        a = a.astype(a.dtype.newbyteorder("="))
+    if in_place:
+        a = native(a)
     _check_values(a, name, dtype, pixels)
     if in_place:
         return a

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..spec.architecture import Architecture
-from .arrays import as_array, check_finite
+from .arrays import as_array, check_finite, is_missing
 
 Array = np.ndarray
 
@@ -85,8 +87,11 @@ def _from_objects(a: Array, name: str) -> Array:
                 f"{name}: found the label {labels[wrong]!r} at row {wrong}, expected strings that "
                 "do not end with a null character, which NumPy removes"
             )
-    if all(isinstance(label, (int, np.integer)) for label in labels) and kinds[0] == "number":
-        return _whole_numbers(labels, name)
+    if kinds[0] == "number":
+        if all(isinstance(label, (int, np.integer)) for label in labels):
+            return _whole_numbers(labels, name)
+        exact = [label for label in labels if isinstance(label, (Fraction, Decimal))]
+        return np.array([float(label) for label in labels] if exact else labels)
     return np.array(labels)
 
 
@@ -105,15 +110,15 @@ def _whole_numbers(labels: list[int], name: str) -> Array:
 
 
 def _kind(value: object) -> str:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return "missing"
-    if isinstance(value, float) and math.isnan(value):
-        return "missing"
+    if isinstance(value, str):
+        return "string"
     if isinstance(value, (bool, np.bool_)):
         return "boolean"
-    if isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (int, np.integer)):
         return "number"
-    return "string" if isinstance(value, str) else "other"
+    if is_missing(value):
+        return "missing"
+    return "number" if isinstance(value, (Real, Decimal)) else "other"
 
 
 def numbered(a: Array, classes: Array | None, net: Architecture, name: str) -> tuple[Array, Array]:

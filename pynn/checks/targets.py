@@ -9,8 +9,8 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
-from .arrays import check_finite
-from .convert import as_numbers, collected, numbers_of
+from .arrays import check_finite, collected
+from .convert import as_numbers, numbers_of
 from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
 
 Array = np.ndarray

@@ -176,7 +176,7 @@ class Table:
             raise ValueError(
                 f"{path}: found {len(cells)} column{'s' if len(cells) > 1 else ''}, expected "
                 + ("one of row numbers, " if skipped else "")
-                + "a column of labels and at least one of pixels, separated by commas"
+                + "a column of labels and at least one of values, separated by commas"
             )
         names, line = (cells, line) if header else (None, 0)
         table = Table(path, len(cells), place, names, line, skipped)

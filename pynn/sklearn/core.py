@@ -15,7 +15,7 @@ from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
 from ..arrays.sparse import Sparse
-from ..arrays.vectors import aligned
+from ..arrays.vectors import aligned, native
 from ..backends import choose, contract
 from ..spec.architecture import Architecture
 
@@ -134,7 +134,7 @@ def as_rows(X: Any, dtype: Any) -> Array | Sparse:
     if hasattr(X, "tocsr"):
         return Sparse.of(X)
     # Rows of a C-ordered array are gathered several times faster than those of a Fortran-ordered.
-    return np.asarray(X, dtype=dtype, order="C")
+    return native(np.asarray(X, dtype=dtype, order="C"))
 
 
 def fit_into(dtype: Any, X: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
@@ -23,7 +24,9 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from ..arrays.vectors import native
 from ..backends.contract import Data, ObjectiveSettings
+from ..checks.arrays import collected
 from ..spec.architecture import Architecture
 from ..spec.arguments import MOST_THREADS, choose
 from ..spec.names import ACTIVATIONS, INITIALISERS
@@ -204,14 +207,22 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         parameters takes longer than the prediction of a few rows. The answer has the dtype of
         ``dtype=``, or else that of scikit-learn's product of X and the coefficients.
         """
-        core = self._current()
+        core, X = self._current(), collected(X)
         rows = None if core is None else self._rows_to_use_unchecked(core, X, check_input)
         if core is not None and rows is not None:
             return self._answer(core.engine.forward(core.flat, rows[0]), rows[1])
         if check_input:
             check_is_fitted(self)
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-            if X.dtype.kind == "O":  # None becomes NaN, which is refused
+            # scikit-learn cannot check dtypes that it does not know, such as bfloat16.
+            unknown = getattr(getattr(X, "dtype", None), "kind", "") in ("T", "V")
+            X = validate_data(
+                self,
+                X,
+                accept_sparse=["csr", "csc"],
+                dtype=np.float64 if unknown else None,
+                reset=False,
+            )
+            if X.dtype.kind not in "biuf":  # as in fit; None becomes NaN, which is refused
                 X = validate_data(self, X, dtype=np.float64, reset=False)
         if core is not None and fit_into(core.flat.dtype, X):
             out = core.engine.forward(core.flat, as_rows(X, core.flat.dtype))
@@ -256,11 +267,11 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         if X.dtype == own:
             if check_input and not np.isfinite(np.add.reduce(X, axis=None)):
                 return None
-            return X, own
+            return native(X), own
         if X.dtype.kind in "biu":  # the core would scale uint8 as pixels
             return X.astype(own), promoted(X.dtype, own)
         if X.dtype in (np.float32, np.float64) and fit_into(own, X):
-            return X, promoted(X.dtype, own)
+            return native(X), promoted(X.dtype, own)
         return None
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Array:
@@ -304,6 +315,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         dtype: Any = self.dtype
         if dtype is not None:
             choose("dtype", np.dtype(dtype).name, ("float32", "float64"))
+        X, y, sample_weight = collected(X), collected(y), collected(sample_weight)
         class_weight = getattr(self, "class_weight", None)
         if class_weight is not None:
             sample_weight = _weight_by_class(class_weight, y, sample_weight, incremental)
@@ -330,8 +342,24 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         found: float | None = self.__dict__.get("_scored")
         return super()._score(X, y, sample_weight) if found is None else found
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of a classifier, or R² of a regressor.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in ``fit``.
+
+        Returns
+        -------
+        float
+        """
+        found: float = super().score(collected(X), collected(y), collected(sample_weight))
+        return found
+
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        X, y = super()._validate_input(X, y, incremental, reset)
+        validate = with_globals(super()._validate_input.__func__, column_or_1d=_as_vector)
+        X, y = validate(self, X, y, incremental, reset)
         dtype: Any = self.dtype
         return (X if dtype is None else X.astype(dtype, copy=False)), y
 
@@ -532,7 +560,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             )
         X, y = validate_data(
             self,
-            *given,
+            *map(collected, given),
             accept_sparse=["csr", "csc"],
             multi_output=True,
             y_numeric=not is_classifier(self),
@@ -540,7 +568,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             reset=False,
         )
         if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+            y = _as_vector(y, warn=True)
         if is_classifier(self):
             y = self._binarize(y)
         y = y.reshape(len(y), -1)
@@ -549,6 +577,18 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
         return X.astype(dtype, copy=False), y
+
+
+def _as_vector(y: Any, **options: Any) -> Array:
+    """Return a column of y as scikit-learn's ``column_or_1d``, but warn at the caller's line."""
+    if options.pop("warn", False) and len(np.shape(y)) == 2:
+        warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of "
+            "y to (n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
+    vector: Array = column_or_1d(y, **options)
+    return vector
 
 
 def _lbfgs_of_scikit_learn() -> Callable[..., None]:

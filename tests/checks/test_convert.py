@@ -1,6 +1,7 @@
 """Every interface converts containers of numbers alike; errors name the first wrong cell."""
 
 import collections
+import contextlib
 import decimal
 import fractions
 from types import SimpleNamespace
@@ -138,6 +139,21 @@ def _with(value):
     return rows
 
 
+class Missing:
+    """A missing value of another library, as the one of pandas."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("ambiguous")
+
+    def __repr__(self):
+        return "<NA>"
+
+    __hash__ = object.__hash__
+
+
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
@@ -149,7 +165,8 @@ def _with(value):
         (1j, TypeError, "a complex"),
         (np.datetime64("2020-01-01"), TypeError, "datetime64|a date"),
         (10**400, ValueError, "a number of 401 digits.*float64 can hold"),
-        (decimal.Decimal("sNaN"), TypeError, "a Decimal"),
+        (decimal.Decimal("sNaN"), ValueError, "Decimal.*fill missing values"),
+        (Missing(), ValueError, "<NA>.*fill missing values"),
         (b"1", TypeError, "a bytes"),
     ],
 )
@@ -312,6 +329,68 @@ def test_other_objects_get_their_remedy(value, message):
         net.fit(value)
     with pytest.raises(TypeError, match="^x: found"):
         net.evaluate(value)
+
+
+class Arrow:
+    """Refuses to copy in ``to_numpy``, as the arrays of pyarrow."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def to_numpy(self):
+        raise ValueError("zero_copy_only was True")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.rows)
+
+
+class Failing(Arrow):
+    """A tensor that requires gradients, or of another device."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("use tensor.detach()")
+
+
+class Capsule:
+    """Only has the protocol of DLPack."""
+
+    def __init__(self, rows):
+        self.__dlpack__, self.__dlpack_device__ = rows.__dlpack__, rows.__dlpack_device__
+
+
+def test_arrays_of_other_libraries():
+    net = pynn.Network([3, 2], backend="numpy")
+    net.fit(Arrow(NUMBERS), Arrow(LABELS), epochs=1)
+    expected = net.predict_proba(NUMBERS)
+    assert np.array_equal(net.predict_proba(Capsule(NUMBERS)), expected)
+    # As h5py names the byte order of this machine.
+    for dtype in "f4", "f8":
+        named = NUMBERS.astype(dtype).view(np.dtype(dtype).newbyteorder("<"))
+        for backend in "cython", "numpy":
+            with contextlib.suppress(ImportError):
+                other = pynn.Network([3, 2], backend=backend)
+                assert other.predict(named).shape == (N,)
+    message = r"^x: found a Failing whose .* fails \(use tensor.detach\(\)\)"
+    with pytest.raises(TypeError, match=message):
+        net.predict(Failing(NUMBERS))
+
+
+def test_dtypes_of_other_libraries():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    net = pynn.Network([3, 2], backend="numpy")
+    expected = net.predict_proba(NUMBERS)
+    assert np.array_equal(net.predict_proba(NUMBERS.astype(bfloat16)), expected)
+    net.fit(NUMBERS, LABELS.astype(bfloat16), epochs=1)
+
+
+def test_sparse_matrices_of_another_library():
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.csr_array(NUMBERS)
+    other = SimpleNamespace(nnz=matrix.nnz, todense=matrix.todense, tocsr=lambda: matrix)
+    net = pynn.Network([3, 2], backend="numpy")
+    assert np.array_equal(net.predict_proba(other), net.predict_proba(matrix))
+    with pytest.raises(TypeError, match=r"^y: found a sparse matrix.*use y.todense\(\)"):
+        net.fit(NUMBERS, other)
 
 
 @pytest.mark.parametrize("value", [(label for label in LABELS), DATASET, DataLoader(DATASET)])

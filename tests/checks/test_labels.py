@@ -1,5 +1,7 @@
 """Labels keep their dtype and their differences, in training and in model files."""
 
+import decimal
+import fractions
 import pickle
 
 import numpy as np
@@ -75,6 +77,13 @@ def test_whole_numbers_of_64_bits_are_not_rounded(labels, tmp_path):
 def test_whole_numbers_beyond_64_bits_are_refused(labels):
     with pytest.raises(ValueError, match="y: found whole numbers from .* int64 or uint64"):
         _trained(labels)
+
+
+def test_decimals_and_fractions_are_numbers():
+    net = _trained([decimal.Decimal(3), fractions.Fraction(5)] * 3)
+    assert net.classes.tolist() == [3, 5]
+    assert net.classes.dtype == np.int64
+    assert _trained([decimal.Decimal("0.5"), 2] * 3).classes.tolist() == [0.5, 2]
 
 
 def test_longdoubles_that_float64_would_merge_are_refused():

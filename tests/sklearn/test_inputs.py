@@ -114,6 +114,30 @@ def test_inputs_of_predict(given, trained):
         attempt(two[1], lambda e: e._adopt())
 
 
+def test_lazy_frames():
+    polars = pytest.importorskip("polars")
+    x, y = data("wine")
+    frame = polars.DataFrame(x, schema=[f"column {k}" for k in range(x.shape[1])])
+    lazy, labels = frame.lazy(), polars.LazyFrame({"label": y.ravel()})
+    one, two = (estimators.MLPClassifier((4,), max_iter=2, random_state=0) for _ in range(2))
+    one.fit(frame, y)
+    two.fit(lazy, labels, validation_data=(lazy, labels))
+    assert np.array_equal(two.predict_proba(lazy), one.predict_proba(frame))
+    assert two.score(lazy, labels) == one.score(frame, y)
+    two.partial_fit(lazy, labels)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["U", "S", np.dtypes.StringDType(), np.dtype("f8").newbyteorder("<")]
+)
+def test_predict_takes_the_dtypes_that_fit_takes(dtype):
+    x, y = data("wine")
+    one = estimators.MLPClassifier((4,), max_iter=2, random_state=0)
+    one.fit(x.astype(dtype), y)
+    found = one.predict_proba(x.astype(dtype))
+    np.testing.assert_allclose(found, one.predict_proba(x), 1e-6)
+
+
 @pytest.mark.parametrize("change", [np.longdouble, np.float16], ids=["longdouble", "float16"])
 def test_unsupported_dtypes_are_refused(change):
     x, y = data("wine")

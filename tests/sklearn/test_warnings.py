@@ -15,7 +15,7 @@ import pytest
 from pynn.sklearn import estimators, fit
 
 pytest.importorskip("sklearn", "1.7")
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -60,6 +60,11 @@ def test_convergence_warnings_point_to_the_caller(name, solver):
 def test_other_warnings_point_to_the_caller(monkeypatch):
     one = estimators.MLPClassifier((5,), batch_size=100, max_iter=20, tol=10, n_iter_no_change=1)
     assert places(lambda: one.fit(X, Y)) == {(UserWarning, __file__)}
+
+    one.set_params(tol=0, n_iter_no_change=50, batch_size=10, max_iter=1)
+    column = {(DataConversionWarning, __file__), *HERE}
+    assert places(lambda: one.fit(X, Y[:, None])) == column
+    assert places(lambda: one.fit(X, Y, validation_data=(X, Y[:, None]))) == column
 
     def interrupt(*_):
         raise KeyboardInterrupt
