@@ -42,6 +42,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, datasets, plots
+    from .metrics.metric import Metric
     from .training.divergence import DivergenceError
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "History",
     "InverseTime",
     "Loss",
+    "Metric",
     "Momentum",
     "Nesterov",
     "Network",
@@ -88,6 +90,10 @@ def __getattr__(name: str) -> Any:
         from .training.divergence import DivergenceError
 
         return DivergenceError
+    if name == "Metric":
+        from .metrics.metric import Metric
+
+        return Metric
     if name in ("data", "datasets", "nielsen", "plots", "sklearn"):
         import importlib
 
