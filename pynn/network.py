@@ -13,7 +13,6 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features, targets
-from .checks.targets import Task
 from .spec import arguments
 from .spec.architecture import Architecture
 from .spec.arguments import choose
@@ -25,6 +24,7 @@ from .training import initialise, model_file
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
+from .training.properties import ModelProperties
 
 if TYPE_CHECKING:
     from .arrays.sparse import Sparse
@@ -35,7 +35,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network:
+class Network(ModelProperties):
     """A dense neural network.
 
     Parameters
@@ -178,120 +178,12 @@ class Network:
     # --- Properties -----------------------------------------------------------------------------
 
     @property
-    def architecture(self) -> Architecture:
-        return self._model.architecture
-
-    @property
-    def seed(self) -> int:
-        return self._model.seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self._model.seed = seed
-
-    @property
-    def history(self) -> History:
-        return self._model.history
-
-    @history.setter
-    def history(self, history: History) -> None:
-        self._model.history = history
-
-    @property
-    def epochs(self) -> int:
-        return self._model.epochs
-
-    @epochs.setter
-    def epochs(self, epochs: int) -> None:
-        self._model.epochs = epochs
-
-    @property
-    def updates(self) -> int:
-        return self._model.updates
-
-    @updates.setter
-    def updates(self, updates: int) -> None:
-        self._model.updates = updates
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return self.architecture.sizes
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.architecture.dtype)
-
-    @property
-    def precision(self) -> str:
-        """Format of the factors in matrix products: ``"full"``, the dtype, or ``"bf16"``."""
-        return self.architecture.precision
-
-    @property
     def backend(self) -> str:
         return self._engine.name
 
     @property
     def threads(self) -> int:
         return self._engine.threads
-
-    @property
-    def parameters(self) -> Array:
-        """All weights and biases as one flat vector: weights row by row, then biases, by layer.
-
-        Setting it copies the values in. While ``fit`` runs it is read-only and holds the values
-        after the last whole epoch, or before the first; ``predict``, ``evaluate`` and ``save``
-        from another thread, or in the child of a fork, use these values. (With the numpy backend
-        they can be from the middle of an epoch or of an update.)
-        """
-        return self._model.parameters
-
-    @parameters.setter
-    def parameters(self, values: Any) -> None:
-        self._model.set_parameters(values)
-
-    @property
-    def pixels(self) -> bool | str | None:
-        return self._model.pixels
-
-    @pixels.setter
-    def pixels(self, pixels: bool | str) -> None:
-        self._model.pixels = features.as_pixels(pixels)
-
-    @property
-    def weights(self) -> tuple[Array, ...]:
-        """The weights of each layer, (n_in, n_out), as views of `parameters`.
-
-        Setting them copies the values in. For frameworks that store (n_out, n_in), such as
-        PyTorch, assign the transpose:
-        ``net.weights = [layer.weight.detach().numpy().T for layer in layers]``.
-        """
-        return self._model.weights
-
-    @weights.setter
-    def weights(self, values: Any) -> None:
-        self._model.set_layers(values, "weights")
-
-    @property
-    def biases(self) -> tuple[Array, ...]:
-        """The biases of each layer, (n_out,), as views of `parameters`; setting copies them in."""
-        return self._model.biases
-
-    @biases.setter
-    def biases(self, values: Any) -> None:
-        self._model.set_layers(values, "biases")
-
-    @property
-    def classes(self) -> Array | None:
-        """The label of each output; for a single output, the labels of no and yes.
-
-        They are the sorted labels in the y of the first ``fit``, or those that are assigned, in
-        any order. Before, they are 0, 1, 2, … . None for regression and multilabel targets.
-        """
-        return self._model.known_task.classes
-
-    @classes.setter
-    def classes(self, labels: Any) -> None:
-        self._model.task = Task("labels", targets.as_classes(labels, self.architecture))
 
     def __repr__(self) -> str:
         a = self.architecture

@@ -19,6 +19,7 @@ module             subject
 ``progress``       progress bar and lines
 ``profile``        times of the phases of a step
 ``initialise``     initial weights
+``properties``     the properties of ``Network`` that show its model
 ``model_file``     model files
 ``checkpoint``     the argument ``checkpoint``
 ``saver``          writing checkpoints
