@@ -81,7 +81,7 @@ class Fit:
             self.calls,
             rows.y_held is not None,
             is_classifier(owner),
-            "validation_data or early_stopping=True",
+            source="validation_data or early_stopping=True",
         )
         self.stepwise = [call for call in self.calls if call.steps is not None]
         self.periods = [call.steps for call in self.stepwise if call.steps is not None]

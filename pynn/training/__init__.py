@@ -15,6 +15,7 @@ module             subject
 ``rates``          the learning rate of every step
 ``blocks``         the order of rows for files larger than memory
 ``callbacks``      the base class, EarlyStopping, Every, Norms
+``measurement``    metrics after each epoch
 ``history``        the records of epochs
 ``progress``       progress bar and lines
 ``profile``        times of the phases of a step

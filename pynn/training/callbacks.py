@@ -15,7 +15,7 @@ import numpy as np
 from ..spec import arguments
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
-from .history import Record
+from .history import Record, full_name
 
 Array = np.ndarray
 
@@ -145,13 +145,15 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     monitor
-        ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``.
+        ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``, or one of
+        the ``metrics`` of ``fit``, such as ``"validation_auc"`` (on training rows: ``"auc"``),
+        which states whether larger is better. ``val_`` is short for ``validation_``.
     patience
         Stop after this many epochs in a row without improvement; None for never.
     min_delta
         A value counts as an improvement only if it is better by more than this.
     threshold
-        Stop when the loss is at most, or the accuracy at least, this value; None for never.
+        Stop when the metric is at least as good as this value; None for never.
     restore_best
         Whether to restore the parameters of the best epoch when training ends (the optimizer
         state remains that of the last epoch).
@@ -174,13 +176,19 @@ class EarlyStopping(Callback):
         threshold: float | None = None,
         restore_best: bool = True,
     ) -> None:
-        self.monitor = choose("monitor", monitor, MONITORS)
+        self.monitor = full_name(monitor) if isinstance(monitor, str) else ""
+        if not self.monitor.isidentifier():
+            choose("monitor", monitor, (*MONITORS, "or the name of a metric"))
         self.patience = None if patience is None else arguments.whole(patience, "patience", 1)
         self.min_delta = arguments.number(min_delta, "min_delta", least=0)
         self.threshold = None if threshold is None else arguments.number(threshold, "threshold")
         self.restore_best = restore_best
-        self._sign = 1.0 if monitor.endswith("loss") else -1.0
+        self._sign = 1.0 if self.monitor.endswith("loss") else -1.0
         self._forget()
+
+    def follow(self, larger_is_better: bool) -> None:
+        """Set the direction of the metric."""
+        self._sign = -1.0 if larger_is_better else 1.0
 
     def _forget(self) -> None:
         self.best: float | None = None
@@ -192,7 +200,11 @@ class EarlyStopping(Callback):
         self._forget()
 
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
-        value: float = getattr(record, self.monitor)
+        value = record.get(self.monitor)
+        if value is None:
+            raise ValueError(
+                f"callbacks: found no {self.monitor!r} in epoch {record.epoch} for EarlyStopping"
+            )
         before = math.inf if self.best is None else self._sign * self.best
         # The first epoch counts as the best so far even if its value is NaN.
         if self.best_epoch is None or self._sign * value < before - self.min_delta:
@@ -379,14 +391,24 @@ def check_monitors(
     calls: list[Callback],
     validated: bool,
     classified: bool,
+    directions: Mapping[str, bool] | None = None,
     source: str = "validation=(x, y) or a share of the rows",
 ) -> None:
     """Raise if a callback monitors a value that this call of ``fit`` does not measure.
 
-    ``source`` names the arguments that would provide validation rows.
+    ``directions`` says of each metric whether larger is better. ``source`` names the arguments that
+    would provide validation rows.
     """
+    directions = directions or {}
     for call in calls:
-        monitor = call.monitor if isinstance(call, EarlyStopping) else ""
+        if not isinstance(call, EarlyStopping):
+            continue
+        monitor = call.monitor
+        if monitor in directions:
+            call.follow(directions[monitor])
+            continue
+        if monitor not in MONITORS:
+            choose("callbacks: EarlyStopping.monitor", monitor, (*MONITORS, *directions))
         if monitor.startswith("validation") and not validated:
             raise ValueError(
                 f"callbacks: found EarlyStopping on {monitor!r} but no validation data, expected "

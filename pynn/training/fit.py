@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .model import Call, Model, TrainingLock
 from .progress import check_progress
 from .rates import Rates
 
+if TYPE_CHECKING:
+    from .measurement import Measurement
+
 Array = np.ndarray
 Pair = tuple[Array | Sparse, Array]
 
@@ -42,6 +45,8 @@ class Arguments:
     label_smoothing: Any
     schedule: Any
     validation: Any
+    metrics: Any
+    training_metrics: Any
     shuffle: Any
     callbacks: Any
     progress: Any
@@ -128,12 +133,19 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
 
     rows = _rows(given, model, engine, smoothing)
     x, y = rows.training
-    check_monitors(calls, rows.held is not None, rows.task.kind != "values")
+    measured = _measurement(given, rows, net.n_out)
+    check_monitors(
+        calls,
+        rows.held is not None,
+        rows.task.kind != "values",
+        {} if measured is None else measured.directions,
+    )
     batch = min(batch_size or len(x), len(x))
     shuffle = bool(given.shuffle)
     return Job(
         data=Data(x, y),
         held=rows.held,
+        measured=measured,
         task=rows.task,
         pixels=rows.pixels,
         settings=TrainerSettings(
@@ -160,6 +172,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "l2": l2,
             "label_smoothing": smoothing,
             "validation": rows.share,
+            "metrics": [] if measured is None else list(measured.directions),
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
         arrays=rows.arrays,
@@ -198,6 +211,18 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
     return _Rows((x, y), held, share, task, pixels, arrays)
+
+
+def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | None:
+    """Return the metrics to compute after each epoch."""
+    if given.metrics is None and given.training_metrics is False:
+        return None
+    # Imported where it is needed, since most calls have no metrics.
+    from .measurement import VALIDATION, Measured, measurement
+
+    held = None if rows.held is None else Measured(VALIDATION, *rows.held)
+    training = Measured("", *rows.training)
+    return measurement(given.metrics, given.training_metrics, rows.task, n_out, training, held)
 
 
 def _check_modes(given: Arguments) -> None:

@@ -31,6 +31,10 @@ class Record(NamedTuple):
         Rows trained per second.
     step, steps
         Batches trained in this epoch, and batches per epoch.
+    metrics
+        The values of the ``metrics`` of ``fit`` after the epoch, by name, without dropout:
+        ``"validation_auc"`` on the validation rows, ``"auc"`` on the training rows. They are
+        attributes too: ``record.validation_auc``. None without metrics, and within an epoch.
     """
 
     epoch: int
@@ -43,6 +47,29 @@ class Record(NamedTuple):
     samples_per_second: float = 0.0
     step: int = 0
     steps: int = 0
+    metrics: Mapping[str, float] | None = None
+
+    def __getattr__(self, name: str) -> float:
+        metrics = self.metrics or {}
+        if name in metrics:
+            return metrics[name]
+        raise AttributeError(f"Record has no {name!r}; it has {', '.join([*FIELDS, *metrics])}")
+
+    def get(self, name: str) -> float | None:
+        """Return a value by its name, of a field or of a metric; None if it was not measured."""
+        if name in FIELDS:
+            found: float | None = getattr(self, name)
+            return found
+        return (self.metrics or {}).get(name)
+
+
+FIELDS = tuple(name for name in Record._fields if name != "metrics")
+"""The values of every record."""
+
+
+def full_name(name: str) -> str:
+    """Return the name of a value, where ``val_`` is short for ``validation_``."""
+    return f"validation_{name[4:]}" if name.startswith("val_") else name
 
 
 class History:
@@ -50,8 +77,9 @@ class History:
 
     ``history[0]`` is the first :class:`Record`, ``history[2:]`` a History, and ``history.loss`` a
     list of the losses of all epochs, as are ``epoch``, ``accuracy``, ``validation_loss``,
-    ``validation_accuracy``, ``learning_rate``, ``seconds`` and ``samples_per_second``. Values that
-    were not measured are None.
+    ``validation_accuracy``, ``learning_rate``, ``seconds`` and ``samples_per_second``, and every
+    metric: ``history["validation_auc"]``, ``history["val_auc"]`` or ``history.validation_auc``.
+    Values that were not measured are None.
 
     Examples
     --------
@@ -74,13 +102,26 @@ class History:
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._records = list(records)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all values: those of every record, then those of the metrics."""
+        # While an object is being copied or unpickled, it has no records.
+        records: list[Record] = self.__dict__.get("_records", [])
+        metrics = dict.fromkeys(name for record in records for name in record.metrics or ())
+        return *FIELDS, *metrics
+
+    @property
+    def metrics(self) -> dict[str, list[float | None]]:
+        """The values of all metrics, by name."""
+        return {name: self[name] for name in self.names[len(FIELDS) :]}
+
     def __getattr__(self, name: str) -> list[Any]:
-        if name in Record._fields:
-            return [getattr(record, name) for record in self._records]
-        raise AttributeError(f"History has no {name!r}; it has {', '.join(Record._fields)}")
+        if name not in FIELDS and name not in self.names:
+            raise AttributeError(f"History has no {name!r}; it has {', '.join(self.names)}")
+        return [record.get(name) for record in self._records]
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *Record._fields]
+        return [*super().__dir__(), *self.names]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -92,7 +133,14 @@ class History:
     def __getitem__(self, at: int) -> Record: ...
     @overload
     def __getitem__(self, at: slice) -> History: ...
-    def __getitem__(self, at: int | slice) -> Record | History:
+    @overload
+    def __getitem__(self, at: str) -> list[Any]: ...
+    def __getitem__(self, at: int | slice | str) -> Record | History | list[Any]:
+        if isinstance(at, str):
+            name = full_name(at)
+            if name not in FIELDS and name not in self.names:
+                raise KeyError(f"History has no {at!r}; it has {', '.join(self.names)}")
+            return [record.get(name) for record in self._records]
         found = self._records[at]
         return History(found) if isinstance(found, list) else found
 
@@ -112,31 +160,39 @@ class History:
     def to_dict(self) -> dict[str, list[Any]]:
         """Return a dictionary from names to lists of one number (or None) per epoch.
 
-        It can be written as JSON or converted to a data frame.
+        Metrics are columns like any other. It can be written as JSON or converted to a data frame.
         """
-        return {name: getattr(self, name) for name in Record._fields}
+        return {name: self[name] for name in self.names}
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, list[Any]]) -> History:
         """Return the History of a dictionary made by ``to_dict``.
 
+        Other names than those of every record are metrics.
+
         Raises
         ------
         ValueError
-            If a name is unknown or missing, or the lists differ in length.
+            If a name is missing or no name of a metric, or the lists differ in length.
         """
-        unknown = [name for name in columns if name not in Record._fields]
-        missing = [name for name in Record._fields if name not in columns]
-        if unknown or missing:
-            wrong = f"the unknown {unknown[0]!r}" if unknown else f"no {missing[0]!r}"
-            raise ValueError(f"history: found {wrong}, expected {', '.join(Record._fields)}")
+        metrics = [name for name in columns if name not in FIELDS]
+        wrong = [name for name in metrics if not name.isidentifier() or name == "metrics"]
+        missing = [name for name in FIELDS if name not in columns]
+        if wrong or missing:
+            found = f"the unknown {wrong[0]!r}" if wrong else f"no {missing[0]!r}"
+            raise ValueError(f"history: found {found}, expected {', '.join(FIELDS)} and metrics")
         lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             raise ValueError(
                 f"history: found columns of {sorted(lengths)} epochs, expected one length"
             )
-        rows = zip(*(columns[name] for name in Record._fields), strict=True)
-        return cls(Record(*row) for row in rows)
+        rows = zip(*(columns[name] for name in FIELDS), strict=True)
+        records = []
+        for k, row in enumerate(rows):
+            values = {name: columns[name][k] for name in metrics}
+            known = {name: value for name, value in values.items() if value is not None}
+            records.append(Record(*row)._replace(metrics=known or None))
+        return cls(records)
 
     def __repr__(self) -> str:
         """Return a small table; of a long history its first and last epochs."""
@@ -152,13 +208,14 @@ class History:
             "seconds": "{:.3f}",
             "samples_per_second": "{:,.0f}",
         }
-        names = [name for name in shown if any(v is not None for v in getattr(self, name))]
+        shown |= dict.fromkeys(self.metrics, "{:.4g}")
+        names = [name for name in shown if any(v is not None for v in self[name])]
         records = self._records
         cut = len(records) > 20
         if cut:
             records = records[:5] + records[-5:]
         rows = [
-            ["–" if (v := getattr(r, name)) is None else shown[name].format(v) for name in names]
+            ["–" if (v := r.get(name)) is None else shown[name].format(v) for name in names]
             for r in records
         ]
         if cut:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from .blocks import Blocks
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .rates import Rates
+
+if TYPE_CHECKING:
+    from .measurement import Measurement
 
 Array = np.ndarray
 
@@ -26,6 +29,8 @@ class Job:
     """Rows to train on."""
     held: tuple[Array | Sparse, Array] | None
     """x and y of validation."""
+    measured: Measurement | None
+    """The metrics to compute after each epoch."""
     task: Task
     """Kind of the targets."""
     pixels: bool | None

@@ -55,7 +55,7 @@ class Loop:
         saver: Saver | None = None,
         resumed: Resumed | None = None,
     ) -> None:
-        self.owner, self.model, self.job = owner, model, job
+        self.owner, self.model, self.engine, self.job = owner, model, engine, job
         self.saver, self.resumed = saver, resumed
         began = time.perf_counter()
         position = Position() if resumed is None else resumed.position
@@ -161,14 +161,25 @@ class Loop:
             self._train_slice(rates)
         if stepper.position.step < stepper.steps:
             return None
-        record = self._record(rates)
+        return self._measure(self._validate(self._record(rates)))
+
+    def _validate(self, record: Record) -> Record:
+        """Add loss and accuracy on the validation rows."""
         if self.job.held is None:
             return record
         x, y = self.job.held
-        loss, right = stepper.trainer.evaluate(x, y)
+        loss, right = self.stepper.trainer.evaluate(x, y)
         return record._replace(
             validation_loss=loss / len(x), validation_accuracy=share(right, len(x))
         )
+
+    def _measure(self, record: Record) -> Record:
+        """Add the metrics, of the parameters after the last step."""
+        if self.job.measured is None:
+            return record
+        self.guard.write_back()
+        flat, forward = self.model.flat, self.engine.forward
+        return record._replace(metrics=self.job.measured.values(lambda x: forward(flat, x)))
 
     def _end_epoch(self, record: Record, last: int) -> None:
         """Count an epoch, call the callbacks, show progress and write a checkpoint if due."""

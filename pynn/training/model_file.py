@@ -296,7 +296,7 @@ def _from_json(name: str, value: Any) -> Any:
     """Return a value of the history, whose column is ``name``."""
     if name in ("epoch", "step", "steps"):
         return arguments.whole(value, f"history: {name}", 0)
-    if value is None and name in ("accuracy", "validation_loss", "validation_accuracy"):
+    if value is None and name not in ("loss", "learning_rate", "seconds", "samples_per_second"):
         return None
     if value in ("nan", "inf", "-inf") and name not in ("learning_rate", "seconds"):
         return float(value)

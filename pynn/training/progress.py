@@ -119,7 +119,7 @@ class Bar(Reporter):
     def _draw(self, record: Record) -> None:
         share = record.step / record.steps
         # Show the last validation while the next epoch trains.
-        if record.validation_loss is not None:
+        if record.validation_loss is not None or record.metrics is not None:
             self._validation = record
         self._bar.update(
             self._task,
@@ -136,7 +136,10 @@ class Bar(Reporter):
 
 
 def describe(record: Record, validated: Record | None = None) -> str:
-    """Return loss, accuracies and speed as one line, with the validation of ``validated``."""
+    """Return loss, accuracies, metrics and speed as one line.
+
+    ``validated`` has the validation and the metrics to show, if not those of the record.
+    """
     validated = validated or record
     parts = [f"loss {_loss(record.loss)}"]
     if record.accuracy is not None:
@@ -145,6 +148,8 @@ def describe(record: Record, validated: Record | None = None) -> str:
         parts.append(f"validation {100 * validated.validation_accuracy:.2f} %")
     elif validated.validation_loss is not None:
         parts.append(f"validation loss {_loss(validated.validation_loss)}")
+    for name, value in (validated.metrics or {}).items():
+        parts.append(f"{name.replace('_', ' ')} {value:.4g}")
     return "  ".join([*parts, _speed(record.samples_per_second)])
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
+import pickle
 
 import numpy as np
 import pytest
@@ -55,7 +58,7 @@ def test_dictionary_and_back(history: History) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"val_loss": [1, 2]}, "history: found the unknown 'val_loss'"),
+        ({"val loss": [1, 2]}, "history: found the unknown 'val loss'"),
         ({"loss": None}, "history: found no 'loss'"),
         ({"loss": [1.0]}, r"history: found columns of \[1, 2\] epochs"),
     ],
@@ -93,3 +96,29 @@ def test_a_history_plots_its_curves(history: History) -> None:
     axes = history.plot()
     assert np.asarray(axes[0].lines[0].get_xydata()).tolist() == [[1, 0.9], [2, 0.4]]
     pyplot.close("all")
+
+
+def test_metrics_are_columns() -> None:
+    history = History(
+        [
+            Record(1, 0.9, metrics={"validation_auc": 0.5}),
+            Record(2, 0.5),
+            Record(3, 0.4, metrics={"validation_auc": math.nan, "f1": 2.0}),
+        ]
+    )
+    assert (history[0].validation_auc, history[2].metrics["f1"]) == (0.5, 2.0)
+    assert [record.get("validation_auc") for record in history[:2]] == [0.5, None]
+    with pytest.raises(AttributeError, match="Record has no 'auc'; it has .*steps, validation_auc"):
+        history[0].auc  # noqa: B018
+    assert history.f1 == history["f1"] == [None, None, 2.0]
+    assert history["val_auc"][:2] == history.validation_auc[:2] == [0.5, None]
+    assert history["val_loss"] == [None, None, None]
+    assert list(history.metrics) == ["validation_auc", "f1"]
+    with pytest.raises(KeyError, match="History has no 'auc'"):
+        history["auc"]
+    columns = history.to_dict()
+    assert columns["f1"] == [None, None, 2.0]
+    assert repr(History.from_dict(columns)) == repr(history)
+    assert repr(history).splitlines()[3].split()[-2:] == ["nan", "2"]
+    assert pickle.loads(pickle.dumps(history)).to_dict()["f1"] == columns["f1"]
+    assert copy.deepcopy(history[:2]) == history[:2]

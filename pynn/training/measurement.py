@@ -1,0 +1,122 @@
+"""``Measurement``: the metrics of one call of ``fit``, computed after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays.sparse import Sparse
+from ..checks.targets import Task
+from ..metrics.measure import Measure, as_metrics
+from ..metrics.metric import Metric
+from ..metrics.rows import Rows
+from .history import FIELDS
+
+Array = np.ndarray
+
+VALIDATION = "validation_"
+"""Prefix of the names of metrics on the validation rows."""
+
+
+class Measured(NamedTuple):
+    """Rows that metrics are computed on."""
+
+    prefix: str
+    """Prefix of the names of the metrics."""
+    x: Array | Sparse
+    y: Array
+    weight: Array | None = None
+
+
+class Measurement:
+    """The metrics of one call of ``fit``.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        What to compute.
+    task : Task
+        The meaning of the outputs.
+    sets : sequence of Measured
+        The rows to compute them on.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], task: Task, sets: Sequence[Measured]) -> None:
+        self._metrics, self._task, self._sets = metrics, task, sets
+        self._measure = Measure(metrics, _warn)
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether larger is better, for each value by its name in a record."""
+        return {
+            rows.prefix + metric.name: metric.larger_is_better
+            for rows in self._sets
+            for metric in self._metrics
+        }
+
+    def values(self, forward: Callable[[Array | Sparse], Array]) -> dict[str, float]:
+        """Return the metrics by name; ``forward(x)`` returns the outputs of rows (n, n_out)."""
+        found: dict[str, float] = {}
+        for prefix, x, y, weight in self._sets:
+            values = self._measure.of(rows_of(self._task, y, forward(x), weight))
+            found |= {prefix + name: value for name, value in values.items()}
+        return found
+
+
+def rows_of(task: Task, y: Array, out: Array, weight: Array | None) -> Rows:
+    """Return targets and outputs as metrics take them."""
+    return Rows(task.kind, y, out, weight, task.classes, task.flat)
+
+
+def measured(
+    metrics: Sequence[Metric], task: Task, y: Array, out: Array, weight: Array | None = None
+) -> dict[str, float]:
+    """Return the metrics of some rows by name; warn of undefined ones."""
+    return Measure(metrics, _warn).of(rows_of(task, y, out, weight))
+
+
+def measurement(
+    metrics: Any,
+    training_metrics: Any,
+    task: Task,
+    n_out: int,
+    training: Measured,
+    held: Measured | None,
+) -> Measurement | None:
+    """Return the metrics that ``fit`` computes after each epoch; None without any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a metric does not fit, or there are no rows to compute it on.
+    """
+    if not isinstance(training_metrics, (bool, np.bool_)):
+        raise TypeError(f"training_metrics: found {training_metrics!r}, expected True or False")
+    taken = {*FIELDS, *(name.removeprefix(VALIDATION) for name in FIELDS), "metrics"}
+    found = as_metrics(metrics, task.kind, n_out, sorted(taken))
+    if training_metrics and not found:
+        raise ValueError(
+            "training_metrics: found True and no metrics, expected some, as in metrics=['auc']"
+        )
+    # Records have the accuracy of a classification in any case.
+    found = tuple(metric for metric in found if metric.name != "accuracy")
+    if not found:
+        return None
+    sets = [] if held is None else [held]
+    if training_metrics:
+        sets.append(training)
+    if not sets:
+        raise ValueError(
+            f"metrics: found {', '.join(metric.name for metric in found)} without validation rows, "
+            "expected validation=(x, y) or a share of the rows, or training_metrics=True"
+        )
+    return Measurement(found, task, sets)
+
+
+def _warn(message: str) -> None:
+    # Imported where it is needed: it imports modules that take time to load.
+    from .saver import warn_caller
+
+    warn_caller(message)
