@@ -245,7 +245,8 @@ class Network(ModelProperties):
             Labels of any kind (integers, strings, booleans …), which become ``net.classes``;
             one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
             targets in [0, 1]; for mse values. With one output and mse, (n,) are values.
-            Integer labels from 0 to n_out − 1 are indices of the outputs.
+            Integer labels from 0 to n_out − 1 are indices of the outputs. Later calls, also of
+            ``evaluate``, require targets of the same kind; see ``classes``.
         epochs : int
             Number of passes over the data.
         batch_size : int, None or "full"

@@ -434,9 +434,56 @@ def test_multilabel(blobs: Data) -> None:
         (found[1] == [0, 0, 1]).mean()
     )
     with pytest.raises(
-        ValueError, match=r"validation\[1\]: found targets for labels, expected mul"
+        ValueError, match=r"validation\[1\]: found one label in each row, .* are independent"
     ):
         quiet(net, (x, many), validation=(x, y))
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
+def test_every_call_gives_the_outputs_the_same_meaning(blobs: Data, loss: str) -> None:
+    x, y = blobs
+    one_hot = np.eye(3)[y]
+    many = one_hot.copy()
+    many[7] = [1, 1, 0]
+    # A first batch that happens to be one-hot makes the outputs classes.
+    net = make(loss=loss)
+    quiet(net, (x[:5], many[:5]))
+    before = net.parameters.copy()
+    for call in (
+        lambda: quiet(net, (x, many)),
+        lambda: net.evaluate(x, many),
+        lambda: net.loss_and_gradient(x, many),
+    ):
+        with pytest.raises(ValueError, match=r"^y: found .* row 7 is not one-hot.*classes = None"):
+            call()
+    with pytest.raises(ValueError, match=r"^validation\[1\]: found .* row 7 is not one-hot"):
+        quiet(net, (x, one_hot), validation=(x, many))
+    assert (net.parameters == before).all()
+    # None says that they are not.
+    net = make(loss=loss)
+    net.classes = None
+    quiet(net, (x[:5], many[:5]))
+    quiet(net, (x, many))
+    assert net.classes is None
+    assert net.predict(x).shape == (150, 3)
+    with pytest.raises(ValueError, match="^y: found one label in each row.*assign labels to net"):
+        quiet(net, (x, y))
+    net.classes = ["a", "b", "c"]
+    quiet(net, (x, one_hot))
+    assert net.predict(x).shape == (150,)
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_out"), [("cross_entropy", 3), ("binary_cross_entropy", 1), ("poisson", 1)]
+)
+def test_outputs_without_classes(loss: str, n_out: int) -> None:
+    net = make((4, n_out), loss=loss)
+    if loss == "poisson":
+        net.classes = None
+        assert net.predict(np.zeros((2, 4))).shape == (2,)
+        return
+    with pytest.raises(ValueError, match="^classes: found None for loss"):
+        net.classes = None
 
 
 def test_regression(rng: np.random.Generator) -> None:

@@ -61,8 +61,37 @@ def targets(
     Raises
     ------
     TypeError, ValueError
-        If y does not fit the rows, the loss, the number of outputs or the classes.
+        If y does not fit the rows, the loss, the number of outputs or the classes, or gives the
+        outputs another meaning than ``task``.
     """
+    values, found = _with_task(y, rows, net, task, name, rows_of)
+    # With one output and mse the shape of y decides nothing but the shape of predictions.
+    if task is not None and found.kind != task.kind and not (net.regression and net.n_out == 1):
+        raise _another_meaning(values, task, net, name)
+    return values, found
+
+
+def _another_meaning(values: Array, task: Task, net: Architecture, name: str) -> ValueError:
+    """Return the error about y, converted to ``values``, whose meaning differs from ``task``."""
+    shape = f"(rows, {net.n_out})"
+    if task.kind == "labels":
+        hot = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1) == 1)
+        row = int(hot.argmin())
+        return ValueError(
+            f"{name}: found targets {shape} of which row {row} is not one-hot, but the outputs of "
+            f"this network are classes since its first training or since net.classes was assigned; "
+            "expected labels or one-hot targets; net.classes = None makes the outputs independent"
+        )
+    kind = "values" if task.kind == "values" else "independent yes-or-no targets"
+    return ValueError(
+        f"{name}: found one label in each row, but the outputs of this network are {kind}; "
+        f"expected {shape}, or assign labels to net.classes"
+    )
+
+
+def _with_task(
+    y: Any, rows: int, net: Architecture, task: Task | None, name: str, rows_of: str
+) -> tuple[Array, Task]:
     y = collected(y)
     # One column may hold labels, which must not become floats.
     shape: tuple[int, ...] = getattr(y, "shape", ())
@@ -194,6 +223,24 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
     return a
+
+
+def without_classes(net: Architecture) -> Task:
+    """Return the meaning of outputs that are no classes, but independent targets.
+
+    Raises
+    ------
+    ValueError
+        If the outputs can only be classes.
+    """
+    if net.regression:
+        return Task("values", None, net.n_out == 1)
+    if net.loss == "binary_cross_entropy" and net.n_out > 1:
+        return Task("multilabel")
+    raise ValueError(
+        f"classes: found None for loss {net.loss!r} and {net.n_out} "
+        f"output{'s' if net.n_out > 1 else ''}, expected {n_classes(net)} labels"
+    )
 
 
 def default_task(net: Architecture) -> Task:

@@ -121,9 +121,17 @@ class ModelProperties:
 
         They are the sorted labels in the y of the first ``fit``, or those that are assigned, in
         any order. Before, they are 0, 1, 2, … . None for regression and multilabel targets.
+
+        The first ``fit`` decides whether targets (n, n_out) of the losses binary_cross_entropy and
+        mse are one-hot classes. Assign labels or None before it if its rows are only a part of the
+        data, such as the first batch: None means independent targets even if they are one-hot.
         """
         return self._model.known_task.classes
 
     @classes.setter
     def classes(self, labels: Any) -> None:
-        self._model.task = Task("labels", targets.as_classes(labels, self.architecture))
+        net = self.architecture
+        if labels is None:
+            self._model.task = targets.without_classes(net)
+        else:
+            self._model.task = Task("labels", targets.as_classes(labels, net))
