@@ -50,6 +50,7 @@ def read_data(
     path: str | os.PathLike[str] | None,
     target: str | None = None,
     pixels: bool | None = None,
+    index: bool | None = None,
 ) -> Data:
     """Load a data set; MNIST if `path` is None.
 
@@ -61,6 +62,8 @@ def read_data(
         The column of a CSV file with the labels; by default the first.
     pixels : bool, optional
         Whether a CSV file has pixels, as in ``load_csv``.
+    index : bool, optional
+        Whether the first column of a CSV file holds row numbers, as in ``load_csv``.
 
     Raises
     ------
@@ -72,6 +75,8 @@ def read_data(
             raise ValueError(
                 f"target: found {target!r} for MNIST, expected it with --data FILE.csv"
             )
+        if index:
+            raise ValueError("index: found True for MNIST, expected it with --data FILE.csv")
         from ..datasets import mnist
 
         return Data("MNIST", *mnist())
@@ -80,7 +85,8 @@ def read_data(
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            found = load(path, label="first" if target is None else target, pixels=pixels)
+            label = "first" if target is None else target
+            found = load(path, label=label, pixels=pixels, index=index)
     except ValueError as error:
         # The option has another name than the argument.
         raise ValueError(re.sub("^label: ", "target: ", str(error))) from error
@@ -234,19 +240,25 @@ def data_of(model: Path) -> str | None:
 
 def csv_options(
     model: Path, data: str | os.PathLike[str] | None, net: Network
-) -> tuple[str | None, bool | None]:
-    """Return the arguments ``target`` and ``pixels`` of `read_data` for the data of a model.
+) -> tuple[str | None, bool | None, bool | None]:
+    """Return the arguments ``target``, ``pixels`` and ``index`` of `read_data` for a model's data.
 
     They are those of its run. Without them, a network of pixels reads pixels from any columns.
     """
     if data is None or Path(data).suffix.lower() != ".csv":
-        return None, None
+        return None, None, None
     settings = _settings_in(model if model.is_dir() else model.parent)
     options = {} if settings is None else settings["options"]
     target, pixels = options.get("target"), _pixels(options, net)
     if pixels is None and net.pixels is True:
         pixels = True
-    return target if isinstance(target, str) else None, pixels
+    return target if isinstance(target, str) else None, pixels, _flag(options, "index")
+
+
+def _flag(options: Mapping[str, Any], name: str) -> bool | None:
+    """Return an option of a run that is True, False or None; the file may hold any value."""
+    found = options.get(name)
+    return found if isinstance(found, bool) else None
 
 
 def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
@@ -254,10 +266,8 @@ def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
 
     Models of earlier versions were trained on uint8 if a file had whole numbers from 0 to 255.
     """
-    found = options.get("pixels")
-    if isinstance(found, bool):
-        return found
-    return True if net.pixels is None else None
+    found = _flag(options, "pixels")
+    return True if found is None and net.pixels is None else found
 
 
 class Run(NamedTuple):
@@ -349,9 +359,10 @@ def _read_data_again(
     settings: dict[str, Any], moved: str | os.PathLike[str] | None, pixels: bool | None
 ) -> Data:
     """Load the data of a run from their path, or from `moved`, and compare their SHA-256."""
-    about, target = settings["data"], settings["options"].get("target")
+    about, options = settings["data"], settings["options"]
+    path, index = about["path"] if moved is None else moved, _flag(options, "index")
     try:
-        found = read_data(about["path"] if moved is None else moved, target, pixels)
+        found = read_data(path, options.get("target"), pixels, index)
     # The errors quote the path in the settings, which may hold any characters.
     except FileNotFoundError as error:
         advice = "; if it has moved, pass its path with --data" if moved is None else ""

@@ -23,6 +23,7 @@ from .app import reported
 # Help texts that several commands share.
 DATA = "Folder of IDX files, .csv or .npz."
 TARGET = "Name of the column of a .csv file that holds the labels."
+INDEX = "Whether the first column of a .csv file holds row numbers, which are skipped."
 BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
 LAST_RUN = "the last run in runs/"
@@ -53,6 +54,19 @@ class Options:
     target: Annotated[
         str | None,
         _option("Data", TARGET, metavar="NAME", show_default="the first column"),
+    ] = None
+    index: Annotated[
+        bool | None,
+        _option("Data", INDEX, "--index/--no-index", show_default="depends on the header"),
+    ] = None
+    regression: Annotated[
+        bool | None,
+        _option(
+            "Data",
+            "Whether the targets are values, for --loss mse or poisson, or labels of classes.",
+            "--regression/--classification",
+            show_default="values with --loss poisson, or with mse if one has a decimal point",
+        ),
     ] = None
     pixels: Annotated[
         bool | None,

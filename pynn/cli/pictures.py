@@ -49,7 +49,7 @@ def write_all(folder: Path, net: Network, test: Pair) -> None:
     from ..plots import confusion_matrix, first_layer_weights, for_files, mistakes, predictions
 
     write_curves(folder, net)
-    images, labels = images_of(test[0]), labels_of(net, test[1])
+    images, labels = images_of(net, test[0]), labels_of(net, test[1])
     with for_files():
         if labels is not None and net.classes is not None:
             probabilities = net.predict_proba(test[0])
@@ -70,13 +70,16 @@ def _write(path: Path, ax: Any) -> None:
         ax.figure.savefig(file, format="png", dpi=150)
 
 
-def images_of(x: np.ndarray) -> np.ndarray | None:
+def images_of(net: Network, x: np.ndarray) -> np.ndarray | None:
     """Return rows as images (n, height, width), or None if they are not images.
 
-    A square number of columns counts as pixels from 8 x 8 on; smaller squares are common in tables.
+    The columns of a network of pixels are images if their number is a square from 8 x 8 on; those
+    of a network of values only if they are 28 x 28, since tables can have any number of columns.
     """
     if x.ndim == 3:
         return x
+    if net.pixels is False and math.prod(x.shape[1:]) != 28 * 28:
+        return None
     pixels = math.prod(x.shape[1:])
     side = math.isqrt(pixels)
     return x.reshape(-1, side, side) if side * side == pixels and side >= 8 else None

@@ -153,7 +153,7 @@ def classes(run: Run) -> list[str]:
         return []
     probabilities = net.predict_proba(x)
     predicted = net.classes[probabilities.argmax(axis=1)]
-    images = pictures.images_of(x)
+    images = pictures.images_of(net, x)
     with for_files():
         matrix = html.picture(
             confusion_matrix(labels, predicted, net.classes),
@@ -196,7 +196,7 @@ def weights(run: Run) -> str:
     """Return the section with the weights of the first layer; empty if the rows are no images."""
     from ..plots import first_layer_weights, for_files
 
-    images = pictures.images_of(run.test[0])
+    images = pictures.images_of(run.net, run.test[0])
     if images is None:
         return ""
     with for_files():

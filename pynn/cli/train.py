@@ -162,13 +162,13 @@ def _prepare(options: Options) -> Setup:
     settings = _fit_settings(options)
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
-    data = folders.read_data(options.data, options.target, options.pixels)
-    n_out, classes = _outputs(data, options.loss)
+    data = folders.read_data(options.data, options.target, options.pixels, options.index)
+    n_out, classes = _outputs(data, options)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
         network |= {"activation": [], "dropout": []}
     net = Network([n_in, *widths, n_out], **network)
-    if classes is not None:
+    if classes is not None or options.regression:
         net.classes = classes
     # All training rows decide, before some of them are held out.
     decided = options.pixels
@@ -218,12 +218,22 @@ def _one_or_each(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _outputs(data: folders.Data, loss: str) -> tuple[int, np.ndarray | None]:
+def _outputs(data: folders.Data, options: Options) -> tuple[int, np.ndarray | None]:
     """Return the number of outputs that the targets need, and the classes if they are labels."""
-    y = data.train[1]
+    y, loss, values = data.train[1], options.loss, options.regression
+    if values and loss not in ("mse", "poisson"):
+        raise ValueError(f"regression: found loss {loss!r}, expected --loss mse or --loss poisson")
+    if loss == "poisson":
+        if values is False:
+            raise ValueError(
+                "regression: found --classification with loss 'poisson', expected another loss"
+            )
+        values = True
     if y.ndim == 2 and y.shape[1] > 1:
         return y.shape[1], None
-    if loss == "mse" and y.dtype.kind == "f":
+    if values and y.dtype.kind not in "biuf":
+        raise ValueError(f"data: found the label {str(y.flat[0])!r}, expected numbers to predict")
+    if values or (values is None and loss == "mse" and y.dtype.kind == "f"):
         return 1, None
     labels = np.concatenate([y.ravel()] + ([] if data.test is None else [data.test[1].ravel()]))
     if labels.dtype.kind in "iu":
@@ -236,13 +246,13 @@ def _outputs(data: folders.Data, loss: str) -> tuple[int, np.ndarray | None]:
         raise ValueError(
             f"data: found {len(classes)} different labels in {len(labels)} rows, many of them "
             f"fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; for "
-            "regression, use --loss mse"
+            "regression, use --loss mse --regression"
         )
     if classes.dtype.kind in "iu" and len(classes) > 20 and 2 * len(classes) > len(labels):
         raise ValueError(
             f"data: found {len(classes)} different whole numbers as labels of {len(labels)} rows, "
-            "expected classes; for regression, use --loss mse, and write at least one value with "
-            "a decimal point, such as 250.0, since whole numbers are labels"
+            "expected classes; for regression, use --loss mse --regression, since whole numbers "
+            "are labels"
         )
     if len(classes) < 2:
         raise ValueError(

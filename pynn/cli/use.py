@@ -12,7 +12,7 @@ from ..backends import machine
 from ..files.disk import shown
 from . import folder as folders
 from .app import app, reported, result_line
-from .options import BACKEND, DATA, LAST_RUN, TARGET, THREADS
+from .options import BACKEND, DATA, INDEX, LAST_RUN, TARGET, THREADS
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -42,14 +42,20 @@ def evaluate(
             help=TARGET, metavar="NAME", show_default="as in its run, or the first column"
         ),
     ] = None,
+    index: Annotated[
+        bool | None,
+        typer.Option("--index/--no-index", help=INDEX, show_default="as in its run"),
+    ] = None,
 ) -> None:
     """Measure loss and accuracy of a model on the test set, or on all rows without a test set."""
     path = folders.newest_model() if model is None else model
     net = _load(path, backend, threads)
     source = folders.data_of(path) if data is None else data
-    its_target, pixels = folders.csv_options(path, source, net)
+    its_target, pixels, its_index = folders.csv_options(path, source, net)
+    target = its_target if target is None else target
+    index = its_index if index is None else index
     try:
-        found = folders.read_data(source, its_target if target is None else target, pixels)
+        found = folders.read_data(source, target, pixels, index)
     except FileNotFoundError as error:
         if data is not None or source is None:
             raise

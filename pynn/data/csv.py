@@ -52,7 +52,9 @@ def load_csv(
         header decides: columns at the beginning whose name is empty or ``Unnamed: 0``, as in the
         file of a data frame that was written with its index, are skipped with a warning. Numbers 0,
         1, 2, … in the first column of a file of 3 or more rows are refused then, unless `label`
-        is its name; False uses such a column as it is.
+        is its name; 1, 2, 3, … and other numbers that may be those of rows (of 20 or more rows:
+        counting from another number, or all different under a name such as ``id``) are used with a
+        warning. False uses such a column as it is.
     pixels : bool, optional
         Whether the file has pixels. By default it does if the names of all its columns without the
         label begin with "pixel" or are pairs such as ``28x28``, or if their number is 784.
@@ -79,7 +81,8 @@ def load_csv(
     Warns
     -----
     UserWarning
-        If columns of row numbers are skipped because of their names.
+        If columns of row numbers are skipped because of their names, or used although they may be
+        row numbers.
     """
     return load_columns(path, label, header, index, pixels, stacklevel=3)
 
@@ -110,7 +113,7 @@ def load_columns(
     if index is None and not table.skipped and not named:
         first = y if table.label == 0 else x[:, 0]
         assert first is not None
-        _refuse_row_numbers(table, first)
+        _check_row_numbers(table, first, stacklevel + 1)
     return x, y
 
 
@@ -123,19 +126,45 @@ def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     return read_plain(table)
 
 
-def _refuse_row_numbers(table: Table, first: np.ndarray) -> None:
-    """Raise a ValueError if the first column, (n,), counts the rows."""
+def _check_row_numbers(table: Table, first: np.ndarray, stacklevel: int) -> None:
+    """Raise a ValueError if the first column, (n,), counts the rows; warn if it may number them."""
     n = len(first)
     # Two rows with the labels 0 and 1 are more likely than a table of two rows with numbers.
-    if n < 3 or first.dtype.kind not in "iuf" or not np.array_equal(first, np.arange(n)):
+    if n < 3 or first.dtype.kind not in "iuf":
         return
     name = f" {shown(repr(table.names[0]))}" if table.names else ""
     role = "labels" if table.label == 0 else "values"
-    raise ValueError(
-        f"{table.path}: found the row numbers 0 to {n - 1} in the first column{name}, expected "
-        f"{role}; remove this column, or use index=True to skip it or index=False if it holds "
-        f"{role}; label='…' (--target on the command line) names the column with the labels"
+    remedy = (
+        f"remove this column, or use index=True (--index on the command line) to skip it or "
+        f"index=False (--no-index) if it holds {role}; label='…' (--target) names the column with "
+        "the labels"
     )
+    if np.array_equal(first, np.arange(n)):
+        raise ValueError(
+            f"{table.path}: found the row numbers 0 to {n - 1} in the first column{name}, expected "
+            f"{role}; {remedy}"
+        )
+    if _may_be_row_numbers(first.astype(np.float64), table.names[0] if table.names else ""):
+        warnings.warn(
+            f"{table.path}: used the first column{name} as {role}, although its numbers from "
+            f"{first.min():.15g} to {first.max():.15g} may be those of the rows; {remedy}",
+            stacklevel=stacklevel,
+        )
+
+
+def _may_be_row_numbers(first: np.ndarray, name: str) -> bool:
+    """Return whether a column (n,) counts up in steps of 1, or has different whole numbers and the
+    name of an identifier. Only a count from 1 is unusual enough in fewer than 20 rows.
+    """
+    n = len(first)
+    if n < 20 and first[0] != 1:
+        return False
+    if (first[1:] - first[:-1] == 1).all():
+        return True
+    pattern = r"(.*[_ ])?(?i:id|index|row|nr|no)\.?|.*[a-z](Id|ID|Index|Row|Nr|No)"
+    identifier = re.fullmatch(pattern, name.strip())
+    whole = n >= 20 and identifier is not None and (first == np.trunc(first)).all()
+    return bool(whole and (np.diff(np.sort(first)) > 0).all())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,11 @@ from .npz import load_npz
 
 
 def load(
-    path: str | os.PathLike[str], *, label: str = "first", pixels: bool | None = None
+    path: str | os.PathLike[str],
+    *,
+    label: str = "first",
+    pixels: bool | None = None,
+    index: bool | None = None,
 ) -> Dataset:
     """Load examples and labels from a file or folder of any supported format.
 
@@ -32,6 +36,8 @@ def load(
         The column of a ``.csv`` file with the labels, as in `load_csv`.
     pixels : bool, optional
         Whether a ``.csv`` file has pixels, as in `load_csv`.
+    index : bool, optional
+        Whether the first column of a ``.csv`` file holds row numbers, as in `load_csv`.
 
     Returns
     -------
@@ -44,7 +50,7 @@ def load(
         If a file is missing.
     ValueError
         If a file is damaged, images and labels do not match, the format is unknown, or `label`
-        names a column of a file that is no ``.csv`` file.
+        or `index` is for a column of a file that is no ``.csv`` file.
     """
     expected = "a folder of IDX files, an IDX file, a .csv or an .npz file"
     path = Path(path)
@@ -58,6 +64,11 @@ def load(
         raise ValueError(
             f"label: found {label!r} for {path}, which has no named columns; expected a .csv file"
         )
+    if index and (path.is_dir() or not columns):
+        raise ValueError(
+            f"index: found True for {path}, which has no columns of row numbers; expected a .csv "
+            "file"
+        )
     if path.is_dir():
         return load_folder(path)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
@@ -68,7 +79,7 @@ def load(
     if start.startswith((b"\x1f\x8b", b"\0\0")):
         return Dataset(load_images_and_labels(path))
     if path.suffix.lower() == ".csv":
-        x, y = load_columns(path, label, pixels=pixels, stacklevel=3)
+        x, y = load_columns(path, label, None, index, pixels, stacklevel=3)
         assert y is not None
         return Dataset((x, y))
     raise ValueError(

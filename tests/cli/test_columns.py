@@ -148,6 +148,70 @@ def test_row_numbers_with_a_name_are_refused(tmp_path):
         assert "found the row numbers 0 to 59 in the first column 'id'" in out
 
 
+def test_the_user_decides_whether_the_first_column_holds_row_numbers(tmp_path):
+    rows = np.column_stack([np.arange(60), table()])
+    path = write(tmp_path / "a.csv", "id,target,age,chol", rows)
+    train(path, tmp_path / "run", "--index")
+    net = pynn.load(tmp_path / "run" / MODEL, backend="numpy")
+    assert net.sizes == (2, 8, 2)
+    line = f"loss {net.evaluate(rows[:, 2:].astype('f4'), rows[:, 1])['loss']:.6g}\n"
+    for options in [], ["--index"], ["--data", path]:
+        assert line in evaluate(tmp_path / "run", *options)
+    pynn_command("report", tmp_path / "run", "-o", tmp_path / "page.html")
+    out = train(path, tmp_path / "other", "--target", "target", "--no-index")
+    assert "may be" not in out
+    assert pynn.load(tmp_path / "other" / MODEL, backend="numpy").sizes == (3, 8, 2)
+    for options in ["--index"], ["--index", "--data", tmp_path / "d.npz"]:
+        np.savez(tmp_path / "d.npz", x=np.eye(4), y=np.arange(4) % 2)
+        out = pynn_command("train", *SMALL, *options, code=1)
+        assert "pynn: --index: found True for" in out
+
+
+def test_columns_that_may_be_row_numbers_are_named(tmp_path):
+    counted = np.column_stack([np.arange(1, 61), table()])
+    path = write(tmp_path / "a.csv", "id,target,age,chol", counted)
+    out = train(path, tmp_path / "run", "--target", "target")
+    assert re.search(r"^pynn: .*a.csv: used the first column 'id' as values", out, re.MULTILINE)
+    assert "--index on the command line" in out
+
+
+def test_whole_numbers_can_be_values(tmp_path):
+    rows = np.stack([np.arange(60) % 5 + 1, np.arange(60) % 7], axis=1)
+    path = write(tmp_path / "a.csv", "stars,rooms", rows)
+    for k, (loss, options, n_out) in enumerate(
+        [
+            ("mse", [], 5),
+            ("mse", ["--regression"], 1),
+            ("mse", ["--classification"], 5),
+            ("poisson", [], 1),
+        ]
+    ):
+        train(path, tmp_path / f"{k}", "--loss", loss, *options)
+        net = pynn.load(tmp_path / f"{k}" / MODEL, backend="numpy")
+        assert net.sizes[-1] == n_out
+        assert (net.classes is None) == (n_out == 1)
+        line = f"loss {net.evaluate(rows[:, 1:].astype('f4'), rows[:, 0])['loss']:.6g}\n"
+        assert line in evaluate(tmp_path / f"{k}")
+    out = train(path, tmp_path / "run", "--regression", code=1)
+    assert "--regression: found loss 'cross_entropy', expected --loss mse" in out
+    out = train(path, tmp_path / "run", "--classification", "--loss", "poisson", code=1)
+    assert "--regression: found --classification with loss 'poisson'" in out
+    text = tmp_path / "b.csv"
+    text.write_text("label,a,b\ncat,1,2\ndog,2,3\ncat,3,5\n")
+    out = train(text, tmp_path / "run", "--regression", "--loss", "mse", code=1)
+    assert "found the label 'cat', expected numbers" in out
+
+
+def test_tables_with_a_square_number_of_columns_are_no_images(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([np.arange(40) % 2, rng.integers(0, 256, (40, 64))])
+    for name, options, pictures in ("values", [], 2), ("pixels", ["--pixels"], 5):
+        header = ",".join(["label", *(f"c{k}" for k in range(64))])
+        path = write(tmp_path / "a.csv", header, rows)
+        train(path, tmp_path / name, *options, "--pictures")
+        assert len(list((tmp_path / name).glob("*.png"))) == pictures
+
+
 def test_target_names_the_column_with_the_labels(tmp_path):
     rows = table()[:, [1, 0, 2]]
     path = write(tmp_path / "a.csv", "age,target,chol", rows)

@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -342,10 +343,45 @@ def test_row_numbers_without_a_header_are_refused(tmp_path, reader):
 
 
 def test_labels_that_do_not_count_the_rows_are_accepted(tmp_path, reader):
-    for labels in "01", "012 0", "0122", "102", "123", "024":
+    for labels in "01", "012 0", "0122", "102", "345", "024":
         cells = [cell for cell in labels if cell != " "]
         path = csv(tmp_path / "a.csv", "l,a\n" + "".join(f"{cell},5\n" for cell in cells))
         assert load_csv(path)[1].tolist() == list(map(int, cells))
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "warns"),
+    [
+        ("a", range(1, 4), True),
+        ("a", range(1461, 1481), True),
+        ("a", range(1461, 1480), False),
+        ("year", np.repeat(range(1990, 2000), 2), False),
+        ("PassengerId", np.random.default_rng(0).permutation(30), True),
+        ("passenger_id", np.random.default_rng(0).permutation(30), True),
+        ("casino", np.random.default_rng(0).permutation(30), False),
+        ("ID", np.random.default_rng(0).permutation(30) * 7, True),
+        ("id", np.random.default_rng(0).permutation(30) / 2, False),
+        ("a", [255, *range(19)], False),
+    ],
+)
+def test_columns_that_may_be_row_numbers_are_used_with_a_warning(tmp_path, name, numbers, warns):
+    lines = "".join(f"{number},{5 + k % 2},7\n" for k, number in enumerate(numbers))
+    path = csv(tmp_path / "a.csv", f"{name},label,a\n{lines}")
+    for call in (
+        lambda: load_csv(path, label="label"),
+        lambda: load_csv(path, label="label", pixels=True),
+        lambda: load(path, label="label").train,
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            x, _ = call()
+        assert x.shape == (len(numbers), 2)
+        assert [(w.category, w.filename) for w in caught] == [(UserWarning, __file__)] * warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for index in True, False:
+            load_csv(path, label="label", index=index)
+            load(path, label="label", index=index)
 
 
 def test_two_columns_with_the_name_of_the_label_are_refused(tmp_path):
