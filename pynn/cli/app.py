@@ -143,3 +143,12 @@ def result_line(name: str, result: Mapping[str, float | None]) -> str:
     if accuracy is None or np.isnan(accuracy):
         return f"{name} loss {result['loss']:.6g}".strip()
     return f"{name} accuracy {100 * accuracy:.2f} %".strip()
+
+
+def metric_lines(name: str, result: Mapping[str, float]) -> list[str]:
+    """Return the metrics of an evaluation as lines of text."""
+    return [
+        f"{name} {metric.replace('_', ' ')} {value:.6g}".strip()
+        for metric, value in result.items()
+        if metric not in ("loss", "accuracy")
+    ]

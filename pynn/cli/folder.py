@@ -21,6 +21,7 @@ from ..files.disk import atomic_write, shown
 from ..spec import arguments
 from . import pictures
 from .app import show_warning
+from .options import parse_list
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
@@ -238,6 +239,18 @@ def data_of(model: Path) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def metrics_of(model: Path) -> list[str]:
+    """Return the metrics of a model's run; none if it is unknown."""
+    settings = _settings_in(model if model.is_dir() else model.parent)
+    return _metric_names({} if settings is None else settings["options"])
+
+
+def _metric_names(options: Mapping[str, Any]) -> list[str]:
+    """Return the names in the option ``metrics`` of a run, which may hold any value."""
+    found = options.get("metrics", "")
+    return parse_list(found) if isinstance(found, str) else []
+
+
 def csv_options(
     model: Path, data: str | os.PathLike[str] | None, net: Network
 ) -> tuple[str | None, bool | None, bool | None]:
@@ -280,6 +293,11 @@ class Run(NamedTuple):
     """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
     """The rows that the run was measured on."""
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of its metrics."""
+        return _metric_names(self.settings["options"])
 
 
 def read(

@@ -26,6 +26,7 @@ TARGET = "Name of the column of a .csv file that holds the labels."
 INDEX = "Whether the first column of a .csv file holds row numbers, which are skipped."
 BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
+METRICS = "Further measures: auc,f1 for classes, mae,r2 for regression."
 LAST_RUN = "the last run in runs/"
 
 # --- Declaration ----------------------------------------------------------------------------------
@@ -135,15 +136,41 @@ class Options:
             "Training", "Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle"
         ),
     ] = True
+    metrics: Annotated[
+        str | None,
+        _option(
+            "Training",
+            "Further measures of the validation rows and of the result: auc,f1 for classes, mae,r2 "
+            "for regression.",
+            metavar="NAMES",
+            show_default="none",
+        ),
+    ] = None
+    training_metrics: Annotated[
+        bool,
+        _option(
+            "Training",
+            "Measure the training rows after each epoch too, which costs a pass over them.",
+            "--training-metrics",
+        ),
+    ] = False
     early_stopping: Annotated[
         int | None,
         _option(
             "Training",
-            "Stop after this many epochs without a lower validation loss, and keep the best "
+            "Stop after this many epochs without a better value of --monitor, and keep the best "
             "weights.",
             metavar="PATIENCE",
         ),
     ] = None
+    monitor: Annotated[
+        str,
+        _option(
+            "Training",
+            "What --early-stopping watches: validation_loss, validation_auc (a metric) …",
+            metavar="NAME",
+        ),
+    ] = "validation_loss"
     stop_at_loss: Annotated[
         float | None,
         _option("Training", "Stop when the training loss is at most this.", metavar="LOSS"),
@@ -319,8 +346,10 @@ def parse_widths(text: str) -> list[int]:
     return widths
 
 
-def parse_list(text: str) -> list[str]:
-    """Split text at commas; an empty text and none give an empty list."""
+def parse_list(text: str | None) -> list[str]:
+    """Split text at commas; no text, an empty text and none give an empty list."""
+    if text is None:
+        return []
     return [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
 
 

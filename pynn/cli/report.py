@@ -105,12 +105,17 @@ def head(run: Run, name: str) -> str:
 
 def results(run: Run) -> str:
     """Return the section with loss and accuracy, training time and epochs."""
-    result = run.net.evaluate(*run.test)
+    result = run.net.evaluate(*run.test, metrics=run.metrics)
     history = run.net.history
     tiles = []
     if "accuracy" in result:
         tiles.append((_percent(result["accuracy"]), f"{run.tested} accuracy"))
     tiles.append((_number(result["loss"]), f"{run.tested} loss"))
+    tiles += [
+        (_number(value), f"{run.tested} {name.replace('_', ' ')}")
+        for name, value in result.items()
+        if name not in ("loss", "accuracy")
+    ]
     if len(history):
         last = history[-1]
         if run.tested == "test" and last.validation_accuracy is not None:
@@ -129,18 +134,27 @@ def results(run: Run) -> str:
 def curves(run: Run) -> str:
     """Return the section with the learning curves."""
     from ..plots import for_files, learning_curves
+    from ..plots.curves import measures_of
     from ..plots.style import new_axes
 
     if not len(run.net.history):
         return html.section("Learning curves", html.paragraph("No complete epoch was trained."))
     with for_files():
-        # Two figures, so that a phone shows them below one another.
-        axes = learning_curves(run.net.history, [new_axes(4.6, 3.4) for _ in range(2)])
+        # A figure for each measure, so that a phone shows them below one another.
+        measures = measures_of(run.net.history)
+        axes = learning_curves(run.net.history, [new_axes(4.6, 3.4) for _ in measures])
         figures = [
-            html.picture(ax, f"{name} of each epoch, training and validation")
-            for ax, name in zip(axes, ("Loss", "Accuracy"), strict=False)
+            html.picture(ax, f"{_title(name)} of each epoch, training and validation")
+            for ax, name in zip(axes, measures, strict=True)
         ]
     return html.section("Learning curves", html.row(figures))
+
+
+def _title(measure: str) -> str:
+    """Return the name of a measure with a capital: ``Loss``, ``AUC``, ``RMSE``."""
+    words = measure.replace("_", " ")
+    short = len(words) <= 4 and words != "loss"
+    return words.upper() if short else words[:1].upper() + words[1:]
 
 
 def classes(run: Run) -> list[str]:

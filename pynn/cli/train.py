@@ -22,7 +22,7 @@ from ..spec.schedules import SCHEDULES
 from ..training.callbacks import Callback
 from . import folder as folders
 from . import pictures
-from .app import app, exit_code, fail, result_line, show_warning
+from .app import app, exit_code, fail, metric_lines, result_line, show_warning
 from .options import (
     PRESETS,
     Options,
@@ -67,7 +67,7 @@ def train(ctx: typer.Context, options: Options) -> None:
         if options.pictures:
             pictures.write_curves(folder, setup.net)
         _fail_unfinished(setup.net, outcome, folder)
-    result = setup.net.evaluate(*setup.test)
+    result = setup.net.evaluate(*setup.test, metrics=parse_list(options.metrics))
     record["result"] |= {f"{setup.tested}_{name}": value for name, value in result.items()}
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
@@ -75,6 +75,8 @@ def train(ctx: typer.Context, options: Options) -> None:
         pictures.write_all(folder, setup.net, setup.test)
     if not options.quiet:
         _print_times(setup.net, outcome, folder)
+    for line in metric_lines(setup.tested, result):
+        typer.echo(line)
     typer.echo(result_line(setup.tested, result))
 
 
@@ -90,7 +92,7 @@ def _check(options: Options) -> None:
     if options.resume:
         _check_resume(options)
     if options.early_stopping is not None:
-        if not options.validation:
+        if not options.validation and options.monitor.startswith("val"):
             raise ValueError("early_stopping: found no validation, expected --validation above 0")
         if options.early_stopping < 1:
             raise ValueError(
@@ -176,8 +178,11 @@ def _prepare(options: Options) -> Setup:
     if data.test is None:
         rows, test = folders.hold_out(data.train, options.validation, net.seed)
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
-    _check_test_set(net, data.test)
+    _check_test_set(net, data.test, settings["metrics"])
     settings["validation"] = options.validation or None
+    if not (options.validation or options.training_metrics):
+        # They are those of the result only.
+        settings["metrics"] = None
     return Setup(data, net, data.train, settings, "test", data.test)
 
 
@@ -192,6 +197,8 @@ def _fit_settings(options: Options) -> dict[str, Any]:
         "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
         "l2": options.l2,
         "label_smoothing": options.label_smoothing,
+        "metrics": parse_list(options.metrics),
+        "training_metrics": options.training_metrics,
         "shuffle": options.shuffle,
     }
 
@@ -261,14 +268,18 @@ def _outputs(data: folders.Data, options: Options) -> tuple[int, np.ndarray | No
     return 1 if loss == "binary_cross_entropy" and len(classes) == 2 else len(classes), classes
 
 
-def _check_test_set(net: Network, test: Pair) -> None:
-    """Raise a ValueError if the test set does not fit the network: before hours of training."""
+def _check_test_set(net: Network, test: Pair, metrics: list[str]) -> None:
+    """Raise a ValueError if the test set or a metric does not fit: before hours of training."""
     a = net.architecture
     try:
         x = features.features(test[0], a, pixels=net.pixels)
-        targets.targets(test[1], len(x), a, net._model.task)
+        _, task = targets.targets(test[1], len(x), a, net._model.task)
     except (ValueError, TypeError) as error:
         raise ValueError(f"data: the test set does not fit: {error}") from error
+    if metrics:
+        from ..metrics.measure import as_metrics
+
+        as_metrics(metrics, task.kind, a.n_out)
 
 
 # --- Fit ------------------------------------------------------------------------------------------
@@ -328,7 +339,7 @@ def _callbacks(setup: Setup, options: Options) -> list[Callback]:
 
     found: list[Callback] = []
     if options.early_stopping is not None:
-        found.append(EarlyStopping("validation_loss", patience=options.early_stopping))
+        found.append(EarlyStopping(options.monitor, patience=options.early_stopping))
     if options.stop_at_loss is not None:
         found.append(
             EarlyStopping("loss", patience=None, threshold=options.stop_at_loss, restore_best=False)

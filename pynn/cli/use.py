@@ -11,8 +11,8 @@ import typer
 from ..backends import machine
 from ..files.disk import shown
 from . import folder as folders
-from .app import app, reported, result_line
-from .options import BACKEND, DATA, INDEX, LAST_RUN, TARGET, THREADS
+from .app import app, metric_lines, reported, result_line
+from .options import BACKEND, DATA, INDEX, LAST_RUN, METRICS, TARGET, THREADS, parse_list
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -46,6 +46,9 @@ def evaluate(
         bool | None,
         typer.Option("--index/--no-index", help=INDEX, show_default="as in its run"),
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help=METRICS, metavar="NAMES", show_default="those of its run")
+    ] = None,
 ) -> None:
     """Measure loss and accuracy of a model on the test set, or on all rows without a test set."""
     path = folders.newest_model() if model is None else model
@@ -61,10 +64,13 @@ def evaluate(
             raise
         raise FileNotFoundError(f"{error}; if it has moved, pass its path with --data") from error
     x, y = found.train if found.test is None else found.test
-    result = net.evaluate(x, y)
+    names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
+    result = net.evaluate(x, y, metrics=names)
     name = "" if found.test is None else "test "
     typer.echo(f"data      {found.source}: {len(x):,} rows")
     typer.echo(f"{name}loss {result['loss']:.6g}")
+    for line in metric_lines(name.strip(), result):
+        typer.echo(line)
     if "accuracy" in result:
         typer.echo(result_line(name.strip(), result))
 

@@ -23,13 +23,14 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+_COLUMNS = 3
+"""Number of panels side by side."""
 
 # --- Learning curves ------------------------------------------------------------------------------
 
 
 def learning_curves(history: Any, ax: Axes | Sequence[Axes] | None = None) -> tuple[Axes, ...]:
-    """Draw loss and accuracy over the epochs, for training and validation.
+    """Draw loss, accuracy and metrics over the epochs, for training and validation.
 
     Parameters
     ----------
@@ -37,31 +38,29 @@ def learning_curves(history: Any, ax: Axes | Sequence[Axes] | None = None) -> tu
         The return value of ``Network.fit``, a trained network, or a fitted estimator of
         ``pynn.sklearn``.
     ax : Axes or sequence of Axes, optional
-        Where to draw: one Axes for the loss, or two for the loss and the accuracy.
+        Where to draw: one Axes for the loss, or more for the accuracy and the metrics too.
 
     Returns
     -------
     tuple of Axes
-        The loss and, if it was recorded, the accuracy (in percent).
+        The loss; if it was recorded, the accuracy (in percent); and each metric of ``fit``.
 
     Raises
     ------
     ValueError
-        If the history is empty, or `ax` is neither one Axes nor two.
+        If the history is empty, or there are more Axes than values to draw (and more than two).
     ImportError
         If matplotlib is not installed.
     """
     history = history_of(history)
-    curves = _curves(history)
-    has_accuracy = np.isfinite(curves["accuracy"]).any()
-    measures = ["loss", "accuracy"] if has_accuracy else ["loss"]
-    axes = _panels(ax, len(measures))
+    measures = measures_of(history)
+    axes = _panels(ax, len(measures), most=max(2, len(measures)))
     for panel, measure in zip(axes, measures, strict=False):  # one Axes takes only the loss
         for name, role, color, dashes in (
             (measure, "training", BLUE, "-"),
             (f"validation_{measure}", "validation", ORANGE, "--"),
         ):
-            values = curves[name]
+            values = _values(history, name)
             if not np.isfinite(values).any():
                 continue
             label = f"{role} ({_value_text(values[-1], measure)})"
@@ -74,6 +73,13 @@ def learning_curves(history: Any, ax: Axes | Sequence[Axes] | None = None) -> tu
         if panel.get_lines():
             panel.legend(frameon=False)
     return tuple(axes[: len(measures)])
+
+
+def measures_of(history: Any) -> list[str]:
+    """Return the values of a history that learning curves show, without ``validation_``."""
+    has_accuracy = np.isfinite(_values(history, "accuracy")).any()
+    metrics = dict.fromkeys(name.removeprefix("validation_") for name in history.metrics)
+    return ["loss", *(["accuracy"] if has_accuracy else []), *metrics]
 
 
 # --- Comparison of runs ---------------------------------------------------------------------------
@@ -92,8 +98,8 @@ def comparison(
     ----------
     runs : mapping of str to History, Network or estimator, or sequence of them
         The runs to compare, by label. The runs of a sequence are labelled ``run 1``, ``run 2``, ….
-    measure : {"loss", "accuracy"}
-        What to compare.
+    measure : str
+        What to compare: ``"loss"``, ``"accuracy"`` or the name of a metric of ``fit``.
     ax : Axes or sequence of Axes, optional
         Where to draw: one Axes takes only the training curves.
 
@@ -112,13 +118,13 @@ def comparison(
     ImportError
         If matplotlib is not installed.
     """
-    if measure not in ("loss", "accuracy"):
-        raise ValueError(f"measure: found {measure!r}, expected 'loss' or 'accuracy'")
     if not isinstance(runs, Mapping):
         runs = {f"run {k}": run for k, run in enumerate(runs, 1)}
     if not runs:
         raise ValueError("runs: found none, expected at least one")
-    found = [_compared(label, run, measure) for label, run in runs.items()]
+    histories = {label: history_of(run, f"runs[{label!r}]") for label, run in runs.items()}
+    _check_measure(measure, histories)
+    found = [_compared(*run, measure) for run in histories.items()]
     validated = any(np.isfinite(run.curves[1]).any() for run in found)
     axes = _panels(ax, 1 + validated, legend=True)
     lines = []
@@ -156,12 +162,25 @@ class _Compared(NamedTuple):
     """One measure, of training and validation."""
 
 
-def _compared(label: str, run: Any, measure: str) -> _Compared:
-    history = history_of(run, f"runs[{label!r}]")
-    if measure == "accuracy" and all(v is None for v in history.accuracy):
-        raise ValueError(f"runs[{label!r}]: found no accuracy, expected one; use measure='loss'")
-    curves = _curves(history)
-    return _Compared(label, history.epoch, (curves[measure], curves[f"validation_{measure}"]))
+def _check_measure(measure: str, histories: Mapping[str, Any]) -> None:
+    """Raise if a measure is unknown, or a run lacks it."""
+    metrics = dict.fromkeys(name for h in histories.values() for name in measures_of(h)[1:])
+    known = ["loss", *dict.fromkeys(["accuracy", *metrics])]
+    if measure not in known:
+        raise ValueError(
+            f"measure: found {measure!r}, expected {', '.join(map(repr, known[:-1]))} or "
+            f"{known[-1]!r}"
+        )
+    for label, history in histories.items():
+        if measure != "loss" and measure not in measures_of(history):
+            raise ValueError(
+                f"runs[{label!r}]: found no {measure}, expected one; use measure='loss'"
+            )
+
+
+def _compared(label: str, history: Any, measure: str) -> _Compared:
+    both = _values(history, measure), _values(history, f"validation_{measure}")
+    return _Compared(label, history.epoch, both)
 
 
 # --- Norms ----------------------------------------------------------------------------------------
@@ -221,10 +240,11 @@ def _layer_colors(count: int) -> list[Any]:
 # --- Histories ------------------------------------------------------------------------------------
 
 
-def _curves(history: Any) -> dict[str, np.ndarray]:
-    """Return all measures as float64, NaN where nothing was recorded; accuracies in percent."""
-    scale = {name: 100.0 if name.endswith("accuracy") else 1.0 for name in _CURVES}
-    return {name: scale[name] * np.asarray(getattr(history, name), float) for name in _CURVES}
+def _values(history: Any, name: str) -> np.ndarray:
+    """Return values as float64, NaN where nothing was recorded; accuracies in percent."""
+    known = name in history.names
+    values = np.asarray(history[name] if known else [None] * len(history), float)
+    return 100.0 * values if name in ("accuracy", "validation_accuracy") else values
 
 
 def _value_text(value: float, measure: str) -> str:
@@ -234,14 +254,19 @@ def _value_text(value: float, measure: str) -> str:
 # --- Panels ---------------------------------------------------------------------------------------
 
 
-def _panels(ax: Axes | Sequence[Axes] | None, count: int, legend: bool = False) -> list[Axes]:
-    """Return the given Axes, or `count` new ones side by side."""
+def _panels(
+    ax: Axes | Sequence[Axes] | None, count: int, legend: bool = False, most: int = 2
+) -> list[Axes]:
+    """Return the given Axes, at most `most`, or `count` new ones in rows of `_COLUMNS`."""
     if ax is None:
-        figure = new_figure(4.6 * count + (1.8 if legend else 0), 3.4)
-        return [figure.add_subplot(1, count, i + 1) for i in range(count)]
+        columns = min(count, _COLUMNS)
+        rows = -(-count // columns)
+        figure = new_figure(4.6 * columns + (1.8 if legend else 0), 3.4 * rows)
+        return [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     axes = list(ax) if isinstance(ax, (Sequence, np.ndarray)) else [ax]
-    if len(axes) not in (1, 2):
-        raise ValueError(f"ax: found {len(axes)} Axes, expected one or two")
+    if not 1 <= len(axes) <= most:
+        expected = "one or two" if most == 2 else f"from 1 to {most}"
+        raise ValueError(f"ax: found {len(axes)} Axes, expected {expected}")
     return axes[:count]
 
 
@@ -267,7 +292,8 @@ def _finish_curves(ax: Axes, measure: str) -> None:
         ax.text(0.5, 0.5, "no finite value", ha="center", va="center", transform=ax.transAxes)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    label_axes(ax, "epoch", "accuracy (%)" if measure == "accuracy" else "loss")
+    label = "accuracy (%)" if measure == "accuracy" else measure.replace("_", " ")
+    label_axes(ax, "epoch", label)
 
 
 def _use_log_if_wide(ax: Axes) -> None:

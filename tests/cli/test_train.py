@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
@@ -74,6 +75,42 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
 
 
 LEARNING_RATE = inspect.signature(train.train).parameters["learning_rate"].default
+
+
+def test_metrics_are_in_the_results_of_a_run(folder, tmp_path):
+    run = tmp_path / "run"
+    small = [*SMALL, "--data", folder]
+    options = "--metrics auc,f1 --training-metrics --epochs 3 --early-stopping 9 --monitor val_auc"
+    out = pynn_command("train", *small, *options.split(), "--run", run)
+    found = pynn.load(run / "model.safetensors", backend="numpy").evaluate(
+        *digits(60, 60), metrics=["auc", "f1"]
+    )
+    assert len(re.findall(r"epoch \d .*validation auc \S+  validation f1 .*  auc ", out)) == 3
+    lines = [f"test {name} {found[name]:.6g}" for name in ("auc", "f1")]
+    assert out.splitlines()[-3:-1] == lines
+    written = json.loads((run / "history.json").read_text())
+    assert {"validation_auc", "validation_f1", "auc", "f1"} < set(written)
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["result"]["test_f1"] == found["f1"]
+
+    command = ["evaluate", run, "--data", folder, "--backend", "numpy"]
+    assert pynn_command(*command).splitlines()[-3:-1] == lines
+    assert "test log loss" in pynn_command(*command, "--metrics", "log_loss")
+    last = pynn_command(*command, "--metrics", "none").splitlines()[-3:]
+    assert [line.split()[:2] for line in last][1:] == [["test", "loss"], ["test", "accuracy"]]
+    assert last[0].startswith("data")
+
+    if importlib.util.find_spec("matplotlib"):
+        pynn_command("report", run)
+        page = (run / "report.html").read_text("utf-8")
+        assert page.count("AUC of each epoch") == page.count("F1 of each epoch") == 2
+        assert "<span>test auc</span>" in page
+
+    # Without validation, metrics are those of the result, and still checked before the training.
+    new = ["--run", tmp_path / "new", "--validation", 0, "--epochs", 1]
+    out = pynn_command("train", *small, *new, "--metrics", "mae", code=1)
+    assert "pynn: --metrics: found 'mae' for classes" in out
+    assert "test brier" in pynn_command("train", *small, *new, "--metrics", "brier")
 
 
 def test_every_option_of_the_library_is_reachable():

@@ -103,6 +103,28 @@ def test_learning_curves_on_given_axes():
     np.testing.assert_array_equal(one.get_lines()[0].get_ydata(), [1.0, 0.5])
 
 
+def test_metrics_have_panels():
+    values = [{"validation_auc": v, "auc": v / 2, "validation_log_loss": 1 - v} for v in (0.5, 0.8)]
+    h = History([Record(k, 0.1, metrics=m) for k, m in enumerate(values, 1)])
+    axes = curves.learning_curves(h)
+    assert [ax.get_ylabel() for ax in axes] == ["loss", "auc", "log loss"]
+    training, validation = axes[1].get_lines()
+    np.testing.assert_array_equal(training.get_ydata(), [0.25, 0.4])
+    np.testing.assert_array_equal(validation.get_ydata(), [0.5, 0.8])
+    assert len(axes[2].get_lines()) == 1
+    given = Figure().subplots(1, 2)
+    assert curves.learning_curves(h, given) == tuple(given)
+    training, validation = curves.comparison({"a": h, "b": h}, "auc")
+    np.testing.assert_array_equal(validation.get_lines()[1].get_ydata(), [0.5, 0.8])
+    with pytest.raises(ValueError, match="measure: found 'f1', expected 'loss', 'accuracy', 'auc'"):
+        curves.comparison({"a": h}, "f1")
+    with pytest.raises(ValueError, match=r"runs\['b'\]: found no auc, expected one; use measure="):
+        curves.comparison({"a": h, "b": history(loss=[1.0])}, "auc")
+    four = h[:]
+    four.append(Record(3, 0.1, 0.5, metrics={"f1": 1.0}))
+    assert curves.learning_curves(four)[-1].get_subplotspec().rowspan.start == 1
+
+
 def test_learning_curves_refuse_an_empty_history():
     with pytest.raises(ValueError, match="history: found no epoch"):
         curves.learning_curves(History())
