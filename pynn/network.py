@@ -219,6 +219,7 @@ class Network(ModelProperties):
         validation: float | tuple[Any, Any] | None = None,
         metrics: Any = None,
         training_metrics: bool = False,
+        stratify: bool = True,
         shuffle: bool | str = True,
         callbacks: Any = (),
         progress: bool | str | Callable[[Record], object] = "auto",
@@ -271,7 +272,7 @@ class Network(ModelProperties):
         validation : (x, y) or float, optional
             Data to measure loss and accuracy on after every epoch; or the share of the rows to
             hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies
-            the rows; every call with equal n holds out the same rows.
+            the rows; every call with equal y holds out the same rows.
         metrics : str, function, Metric, or list of them, optional
             Further measures of the validation rows after every epoch: names such as ``"auc"`` and
             ``"f1"``, functions ``(y_true, y_pred)`` of labels or values, and :class:`pynn.Metric`
@@ -280,6 +281,10 @@ class Network(ModelProperties):
         training_metrics : bool
             Whether to compute the metrics on the training rows too, as ``record.auc``. A pass over
             all of them takes about a third of the time of an epoch.
+        stratify : bool
+            Whether ``validation=share`` holds out the same share of the rows of each class, rounded
+            by largest remainder. A class of a single row is trained on. It has no effect on targets
+            that are no class labels.
         shuffle : bool or "blocks"
             Whether each epoch permutes the rows. ``"blocks"`` is for memory-mapped files that do
             not fit into memory: blocks of 1 MiB are read in a random order, and rows are shuffled
@@ -347,6 +352,7 @@ class Network(ModelProperties):
                 validation=validation,
                 metrics=metrics,
                 training_metrics=training_metrics,
+                stratify=stratify,
                 shuffle=shuffle,
                 callbacks=callbacks,
                 progress=progress,

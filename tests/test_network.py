@@ -13,7 +13,7 @@ import pytest
 import pynn
 from pynn.backends import choose
 from pynn.spec import philox
-from pynn.training import initialise
+from pynn.training import initialise, split
 from tests.child import python
 from tests.networks import Data, make, quiet
 
@@ -371,17 +371,19 @@ def test_one_hot_is_labels(blobs: Data) -> None:
 def test_label_smoothing(blobs: Data, validation: float | None) -> None:
     x, y = blobs
     smooth, soft, one_hot = make(), make(), make()
-    history = quiet(smooth, blobs, label_smoothing=0.3, validation=validation)
+    # Soft targets are no labels, by which rows could be held out.
+    held: dict[str, Any] = {"validation": validation, "stratify": False}
+    history = quiet(smooth, blobs, label_smoothing=0.3, **held)
     targets = (np.full((len(y), 3), 0.1) + 0.7 * np.eye(3)[y]).astype(np.float32)
-    same = quiet(soft, (x, targets), validation=validation)
+    same = quiet(soft, (x, targets), **held)
     np.testing.assert_allclose(smooth.parameters, soft.parameters, atol=1e-6)
     np.testing.assert_allclose(history.loss, same.loss, rtol=1e-5)
     assert history.accuracy == same.accuracy
-    quiet(one_hot, (x, np.eye(3)[y]), label_smoothing=0.3, validation=validation)
+    quiet(one_hot, (x, np.eye(3)[y]), label_smoothing=0.3, **held)
     assert one_hot.parameters.tobytes() == smooth.parameters.tobytes()
     if validation:
         # Those held out are as they are.
-        out = philox.held_out(smooth.seed, len(x), round(validation * len(x)))
+        out = split.held_out(len(x), validation, smooth.seed)
         found = smooth.evaluate(x[out], y[out])
         assert history[-1].validation_loss == pytest.approx(found["loss"])
     assert smooth.classes is not None
@@ -534,7 +536,7 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
     words = philox.words(3, 150, 0, 0xFFFFFFFF)
     out[np.argsort(words, kind="stable")[:30]] = True
     a, b = make(), make()
-    found = quiet(a, blobs, validation=0.2)
+    found = quiet(a, blobs, validation=0.2, stratify=False)
     expected = quiet(b, (x[~out], y[~out]), validation=(x[out], y[out]))
     assert (a.parameters == b.parameters).all()
     assert found.validation_loss == expected.validation_loss

@@ -94,24 +94,47 @@ def read_data(
     return Data(str(path), found.train, found.test)
 
 
-def hold_out(pair: Pair, share: float, seed: int) -> tuple[Pair, Pair]:
+def hold_out(
+    pair: Pair, share: float, seed: int, labels: bool, stratify: bool
+) -> tuple[Pair, Pair]:
     """Split data without a test set like ``fit``: rows to train on, and rows to measure on.
+
+    Parameters
+    ----------
+    pair : (x, y)
+        The data.
+    share : float
+        Share of the rows to measure on.
+    seed : int
+        Key of the random numbers.
+    labels : bool
+        Whether y of one column has class labels.
+    stratify : bool
+        Whether to hold out the same share of each class.
 
     Raises
     ------
     ValueError
         If one side would have no row.
     """
-    from ..training import fit
+    from ..training.split import held_out
 
     x, y = pair
     try:
-        out = fit.held_out(len(x), share, seed)
+        out = held_out(len(x), share, seed, _codes(y, labels) if stratify else None)
     except ValueError as error:
         raise ValueError(
             f"{error}; this data has no test set, so the result is measured on the held-out rows"
         ) from None
     return (x[~out], y[~out]), (x[out], y[out])
+
+
+def _codes(y: np.ndarray, labels: bool) -> np.ndarray | None:
+    """Return the class of each row as a number, if y has labels or one-hot targets."""
+    if y.ndim == 1 or y.shape[1] == 1:
+        return np.unique(y.ravel(), return_inverse=True)[1] if labels else None
+    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+    return y.argmax(axis=1) if one_hot else None
 
 
 # --- New, resumed and ended runs ------------------------------------------------------------------
@@ -187,6 +210,13 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
         return found if all(isinstance(part, dict) for part in parts) else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+def is_older_split(folder: Path) -> bool:
+    """Whether a folder has a checkpoint that was written before splits were stratified."""
+    from ..training.resume import is_older_split
+
+    return is_older_split(folder / CHECKPOINT)
 
 
 def _untrained(folder: Path) -> bool:
@@ -343,7 +373,10 @@ def read(
     if loaded.test is not None:
         return Run(path, settings, net, "test", loaded.test)
     share, seed = float(settings["options"]["validation"]), int(settings["seed"])
-    return Run(path, settings, net, "validation", hold_out(loaded.train, share, seed)[1])
+    # Runs of earlier versions, whose settings do not name it, held out any rows.
+    stratify = settings["options"].get("stratify") is True
+    _, held = hold_out(loaded.train, share, seed, net.classes is not None, stratify)
+    return Run(path, settings, net, "validation", held)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

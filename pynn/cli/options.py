@@ -82,6 +82,15 @@ class Options:
         float, _option("Data", "Share of the training rows to hold out for validation; 0 for none.")
     ] = 0.1
 
+    stratify: Annotated[
+        bool,
+        _option(
+            "Data",
+            "Hold out the same share of the rows of each class.",
+            "--stratify/--no-stratify",
+        ),
+    ] = True
+
     hidden: Annotated[
         str, _option("Network", "Widths of the hidden layers, or none.", metavar="WIDTHS")
     ] = "256,128"

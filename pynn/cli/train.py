@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,6 +57,8 @@ def train(ctx: typer.Context, options: Options) -> None:
         _check_unchanged(ctx, ended, options)
         typer.echo(f"run       {options.run} has ended already")
         return
+    if options.resume and options.run is not None and folders.is_older_split(options.run):
+        options = replace(options, stratify=False)
     setup = _prepare(options)
     folder = folders.new_folder(options.run, options.resume)
     outcome = _fit_and_save(setup, options, folder)
@@ -176,7 +178,9 @@ def _prepare(options: Options) -> Setup:
     decided = options.pixels
     net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
     if data.test is None:
-        rows, test = folders.hold_out(data.train, options.validation, net.seed)
+        rows, test = folders.hold_out(
+            data.train, options.validation, net.seed, classes is not None, options.stratify
+        )
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
     _check_test_set(net, data.test, settings["metrics"])
     settings["validation"] = options.validation or None
@@ -199,6 +203,7 @@ def _fit_settings(options: Options) -> dict[str, Any]:
         "label_smoothing": options.label_smoothing,
         "metrics": parse_list(options.metrics),
         "training_metrics": options.training_metrics,
+        "stratify": options.stratify,
         "shuffle": options.shuffle,
     }
 

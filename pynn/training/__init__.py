@@ -7,6 +7,7 @@ module             subject
 =================  =============================================================================
 ``model``          everything that training changes and a file stores
 ``fit``            checking the arguments
+``split``          the rows that ``validation=share`` holds out
 ``job``            the checked arguments of one call
 ``loop``           epochs, callbacks, validation, progress; what happens after Ctrl-C
 ``stepper``        training steps, the counters and the position in the epoch

@@ -17,7 +17,7 @@ from .saver import warn_caller
 if TYPE_CHECKING:
     from .resume import Resumed
 
-OLDER = {"precision": "full", "label_smoothing": 0.0, "metrics": []}
+OLDER = {"precision": "full", "label_smoothing": 0.0, "metrics": [], "stratify": False}
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
 

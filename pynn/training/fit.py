@@ -12,7 +12,7 @@ from ..arrays.sparse import Sparse
 from ..backends.contract import Data, Engine, TrainerSettings
 from ..checks import features, targets
 from ..checks.targets import Task
-from ..spec import arguments, philox
+from ..spec import arguments
 from ..spec.optimizers import as_optimizer
 from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
@@ -23,6 +23,7 @@ from .loop import Loop
 from .model import Call, Model, TrainingLock
 from .progress import check_progress
 from .rates import Rates
+from .split import codes_of, held_out
 
 if TYPE_CHECKING:
     from .measurement import Measurement
@@ -47,6 +48,7 @@ class Arguments:
     validation: Any
     metrics: Any
     training_metrics: Any
+    stratify: Any
     shuffle: Any
     callbacks: Any
     progress: Any
@@ -172,6 +174,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "l2": l2,
             "label_smoothing": smoothing,
             "validation": rows.share,
+            "stratify": rows.stratified,
             "metrics": [] if measured is None else list(measured.directions),
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
@@ -186,6 +189,8 @@ class _Rows(NamedTuple):
     held: Pair | None
     share: float | str | None
     """The share held out, or a text if rows were given; checkpoints hold it."""
+    stratified: bool
+    """Whether the same share of each class was held out."""
     task: Task
     pixels: bool | None
     arrays: dict[str, Array | Sparse]
@@ -200,8 +205,10 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
     held: Pair | None = None
     share: float | str | None = None
+    codes = None
     if _has_validation(given.validation):
-        (x, y), held, share = _validation(given.validation, x, y, task, pixels, model)
+        codes = _strata(given, y, task)
+        (x, y), held, share = _validation(given.validation, x, y, task, pixels, model, codes)
         if share is None:
             share = "rows of their own"
             arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
@@ -210,7 +217,7 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
             engine.forward(model.flat, held[0])
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
-    return _Rows((x, y), held, share, task, pixels, arrays)
+    return _Rows((x, y), held, share, codes is not None, task, pixels, arrays)
 
 
 def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | None:
@@ -226,7 +233,9 @@ def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | Non
 
 
 def _check_modes(given: Arguments) -> None:
-    """Check ``resume``, ``shuffle`` and ``checkpoint``."""
+    """Check ``resume``, ``stratify``, ``shuffle`` and ``checkpoint``."""
+    if not isinstance(given.stratify, (bool, np.bool_)):
+        raise TypeError(f"stratify: found {given.stratify!r}, expected True or False")
     if not isinstance(given.resume, (bool, np.bool_)):
         raise TypeError(f"resume: found {given.resume!r}, expected True or False")
     if not isinstance(given.shuffle, (bool, np.bool_)) and given.shuffle != "blocks":
@@ -251,6 +260,18 @@ def _blocks(shuffle: Any, x: Array | Sparse, seed: int) -> Blocks | None:
     return Blocks(x, seed)
 
 
+def _strata(given: Arguments, y: Array, task: Task) -> Array | None:
+    """Return the class of each row, if the same share of each is to be held out."""
+    if not given.stratify or isinstance(given.validation, (tuple, list)):
+        return None
+    if given.resume and given.checkpoint is not None:
+        from .resume import is_older_split
+
+        if is_older_split(given.checkpoint.path):
+            return None
+    return codes_of(y, task)
+
+
 def _has_validation(validation: Any) -> bool:
     number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
     return validation is not None and not (number and validation == 0)
@@ -263,6 +284,7 @@ def _validation(
     task: Task,
     pixels: bool | None,
     model: Model,
+    codes: Array | None,
 ) -> tuple[Pair, Pair, float | None]:
     """Return rows to train on, rows to validate on, and the share held out (None for a pair)."""
     if isinstance(validation, (tuple, list)) and len(validation) == 2:
@@ -276,25 +298,8 @@ def _validation(
             f"validation: found {found}, expected a pair (x, y), or a share of the rows "
             "between 0 and 1, or None"
         )
-    out = held_out(len(x), share, model.seed)
+    out = held_out(len(x), share, model.seed, codes)
     return (x[~out], y[~out]), (x[out], y[out]), float(share)
-
-
-def held_out(n: int, share: float | np.floating[Any], seed: int) -> Array:
-    """Return the rows to hold out for validation, a random share of them, as booleans (n,).
-
-    Raises
-    ------
-    ValueError
-        If no row would be held out, or all rows.
-    """
-    count = round(share * n)
-    if not 0 < count < n:
-        raise ValueError(
-            f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
-            "at least one row to train on and one to hold out"
-        )
-    return philox.held_out(seed, n, count)
 
 
 def _pair(validation: Any, task: Task, pixels: bool | None, model: Model) -> Pair:

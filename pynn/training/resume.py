@@ -77,6 +77,17 @@ def resume(path: Path, run: dict[str, Any], job: Job, model: Model) -> Resumed |
     return found
 
 
+def is_older_split(path: Path) -> bool:
+    """Whether there is a checkpoint at ``path`` that was written before splits were stratified."""
+    if not path.is_file():
+        return False
+    try:
+        _, document = load_tensors(path, tensors=False)
+        return "stratify" not in document["checkpoint"]["settings"]
+    except (OSError, *MISFITS):
+        return False  # reading the whole file will raise
+
+
 def _require_ended(path: Path) -> None:
     """Raise if a file would be lost that is not the checkpoint of a complete run."""
     _, document = load_tensors(path, tensors=False)

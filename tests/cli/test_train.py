@@ -312,6 +312,30 @@ def test_without_a_test_set_the_result_is_that_of_the_rows_held_out(tmp_path):
     assert "150 rows to train, 50 to validate" in out
 
 
+@pytest.mark.parametrize("options", [(), ("--no-stratify",), ("--resume",)])
+def test_a_run_is_read_with_the_rows_that_it_held_out(tmp_path, monkeypatch, options):
+    # A run that earlier versions began goes on with its own rows.
+    monkeypatch.setattr(train.folders, "is_older_split", lambda folder: True)
+    x, y = digits(90, 1)
+    x, y = x[np.argsort(y)][:70], np.sort(y)[:70]
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    run = tmp_path / "run"
+    command = ["train", *SMALL, "--data", tmp_path / "data.npz", "--run", run, "--epochs", 1]
+    pynn_command(*command, "--validation", 0.3, *options)
+    found = run_folder.read(run)
+    result = found.net.evaluate(*found.test)
+    assert found.settings["result"]["validation_loss"] == pytest.approx(result["loss"], rel=1e-4)
+    counts, all_rows = np.bincount(found.test[1], minlength=3), np.bincount(y)
+    assert bool((np.abs(counts - 0.3 * all_rows) < 1).all()) != bool(options)
+    assert found.settings["options"]["stratify"] != bool(options)
+    if options:
+        # The settings of earlier versions do not name it.
+        settings = json.loads((run / "settings.json").read_text())
+        del settings["options"]["stratify"]
+        (run / "settings.json").write_text(json.dumps(settings))
+        np.testing.assert_array_equal(run_folder.read(run).test[1], found.test[1])
+
+
 def test_csv_with_labels_of_any_kind(tmp_path):
     x, y = digits(60, 2)
     names = np.array(["bar", "cross", "ring"])[y]
