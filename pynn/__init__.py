@@ -35,7 +35,7 @@ from .spec import (
     StepDecay,
     WarmUp,
 )
-from .training.callbacks import Callback, EarlyStopping, Every, Norms
+from .training.callbacks import Callback, EarlyStopping, Every, Norms, SaveBest
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .version import __version__ as __version__
@@ -71,6 +71,7 @@ __all__ = [
     "OneCycle",
     "RMSProp",
     "Record",
+    "SaveBest",
     "StepDecay",
     "WarmUp",
     "callbacks",

@@ -1,4 +1,4 @@
-"""Callbacks for ``Network.fit``: ``EarlyStopping``, ``Every``, ``Norms`` and their base class.
+"""Callbacks for ``Network.fit``: ``EarlyStopping``, ``SaveBest``, ``Every``, ``Norms``.
 
 A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
 of ``Callback``. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
@@ -7,6 +7,6 @@ change the parameters: they are read-only until ``fit`` has ended. Training stop
 returns True.
 """
 
-from .training.callbacks import Callback, EarlyStopping, Every, Norms
+from .training.callbacks import Callback, EarlyStopping, Every, Norms, SaveBest
 
-__all__ = ["Callback", "EarlyStopping", "Every", "Norms"]
+__all__ = ["Callback", "EarlyStopping", "Every", "Norms", "SaveBest"]

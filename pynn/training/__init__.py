@@ -15,7 +15,7 @@ module             subject
 ``divergence``     checks that parameters are finite, snapshots, and finding the faulty step
 ``rates``          the learning rate of every step
 ``blocks``         the order of rows for files larger than memory
-``callbacks``      the base class, EarlyStopping, Every, Norms
+``callbacks``      the base class, EarlyStopping, SaveBest, Every, Norms
 ``measurement``    metrics after each epoch
 ``history``        the records of epochs
 ``progress``       progress bar and lines

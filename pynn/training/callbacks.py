@@ -7,6 +7,7 @@ callbacks of this module use.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -139,7 +140,88 @@ class Every(Callback):
         return self.call(net, record)
 
 
-class EarlyStopping(Callback):
+class Monitoring(Callback):
+    """Base class of callbacks that follow the best value of a metric.
+
+    Parameters
+    ----------
+    monitor
+        ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``, or one of
+        the ``metrics`` of ``fit``, such as ``"validation_auc"`` (on training rows: ``"auc"``),
+        which states whether larger is better. ``val_`` is short for ``validation_``.
+    min_delta
+        A value counts as an improvement only if it is better by more than this.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value of the metric in the last call of ``fit``.
+    best_epoch : int or None
+        The epoch of the best value, as in ``Record.epoch``.
+    """
+
+    def __init__(self, monitor: str, min_delta: float) -> None:
+        self.monitor = full_name(monitor) if isinstance(monitor, str) else ""
+        if not self.monitor.isidentifier():
+            choose("monitor", monitor, (*MONITORS, "or the name of a metric"))
+        self.min_delta = arguments.number(min_delta, "min_delta", least=0)
+        self._sign = 1.0 if self.monitor.endswith("loss") else -1.0
+        self._forget()
+
+    def follow(self, larger_is_better: bool) -> None:
+        """Set the direction of the metric."""
+        self._sign = -1.0 if larger_is_better else 1.0
+
+    def _forget(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_fit_begin(self, net: Any) -> None:
+        self._forget()
+
+    def _value(self, record: Record) -> float:
+        value = record.get(self.monitor)
+        if value is None:
+            raise ValueError(
+                f"callbacks: found no {self.monitor!r} in epoch {record.epoch} for "
+                f"{type(self).__name__}"
+            )
+        return value
+
+    def _improves(self, record: Record) -> bool:
+        """Whether the epoch is the best so far, which is noted then."""
+        value = self._value(record)
+        before = math.inf if self.best is None else self._sign * self.best
+        # The first epoch counts as the best so far even if its value is NaN.
+        if self.best_epoch is None or self._sign * value < before - self.min_delta:
+            self.best = value if not math.isnan(value) else None
+            self.best_epoch = record.epoch
+            return True
+        return False
+
+    def _settings(self) -> str:
+        return f"{type(self).__name__}({self.monitor!r}, min_delta={self.min_delta!r})"
+
+    def state(self) -> dict[str, Any]:
+        return {"settings": self._settings(), "best": self.best, "best_epoch": self.best_epoch}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if state["settings"] != self._settings():
+            raise ValueError(
+                f"callbacks: found {self._settings()}, expected {state['settings']} as in the "
+                "checkpoint"
+            )
+        best, epoch = state["best"], state["best_epoch"]
+        if not isinstance(best, (float, int, type(None))):
+            raise ValueError(f"best: found {best!r}, expected a number")
+        if epoch is not None:
+            arguments.whole(epoch, "best_epoch", 0)
+        elif best is not None:
+            raise ValueError("best_epoch: found none, expected the epoch of the best value")
+        self.best, self.best_epoch = best, epoch
+
+
+class EarlyStopping(Monitoring):
     """Stop when a metric reaches a threshold or no longer improves, and restore the best weights.
 
     Parameters
@@ -176,44 +258,22 @@ class EarlyStopping(Callback):
         threshold: float | None = None,
         restore_best: bool = True,
     ) -> None:
-        self.monitor = full_name(monitor) if isinstance(monitor, str) else ""
-        if not self.monitor.isidentifier():
-            choose("monitor", monitor, (*MONITORS, "or the name of a metric"))
+        super().__init__(monitor, min_delta)
         self.patience = None if patience is None else arguments.whole(patience, "patience", 1)
-        self.min_delta = arguments.number(min_delta, "min_delta", least=0)
         self.threshold = None if threshold is None else arguments.number(threshold, "threshold")
         self.restore_best = restore_best
-        self._sign = 1.0 if self.monitor.endswith("loss") else -1.0
-        self._forget()
-
-    def follow(self, larger_is_better: bool) -> None:
-        """Set the direction of the metric."""
-        self._sign = -1.0 if larger_is_better else 1.0
 
     def _forget(self) -> None:
-        self.best: float | None = None
-        self.best_epoch: int | None = None
+        super()._forget()
         self.stopped_epoch: int | None = None
         self._parameters: Array | None = None
 
-    def on_fit_begin(self, net: Trained) -> None:
-        self._forget()
-
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
-        value = record.get(self.monitor)
-        if value is None:
-            raise ValueError(
-                f"callbacks: found no {self.monitor!r} in epoch {record.epoch} for EarlyStopping"
-            )
-        before = math.inf if self.best is None else self._sign * self.best
-        # The first epoch counts as the best so far even if its value is NaN.
-        if self.best_epoch is None or self._sign * value < before - self.min_delta:
-            self.best = value if not math.isnan(value) else None
-            self.best_epoch = record.epoch
-            if self.restore_best:
-                self._parameters = net.parameters.copy()
+        if self._improves(record) and self.restore_best:
+            self._parameters = net.parameters.copy()
+        value = self._value(record)
         reached = self.threshold is not None and self._sign * (value - self.threshold) <= 0
-        waited = record.epoch - self.best_epoch
+        waited = record.epoch - (self.best_epoch or 0)
         if reached or (self.patience is not None and waited >= self.patience):
             self.stopped_epoch = record.epoch
             return True
@@ -232,36 +292,87 @@ class EarlyStopping(Callback):
         )
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            "settings": self._settings(),
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "stopped_epoch": self.stopped_epoch,
-        }
+        state = {**super().state(), "stopped_epoch": self.stopped_epoch}
         if self._parameters is not None:
             state["parameters"] = self._parameters
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        if state["settings"] != self._settings():
-            raise ValueError(
-                f"callbacks: found {self._settings()}, expected {state['settings']} as in the "
-                "checkpoint"
-            )
-        best, parameters = state["best"], state.get("parameters")
-        if not isinstance(best, (float, int, type(None))):
-            raise ValueError(f"best: found {best!r}, expected a number")
+        stopped, parameters = state["stopped_epoch"], state.get("parameters")
+        if stopped is not None:
+            arguments.whole(stopped, "stopped_epoch", 0)
         if not isinstance(parameters, (np.ndarray, type(None))):
             raise ValueError(f"parameters: found {parameters!r}, expected an array")
-        epochs = {name: state[name] for name in ("best_epoch", "stopped_epoch")}
-        for name, epoch in epochs.items():
-            if epoch is not None:
-                arguments.whole(epoch, name, 0)
-        if best is not None and epochs["best_epoch"] is None:
-            raise ValueError("best_epoch: found none, expected the epoch of the best value")
-        self.best, self.best_epoch = best, epochs["best_epoch"]
-        self.stopped_epoch = epochs["stopped_epoch"]
-        self._parameters = parameters
+        super().restore(state)
+        self.stopped_epoch, self._parameters = stopped, parameters
+
+
+class SaveBest(Monitoring):
+    """Write a model file each time a metric is better than after any epoch before.
+
+    The file holds the whole model after its best epoch, as ``Network.save`` writes it. Unlike the
+    weights that EarlyStopping restores, it survives the process, and has the optimizer state of
+    that epoch. A ``Checkpoint`` holds the last state of a run instead.
+
+    Parameters
+    ----------
+    path
+        The file to write, atomically; its folder must exist. An existing file is replaced after the
+        first epoch.
+    monitor
+        As for :class:`pynn.EarlyStopping`.
+    min_delta
+        A value counts as an improvement only if it is better by more than this.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value of the metric in the last call of ``fit``.
+    best_epoch : int or None
+        The epoch of the best value, as in ``Record.epoch``: the one that the file holds.
+
+    Raises
+    ------
+    TypeError
+        When training begins, if an estimator is trained: only a Network can be saved.
+    OSError
+        If the file cannot be written. The network is then as after any exception in a callback.
+
+    Examples
+    --------
+    >>> best = SaveBest("best.safetensors", "validation_auc")
+    >>> net.fit(x, y, validation=0.1, metrics="auc", callbacks=best)  # doctest: +SKIP
+    >>> net = pynn.load("best.safetensors")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = "validation_loss",
+        min_delta: float = 0.0,
+    ) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path: found {path!r}, expected the path of a file")
+        # The working directory may change during training.
+        self.path = os.path.abspath(path)
+        super().__init__(monitor, min_delta)
+
+    def on_fit_begin(self, net: Any) -> None:
+        if not hasattr(net, "save"):
+            raise TypeError(
+                f"callbacks: found SaveBest for a {type(net).__name__}, expected a pynn.Network, "
+                "which can be saved"
+            )
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise FileNotFoundError(
+                f"callbacks: found no folder {os.path.dirname(self.path)}, expected one for the "
+                "file of SaveBest"
+            )
+        super().on_fit_begin(net)
+
+    def on_epoch_end(self, net: Any, record: Record) -> None:
+        if self._improves(record):
+            net.save(self.path)
 
 
 class Norms(Callback):
@@ -401,22 +512,21 @@ def check_monitors(
     """
     directions = directions or {}
     for call in calls:
-        if not isinstance(call, EarlyStopping):
+        if not isinstance(call, Monitoring):
             continue
-        monitor = call.monitor
+        monitor, kind = call.monitor, type(call).__name__
         if monitor in directions:
             call.follow(directions[monitor])
             continue
         if monitor not in MONITORS:
-            choose("callbacks: EarlyStopping.monitor", monitor, (*MONITORS, *directions))
+            choose(f"callbacks: {kind}.monitor", monitor, (*MONITORS, *directions))
         if monitor.startswith("validation") and not validated:
             raise ValueError(
-                f"callbacks: found EarlyStopping on {monitor!r} but no validation data, expected "
-                f"{source}"
+                f"callbacks: found {kind} on {monitor!r} but no validation data, expected {source}"
             )
         if monitor.endswith("accuracy") and not classified:
             raise ValueError(
-                f"callbacks: found EarlyStopping on {monitor!r}, expected a loss: regression has "
+                f"callbacks: found {kind} on {monitor!r}, expected a loss: regression has "
                 "no accuracy"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,47 @@ def test_a_resumed_run_has_the_metrics(blobs: Data, tmp_path: Path) -> None:
     history = runs.fit(resumed, blobs, callbacks=pynn.EarlyStopping("val_auc", 30), **more)
     runs.assert_same(resumed, whole)
     assert history.validation_auc == whole.history.validation_auc
+
+
+def test_the_best_epoch_is_saved(blobs: Data, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    values = [3.0, 4.0, 2.0, 5.0, 4.5, 1.0]
+    metric = pynn.Metric("made_up", lambda y, p: next(left))
+    whole: dict[str, Any] = {"validation": 0.2, "metrics": metric, "epochs": 6}
+    kept, run = tmp_path / "best", pynn.Checkpoint(tmp_path / "run", epochs=1)
+
+    def best() -> pynn.SaveBest:
+        return pynn.SaveBest(kept, "val_made_up")
+
+    net, saved, left = runs.make(), best(), iter(values)
+    runs.fit(net, blobs, callbacks=saved, **whole)
+    assert (saved.best, saved.best_epoch) == (5.0, 4)
+    found = pynn.load(kept, backend="numpy")
+    left = iter(values[:4])
+    until = runs.make()
+    runs.fit(until, blobs, **whole | {"epochs": 4})
+    runs.assert_same(found, until)
+
+    # A resumed run knows the value of the file.
+    left = iter(values)
+    with pytest.raises(runs.Cut):
+        runs.fit(runs.make(), blobs, callbacks=[best(), runs.cut(13)], checkpoint=run, **whole)
+    kept.unlink()
+    left, again = iter(values[4:]), best()
+    runs.fit(runs.make(), blobs, callbacks=again, checkpoint=run, resume=True, **whole)
+    assert (again.best, again.best_epoch) == (5.0, 4)
+    assert not kept.exists()
+
+
+def test_refused_files_of_the_best_epoch(blobs: Data, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="path: found 3, expected the path of a file"):
+        pynn.SaveBest(3)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="callbacks: found no folder .*nowhere, expected"):
+        fit(make(), blobs, callbacks=pynn.SaveBest(tmp_path / "nowhere" / "best", "loss"))
+    with pytest.raises(ValueError, match="found SaveBest on 'validation_loss' but no validation"):
+        fit(make(), blobs, callbacks=pynn.SaveBest(tmp_path / "best"))
+    with pytest.raises(TypeError, match="callbacks: found SaveBest for a SimpleNamespace"):
+        pynn.SaveBest(tmp_path / "best").on_fit_begin(SimpleNamespace())
 
 
 def test_progress_shows_metrics(blobs: Data, capsys: pytest.CaptureFixture[str]) -> None:
