@@ -17,6 +17,7 @@ from .spec import arguments
 from .spec.architecture import Architecture
 from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
+from .spec.losses import LossFunction
 from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
@@ -49,11 +50,14 @@ class Network(ModelProperties):
         :class:`pynn.Activation`.
     output : str or Activation, optional
         Activation of the last layer. None chooses it by the loss: ``softmax`` for
-        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``identity`` for mse, ``exp`` for
-        poisson. Only ``mse`` and custom losses can be combined with other activations.
-    loss : {"cross_entropy", "binary_cross_entropy", "mse", "poisson"} or Loss
-        The function that training minimises. ``poisson`` is half the Poisson deviance, for counts.
-        A custom :class:`pynn.Loss` interprets y as mse does.
+        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``exp`` for poisson, and ``identity``
+        for mse, mae, huber, log_cosh and quantile, which can be combined with every other
+        activation, as custom losses can.
+    loss : str, pynn.Huber, pynn.Quantile or Loss
+        The function that training minimises: ``cross_entropy`` or ``binary_cross_entropy`` for
+        classes; ``mse``, ``mae``, ``huber``, ``log_cosh`` or ``quantile`` (the median) for values;
+        ``poisson``, half the Poisson deviance, for counts; ``pynn.Huber(delta)`` or
+        ``pynn.Quantile(q)``. A custom :class:`pynn.Loss` interprets y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of dropping a unit in training, for all hidden layers or per layer.
     init : str or sequence of str, optional
@@ -136,7 +140,7 @@ class Network(ModelProperties):
         *,
         activation: str | Activation | Sequence[str | Activation] = "relu",
         output: str | Activation | None = None,
-        loss: str | Loss = "cross_entropy",
+        loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
         pixels: bool | str = "auto",
@@ -193,7 +197,7 @@ class Network(ModelProperties):
             "-".join(map(str, a.sizes)),
             *(["/".join(a.activations[:-1] if len(names) > 1 else names)] if names else []),
             a.activations[-1],
-            a.loss,
+            a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             a.dtype,
             *([a.precision] if a.precision != "full" else []),
@@ -245,7 +249,7 @@ class Network(ModelProperties):
         y : array (n,) or (n, n_out)
             Labels of any kind (integers, strings, booleans …), which become ``net.classes``;
             one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
-            targets in [0, 1]; for mse values. With one output and mse, (n,) are values.
+            targets in [0, 1]; for the other losses values, and for one output of these (n,).
             Integer labels from 0 to n_out − 1 are indices of the outputs. Later calls, also of
             ``evaluate``, require targets of the same kind; see ``classes``.
         epochs : int

@@ -101,6 +101,12 @@ void* scratch() {
 int isa_count() { return int(sizeof isas / sizeof isas[0]); }
 const char* isa_name(int isa) { return isas[isa].name; }
 bool isa_usable(int isa) { return isas[isa].present(); }
+const char* loss_name(int loss) {
+#define PYNN_NAME(number, name) name,
+  static constexpr const char* names[] = {PYNN_LOSSES(PYNN_NAME)};
+#undef PYNN_NAME
+  return names[loss];
+}
 const Kernels* kernels(int isa, int dtype) { return &isas[isa].tables[dtype]; }
 
 const Bf16Kernels* bf16_kernels([[maybe_unused]] int isa) {

@@ -28,7 +28,21 @@ enum Source : int { SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64 };
 enum Activation : int {
   IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
 };
-enum Loss : int { CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON };
+
+// The losses: X(number, name in pynn/spec/losses.py).
+#define PYNN_LOSSES(X)                             \
+  X(CROSS_ENTROPY, "cross_entropy")                \
+  X(BINARY_CROSS_ENTROPY, "binary_cross_entropy")  \
+  X(MEAN_SQUARED_ERROR, "mse")                     \
+  X(POISSON, "poisson")                            \
+  X(MEAN_ABSOLUTE_ERROR, "mae")                    \
+  X(HUBER, "huber")                                \
+  X(LOG_COSH, "log_cosh")                          \
+  X(QUANTILE, "quantile")
+#define PYNN_LOSS_NUMBER(number, name) number,
+enum Loss : int { PYNN_LOSSES(PYNN_LOSS_NUMBER) N_LOSSES };
+#undef PYNN_LOSS_NUMBER
+
 enum Rule : int { RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM };
 
 // What a product does with P = A·B:
@@ -49,13 +63,16 @@ struct Step {
   std::ptrdiff_t w, s1, s2;
 };
 
-// Targets of the m rows of a batch.
+// Targets of the m rows of a batch, and what the loss needs to know of them.
 struct Targets {
   const int32_t* labels;  // (m,), or null
-  const void* values;     // T (m, ld), of which n columns are read; null if there are labels
+  const void* values;     // T (m, ld), of which all targets are read; null if there are labels
   std::ptrdiff_t ld;
   const double* weights;  // (m,), or null
   double least;           // above 0: cross entropies clip probabilities to least … 1 − least
+  const double* parameters;  // of the loss, as LossFunction.numbers of pynn/spec/losses.py
+  int decides;               // outputs are classes
+  int independent;           // values are a yes or no for each output
 };
 
 // A unit of row i is dropped if its random word is below the threshold. Words depend on seed,
@@ -233,6 +250,8 @@ struct Bf16Kernels {
 int isa_count();
 const char* isa_name(int isa);
 bool isa_usable(int isa);
+// The name of a loss in PYNN_LOSSES.
+const char* loss_name(int loss);
 const Kernels* kernels(int isa, int dtype);
 // The bfloat16 kernels of a set, or null if they were not compiled in or the processor lacks them.
 const Bf16Kernels* bf16_kernels(int isa);

@@ -1,5 +1,8 @@
 // Loss functions, their gradients with respect to z, and the share of correct decisions: the
 // formulas of pynn/backends/losses.py.
+//
+// To add a loss: a line in PYNN_LOSSES of kernels.h, its formula in ``term`` or a function of its
+// own, and a case in ``loss_of_row``.
 #pragma once
 
 #include "activations.h"
@@ -30,6 +33,7 @@ template <class T> struct Row {
   T scale;  // of the gradient
   bool gradient;
   T least;  // probabilities are clipped to least … 1 − least if it is above 0
+  const double* parameters;  // of the loss
 
   T clipped(T p) const { return clip(p, least); }
   T at(Size j) const { return target ? target[j] : T(j == label); }
@@ -179,17 +183,101 @@ template <class T> double mean_squared_error(const Row<T>& r, int output) {
   return total / double(r.n);
 }
 
+// --- Losses of one output and its target ---------------------------------------------------------
+
+// The losses of outputs a, and their slopes by a.
+template <class T> struct Term {
+  V<T> loss, slope;
+};
+
+// below, 0 or above, by the sign of d.
+template <class T> PYNN_INLINE V<T> by_sign(V<T> d, V<T> below, V<T> above) {
+  const V<T> zero = set1(T(0));
+  return select(greater(d, zero), above, select(greater(zero, d), below, zero));
+}
+
+// Of outputs a and their targets t. p: the parameter of the loss.
+template <class T, int L> PYNN_INLINE Term<T> term(V<T> a, V<T> t, V<T> p) {
+  const V<T> zero = set1(T(0)), one = set1(T(1)), d = a - t;
+  if constexpr (L == pynn::HUBER) {
+    const V<T> size = absolute(d), near = minimum<T>(size, p);
+    return {near * (size - set1(T(0.5)) * near), with_sign(near, d)};
+  } else if constexpr (L == pynn::LOG_COSH) {
+    const V<T> size = absolute(d), log = log_one_plus<T>(exponential<T>(zero - (size + size)));
+    return {size + log - set1(T(0.69314718055994530942)), hyperbolic_tangent<T>(d)};
+  } else if constexpr (L == pynn::QUANTILE) {
+    const V<T> slope = by_sign<T>(d, zero - p, one - p);
+    return {d * slope, slope};
+  } else {  // MEAN_ABSOLUTE_ERROR
+    return {absolute(d), by_sign<T>(d, zero - one, one)};
+  }
+}
+
+// The mean of ``term`` over the outputs a = f(z) of a row. For softmax the gradient is
+// p_j·(slope_j − Σ_i p_i·slope_i).
+template <class T, int L> double mean_of_terms(const Row<T>& r, int output) {
+  constexpr Size block = 256;  // outputs whose f'(z) are on the stack
+  T y[width<T>] = {}, losses[width<T>], slopes[block];
+  const V<T> p = set1(T(r.parameters[0])), scale = set1(r.scale);
+  const bool softmax = output == pynn::SOFTMAX;
+  double total = 0, inner = 0;
+  if (softmax) {
+    softmax_rows<T>(r.z, round_up<T>(r.n), 1, r.n);
+    for (Size j = 0; r.gradient && j < r.n; j += width<T>) {
+      const Size count = r.n - j < width<T> ? r.n - j : width<T>;
+      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+      store(losses, load(r.z + j) * term<T, L>(load(r.z + j), load(y), p).slope);
+      for (Size u = 0; u < count; ++u) inner += double(losses[u]);
+    }
+  }
+  for (Size begin = 0; begin < r.n; begin += block) {
+    const Size end = r.n - begin < block ? r.n : begin + block;
+    const bool curved = !softmax && output != pynn::IDENTITY;
+    if (curved)
+      activate<T>(output, r.z + begin, slopes, round_up<T>(end - begin), 1, end - begin);
+    for (Size j = begin; j < end; j += width<T>) {
+      const Size count = end - j < width<T> ? end - j : width<T>;
+      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+      const V<T> a = load(r.z + j);
+      const Term<T> e = term<T, L>(a, load(y), p);
+      store(losses, e.loss);
+      for (Size u = 0; u < count; ++u) total += double(losses[u]);
+      if (!r.gradient) continue;
+      V<T> d = e.slope;
+      if (softmax) d = a * (d - set1(T(inner)));
+      if (curved) d = d * load(slopes + (j - begin));
+      store(r.z + j, d * scale);
+    }
+  }
+  return total / double(r.n);
+}
+
+// --- All losses of a row -------------------------------------------------------------------------
+
+template <class T> double loss_of_row(int loss, int output, const Row<T>& r) {
+  switch (loss) {
+    case pynn::CROSS_ENTROPY: return cross_entropy(r);
+    case pynn::BINARY_CROSS_ENTROPY: return binary_cross_entropy(r);
+    case pynn::POISSON: return poisson(r);
+    case pynn::MEAN_ABSOLUTE_ERROR: return mean_of_terms<T, pynn::MEAN_ABSOLUTE_ERROR>(r, output);
+    case pynn::HUBER: return mean_of_terms<T, pynn::HUBER>(r, output);
+    case pynn::LOG_COSH: return mean_of_terms<T, pynn::LOG_COSH>(r, output);
+    case pynn::QUANTILE: return mean_of_terms<T, pynn::QUANTILE>(r, output);
+    default: return mean_squared_error(r, output);
+  }
+}
+
 // The share of correct decisions in a row, or NaN if the task has none: see count_correct in
 // reference.py. Called before z is replaced by its gradient.
-template <class T> double right(int loss, const Row<T>& r) {
-  if (r.n == 1 || (loss == pynn::BINARY_CROSS_ENTROPY && r.target)) {
-    if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
+template <class T> double right(const Targets& t, const Row<T>& r) {
+  if (r.n == 1 || (t.independent && r.target)) {
+    if (!t.decides) return NAN;
     Size count = 0;
     for (Size j = 0; j < r.n; ++j) count += (r.z[j] > 0) == (r.at(j) > T(0.5));
     return double(count) / double(r.n);
   }
   if (!r.target) return label_wins(r.z, r.n, r.label);
-  if (loss == pynn::MEAN_SQUARED_ERROR || loss == pynn::POISSON) return NAN;
+  if (!t.decides) return NAN;
   return first_largest(r.z, r.n) == first_largest(r.target, r.n);
 }
 
@@ -333,18 +421,15 @@ void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets*
     return cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
   for (Size i = 0; i < m; ++i) {
     const double weight = t->weights ? t->weights[i] : 1;
-    Row<T> r = {(T*)z + i * ld, n, nullptr, 0, T(scale * weight), gradient != 0, T(t->least)};
+    Row<T> r = {(T*)z + i * ld, n,          nullptr, 0, T(scale * weight), gradient != 0,
+                T(t->least),    t->parameters};
     if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale * weight / double(n));
     if (t->labels)
       r.label = t->labels[i];
     else
       r.target = (const T*)t->values + i * t->ld;
-    row_right[i] = right(loss, r);
-    row_loss[i] = loss == pynn::CROSS_ENTROPY          ? cross_entropy(r)
-                  : loss == pynn::BINARY_CROSS_ENTROPY ? binary_cross_entropy(r)
-                  : loss == pynn::POISSON              ? poisson(r)
-                                                       : mean_squared_error(r, output);
-    row_loss[i] *= weight;
+    row_right[i] = right(*t, r);
+    row_loss[i] = loss_of_row(loss, output, r) * weight;
     if (gradient) zero_pads(r.z, n, ld);
   }
 }

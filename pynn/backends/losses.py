@@ -9,18 +9,20 @@ in place of means, except that mse is ½·mean((f(z) − t)²) with the gradient
 cross entropies use probabilities rounded to the dtype and clipped to [ε, 1 − ε], with ε the machine
 epsilon.
 
-To add a loss: a function and a line in ``LOSS`` here, its name and output activation in
-``spec/names.py``, and the formula in ``numba/losses.py`` and ``csrc/kernels/loss.h``, with its
-number in ``numba/plan.py`` and ``cython/setup.pxi``.
+To add a loss: its class in ``spec/losses.py``; a function and a line in ``TERM`` or ``LOSS`` here;
+and the formula in ``numba/losses.py`` and in ``csrc/kernels/loss.h``, with its name in
+``csrc/kernels/kernels.h``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from ..spec.architecture import Architecture
+from ..spec.losses import LossFunction
 from .activations import (
     activation_of,
     call_custom,
@@ -80,19 +82,71 @@ def custom_loss(net: Architecture, z: Array, t: Array, convention: str) -> Resul
     return over_outputs(terms, through_activation(net, z, a, da), "pynn")
 
 
+# --- Losses of one output and its target ----------------------------------------------------------
+#
+# Each function takes the loss with its parameters, outputs a = f(z) (m, n_out) and targets t, and
+# returns the loss of each output l(a, t) and ∂l/∂a. L is their mean over the outputs.
+
+
+def mae(loss: LossFunction, a: Array, t: Array) -> Result:
+    """|a − t|, with slope 0 at 0."""
+    return np.abs(a - t), np.sign(a - t)
+
+
+def huber(loss: LossFunction, a: Array, t: Array) -> Result:
+    """½·d² for |d| ≤ δ, else δ·(|d| − ½·δ), with d = a − t (Huber 1964, eq. 2.7)."""
+    d, delta = a - t, a.dtype.type(*loss.numbers())
+    near = np.minimum(np.abs(d), delta)
+    return near * (np.abs(d) - a.dtype.type(0.5) * near), np.clip(d, -delta, delta)
+
+
+def log_cosh(loss: LossFunction, a: Array, t: Array) -> Result:
+    """log cosh d = |d| + log1p(e^(−2·|d|)) − log 2, with d = a − t; the slope is tanh d."""
+    d = np.abs(a - t)
+    return d + np.log1p(np.exp(-2 * d)) - d.dtype.type(math.log(2)), np.tanh(a - t)
+
+
+def quantile(loss: LossFunction, a: Array, t: Array) -> Result:
+    """max(q·(t − a), (q − 1)·(t − a)), with slope 0 at 0 (Koenker and Bassett 1978, eq. 2.1)."""
+    q, d = a.dtype.type(*loss.numbers()), a - t
+    slope = np.where(d > 0, 1 - q, np.where(d < 0, -q, a.dtype.type(0)))
+    return np.maximum(-q * d, (1 - q) * d), slope
+
+
+TERM: dict[str, Callable[[LossFunction, Array, Array], Result]] = {
+    "mae": mae,
+    "huber": huber,
+    "log_cosh": log_cosh,
+    "quantile": quantile,
+}
+
+
+def mean_of_terms(net: Architecture, z: Array, t: Array, convention: str) -> Result:
+    """L = mean(l(f(z), t)), dz = f'(z)·∂l/∂a / n_out, with l from ``TERM``."""
+    a, loss = activation_of(net, -1, z), net.loss_function
+    terms, da = TERM[loss.name](loss, a, t)
+    return over_outputs(terms, through_activation(net, z, a, da), convention)
+
+
 LOSS: dict[str, Callable[[Architecture, Array, Array, str], Result]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "mse": mse,
     "poisson": poisson,
+    **dict.fromkeys(TERM, mean_of_terms),
 }
 
 
+def loss_of(net: Architecture) -> Callable[[Architecture, Array, Array, str], Result]:
+    """Return the function that computes the loss of a network."""
+    return custom_loss if net.custom(net.loss) else LOSS[net.loss]
+
+
 def over_outputs(terms: Array, dz: Array, convention: str) -> Result:
-    """Combine the losses of a row's outputs: their mean, or their sum in scikit-learn."""
+    """Combine the terms of a row's loss: their mean, or their sum in scikit-learn."""
     if convention == "sklearn":
         return terms.sum(axis=1, dtype=np.float64), dz
-    return terms.mean(axis=1, dtype=np.float64), dz / dz.shape[1]
+    return terms.mean(axis=1, dtype=np.float64), dz / terms.shape[1]
 
 
 def through_activation(net: Architecture, z: Array, a: Array, da: Array) -> Array:

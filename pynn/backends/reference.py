@@ -27,7 +27,7 @@ from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 from .activations import activation_of, derivative_of
 from .contract import Data, ObjectiveSettings, TrainerSettings
-from .losses import LOSS, custom_loss
+from .losses import loss_of
 from .updates import UPDATE
 
 Array = np.ndarray
@@ -82,11 +82,11 @@ def loss_and_output_gradient(
 ) -> tuple[Array, Array]:
     """Return the loss of each row (m,), float64, and its gradient dz (m, n_out).
 
-    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_out). The formulas
-    are in ``losses.py``.
+    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_targets). The
+    formulas are in ``losses.py``.
     """
     t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
-    return LOSS.get(net.loss, custom_loss)(net, z, t, convention)
+    return loss_of(net)(net, z, t, convention)
 
 
 def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
@@ -113,7 +113,7 @@ def count_correct(net: Architecture, z: Array, y: Array) -> float:
     since it may not increase; for one output the sign of z decides. A row of several independent
     binary targets counts as the fraction of its targets that are correct.
     """
-    if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
+    if net.n_out == 1 or (net.independent and y.ndim == 2):
         if net.regression:
             return math.nan
         t = y.reshape(len(y), -1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
+from ..spec.functions import Loss
 from .arrays import check_finite, collected
 from .convert import as_numbers, numbers_of
 from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
@@ -56,7 +57,7 @@ def targets(
 
     Returns
     -------
-    Labels (n,) int32, or targets (n, n_out) in the network's dtype; and the task.
+    Labels (n,) int32, or targets (n, n_targets) in the network's dtype; and the task.
 
     Raises
     ------
@@ -97,7 +98,9 @@ def _with_task(
     shape: tuple[int, ...] = getattr(y, "shape", ())
     a = as_numbers(y, name) if len(shape) == 2 and shape[1] != 1 else unrounded(y, name)
     if a.ndim not in (1, 2):
-        raise ValueError(f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_out})")
+        raise ValueError(
+            f"{name}: found shape {a.shape}, expected (rows,) or (rows, {net.n_targets})"
+        )
     if len(a) != rows:
         raise ValueError(f"{name}: found {len(a)} rows, expected {rows}, as many as {rows_of} has")
     if rows == 0:
@@ -105,11 +108,14 @@ def _with_task(
     if a.ndim == 2 and a.shape[1] != 1:
         return _matrix(a, net, task, name)
     column = a.reshape(-1)
-    if net.n_out == 1 and net.regression:
+    if net.n_targets == 1 and net.regression:
         values = _values(column.reshape(-1, 1), net, name)
         return values, Task("values", None, a.ndim == 1)
-    if net.loss == "poisson":
-        raise ValueError(f"{name}: found shape {a.shape}, expected (rows, {net.n_out})")
+    if not net.loss_function.takes_labels:
+        raise ValueError(
+            f"{name}: found shape {a.shape}, expected (rows, {net.n_targets}) for loss "
+            f"{net.loss_text!r}"
+        )
     return _labels(column, net, task, name)
 
 
@@ -140,33 +146,37 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
 def _values(a: Array, net: Architecture, name: str) -> Array:
     a = numbers_of(a, name)
     check_finite(a, name, np.dtype(net.dtype))
-    if net.loss == "poisson" and a.min() < 0:
-        raise ValueError(
-            f"{name}: found {a.min():g}, expected values of 0 or more for loss 'poisson'"
-        )
+    _check_range(a, net, name)
     with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
         return np.ascontiguousarray(a, dtype=net.dtype)
 
 
+def _check_range(a: Array, net: Architecture, name: str) -> None:
+    """Raise ValueError for values that the loss does not allow."""
+    loss = net.loss_function
+    if isinstance(loss, Loss) or loss.least_target is None:
+        return
+    low = a.min()
+    if low < loss.least_target or (loss.positive_targets and low <= 0):
+        expected = "values above 0" if loss.positive_targets else "values of 0 or more"
+        raise ValueError(f"{name}: found {low:g}, expected {expected} for loss {net.loss_text!r}")
+
+
 def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[Array, Task]:
-    if a.shape[1] != net.n_out:
-        raise ValueError(
-            f"{name}: found {a.shape[1]} columns (shape {a.shape}), expected {net.n_out}, "
-            "one for each output, or labels (rows,)"
-        )
+    _check_columns(a, net, name)
     values = _values(a, net, name)
     # Targets that were independent in training remain so if a later y happens to be one-hot.
     independent = task is not None and task.kind != "labels"
-    if net.loss != "poisson" and not independent and _is_one_hot(values):
+    if net.loss_function.takes_labels and not independent and _is_one_hot(values):
         return values.argmax(axis=1).astype(np.int32), _with_classes(task, net)
     if net.regression:
         return values, Task("values")
     low, high = float(values.min()), float(values.max())
-    if net.loss == "binary_cross_entropy":
+    if net.independent:
         if low < 0 or high > 1:
             raise ValueError(
                 f"{name}: found values from {low:g} to {high:g}, expected targets in [0, 1] "
-                f"for loss 'binary_cross_entropy'{FOR_REGRESSION}"
+                f"for loss {net.loss!r}{FOR_REGRESSION}"
             )
         return values, Task("multilabel")
     total = values.sum(axis=1, dtype=np.float64)
@@ -178,9 +188,22 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
             found = f"targets that sum to {total[row]:g} in row {row}"
         raise ValueError(
             f"{name}: found {found}, expected labels, or targets of 0 or more that sum to 1 in "
-            f"each row for loss 'cross_entropy'{FOR_REGRESSION}"
+            f"each row for loss {net.loss!r}{FOR_REGRESSION}"
         )
     return values, _with_classes(task, net)
+
+
+def _check_columns(a: Array, net: Architecture, name: str) -> None:
+    if a.shape[1] == net.n_targets:
+        return
+    loss = net.loss_function
+    expected = "one for each output"
+    if loss.per_target > 1:
+        expected = f"one for {loss.per_target} outputs with loss {net.loss_text!r}"
+    raise ValueError(
+        f"{name}: found {a.shape[1]} columns (shape {a.shape}), expected {net.n_targets}, "
+        f"{expected}" + (", or labels (rows,)" if loss.takes_labels else "")
+    )
 
 
 def _is_one_hot(a: Array) -> bool:
@@ -234,8 +257,8 @@ def without_classes(net: Architecture) -> Task:
         If the outputs can only be classes.
     """
     if net.regression:
-        return Task("values", None, net.n_out == 1)
-    if net.loss == "binary_cross_entropy" and net.n_out > 1:
+        return Task("values", None, net.n_targets == 1)
+    if net.independent and net.n_out > 1:
         return Task("multilabel")
     raise ValueError(
         f"classes: found None for loss {net.loss!r} and {net.n_out} "
@@ -246,7 +269,7 @@ def without_classes(net: Architecture) -> Task:
 def default_task(net: Architecture) -> Task:
     """Return the meaning of the outputs of an untrained network."""
     if net.regression:
-        return Task("values", None, net.n_out == 1)
+        return Task("values", None, net.n_targets == 1)
     return Task("labels", np.arange(n_classes(net)))
 
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from ..spec.arguments import choose
-from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, LOSSES, OUTPUTS, PRECISIONS
+from ..spec.losses import LOSSES, LossFunction
+from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, OUTPUTS, PRECISIONS
 from ..spec.optimizers import OPTIMIZERS, Optimizer
 from ..spec.schedules import SCHEDULES, Schedule
 from .app import reported
@@ -101,7 +102,9 @@ class Options:
     output: Annotated[
         str | None, _option("Network", f"{_names(OUTPUTS)}.", show_default="depends on the loss")
     ] = None
-    loss: Annotated[str, _option("Network", f"{_names(LOSSES)}.")] = "cross_entropy"
+    loss: Annotated[
+        str, _option("Network", f"{_names(LOSSES)}; with parameters: huber:delta=2.")
+    ] = "cross_entropy"
     dropout: Annotated[
         str,
         _option("Network", "Share of units to drop, one for all hidden layers or one for each."),
@@ -323,11 +326,13 @@ def is_typed(ctx: typer.Context, option: str) -> bool:
 
 # --- Conversion of text ---------------------------------------------------------------------------
 
-Spec = TypeVar("Spec", Optimizer, Schedule)
+Spec = TypeVar("Spec", Optimizer, Schedule, LossFunction)
 
 
 def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
-    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an optimizer or schedule."""
+    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an optimizer, schedule or
+    loss.
+    """
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
     known = [field.name for field in dataclasses.fields(kind)]

@@ -17,6 +17,7 @@ import typer
 from ..arrays.fingerprint import content_sha256
 from ..backends import machine
 from ..checks import features, targets
+from ..spec.losses import LOSSES, LossFunction
 from ..spec.optimizers import OPTIMIZERS
 from ..spec.schedules import SCHEDULES
 from ..training.callbacks import Callback
@@ -167,7 +168,7 @@ def _prepare(options: Options) -> Setup:
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
     data = folders.read_data(options.data, options.target, options.pixels, options.index)
-    n_out, classes = _outputs(data, options)
+    n_out, classes = _outputs(data, network["loss"], options.regression)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
         network |= {"activation": [], "dropout": []}
@@ -215,7 +216,7 @@ def _network_settings(options: Options) -> dict[str, Any]:
     return {
         "activation": _one_or_each(parse_list(options.activation)),
         "output": options.output,
-        "loss": options.loss,
+        "loss": parse_spec("loss", options.loss, LOSSES),
         "dropout": _one_or_each(dropout or [0.0]),
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
         "dtype": options.dtype,
@@ -230,23 +231,28 @@ def _one_or_each(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _outputs(data: folders.Data, options: Options) -> tuple[int, np.ndarray | None]:
+def _outputs(
+    data: folders.Data, loss: LossFunction, values: bool | None
+) -> tuple[int, np.ndarray | None]:
     """Return the number of outputs that the targets need, and the classes if they are labels."""
-    y, loss, values = data.train[1], options.loss, options.regression
-    if values and loss not in ("mse", "poisson"):
-        raise ValueError(f"regression: found loss {loss!r}, expected --loss mse or --loss poisson")
-    if loss == "poisson":
+    y = data.train[1]
+    if values and not loss.regression:
+        raise ValueError(
+            f"regression: found loss {loss.name!r}, expected a loss of values, such as --loss mse "
+            "or --loss poisson"
+        )
+    if loss.regression and not loss.takes_labels:
         if values is False:
             raise ValueError(
-                "regression: found --classification with loss 'poisson', expected another loss"
+                f"regression: found --classification with loss {loss.name!r}, expected another loss"
             )
         values = True
     if y.ndim == 2 and y.shape[1] > 1:
-        return y.shape[1], None
+        return y.shape[1] * loss.per_target, None
     if values and y.dtype.kind not in "biuf":
         raise ValueError(f"data: found the label {str(y.flat[0])!r}, expected numbers to predict")
-    if values or (values is None and loss == "mse" and y.dtype.kind == "f"):
-        return 1, None
+    if values or (values is None and loss.regression and y.dtype.kind == "f"):
+        return loss.per_target, None
     labels = np.concatenate([y.ravel()] + ([] if data.test is None else [data.test[1].ravel()]))
     if labels.dtype.kind in "iu":
         # Like np.unique, which imports numpy.ma (15 ms) for it.
@@ -270,7 +276,8 @@ def _outputs(data: folders.Data, options: Options) -> tuple[int, np.ndarray | No
         raise ValueError(
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
         )
-    return 1 if loss == "binary_cross_entropy" and len(classes) == 2 else len(classes), classes
+    yes_or_no = loss.name == "binary_cross_entropy" and len(classes) == 2
+    return 1 if yes_or_no else len(classes), classes
 
 
 def _check_test_set(net: Network, test: Pair, metrics: list[str]) -> None:
@@ -420,7 +427,7 @@ def _print_summary(setup: Setup, options: Options) -> None:
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
     hidden = _once(a.activations[:-1]) or "no hidden layer"
     typer.echo(
-        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss}, "
+        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss_text}, "
         f"dropout {dropout}: {a.n_parameters:,} parameters"
     )
     typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..spec.losses import Huber, LossFunction, MeanAbsoluteError, Quantile
 from ..training.history import Record
 from .perceptron import CONSTRAINTS, Perceptron
 
 Array = np.ndarray
 _Class = TypeVar("_Class", bound=type[Perceptron])
+
+REGRESSION_LOSSES: dict[str, Callable[[Any], LossFunction]] = {
+    "absolute_error": lambda owner: MeanAbsoluteError(),
+    "huber": lambda owner: Huber(float(owner.delta)),
+    "quantile": lambda owner: Quantile(float(owner.quantile)),
+}
+"""Losses of the regressor that scikit-learn's does not have."""
 
 _PARAMETERS = """hidden_layer_sizes, solver, alpha, batch_size, learning_rate, learning_rate_init, \
 power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
@@ -221,8 +230,15 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
     Parameters
     ----------
     PARAMETERS_OF_BOTH
-    loss : {"squared_error", "poisson"}, default="squared_error"
-        As in :class:`sklearn.neural_network.MLPRegressor`.
+    loss : str, default="squared_error"
+        ``squared_error`` and ``poisson`` as in :class:`sklearn.neural_network.MLPRegressor`; new:
+        ``absolute_error``, ``huber`` and ``quantile`` (the pinball loss). With several outputs the
+        last three are sums over them, as ``poisson`` is.
+    quantile : float, default=0.5
+        New. The quantile in (0, 1) that ``loss="quantile"`` estimates, as in
+        :class:`sklearn.linear_model.QuantileRegressor`.
+    delta : float, default=1
+        New. The error above which ``loss="huber"`` is linear.
 
     Attributes
     ----------
@@ -246,6 +262,9 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict] = {
         **sklearn_mlp.MLPRegressor._parameter_constraints,
         **CONSTRAINTS,
+        "loss": [StrOptions({"squared_error", "poisson", *REGRESSION_LOSSES})],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "delta": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -276,6 +295,8 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
+        quantile: float = 0.5,
+        delta: float = 1.0,
         init: str | Sequence[str] | None = None,
         weight_decay: float = 0.0,
         schedule: Any = None,
@@ -285,6 +306,11 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
         progress: bool | str | Callable[[Record], object] = False,
     ) -> None:
         super().__init__(**_without_self(locals()))
+
+    def _core_loss(self) -> str | LossFunction:
+        if self.out_activation_ == "identity" and self.loss in REGRESSION_LOSSES:
+            return REGRESSION_LOSSES[self.loss](self)
+        return super()._core_loss()
 
     def _labels_of(self, y: Array) -> Array:
         return y

@@ -15,6 +15,7 @@ from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from ..backends.contract import Data, TrainerSettings
+from ..backends.losses import TERM
 from ..training.callbacks import as_callbacks, check_monitors, stops
 from ..training.history import Record
 from ..training.progress import Reporter, reporter
@@ -282,6 +283,10 @@ def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> floa
     """
     if sample_weight is not None and not sample_weight.any():
         return float("nan")
+    loss = owner._core_loss()
+    if not isinstance(loss, str):
+        rows = TERM[loss.name](loss, out, y)[0].sum(axis=1, dtype=np.float64)
+        return float(np.average(rows, weights=sample_weight))
     name = owner.loss
     if name == "log_loss" and owner.out_activation_ == "logistic":
         name = "binary_log_loss"

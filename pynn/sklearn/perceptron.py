@@ -8,6 +8,7 @@ Attributes with a leading underscore are part of pickles: renaming one breaks es
 from __future__ import annotations
 
 import contextlib
+import inspect
 import operator
 import types
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from ..backends.contract import Data, ObjectiveSettings
 from ..checks.arrays import collected
 from ..spec.architecture import Architecture
 from ..spec.arguments import MOST_THREADS, choose
+from ..spec.losses import LossFunction
 from ..spec.names import ACTIVATIONS, INITIALISERS
 from ..spec.optimizers import SGD, AdamHat, AdamW, Momentum, Nesterov, Optimizer
 from ..spec.schedules import SCHEDULES, Schedule
@@ -70,7 +72,10 @@ CONSTRAINTS: dict[str, Any] = {
 }
 """Constraints of the parameters that scikit-learn does not have, and of ``activation``."""
 
-_NEW_PARAMETERS = (*(name for name in CONSTRAINTS if name != "activation"), "class_weight")
+_NEW_PARAMETERS = (
+    *(name for name in CONSTRAINTS if name != "activation"),
+    *("class_weight", "quantile", "delta"),
+)
 
 _NOT_WITH_LBFGS = {
     "dropout": 0.0,
@@ -121,9 +126,13 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
     def _architecture(self, coefs: Sequence[Array], dtype: Any) -> Architecture:
         sizes = [coefs[0].shape[0], *(w.shape[1] for w in coefs)]
         rates: Any = self.dropout
-        loss = _LOSSES[self.out_activation_]
+        loss = self._core_loss()
         names = self._activations(len(sizes) - 2)
         return Architecture.build(sizes, names, None, loss, rates, dtype)
+
+    def _core_loss(self) -> str | LossFunction:
+        """Return pynn's loss, as ``Network`` takes it."""
+        return _LOSSES[self.out_activation_]
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Array, Array]:
         layer = len(self.coefs_)
@@ -181,6 +190,10 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         return {key: value for key, value in state.items() if key != "_core"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of earlier versions lack parameters that were added since.
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if name != "self" and parameter.default is not parameter.empty:
+                state.setdefault(name, parameter.default)
         super().__setstate__(state)
         if "coefs_" in state:
             # Parameters of the wrong shape raise in the next call that uses them.

@@ -15,7 +15,8 @@ import numpy as np
 
 from .arguments import choose
 from .functions import Activation, Function, Loss
-from .names import ACTIVATIONS, BF16_OUTPUTS, DTYPES, LOSSES, OUTPUT_OF_LOSS, OUTPUTS, PRECISIONS
+from .losses import LossFunction, as_loss, loss_from
+from .names import ACTIVATIONS, BF16_OUTPUTS, DTYPES, OUTPUTS, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Architecture:
         ``"full"``, or ``"bf16"`` to round the operands of matrix products to bfloat16.
     functions
         Custom activations and losses, which ``activations`` and ``loss`` refer to by name.
+    loss_parameters
+        Names and values of the parameters of the loss; parameters that are left out have their
+        defaults.
     """
 
     sizes: tuple[int, ...]
@@ -47,13 +51,14 @@ class Architecture:
     dtype: str
     precision: str = "full"
     functions: tuple[Function, ...] = ()
+    loss_parameters: tuple[tuple[str, Any], ...] = ()
 
     @staticmethod
     def build(
         sizes: Sequence[int],
         activation: str | Activation | Sequence[str | Activation] = "relu",
         output: str | Activation | None = None,
-        loss: str | Loss = "cross_entropy",
+        loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         dtype: object = "float32",
         precision: str = "full",
@@ -61,6 +66,8 @@ class Architecture:
         """Check the arguments of a user and expand them to one value per layer."""
         widths = _widths(sizes)
         hidden = len(widths) - 2
+        loss = loss if isinstance(loss, Loss) else as_loss(loss)
+        _check_outputs(loss, widths[-1])
         chosen = _output(output, loss, widths[-1])
         functions = [*_activations(activation, hidden), chosen, loss]
         rates = _dropout(dropout, hidden)
@@ -72,8 +79,8 @@ class Architecture:
                 "dtype of weights and sums with 'bf16'"
             )
         custom = list(dict.fromkeys(f for f in functions if isinstance(f, Function)))
-        _must_differ([f.name for f in custom])
-        names = [f.name if isinstance(f, Function) else f for f in functions]
+        _must_differ([f.name for f in dict.fromkeys([*custom, loss])])
+        names = [f if isinstance(f, str) else f.name for f in functions]
         return Architecture(
             sizes=tuple(widths),
             activations=tuple(names[:-1]),
@@ -82,11 +89,25 @@ class Architecture:
             dtype=dtype_name,
             precision=precision,
             functions=tuple(custom),
+            loss_parameters=(
+                () if isinstance(loss, Loss) else tuple(sorted(loss.parameters().items()))
+            ),
         )
 
     def custom(self, name: str) -> Any:
         """Return the custom Activation or Loss of this name, or None."""
         return next((f for f in self.functions if f.name == name), None)
+
+    @property
+    def loss_function(self) -> Any:
+        """The loss, a ``LossFunction`` or a custom ``Loss``."""
+        custom = self.custom(self.loss)
+        return loss_from(self.loss, self.loss_parameters) if custom is None else custom
+
+    @property
+    def loss_text(self) -> str:
+        """The name of the loss, with its parameters if it has any."""
+        return self.loss if self.custom(self.loss) else str(self.loss_function)
 
     @property
     def n_in(self) -> int:
@@ -106,9 +127,30 @@ class Architecture:
         return self.precision == "bf16" and self.sizes[layer + 1] >= BF16_OUTPUTS
 
     @property
+    def n_targets(self) -> int:
+        """Number of columns of y."""
+        per_target: int = self.loss_function.per_target
+        return self.n_out // per_target
+
+    @property
     def regression(self) -> bool:
         """Whether the outputs are values rather than classes. The loss alone decides."""
-        return self.loss not in ("cross_entropy", "binary_cross_entropy")
+        regression: bool = self.loss_function.regression
+        return regression
+
+    @property
+    def independent(self) -> bool:
+        """Whether targets (n, n_out) are a yes or no for each output."""
+        loss = self.loss_function
+        return not self.regression and bool(loss.independent(self.activations[-1]))
+
+    @property
+    def loss_terms(self) -> int:
+        """Number of terms of which the loss of a row is the mean."""
+        loss = self.loss_function
+        if isinstance(loss, Loss):
+            return self.n_out
+        return int(loss.terms(self.n_out, self.activations[-1]))
 
     @property
     def n_parameters(self) -> int:
@@ -151,25 +193,37 @@ def _widths(sizes: Sequence[int]) -> list[int]:
     return widths
 
 
-def _output(output: str | Activation | None, loss: str | Loss, n_out: int) -> str | Activation:
-    """Return the output activation, which must fit the loss and the number of outputs."""
-    if not isinstance(loss, Loss):
-        choose("loss", loss, LOSSES)
-    if output is None:
-        output = loss.output if isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
-    if not isinstance(output, Activation):
-        choose("output", output, OUTPUTS)
-    fixed = None if loss == "mse" or isinstance(loss, Loss) else OUTPUT_OF_LOSS[loss]
-    if fixed and output != fixed:
-        raise ValueError(
-            f"output: found {output!r}, expected {fixed!r} for loss {loss!r}, "
-            "which is computed together with it; 'mse' works with any output"
-        )
-    if loss == "cross_entropy" and n_out == 1:
+def _check_outputs(loss: LossFunction | Loss, n_out: int) -> None:
+    """Raise ValueError unless the number of outputs fits the loss."""
+    if loss.name == "cross_entropy" and n_out == 1:
         raise ValueError(
             "sizes: found 1 output with loss 'cross_entropy', expected 2 or more; for one "
             "yes-or-no output use loss='binary_cross_entropy', for regression loss='mse'"
         )
+    if n_out % loss.per_target:
+        raise ValueError(
+            f"sizes: found {n_out} outputs with loss {str(loss)!r}, expected a multiple of "
+            f"{loss.per_target}, the outputs that it needs for each column of y"
+        )
+
+
+def _output(
+    output: str | Activation | None, loss: LossFunction | Loss, n_out: int
+) -> str | Activation:
+    """Return the output activation, which must fit the loss and the number of outputs."""
+    if output is None:
+        output = loss.output if isinstance(loss, Loss) else loss.default_output(n_out)
+    if not isinstance(output, Activation):
+        choose("output", output, OUTPUTS)
+    if isinstance(loss, LossFunction):
+        # A custom output activation works with the losses that work with every other.
+        any_output = len(loss.outputs) == len(OUTPUTS)
+        if not (any_output or output in loss.outputs):
+            expected = " or ".join(map(repr, loss.outputs))
+            raise ValueError(
+                f"output: found {output!r}, expected {expected} for loss {loss.name!r}, "
+                "which is computed together with it; 'mse' works with any output"
+            )
     if output == "softmax" and n_out == 1:
         raise ValueError(
             "output: found 'softmax' with 1 output, which would always be 1; expected 2 or more"

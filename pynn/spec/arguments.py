@@ -16,7 +16,7 @@ allocates memory."""
 
 OTHERS = frozenset(
     [
-        *("mae", "mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "huber", "log_cosh", "kl_div"),
+        *("mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "kl_div", "gamma"),
         *("nll", "bce", "selu", "celu", "prelu", "rrelu", "relu6", "crelu", "silu", "swish"),
         *("mish", "softsign", "softmin", "log_softmax", "log_sigmoid", "hard_sigmoid"),
         *("hard_tanh", "hard_swish", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),

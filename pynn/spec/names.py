@@ -1,4 +1,4 @@
-"""Names of activations, outputs, losses and dtypes, and constants that all backends share."""
+"""Names of activations, outputs and dtypes, and constants that all backends share."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ ACTIVATIONS = (
     "softplus",
 )
 OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
-LOSSES = ("cross_entropy", "binary_cross_entropy", "mse", "poisson")
-OUTPUT_OF_LOSS = {
-    "cross_entropy": "softmax",
-    "binary_cross_entropy": "sigmoid",
-    "mse": "identity",
-    "poisson": "exp",
-}
 BACKENDS = ("cython", "numba", "numpy")
 """From the fastest to the slowest."""
 CONVENTIONS = ("pynn", "sklearn")

@@ -28,7 +28,7 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         # Lists, as they come back from the file.
         "sizes": list(a.sizes),
         "activation": list(a.activations),
-        "loss": a.loss,
+        "loss": a.loss_text,
         "dropout": list(a.dropout),
         "dtype": a.dtype,
         "precision": a.precision,

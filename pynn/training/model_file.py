@@ -17,6 +17,7 @@ from ..spec import arguments
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
+from ..spec.losses import LossFunction, loss_from
 from ..spec.optimizers import OPTIMIZERS, Optimizer
 from .history import History
 from .model import Model
@@ -113,6 +114,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     history = model.history.to_dict()
     a = model.architecture
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
+    architecture["loss_parameters"] = dict(a.loss_parameters)
     architecture["functions"] = {custom.name: custom.fingerprint() for custom in a.functions}
     return tensors, {
         "architecture": architecture,
@@ -203,11 +205,20 @@ def _architecture(
         _function(name, Activation, values, functions) for name in saved["activations"]
     )
     loss = _function(saved["loss"], Loss, values, functions)
+    if isinstance(loss, str):
+        # Files of earlier versions hold no parameters of losses.
+        loss = _loss(loss, saved.get("loss_parameters", {}))
     return Architecture.build(
         *(saved["sizes"], hidden, output, loss, saved["dropout"], saved["dtype"]),
         # Files of earlier versions do not name the precision.
         precision or saved.get("precision", "full"),
     )
+
+
+def _loss(name: str, parameters: Mapping[str, Any]) -> LossFunction:
+    """Return the loss of a name and of parameters in a file."""
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+    return loss_from(name, tuple(sorted(lists.items())))
 
 
 def _function(

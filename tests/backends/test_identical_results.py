@@ -29,6 +29,7 @@ from pynn.spec import names as spec_names
 from pynn.spec import optimizers as spec_optimizers
 from pynn.spec import schedules
 from pynn.spec.architecture import Architecture
+from pynn.spec.losses import LOSSES
 from tests.child import python
 
 _core = pytest.importorskip("pynn.backends.cython._core")
@@ -82,7 +83,7 @@ def optimizers(draw: st.DrawFn) -> spec_optimizers.Optimizer:
 @st.composite
 def architectures(draw: st.DrawFn) -> tuple[Architecture, str]:
     """A network, and which kind of targets it is to learn."""
-    loss = draw(st.sampled_from(spec_names.LOSSES))
+    loss = draw(st.sampled_from(list(LOSSES)))
     kind, output = "values", None
     if loss == "cross_entropy":
         kind = draw(st.sampled_from(["labels", "soft"]))

@@ -58,7 +58,8 @@ DEFAULTS = {
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_defaults_change_nothing(solver, cls, y, capfd):
     names = set(cls().get_params()) - set(theirs(cls).get_params())
-    defaults = {**DEFAULTS, **({"class_weight": None} if cls is MLPClassifier else {})}
+    regressor = {"quantile": 0.5, "delta": 1.0}
+    defaults = {**DEFAULTS, **({"class_weight": None} if cls is MLPClassifier else regressor)}
     assert names == set(defaults)
     assert {n: cls().get_params()[n] for n in names} == defaults
     one = small(cls, solver=solver).fit(X, y)

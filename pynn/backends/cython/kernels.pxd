@@ -13,7 +13,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         F32, F64, N_DTYPES
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
         IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
-        CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MEAN_SQUARED_ERROR, POISSON
+        MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
         MARKED_ROWS             # the most rows that gradient_marked takes
@@ -30,6 +30,9 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         Py_ssize_t ld
         const double* weights   # (m,), or null
         double least            # above 0: probabilities are clipped to least … 1 - least
+        const double* parameters        # of the loss
+        int decides             # outputs are classes
+        int independent         # values are a yes or no for each output
 
     cdef struct Dropout:
         uint64_t seed
@@ -152,6 +155,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     int isa_count()
     const char* isa_name(int isa)
     bint isa_usable(int isa)
+    const char* loss_name(int loss)
     const Kernels* kernels(int isa, int dtype)
     const Bf16Kernels* bf16_kernels(int isa)   # or null
 

@@ -48,7 +48,7 @@ cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
 
 cdef void read_targets(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
     """Read the labels or targets of m rows, and their weights."""
-    cdef Py_ssize_t item = p.k.itemsize, i, n_out = p.layer[p.n_layers - 1].n_out
+    cdef Py_ssize_t item = p.k.itemsize, i, n = p.settings.n_targets
     cdef Buffers* buffers = &p.buffers
     if buffers.row_weight != NULL:
         for i in range(m):
@@ -58,7 +58,7 @@ cdef void read_targets(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m
             buffers.labels[start + i] = p.data.labels[row_at(p, place + i)]
     elif p.data.targets != NULL:
         gather(p, SOURCE_FLOAT32 if item == sizeof(float) else SOURCE_FLOAT64, p.data.targets,
-               n_out * item, item, place, m, n_out,
+               n * item, item, place, m, n,
                at(buffers.targets, start, buffers.ld_targets, 0, item), buffers.ld_targets, NULL)
 
 
@@ -196,6 +196,9 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
         t.values = at(buffers.targets, start, t.ld, 0, item)
     t.weights = buffers.row_weight + start if buffers.row_weight != NULL else NULL
     t.least = p.settings.min_probability
+    t.parameters = p.settings.loss_parameters
+    t.decides = p.settings.decides
+    t.independent = p.settings.independent
     p.k.loss(p.settings.loss, p.settings.output, at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out,
              &t, p.settings.gradients, scale * p.settings.dz_factor, buffers.row_loss + start,
              buffers.row_correct + start)

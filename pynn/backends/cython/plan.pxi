@@ -169,7 +169,7 @@ cdef struct Data:
     const int32_t* x_columns        # columns of the compressed values, ascending within a row
     Py_ssize_t max_nonzero  # most non-zero values in a row of x
     const int32_t* labels   # (n,), or null
-    const char* targets     # T (n, n_out), or null
+    const char* targets     # T (n, n_targets), or null
     const double* sample_weight     # (n,), or null
     uint32_t* order         # (n,): permutation of the rows, or null
     Py_ssize_t ahead        # places in the order from a row that is read to the one prefetched
@@ -178,6 +178,10 @@ cdef struct Settings:
     bint training           # parameters are updated
     bint gradients          # gradients are computed
     int loss, output        # loss; activation of the output layer
+    const double* loss_parameters   # LossFunction.numbers, and a 0
+    bint decides            # outputs are classes
+    bint independent        # targets are a yes or no for each output
+    Py_ssize_t n_targets    # columns of the targets
     int rule, slots         # optimizer rule and the number of its slots
     Py_ssize_t batch_size
     double l2, weight_decay

@@ -5,10 +5,7 @@ _ACTIVATION = {
     "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "softplus": SOFTPLUS, "softmax": SOFTMAX,
     "exp": EXP,
 }
-_LOSS = {
-    "cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY,
-    "mse": MEAN_SQUARED_ERROR, "poisson": POISSON,
-}
+_LOSS = {loss_name(i).decode(): i for i in range(N_LOSSES)}
 _RULE = {
     "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
     "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adam_hat": RULE_ADAM, "adamw": RULE_ADAM,
@@ -45,20 +42,29 @@ cdef int choose_kernels(Plan* p, object net) except -1:
     return 0
 
 
+cdef int choose_loss(Plan* p, object net, Held parameters) except -1:
+    """Whatever the loss requires; ``parameters`` are its numbers, and a 0."""
+    cdef Settings* settings = &p.settings
+    settings.loss = _LOSS[net.loss]
+    settings.loss_parameters = <const double*>parameters.view.buf
+    settings.decides = not net.regression
+    settings.independent = net.independent
+    settings.n_targets = net.n_targets
+    return 0
+
+
 cdef int choose_convention(Plan* p, object net) except -1:
     """The factors that make sums over outputs, as in scikit-learn, of means."""
     cdef Settings* settings = &p.settings
-    cdef double n_out = net.n_out
-    settings.loss = _LOSS[net.loss]
-    settings.output = _ACTIVATION[net.activations[net.n_layers - 1]]
+    cdef double terms = net.loss_terms
     settings.dz_factor = settings.loss_factor = 1
     settings.min_probability = 0
     if not settings.sklearn:
         return 0
     if settings.loss == MEAN_SQUARED_ERROR:
-        settings.dz_factor, settings.loss_factor = n_out / 2, 0.5
-    elif settings.loss != CROSS_ENTROPY:
-        settings.dz_factor = settings.loss_factor = n_out
+        settings.dz_factor, settings.loss_factor = terms / 2, 0.5
+    else:
+        settings.dz_factor = settings.loss_factor = terms
     settings.min_probability = np.finfo(net.dtype).eps
     return 0
 
@@ -192,7 +198,7 @@ cdef class PlanOwner:
     The caller sets ``p.settings`` first, then calls ``set_up`` and ``pack``.
     """
     cdef Plan p
-    cdef Held x, y, x_starts, x_columns, sample_weight, parameters, arena
+    cdef Held x, y, x_starts, x_columns, sample_weight, parameters, loss_parameters, arena
     cdef object memory
     cdef Py_ssize_t n_parameters
 
@@ -203,7 +209,12 @@ cdef class PlanOwner:
         cdef double flops
         self.n_parameters = net.n_parameters
         choose_kernels(p, net)
-        choose_convention(p, net)
+        p.settings.output = _ACTIVATION[net.activations[net.n_layers - 1]]
+        if y is not None:
+            self.loss_parameters = Held(
+                np.array([*net.loss_function.numbers(), 0.0]), PyBUF_SIMPLE)
+            choose_loss(p, net, self.loss_parameters)
+            choose_convention(p, net)
         self.use_data(x, y, sample_weight)
         flops = shape_layers(p, net)            # needs n and the source of x
         choose_first_layer(p)                   # needs shapes; may make layer 0 wide
@@ -214,13 +225,14 @@ cdef class PlanOwner:
             p.zeros.costs = costs_here(_isa.load(), dtype_number(net.dtype))
         choose_marks(p)                         # needs rows, threads and whether layer 0 is narrow
         choose_pace(p, flops)                   # needs threads, and whether layers are by columns
-        p.buffers.ld_targets = padded(p.k, p.layer[p.n_layers - 1].n_out)
+        if y is not None:
+            p.buffers.ld_targets = padded(p.k, p.settings.n_targets)
         self.allocate()                         # needs everything
         return 0
 
     cdef int use_data(self, object x, object y, object sample_weight) except -1:
         """Point at the data set: x (n, n_in) with any strides or Sparse; y labels (n,), targets (n,
-        n_out) or None; weights (n,) or None."""
+        n_targets) or None; weights (n,) or None."""
         cdef Data* data = &self.p.data
         if isinstance(x, Sparse):
             self.x = Held(x.data, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)

@@ -46,6 +46,7 @@ from .plan import (
     L2,
     LOSS,
     LOSS_ADDRESS,
+    N_TARGETS,
     NOT_COUNTED,
     OPTIMIZER,
     OUTPUT_LOSS,
@@ -92,7 +93,9 @@ class Job:
         settings = np.zeros(SETTINGS, np.int64)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
         settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, CUSTOM), rule_to_count(net, y)
-        if net.loss in weights.custom:
+        settings[N_TARGETS] = net.n_targets
+        if net.custom(net.loss):
+            settings[OUTPUT_LOSS] = CUSTOM
             settings[LOSS_ADDRESS] = weights.custom[net.loss].address
         settings[STREAM] = philox.DROPOUT
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
@@ -114,6 +117,7 @@ class Job:
             x_double=inputs[2],
             labels=labels,
             targets=goals,
+            loss_parameters=loss_parameters(net),
             order=np.empty(0, np.int64),
             rates=np.empty(0),
             losses=np.zeros(chunk),
@@ -178,6 +182,12 @@ def flat_targets(y: Array | None, net: Architecture, settings: Array) -> tuple[A
     return labels, goals
 
 
+def loss_parameters(net: Architecture) -> Array:
+    """Return ``loss_parameters`` of a plan."""
+    found = () if net.custom(net.loss) else net.loss_function.numbers()
+    return np.array(found, net.dtype)
+
+
 def optimizer_constants(
     net: Architecture, optimizer: Optimizer | None, l2: float
 ) -> tuple[Array, Array]:
@@ -205,7 +215,7 @@ def rule_to_count(net: Architecture, y: Array | None) -> int:
     """Return the rule of ``count_correct``, as in ``reference.count_correct``."""
     if y is None:
         return NOT_COUNTED
-    if net.n_out == 1 or (net.loss == "binary_cross_entropy" and y.ndim == 2):
+    if net.n_out == 1 or (net.independent and y.ndim == 2):
         return NOT_COUNTED if net.regression else BY_HALF
     if y.ndim == 1:
         return BY_LABEL

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange, types
 
-from ...spec import names, philox
+from ...spec import losses, names, philox
 from ...version import __version__
 from .passes import rows_pass
 from .plan import (
@@ -69,7 +69,7 @@ def sources() -> int:
     it calls.
     """
     digest = hashlib.sha256(__version__.encode())
-    others = Path(str(philox.__file__)), Path(str(names.__file__))
+    others = [Path(str(module.__file__)) for module in (philox, names, losses)]
     for path in (*sorted(Path(__file__).parent.glob("*.py")), *others):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:7], "little")

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .activations import activation, largest, softmax
-from .losses import loss_of_row
+from .losses import loss_of_row, takes_outputs
 from .plan import (
     ADDRESS,
     BY_HALF,
@@ -26,9 +26,9 @@ from .plan import (
     HAS_LABELS,
     KEPT,
     LOSS_ADDRESS,
-    MSE,
     N_IN,
     N_OUT,
+    N_TARGETS,
     NAME,
     OUTPUT_LOSS,
     SEED,
@@ -192,7 +192,7 @@ def loss_and_output_gradient(p, first, lo, hi, m):
         for r in range(lo, hi):
             z = p.block[layer[Z] + r * z_row : layer[Z] + r * z_row + n]
             p.correct[r] = count_correct(p, z, place(p, first + r), n)
-    if s[OUTPUT_LOSS] == MSE or s[OUTPUT_LOSS] == CUSTOM:
+    if takes_outputs(s[OUTPUT_LOSS]):
         activate_outputs(p, lo, hi)
     for r in range(lo, hi):
         row = place(p, first + r)
@@ -200,10 +200,11 @@ def loss_and_output_gradient(p, first, lo, hi, m):
         a = p.block[layer[DZ] + r * z_row : layer[DZ] + r * z_row + width]
         if name == CUSTOM:
             p.correct[r] = count_correct(p, a, row, n)
-        t = p.targets[row * n : (row + 1) * n]
+        t = p.targets[row * s[N_TARGETS] : (row + 1) * s[N_TARGETS]]
         label = p.labels[row] if s[HAS_LABELS] else -1
         p.losses[r] = loss_of_row(
-            *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], z, a, t, label, n, rows, name == SOFTMAX)
+            *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], p.loss_parameters),
+            *(z, a, t, label, n, rows, name == SOFTMAX),
         )
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, types
 
-from ...spec.names import LOSSES, OUTPUTS
+from ...spec.losses import LOSSES
+from ...spec.names import OUTPUTS
 from ...spec.optimizers import OPTIMIZERS
 
 Array = np.ndarray
@@ -34,10 +35,9 @@ VECTOR = 64
 
 # --- Numbers for names ----------------------------------------------------------------------------
 
-# In the order of ``spec.names`` and ``spec.optimizers``.
+# In the order of ``spec.names``, ``spec.losses`` and ``spec.optimizers``.
 (IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP) = range(len(OUTPUTS))
 ACTIVATION = {name: number for number, name in enumerate(OUTPUTS)}
-(CROSS_ENTROPY, BINARY_CROSS_ENTROPY, MSE, POISSON) = range(len(LOSSES))
 LOSS = {name: number for number, name in enumerate(LOSSES)}
 (SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW) = range(len(OPTIMIZERS))
 OPTIMIZER = {name: number for number, name in enumerate(OPTIMIZERS)}
@@ -71,7 +71,8 @@ FIELDS = 14
 HALT = 19  # set by another thread to make ``run`` return
 (WATCH, DIVERGED) = (20, 21)  # whether to stop at a loss that is not finite; whether it did
 LOSS_ADDRESS = 22  # machine code of a custom loss
-SETTINGS = 23
+N_TARGETS = 23  # columns of the targets
+SETTINGS = 24
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
@@ -97,7 +98,8 @@ class Plan(NamedTuple):
     x_single: Array  # float32
     x_double: Array  # float64
     labels: Array  # (n,), int32; the targets are in one of these two
-    targets: Array  # (n · n_out,), T
+    targets: Array  # (n · n_targets,), T
+    loss_parameters: Array  # T, or empty
     order: Array  # permutation (n,), int64, or empty
     rates: Array  # learning rate of each batch, float64
     losses: Array  # (chunk,), float64
@@ -118,6 +120,7 @@ def signature(dtype: str) -> Any:
         *(types.int64[:, ::1], types.int64[::1], t[::1], f8),
         *(t[::1], t[::1], t[::1], t[::1], t[::1]),
         *(readonly(types.uint8), readonly(types.float32), readonly(types.float64)),
-        *(readonly(types.int32), readonly(t), types.int64[::1], f8, f8, f8, f8, t[::1]),
+        *(readonly(types.int32), readonly(t), t[::1]),
+        *(types.int64[::1], f8, f8, f8, f8, t[::1]),
     )
     return i8(types.NamedTuple(fields, Plan), i8, i8, i8, i8)
