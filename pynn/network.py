@@ -284,7 +284,7 @@ class Network(ModelProperties):
             over these rows, without dropout.
         training_metrics : bool
             Whether to compute the metrics on the training rows too, as ``record.auc``. A pass over
-            all of them takes about a third of the time of an epoch.
+            all of them takes a third to two thirds of the time of an epoch.
         stratify : bool
             Whether ``validation=share`` holds out the same share of the rows of each class, rounded
             by largest remainder. A class of a single row is trained on. It has no effect on targets
