@@ -19,27 +19,39 @@ PACKAGE = str(Path(pynn.__file__).parent)
 
 
 class Injector:
-    """Counts the events inside a ``with`` block, and raises at one of them.
+    """Lists the events inside a ``with`` block, and raises at one of them.
 
     Parameters
     ----------
     error : exception class
         Raised at the event.
     at : int
-        Number of the event, from 0; None only counts them.
+        Number of the event, from 0; None only lists them.
 
     Attributes
     ----------
-    count : int
-        Events so far.
+    events : list of tuple
+        What identifies each event so far: its kind, its line and the line that called its function.
     place : str
         File, line and kind of the event at which the exception was raised.
     """
 
     def __init__(self, error: type[BaseException] = KeyboardInterrupt, at: int | None = None):
         self.error, self.at = error, at
-        self.count = 0
+        self.events: list[tuple[object, ...]] = []
         self.place = ""
+
+    def extremes(self) -> list[int]:
+        """The numbers of the first and the last of the events that only their time distinguishes.
+
+        In a loop these are the first and the last iteration.
+        """
+        first: dict[tuple[object, ...], int] = {}
+        last = {}
+        for number, event in enumerate(self.events):
+            first.setdefault(event, number)
+            last[event] = number
+        return sorted({*first.values(), *last.values()})
 
     def __enter__(self) -> Injector:
         self._old = sys.gettrace(), sys.getprofile()
@@ -66,8 +78,10 @@ class Injector:
             self._note(frame, f"{event} {argument.__name__}")
 
     def _note(self, frame: FrameType, event: str) -> None:
-        self.count += 1
-        if self.count - 1 == self.at:
+        back = frame.f_back
+        called_from = (back.f_code, back.f_lineno) if back else None
+        self.events.append((event, frame.f_code, frame.f_lineno, called_from))
+        if len(self.events) - 1 == self.at:
             self.place = f"{frame.f_code.co_filename}:{frame.f_lineno} {event}"
             raise self.error
 

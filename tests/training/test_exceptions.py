@@ -1,7 +1,7 @@
 """An exception anywhere in fit, predict, save or load leaves the state before or after it.
 
 MemoryError and KeyboardInterrupt are raised at every event of pynn's Python code (see
-``injector``); a plain run takes a sample of the events.
+``injector``), in loops of the first and the last iteration; a plain run takes a sample of them.
 """
 
 from __future__ import annotations
@@ -31,16 +31,23 @@ def data(rng: np.random.Generator) -> Data:
 
 
 @pytest.fixture
-def events(request: pytest.FixtureRequest) -> Callable[[int], range]:
-    """The numbers of the events to raise at, of a count of events."""
-    if request.config.getoption("--all"):
-        return range
+def events(request: pytest.FixtureRequest) -> Callable[[list[int]], list[int]]:
+    """Select the events to raise at.
 
-    def sampled(count: int) -> range:
-        step = max(1, count // SAMPLE)
-        return range(count % step, count + step, step)
+    The sets of parameters that differ only in the exception, or in whether the network is trained,
+    take turns: each event has its turn in one of them.
+    """
+    given = request.node.callspec.params
+    turn, turns = ERRORS.index(given["error"]), len(ERRORS)
+    if "trained" in given:
+        turn, turns = turn + turns * given["trained"], 2 * turns
 
-    return sampled
+    def selected(numbers: list[int]) -> list[int]:
+        step = turns if everything else max(1, len(numbers) // SAMPLE)
+        return [*numbers[turn::step], numbers[-1] + 1]
+
+    everything = request.config.getoption("--all")
+    return selected
 
 
 # --- State ----------------------------------------------------------------------------------------
@@ -194,8 +201,8 @@ def injected(
     run(copy.deepcopy(net))  # imports modules, compiles functions
     with Injector() as counter:
         run(copy.deepcopy(net))
-    assert counter.count > least
-    for at in events(counter.count):
+    assert len(counter.events) > least
+    for at in events(counter.extremes()):
         found = copy.deepcopy(net)
         injector = Injector(error, at)
         try:
