@@ -101,6 +101,26 @@ def test_divergence_restores_the_last_finite_weights(backend, dtype, optimizer, 
     )
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_metrics_do_not_change_what_a_divergence_leaves(backend, optimizer, data):
+    plain, measured = growing(backend), growing(backend)
+    fit = FIT | {"optimizer": optimizer, "epochs": 300}
+    if optimizer == "adam":
+        fit["schedule"] = lambda time: 0.01 if time < 16 / 7 - 1e-9 else 1e30
+    errors = []
+    for net, more in ((plain, {}), (measured, {"metrics": "mae", "training_metrics": True})):
+        with pytest.raises(pynn.DivergenceError) as caught:
+            net.fit(*data, validation=data, **fit, **more)
+        errors.append((caught.value.epoch, caught.value.step, caught.value.layer))
+    assert errors[0] == errors[1]
+    assert [v.tobytes() for v in plain._model.vectors] == [
+        v.tobytes() for v in measured._model.vectors
+    ]
+    assert (plain.epochs, plain.updates) == (measured.epochs, measured.updates)
+    assert np.isfinite(measured.history.mae).all()
+    assert len(measured.history.validation_mae) == len(plain.history) == plain.epochs
+
+
 def test_results_do_not_depend_on_the_interval_of_checks(backend, data, monkeypatch):
     """The outcome does not depend on when it is noticed: at each step, or at the end."""
     found = set()
