@@ -26,7 +26,7 @@ def held_out(
     seed : int
         Key of the random numbers.
     codes : ndarray (n,), optional
-        The class of each row as a number: the share of each class is held out (`shares`).
+        The class of each row, whole numbers from 0: the share of each is held out (`shares`).
 
     Raises
     ------
@@ -41,9 +41,11 @@ def held_out(
         )
     if codes is None:
         return philox.held_out(seed, n, count)
-    _, classes, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    codes = codes.astype(np.int64)
+    sizes = np.bincount(codes)
     # By class, then by random word: the first rows of each class are held out.
-    order = np.lexsort((philox.words(seed, n, 0, philox.HELD_OUT), classes))
+    key = (codes << 32) | philox.words(seed, n, 0, philox.HELD_OUT)
+    order = np.argsort(key, kind="stable")
     place = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     out = np.zeros(n, dtype=bool)
     out[order[place < np.repeat(shares(sizes, count), sizes)]] = True
@@ -61,7 +63,7 @@ def shares(sizes: Array, count: int) -> Array:
     Parameters
     ----------
     sizes : ndarray (classes,)
-        Rows of each class, 1 or more.
+        Rows of each class, 0 or more.
     count : int
         Below the sum of the sizes.
 
@@ -69,7 +71,7 @@ def shares(sizes: Array, count: int) -> Array:
     -------
     ndarray (classes,), whose sum is ``count``
     """
-    most = sizes - 1
+    most = np.maximum(sizes - 1, 0)
     if most.sum() < count:
         most = np.where(sizes > 1, sizes, 0)
     if most.sum() < count:

@@ -25,6 +25,7 @@ def test_shares_are_proportional_by_largest_remainder() -> None:
     assert shares(np.array([1, 1, 8]), 2).tolist() == [0, 0, 2]  # single rows stay
     assert shares(np.array([2, 2, 1]), 3).tolist() == [2, 1, 0]  # too many rows for one of each
     assert shares(np.array([1, 1, 1]), 2).tolist() == [1, 1, 0]
+    assert shares(np.array([0, 4, 0, 8]), 3).tolist() == [0, 1, 0, 2]  # classes without rows
     random = np.random.default_rng(0)
     for _ in range(200):
         sizes = random.integers(1, 30, random.integers(1, 8))
