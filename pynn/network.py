@@ -82,7 +82,8 @@ class Network(ModelProperties):
         The implementation that computes; ``"auto"`` chooses the first of the three that is
         available. The cython backend does not support custom functions.
     threads : int, optional
-        Maximum number of threads, from 1 to 4096 (the numpy backend has one). Small steps run on
+        Maximum number of threads, from 1 to 4096 (the numpy backend has one); at most 4 for each
+        processor, or 64 in all, are started. Small steps run on
         one thread if that is measured to be faster; results are identical with any number. None
         uses the environment variable ``PYNN_NUM_THREADS``, or as many as there are processors
         within the limits of cgroups, ``OMP_NUM_THREADS``, joblib and threadpoolctl, or fewer for

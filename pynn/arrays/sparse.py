@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .vectors import cast
+
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
@@ -52,7 +54,7 @@ class Sparse:
             fresh.sum_duplicates()
         data = fresh.data
         if data.dtype not in (np.float32, np.float64):
-            data = data.astype(np.float64)
+            data = cast(data, np.float64)
         return Sparse(
             np.ascontiguousarray(data),
             np.ascontiguousarray(fresh.indices, dtype=np.int32),

@@ -34,6 +34,15 @@ def aligned(n: int, dtype: Any) -> Array:
     return raw[start : start + n * itemsize].view(dtype)
 
 
+def cast(a: Array, dtype: Any, order: str = "K") -> Array:
+    """Return numbers in another dtype, without a copy if they have it, whatever numpy.seterr says.
+
+    After ``numpy.seterr(all="raise")`` a number that becomes 0 in float32 would raise.
+    """
+    with np.errstate(all="ignore"):
+        return a.astype(dtype, order=order, copy=False)  # type: ignore[call-overload]
+
+
 def native(a: Array) -> Array:
     """Return an array as the compiled core can read it: aligned and in native byte order.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.names import BACKENDS
-from .limits import default_threads
+from .limits import default_threads, useful
 
 if TYPE_CHECKING:
     from .contract import Engine
@@ -151,6 +151,8 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     name = _resolve_for_functions(name, net) if net.functions else resolve(name)
     if threads is None:
         default_threads()  # raises now rather than in training if PYNN_NUM_THREADS is wrong
+    else:
+        threads = useful(threads)
     if net.precision == "bf16":
         _check_bf16(name, net)
     if name == "cython":

@@ -41,13 +41,21 @@ def default_threads() -> int:
             raise ValueError(
                 f"{VARIABLE}: found {chosen!r}, expected a whole number from 1 to {MOST_THREADS}"
             )
-        return count
+        return useful(count)
     limits = [_count(os.environ.get(name, "").partition(",")[0]) for name in _LIMITS]
     counts = [processors(), MOST_THREADS, *(count for count in limits if count is not None)]
     counts += _pool_limits(min(counts))
     if limits[0] is None and _in_joblib_worker():
         counts.append(1)
     return min(counts)
+
+
+def useful(count: int) -> int:
+    """Return a number of threads, or 4 per processor (at least 64) if it is larger.
+
+    More threads train no faster, and each has a stack of several MiB of address space.
+    """
+    return min(count, max(64, 4 * processors()))
 
 
 def _count(text: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..arrays.vectors import native
+from ..arrays.vectors import cast, native
 from ..spec.architecture import Architecture
 from .arrays import check_finite, first_above, is_sparse, place
 from .convert import as_numbers
@@ -111,11 +111,12 @@ def _converted(rows: Any, net: Architecture, name: str, pixels: Pixels) -> Array
     in_place = a.dtype.char in "fd"
     if in_place:
         a = native(a)
+    if a.dtype == np.float16:
+        a = a.astype(np.float32)  # NumPy compares them ten times as fast
     _check_values(a, name, dtype, pixels)
     if in_place:
         return a
-    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
-        return a.astype(dtype)
+    return cast(a, dtype)
 
 
 # --- Pixels and values ----------------------------------------------------------------------------
@@ -218,4 +219,4 @@ def _compressed_rows(x: Any, net: Architecture, name: str, pixels: Pixels) -> Sp
     if pixels is True:
         _refuse_integers(x.dtype, name)
     _check_values(found.data, name, dtype, pixels, found)
-    return found if x.dtype.char in "fd" else replace(found, data=found.data.astype(dtype))
+    return found if x.dtype.char in "fd" else replace(found, data=cast(found.data, dtype))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays.vectors import cast
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
 from ..spec.functions import Loss
@@ -147,8 +148,7 @@ def _values(a: Array, net: Architecture, name: str) -> Array:
     a = numbers_of(a, name)
     check_finite(a, name, np.dtype(net.dtype))
     _check_range(a, net, name)
-    with np.errstate(all="ignore"):  # after numpy.seterr a number that becomes 0 would raise
-        return np.ascontiguousarray(a, dtype=net.dtype)
+    return np.ascontiguousarray(cast(a, net.dtype))
 
 
 def _check_range(a: Array, net: Architecture, name: str) -> None:
@@ -224,7 +224,7 @@ def _labels(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
     if net.n_out == 1 and a.dtype.kind == "f" and a.min() >= 0 and a.max() <= 1:
         # Fractions between 0 and 1 for one sigmoid output are probabilities of the second class.
         known = _with_classes(task, net)
-        return np.ascontiguousarray(a.reshape(-1, 1), dtype=net.dtype), known
+        return np.ascontiguousarray(cast(a.reshape(-1, 1), net.dtype)), known
     classes, indices = numbered(a, None if task is None else task.classes, net, name)
     if task is None or task.classes is not classes:
         task = Task("labels", classes)

@@ -400,7 +400,7 @@ def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
         except ValueError:
             pass
         try:
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):
                 row = np.fromiter(map(float, pixels), np.float64, len(pixels)).astype(np.float32)
         except ValueError:
             continue
@@ -409,7 +409,7 @@ def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
     for column, cell in enumerate(cells):
         if column < table.skipped or column == table.label:
             continue
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             good = _is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
         if not good:
             raise table.fault(line, column, cell, "a finite number that float32 can hold")
@@ -533,7 +533,7 @@ def _header_lines(table: Table) -> int:
 
 
 def _floats(values: np.ndarray, may_be_pixels: bool) -> np.ndarray:
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         x = np.ascontiguousarray(values, np.float32)
     x += np.float32(0)  # as in the plain reader
     if not x.size or not np.isfinite(x).all():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from ..files.disk import require_file
+from ..files.disk import as_path, require_file
 from .csv import load_columns
 from .dataset import Dataset
 from .idx import load_folder, load_images_and_labels
@@ -53,7 +52,7 @@ def load(
         or `index` is for a column of a file that is no ``.csv`` file.
     """
     expected = "a folder of IDX files, an IDX file, a .csv or an .npz file"
-    path = Path(path)
+    path = as_path(path)
     start = b""
     if not path.is_dir():
         require_file(path, expected)

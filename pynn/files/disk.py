@@ -11,6 +11,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def as_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Path:
+    """Return a path given by a user, as text, bytes or an object with a path.
+
+    Raises
+    ------
+    TypeError
+        If it is another object.
+    ValueError
+        If it is empty or holds a null character, which no system permits.
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"path: found {path!r}, expected the path of a file") from None
+    if not text or "\0" in text:
+        raise ValueError(f"path: found {text!r}, expected the path of a file")
+    return Path(text)
+
+
 def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     """Return `path` as a `Path` if it is a regular file.
 
@@ -33,14 +52,15 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     ValueError
         If it is a folder, a device or a pipe.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_file():
         return path
     if path.is_dir():
         raise ValueError(f"{path}: found a folder, expected {expected}")
     if path.exists():
         raise ValueError(f"{path}: found a device or a pipe, expected {expected}")
-    raise FileNotFoundError(f"{path}: found no such file, expected {expected}")
+    home = "; ~ is not expanded, use os.path.expanduser" if path.parts[0][:1] == "~" else ""
+    raise FileNotFoundError(f"{path}: found no such file, expected {expected}{home}")
 
 
 def shown(value: object, longest: int = 200) -> str:
@@ -104,6 +124,7 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     ...     _ = file.write(b"all of it")
     """
     # Replace the file that a symbolic link points to, not the link.
+    path = as_path(path)
     target = Path(os.path.realpath(path))
     if target.is_symlink():  # only the path of links that point to each other still is a link
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))

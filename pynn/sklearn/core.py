@@ -15,7 +15,7 @@ from joblib.parallel import get_active_backend
 from threadpoolctl import threadpool_limits
 
 from ..arrays.sparse import Sparse
-from ..arrays.vectors import aligned, native
+from ..arrays.vectors import aligned, cast, native
 from ..backends import choose, contract
 from ..spec.architecture import Architecture
 
@@ -134,7 +134,7 @@ def as_rows(X: Any, dtype: Any) -> Array | Sparse:
     if hasattr(X, "tocsr"):
         return Sparse.of(X)
     # Rows of a C-ordered array are gathered several times faster than those of a Fortran-ordered.
-    return native(np.asarray(X, dtype=dtype, order="C"))
+    return native(cast(np.asarray(X), dtype, "C"))
 
 
 def fit_into(dtype: Any, X: Any) -> bool:
@@ -178,4 +178,4 @@ def fill(
     """Copy coefficients and intercepts into a parameter vector."""
     weights, biases = net.views(flat)
     for view, values in zip((*weights, *biases), (*coefs, *intercepts), strict=True):
-        view[...] = values
+        view[...] = cast(np.asarray(values), view.dtype)

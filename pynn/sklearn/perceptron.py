@@ -25,7 +25,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ..arrays.vectors import native
+from ..arrays.vectors import cast, native
 from ..backends.contract import Data, ObjectiveSettings
 from ..checks.arrays import collected
 from ..spec.architecture import Architecture
@@ -226,17 +226,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             return self._answer(core.engine.forward(core.flat, rows[0]), rows[1])
         if check_input:
             check_is_fitted(self)
-            # scikit-learn cannot check dtypes that it does not know, such as bfloat16.
-            unknown = getattr(getattr(X, "dtype", None), "kind", "") in ("T", "V")
-            X = validate_data(
-                self,
-                X,
-                accept_sparse=["csr", "csc"],
-                dtype=np.float64 if unknown else None,
-                reset=False,
-            )
-            if X.dtype.kind not in "biuf":  # as in fit; None becomes NaN, which is refused
-                X = validate_data(self, X, dtype=np.float64, reset=False)
+            X = self._validated(X)
         if core is not None and fit_into(core.flat.dtype, X):
             out = core.engine.forward(core.flat, as_rows(X, core.flat.dtype))
             return self._answer(out, promoted(X.dtype, core.flat.dtype))
@@ -246,6 +236,16 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         out = engine_of(net, thread_limit(self.threads)).forward(flat, as_rows(X, dtype))
         return self._answer(out, dtype)
 
+    def _validated(self, X: Any) -> Any:
+        """Return X of a prediction, checked by scikit-learn, as numbers."""
+        settings: dict[str, Any] = {"accept_sparse": ["csr", "csc"], "reset": False}
+        # scikit-learn takes bfloat16 and other dtypes that NumPy does not know for text.
+        if getattr(getattr(X, "dtype", None), "kind", "") != "V":
+            X = validate_data(self, X, **settings)
+            if X.dtype.kind in "biuf":
+                return X
+        return validate_data(self, X, dtype=np.float64, **settings)  # as in fit; None becomes NaN
+
     def _answer(self, out: Array, dtype: np.dtype) -> Array:
         """Return outputs in the dtype of ``dtype=``, or else in ``dtype``."""
         given: Any = self.dtype
@@ -253,7 +253,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         if out.dtype == dtype:
             return out
         wider = dtype.itemsize > out.dtype.itemsize
-        out = out.astype(dtype)
+        out = cast(out, dtype)
         if wider and self.out_activation_ == "softmax":
             # Probabilities that sum to 1 in float32 do not in float64, which metrics check.
             out /= out.sum(axis=1, keepdims=True)
@@ -374,7 +374,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         validate = with_globals(super()._validate_input.__func__, column_or_1d=_as_vector)
         X, y = validate(self, X, y, incremental, reset)
         dtype: Any = self.dtype
-        return (X if dtype is None else X.astype(dtype, copy=False)), y
+        return (X if dtype is None else _cast(X, dtype)), y
 
     def _initialize(self, y: Array, layer_units: list[int], dtype: Any) -> None:
         self._epochs = 0
@@ -390,7 +390,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         """Return y (n, n_outputs) as the core's input: indices of classes, or values."""
         if self.out_activation_ == "softmax":
             return y.argmax(axis=1).astype(np.int32)
-        return np.ascontiguousarray(y, dtype=dtype)
+        return np.ascontiguousarray(cast(y, dtype))
 
     def _check_layers(self, units: list[int]) -> int:
         """Raise if a further fit asks for other layers than the network has.
@@ -589,7 +589,13 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             raise ValueError(
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
-        return X.astype(dtype, copy=False), y
+        return _cast(X, dtype), y
+
+
+def _cast(X: Any, dtype: Any) -> Any:
+    """Return X, an array or sparse matrix, in another dtype, whatever numpy.seterr says."""
+    with np.errstate(all="ignore"):
+        return X.astype(dtype, copy=False)
 
 
 def _as_vector(y: Any, **options: Any) -> Array:

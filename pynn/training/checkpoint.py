@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..files.disk import as_path
 from ..spec import arguments
 
 
@@ -75,8 +76,6 @@ class Checkpoint:
         epochs: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"path: found {path!r}, expected the path of a file")
         every = {"steps": steps, "epochs": epochs, "seconds": seconds}
         given = [name for name, value in every.items() if value is not None]
         if len(given) != 1:
@@ -85,7 +84,7 @@ class Checkpoint:
                 "epochs and seconds"
             )
         # The working directory may change during training.
-        self.path = Path(os.path.abspath(path))
+        self.path = Path(os.path.abspath(as_path(path)))
         self.steps = None if steps is None else arguments.whole(steps, "steps", 1)
         self.epochs = None if epochs is None else arguments.whole(epochs, "epochs", 1)
         self.seconds = None if seconds is None else arguments.number(seconds, "seconds", above=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays.vectors import aligned
+from ..arrays.vectors import aligned, cast
 from ..checks.arrays import check_finite
 from ..checks.convert import as_numbers
 from ..checks.features import Pixels
@@ -131,8 +131,7 @@ class Model:
         if a.dtype.kind not in "iuf":
             raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
         check_finite(a, name, self.dtype)
-        converted: Array = a.astype(self.dtype, copy=False)
-        return converted
+        return cast(a, self.dtype)
 
     def _store(self, values: Array, name: str) -> None:
         """Replace all parameters in one step, so that an exception changes all of them or none."""

@@ -40,6 +40,19 @@ def test_variables_limit_an_existing_network_too(backend, name, monkeypatch):
     assert "1 thread" in repr(net)
 
 
+def test_more_threads_than_can_be_useful_are_not_started(monkeypatch):
+    monkeypatch.setattr(limits, "processors", lambda: 2)
+    for count in 64, 65, MOST_THREADS:
+        assert limits.useful(count) == 64
+        monkeypatch.setenv(limits.VARIABLE, str(count))
+        assert limits.default_threads() == 64
+    assert limits.useful(3) == 3
+    if not pynn.info()["backends"]["cython"]:
+        assert pynn.Network([4, 2], threads=MOST_THREADS, backend="cython").threads == 64
+    monkeypatch.setattr(limits, "processors", lambda: 100)
+    assert limits.useful(MOST_THREADS) == 400
+
+
 def test_info_shows_the_limit(monkeypatch):
     monkeypatch.setenv(limits.VARIABLE, "3")
     if not pynn.info()["backends"]["cython"]:

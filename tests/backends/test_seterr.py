@@ -56,3 +56,22 @@ def test_other_backends_do_not_raise_either(backend):
         net = pynn.Network([4, 5, 3], backend=backend)
         net.fit(LISTS, LABELS, epochs=1, validation=(EXTENDED, LABELS))
         net.predict(EXTENDED)
+
+
+def test_weights_files_and_estimators(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label,a,b\n" + "".join(f"{k % 2},{(k + 1) * 1e-320},0.5\n" for k in range(9)))
+    with np.errstate(all="raise"):
+        net = pynn.Network([4, 5, 3], backend="numpy")
+        net.parameters = np.full(len(net.parameters), 1e-300)
+        net.weights = [np.full(w.shape, 1e-300) for w in net.weights]
+        assert not net.parameters.any()
+        x, _ = pynn.data.load_csv(path)
+        assert x.tolist() == [[0, 0.5]] * 9
+        pynn.Activation("tiny", lambda z: z * 1e-300, lambda z: np.full(z.shape, 1e-300))
+        estimators = pytest.importorskip("pynn.sklearn")
+        one = estimators.MLPClassifier((5,), max_iter=1, dtype="float32")
+        one.partial_fit(SMALL, LABELS, classes=[0, 1, 2])
+        one.predict(SMALL)
+        one.coefs_ = [c.astype(float) * 1e-300 for c in one.coefs_]
+        one.predict(SMALL)

@@ -488,3 +488,29 @@ def test_a_write_that_fails_names_the_file(tmp_path):
     with pytest.raises(OSError, match="No space") as caught, disk.atomic_write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("path", [None, 5, 1.5, True, ["a"], "", b"", "a\0b"])
+def test_other_objects_are_no_paths(path):
+    net = pynn.Network([2, 2], backend="numpy")
+    for call in (
+        lambda: net.save(path),
+        lambda: pynn.load(path),
+        lambda: pynn.Checkpoint(path, steps=1),
+        lambda: pynn.data.load(path),
+        lambda: pynn.data.load_csv(path),
+        lambda: pynn.data.load_npz(path),
+        lambda: pynn.data.load_idx(path),
+    ):
+        with pytest.raises((TypeError, ValueError), match="^path: found .*, expected the path of"):
+            call()
+
+
+def test_paths_of_bytes(tmp_path):
+    net = pynn.Network([2, 2], backend="numpy")
+    path = os.fsencode(tmp_path / "é a")
+    net.save(path)
+    assert np.array_equal(pynn.load(path).parameters, net.parameters)
+    assert pynn.Checkpoint(path, steps=1).path == Path(os.fsdecode(path))
+    with pytest.raises(FileNotFoundError, match="use os.path.expanduser"):
+        pynn.load("~/there is no such file")
