@@ -174,6 +174,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         threads = thread_limit(self.threads)
         views = (*weights, *biases)
         self._core = Core(net, engine_of(net, threads), flat, views, threads, self.activation)
+        self.__dict__.pop("_copied", None)
         return self._core
 
     def _current(self) -> Core | None:
@@ -185,9 +186,35 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         same = len(arrays) == len(core.views) and all(map(operator.is_, arrays, core.views))
         return core if same else None
 
+    def _assigned(self) -> Core | None:
+        """Return a core for arrays that a program assigned to ``coefs_``, None without arrays.
+
+        They stay the program's, which may change their numbers: each prediction copies these into
+        the vector of the core, which is planned once for the same arrays.
+        """
+        arrays = (*self.__dict__.get("coefs_", ()), *self.__dict__.get("intercepts_", ()))
+        if not arrays:
+            return None
+        core: Core | None = self.__dict__.get("_copied")
+        if (
+            core is None
+            or core.activation is not self.activation
+            or core.threads != thread_limit(self.threads)
+            or len(arrays) != len(core.views)
+            or not all(map(operator.is_, arrays, core.views))
+        ):
+            net = self._architecture(self.coefs_, promoted(*arrays))
+            flat = flat_parameters(net, self.coefs_, self.intercepts_)
+            threads = thread_limit(self.threads)
+            core = Core(net, engine_of(net, threads), flat, arrays, threads, self.activation)
+            self._copied = core
+        else:
+            fill(core.net, core.flat, self.coefs_, self.intercepts_)
+        return core
+
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {key: value for key, value in state.items() if key != "_core"}
+        return {key: value for key, value in state.items() if key not in ("_core", "_copied")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Pickles of earlier versions lack parameters that were added since.
@@ -220,7 +247,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         parameters takes longer than the prediction of a few rows. The answer has the dtype of
         ``dtype=``, or else that of scikit-learn's product of X and the coefficients.
         """
-        core, X = self._current(), collected(X)
+        core, X = self._current() or self._assigned(), collected(X)
         rows = None if core is None else self._rows_to_use_unchecked(core, X, check_input)
         if core is not None and rows is not None:
             return self._answer(core.engine.forward(core.flat, rows[0]), rows[1])

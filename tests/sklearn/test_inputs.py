@@ -115,6 +115,35 @@ def test_inputs_of_predict(given, trained):
         attempt(two[1], lambda e: e._adopt())
 
 
+def test_assigned_arrays_stay_those_of_the_program():
+    x, y = data("wine")
+    two = both(CLASSIFIER, lambda e: e.fit(x, y), random_state=0, max_iter=3)
+    one = two[1]
+
+    def agree():
+        for rows in x[:1], x, x.astype("f4"), x.tolist():
+            found, expected = one.predict_proba(rows), two[0].predict_proba(rows)
+            np.testing.assert_allclose(found, expected, 1e-5)
+
+    for e in two:
+        e.coefs_ = [c.copy() for c in two[0].coefs_]
+        e.intercepts_ = [b.copy() for b in two[0].intercepts_]
+    agree()
+    copied = one._copied
+    for e in two:
+        e.coefs_[0] *= 0.5  # in place
+        e.intercepts_[-1][0] = 3
+    agree()
+    assert one._copied is copied
+    for e in two:
+        e.coefs_[1] = e.coefs_[1] * 2
+    agree()
+    assert one._copied is not copied
+    assert "_copied" not in one.__getstate__()
+    one.partial_fit(x, y)
+    assert one._current() is not None
+
+
 def test_lazy_frames():
     polars = pytest.importorskip("polars")
     x, y = data("wine")
