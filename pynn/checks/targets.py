@@ -75,7 +75,7 @@ def targets(
 
 def _another_meaning(values: Array, task: Task, net: Architecture, name: str) -> ValueError:
     """Return the error about y, converted to ``values``, whose meaning differs from ``task``."""
-    shape = f"(rows, {net.n_out})"
+    shape = f"(rows, {net.n_targets})"
     if task.kind == "labels":
         hot = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1) == 1)
         row = int(hot.argmin())
