@@ -175,7 +175,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "label_smoothing": smoothing,
             "validation": rows.share,
             "stratify": rows.stratified,
-            "metrics": [] if measured is None else list(measured.directions),
+            "metrics": [] if measured is None else sorted(measured.directions),
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
         arrays=rows.arrays,
