@@ -17,6 +17,7 @@ from . import _interrupt, callbacks, renamed  # noqa: F401
 from .backends.machine import info
 from .network import Network, load
 from .spec import (
+    ELU,
     SGD,
     Activation,
     Adagrad,
@@ -28,12 +29,14 @@ from .spec import (
     Exponential,
     Huber,
     InverseTime,
+    LeakyReLU,
     Loss,
     Momentum,
     Nesterov,
     OneCycle,
     Quantile,
     RMSProp,
+    Softplus,
     StepDecay,
     WarmUp,
 )
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from .training.divergence import DivergenceError
 
 __all__ = [
+    "ELU",
     "SGD",
     "Activation",
     "Adagrad",
@@ -65,6 +69,7 @@ __all__ = [
     "History",
     "Huber",
     "InverseTime",
+    "LeakyReLU",
     "Loss",
     "Metric",
     "Momentum",
@@ -76,6 +81,7 @@ __all__ = [
     "RMSProp",
     "Record",
     "SaveBest",
+    "Softplus",
     "StepDecay",
     "WarmUp",
     "callbacks",

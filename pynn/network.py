@@ -14,7 +14,7 @@ import numpy as np
 from .backends import choose as backend_choice
 from .checks import features, targets
 from .spec import arguments
-from .spec.architecture import Architecture
+from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
 from .spec.losses import LossFunction
@@ -44,15 +44,17 @@ class Network(ModelProperties):
     ----------
     sizes : sequence of int
         Number of units of every layer, from inputs to outputs: ``[784, 256, 128, 10]``.
-    activation : str, Activation or sequence of them
+    activation : str, LeakyReLU, ELU, Softplus, Activation or sequence of them
         Activation of all hidden layers, or one per layer: ``identity``, ``sigmoid``, ``tanh``,
-        ``relu``, ``leaky_relu``, ``elu``, ``gelu`` or ``softplus``, or a custom
-        :class:`pynn.Activation`.
-    output : str or Activation, optional
-        Activation of the last layer. None chooses it by the loss: ``softmax`` for
-        cross_entropy, ``sigmoid`` for binary_cross_entropy, ``exp`` for poisson, and ``identity``
-        for mse, mae, huber, log_cosh and quantile, which can be combined with every other
-        activation, as custom losses can.
+        ``relu``, ``leaky_relu``, ``elu``, ``gelu``, ``softplus``, ``silu``, ``mish``, ``selu``,
+        ``softsign``, ``relu6``, ``hard_sigmoid``, ``hard_swish``, ``hard_tanh`` or ``gelu_tanh``;
+        :class:`pynn.LeakyReLU`, :class:`pynn.ELU` or :class:`pynn.Softplus` for another parameter
+        than the default; or a custom :class:`pynn.Activation`.
+    output : str, LeakyReLU, ELU, Softplus or Activation, optional
+        Activation of the last layer, one of those, or ``softmax`` or ``exp``. None chooses it by
+        the loss: ``softmax`` for cross_entropy, ``sigmoid`` for binary_cross_entropy, ``exp`` for
+        poisson, and ``identity`` for mse, mae, huber, log_cosh and quantile, which can be combined
+        with every other activation, as custom losses can.
     loss : str, pynn.Huber, pynn.Quantile or Loss
         The function that training minimises: ``cross_entropy`` or ``binary_cross_entropy`` for
         classes; ``mse``, ``mae``, ``huber``, ``log_cosh`` or ``quantile`` (the median) for values;
@@ -64,8 +66,9 @@ class Network(ModelProperties):
         Initial weights of all layers, or one per layer: ``he_normal``, ``he_uniform``,
         ``glorot_normal``, ``glorot_uniform``, ``lecun_normal``, ``lecun_uniform``, ``normal``
         (N(0, 1) for weights and biases) or ``zeros``. None means he_normal for hidden layers with
-        relu, leaky_relu, elu, gelu or softplus, and glorot_uniform for all other layers. Biases
-        start at zero except with ``normal``.
+        relu, leaky_relu, elu, gelu, softplus, silu, mish, relu6, hard_swish or gelu_tanh,
+        lecun_normal for those with selu, and glorot_uniform for all other layers. Biases start at
+        zero except with ``normal``.
     pixels : {"auto", True, False}
         Whether the inputs are pixels. True: uint8 from 0 to 255, which count as value / 255, or
         floats that are in [0, 1] already. False: values, which are never scaled; uint8 may only be
@@ -139,8 +142,8 @@ class Network(ModelProperties):
         self,
         sizes: Sequence[int],
         *,
-        activation: str | Activation | Sequence[str | Activation] = "relu",
-        output: str | Activation | None = None,
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
+        output: ActivationLike | None = None,
         loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
@@ -193,11 +196,12 @@ class Network(ModelProperties):
 
     def __repr__(self) -> str:
         a = self.architecture
-        names = list(dict.fromkeys(a.activations[:-1]))
+        *hidden, output = map(str, a.given_activations())
+        names = list(dict.fromkeys(hidden))
         parts = [
             "-".join(map(str, a.sizes)),
-            *(["/".join(a.activations[:-1] if len(names) > 1 else names)] if names else []),
-            a.activations[-1],
+            *(["/".join(hidden if len(names) > 1 else names)] if names else []),
+            output,
             a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             a.dtype,

@@ -24,7 +24,7 @@ import numpy as np
 from pynn.arrays.sparse import Sparse
 from pynn.backends import choose
 from pynn.backends.contract import Data, Engine, ObjectiveSettings, Trainer, TrainerSettings
-from pynn.spec import optimizers
+from pynn.spec import ELU, LeakyReLU, Parametric, Softplus, names, optimizers
 from pynn.spec.architecture import Architecture
 
 _missing = choose.available()
@@ -50,6 +50,9 @@ OPTIMIZERS = [
     (optimizers.AdamW(weight_decay=0.1), 0.003),
 ]
 """Every optimizer with a learning rate that suits it."""
+
+PARAMETRIC: list[Parametric] = [LeakyReLU(0.2), ELU(0.6), Softplus(3)]
+ACTIVATIONS: list[str | Parametric] = [*names.ACTIVATIONS, *PARAMETRIC]
 
 SEED = 2**40 + 7
 """Key of the permutations and of dropout, of more than 32 bits."""

@@ -107,6 +107,19 @@ const char* loss_name(int loss) {
 #undef PYNN_NAME
   return names[loss];
 }
+const char* activation_name(int activation) {
+#define PYNN_NAME(number, name, needs_z) name,
+  static constexpr const char* names[] = {PYNN_ACTIVATIONS(PYNN_NAME)};
+#undef PYNN_NAME
+  return names[activation];
+}
+bool slope_needs_z(int activation) {
+#define PYNN_NEEDS_Z(number, name, needs_z) needs_z,
+  static constexpr bool needs[] = {PYNN_ACTIVATIONS(PYNN_NEEDS_Z)};
+#undef PYNN_NEEDS_Z
+  return needs[activation];
+}
+
 const Kernels* kernels(int isa, int dtype) { return &isas[isa].tables[dtype]; }
 
 const Bf16Kernels* bf16_kernels([[maybe_unused]] int isa) {

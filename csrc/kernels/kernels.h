@@ -25,9 +25,32 @@ namespace pynn {
 
 enum Dtype : int { F32, F64, N_DTYPES };
 enum Source : int { SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64 };
-enum Activation : int {
-  IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
-};
+
+// The activations: X(number, name in pynn/spec/names.py, whether f'(z) needs z because it is not a
+// function of f(z)).
+#define PYNN_ACTIVATIONS(X)             \
+  X(IDENTITY, "identity", false)        \
+  X(SIGMOID, "sigmoid", false)          \
+  X(TANH, "tanh", false)                \
+  X(RELU, "relu", false)                \
+  X(LEAKY_RELU, "leaky_relu", false)    \
+  X(ELU, "elu", false)                  \
+  X(GELU, "gelu", true)                 \
+  X(SOFTPLUS, "softplus", false)        \
+  X(SILU, "silu", true)                 \
+  X(MISH, "mish", true)                 \
+  X(SELU, "selu", false)                \
+  X(SOFTSIGN, "softsign", false)        \
+  X(RELU6, "relu6", false)              \
+  X(HARD_SIGMOID, "hard_sigmoid", false) \
+  X(HARD_SWISH, "hard_swish", true)     \
+  X(HARD_TANH, "hard_tanh", false)      \
+  X(GELU_TANH, "gelu_tanh", true)       \
+  X(SOFTMAX, "softmax", false)          \
+  X(EXP, "exp", false)
+#define PYNN_NUMBER(number, name, needs_z) number,
+enum Activation : int { PYNN_ACTIVATIONS(PYNN_NUMBER) N_ACTIVATIONS };
+#undef PYNN_NUMBER
 
 // The losses: X(number, name in pynn/spec/losses.py).
 #define PYNN_LOSSES(X)                             \
@@ -166,10 +189,12 @@ struct Kernels {
   // --- Activations, dropout and losses ---
 
   // z (m, n) becomes f(z), and slope (m, n), unless null, f'(z). Softmax writes no slope.
-  void (*activate)(int activation, void* z, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m,
-                   std::ptrdiff_t n);
+  // parameter: that of leaky_relu, elu and softplus.
+  void (*activate)(int activation, double parameter, void* z, void* slope, std::ptrdiff_t ld,
+                   std::ptrdiff_t m, std::ptrdiff_t n);
   // d (m, ld) *= f'(z), computed from a (m, ld) = f(z), for activations that permit it.
-  void (*times_slope)(int activation, void* d, const void* a, std::ptrdiff_t ld, std::ptrdiff_t m);
+  void (*times_slope)(int activation, double parameter, void* d, const void* a, std::ptrdiff_t ld,
+                      std::ptrdiff_t m);
   // d (m, ld) *= s (m, ld).
   void (*multiply)(void* d, const void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
   // a and slope (m, n) *= scale where a unit is kept, and *= 0 where it is dropped. ``row`` is the
@@ -178,8 +203,8 @@ struct Kernels {
                   const Dropout* how, std::ptrdiff_t row);
   // row_loss (m,) and row_right (m,): the loss of each row, times its weight, and the share of
   // correct decisions. With ``gradient``, z (m, n) becomes the gradient, times scale and the row's
-  // weight.
-  void (*loss)(int loss, int output, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
+  // weight. parameter: that of the output activation.
+  void (*loss)(int loss, int output, double parameter, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
                std::ptrdiff_t n, const Targets* t, int gradient, double scale, double* row_loss,
                double* row_right);
 
@@ -252,6 +277,9 @@ const char* isa_name(int isa);
 bool isa_usable(int isa);
 // The name of a loss in PYNN_LOSSES.
 const char* loss_name(int loss);
+// Columns of PYNN_ACTIVATIONS.
+const char* activation_name(int activation);
+bool slope_needs_z(int activation);
 const Kernels* kernels(int isa, int dtype);
 // The bfloat16 kernels of a set, or null if they were not compiled in or the processor lacks them.
 const Bf16Kernels* bf16_kernels(int isa);

@@ -155,7 +155,7 @@ template <class T> double poisson(const Row<T>& r) {
 
 // The mean over the outputs of (f(z) − t)². Its gradient takes the derivative of the output
 // activation into account; for softmax that is p_j·((p_j − t_j) − Σ_i p_i·(p_i − t_i)).
-template <class T> double mean_squared_error(const Row<T>& r, int output) {
+template <class T> double mean_squared_error(const Row<T>& r, int output, double parameter) {
   double total = 0, inner = 0;
   const T twice = T(2) * r.scale;
   if (output == pynn::SOFTMAX) {
@@ -167,7 +167,7 @@ template <class T> double mean_squared_error(const Row<T>& r, int output) {
     T y[width<T>] = {}, error[width<T>];
     for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
     V<T> slope = set1(T(0)), a = load(r.z + j);
-    if (output != pynn::SOFTMAX) a = activation_of<T>(output, a, slope);
+    if (output != pynn::SOFTMAX) a = activation_of<T>(output, a, set1(T(parameter)), slope);
     const V<T> e = a - load(y);
     store(error, e);
     for (Size u = 0; u < count; ++u) total += double(error[u]) * double(error[u]);
@@ -215,7 +215,7 @@ template <class T, int L> PYNN_INLINE Term<T> term(V<T> a, V<T> t, V<T> p) {
 
 // The mean of ``term`` over the outputs a = f(z) of a row. For softmax the gradient is
 // p_j·(slope_j − Σ_i p_i·slope_i).
-template <class T, int L> double mean_of_terms(const Row<T>& r, int output) {
+template <class T, int L> double mean_of_terms(const Row<T>& r, int output, double parameter) {
   constexpr Size block = 256;  // outputs whose f'(z) are on the stack
   T y[width<T>] = {}, losses[width<T>], slopes[block];
   const V<T> p = set1(T(r.parameters[0])), scale = set1(r.scale);
@@ -234,7 +234,7 @@ template <class T, int L> double mean_of_terms(const Row<T>& r, int output) {
     const Size end = r.n - begin < block ? r.n : begin + block;
     const bool curved = !softmax && output != pynn::IDENTITY;
     if (curved)
-      activate<T>(output, r.z + begin, slopes, round_up<T>(end - begin), 1, end - begin);
+      activate<T>(output, parameter, r.z + begin, slopes, round_up<T>(end - begin), 1, end - begin);
     for (Size j = begin; j < end; j += width<T>) {
       const Size count = end - j < width<T> ? end - j : width<T>;
       for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
@@ -254,16 +254,21 @@ template <class T, int L> double mean_of_terms(const Row<T>& r, int output) {
 
 // --- All losses of a row -------------------------------------------------------------------------
 
-template <class T> double loss_of_row(int loss, int output, const Row<T>& r) {
+template <class T>
+double loss_of_row(int loss, int output, double parameter, const Row<T>& r) {
   switch (loss) {
     case pynn::CROSS_ENTROPY: return cross_entropy(r);
     case pynn::BINARY_CROSS_ENTROPY: return binary_cross_entropy(r);
     case pynn::POISSON: return poisson(r);
-    case pynn::MEAN_ABSOLUTE_ERROR: return mean_of_terms<T, pynn::MEAN_ABSOLUTE_ERROR>(r, output);
-    case pynn::HUBER: return mean_of_terms<T, pynn::HUBER>(r, output);
-    case pynn::LOG_COSH: return mean_of_terms<T, pynn::LOG_COSH>(r, output);
-    case pynn::QUANTILE: return mean_of_terms<T, pynn::QUANTILE>(r, output);
-    default: return mean_squared_error(r, output);
+    case pynn::MEAN_ABSOLUTE_ERROR:
+      return mean_of_terms<T, pynn::MEAN_ABSOLUTE_ERROR>(r, output, parameter);
+    case pynn::HUBER:
+      return mean_of_terms<T, pynn::HUBER>(r, output, parameter);
+    case pynn::LOG_COSH:
+      return mean_of_terms<T, pynn::LOG_COSH>(r, output, parameter);
+    case pynn::QUANTILE:
+      return mean_of_terms<T, pynn::QUANTILE>(r, output, parameter);
+    default: return mean_squared_error(r, output, parameter);
   }
 }
 
@@ -415,8 +420,8 @@ void cross_entropy_of_labels(T* z, Size ld, Size m, Size n, const Targets* t, bo
 // --- All losses ----------------------------------------------------------------------------------
 
 template <class T>
-void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets* t,
-          int gradient, double scale, double* row_loss, double* row_right) {
+void loss(int loss, int output, double parameter, void* z, Size ld, Size m, Size n,
+          const Targets* t, int gradient, double scale, double* row_loss, double* row_right) {
   if (loss == pynn::CROSS_ENTROPY && t->labels && n <= most_columns)
     return cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
   for (Size i = 0; i < m; ++i) {
@@ -429,7 +434,7 @@ void loss(int loss, int output, void* z, Size ld, Size m, Size n, const Targets*
     else
       r.target = (const T*)t->values + i * t->ld;
     row_right[i] = right(*t, r);
-    row_loss[i] = loss_of_row(loss, output, r) * weight;
+    row_loss[i] = loss_of_row(loss, output, parameter, r) * weight;
     if (gradient) zero_pads(r.z, n, ld);
   }
 }

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from ..spec.activations import PARAMETRIC, Parametric
 from ..spec.arguments import choose
 from ..spec.losses import LOSSES, LossFunction
 from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, OUTPUTS, PRECISIONS
@@ -97,7 +98,11 @@ class Options:
     ] = "256,128"
     activation: Annotated[
         str,
-        _option("Network", f"One for all hidden layers, or one for each: {_names(ACTIVATIONS)}."),
+        _option(
+            "Network",
+            f"One for all hidden layers, or one for each: {_names(ACTIVATIONS)}; with parameters: "
+            "leaky_relu:slope=0.2, elu:alpha=0.5, softplus:beta=2.",
+        ),
     ] = "relu"
     output: Annotated[
         str | None, _option("Network", f"{_names(OUTPUTS)}.", show_default="depends on the loss")
@@ -326,13 +331,11 @@ def is_typed(ctx: typer.Context, option: str) -> bool:
 
 # --- Conversion of text ---------------------------------------------------------------------------
 
-Spec = TypeVar("Spec", Optimizer, Schedule, LossFunction)
+Spec = TypeVar("Spec", Optimizer, Schedule, LossFunction, Parametric)
 
 
 def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
-    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an optimizer, schedule or
-    loss.
-    """
+    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an object of ``kinds``."""
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
     known = [field.name for field in dataclasses.fields(kind)]
@@ -350,6 +353,12 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
             value, _, rest = rest.partition(",")
             values[key] = parse_number(f"{option}: {name}.{key}", value)
     return kind(**values)
+
+
+def parse_activation(option: str, text: str) -> str | Parametric:
+    """Convert ``leaky_relu:slope=0.2`` to an object; other text is the name of an activation."""
+    name = text.partition(":")[0].strip()
+    return parse_spec(option, text, PARAMETRIC) if ":" in text and name in PARAMETRIC else text
 
 
 def parse_widths(text: str) -> list[int]:

@@ -247,7 +247,7 @@ def settings(run: Run) -> str:
     rows: list[tuple[str, Any]] = [
         ("network", "-".join(map(str, a.sizes))),
         ("parameters", f"{a.n_parameters:,}"),
-        ("activations", ", ".join(a.activations)),
+        ("activations", ", ".join(map(str, a.given_activations()))),
         ("data", data.get("path") or data.get("source")),
         ("training set, rows", _count(data.get("train_rows"))),
         ("test set, rows", _count(data.get("test_rows"))),

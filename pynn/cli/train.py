@@ -28,6 +28,7 @@ from .options import (
     PRESETS,
     Options,
     is_typed,
+    parse_activation,
     parse_int,
     parse_list,
     parse_number,
@@ -214,8 +215,10 @@ def _network_settings(options: Options) -> dict[str, Any]:
     dropout = [parse_number("dropout", part) for part in parse_list(options.dropout)]
     seed = options.seed
     return {
-        "activation": _one_or_each(parse_list(options.activation)),
-        "output": options.output,
+        "activation": _one_or_each(
+            [parse_activation("activation", part) for part in parse_list(options.activation)]
+        ),
+        "output": None if options.output is None else parse_activation("output", options.output),
         "loss": parse_spec("loss", options.loss, LOSSES),
         "dropout": _one_or_each(dropout or [0.0]),
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
@@ -425,9 +428,10 @@ def _print_summary(setup: Setup, options: Options) -> None:
     net, settings = setup.net, setup.settings
     a = net.architecture
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
-    hidden = _once(a.activations[:-1]) or "no hidden layer"
+    *names, output = map(str, a.given_activations())
+    hidden = _once(names) or "no hidden layer"
     typer.echo(
-        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {a.activations[-1]}, {a.loss_text}, "
+        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {output}, {a.loss_text}, "
         f"dropout {dropout}: {a.n_parameters:,} parameters"
     )
     typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")

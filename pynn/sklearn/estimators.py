@@ -31,8 +31,8 @@ power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, ne
 early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
     As in :class:`sklearn.neural_network.{name}`, with the same defaults.
 activation : str or sequence of str, default="relu"
-    ``identity``, ``logistic``, ``tanh``, ``relu``; new: ``leaky_relu``, ``elu``, ``gelu``,
-    ``softplus``, and a list of one name per hidden layer.
+    ``identity``, ``logistic``, ``tanh``, ``relu``; new: all other names that ``pynn.Network``
+    takes, such as ``gelu`` and ``silu``, and a list of one name per hidden layer.
 dropout : float or sequence of float, default=0
     New. Probability in [0, 1) of dropping a unit in training, for all hidden layers or one per
     layer. Not supported by ``solver="lbfgs"``.

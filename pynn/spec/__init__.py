@@ -1,5 +1,12 @@
 """Plain data: architectures, optimizers, schedules, custom functions, random numbers."""
 
+from .activations import (
+    ELU,
+    PARAMETRIC,
+    LeakyReLU,
+    Parametric,
+    Softplus,
+)
 from .architecture import (
     Architecture,
 )
@@ -24,7 +31,6 @@ from .names import (
     CONVENTIONS,
     DTYPES,
     INITIALISERS,
-    LEAKY_SLOPE,
     OUTPUTS,
     PRECISIONS,
 )
@@ -59,11 +65,12 @@ __all__ = [
     "BF16_OUTPUTS",
     "CONVENTIONS",
     "DTYPES",
+    "ELU",
     "INITIALISERS",
-    "LEAKY_SLOPE",
     "LOSSES",
     "OPTIMIZERS",
     "OUTPUTS",
+    "PARAMETRIC",
     "PRECISIONS",
     "SCHEDULES",
     "SGD",
@@ -79,15 +86,18 @@ __all__ = [
     "Function",
     "Huber",
     "InverseTime",
+    "LeakyReLU",
     "Loss",
     "LossFunction",
     "Momentum",
     "Nesterov",
     "OneCycle",
     "Optimizer",
+    "Parametric",
     "Quantile",
     "RMSProp",
     "Schedule",
+    "Softplus",
     "StepDecay",
     "WarmUp",
     "as_loss",

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from .activations import Parametric, check_activation, default_parameter, with_parameter
 from .arguments import choose
 from .functions import Activation, Function, Loss
 from .losses import LossFunction, as_loss, loss_from
 from .names import ACTIVATIONS, BF16_OUTPUTS, DTYPES, OUTPUTS, PRECISIONS
+
+ActivationLike = str | Activation | Parametric
+"""An activation as users give it: a name, a custom one, or one with a parameter."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Architecture:
     loss_parameters
         Names and values of the parameters of the loss; parameters that are left out have their
         defaults.
+    activation_parameters
+        Parameter of each activation, 0 for those without one, length L; empty if all have their
+        default.
     """
 
     sizes: tuple[int, ...]
@@ -52,12 +59,13 @@ class Architecture:
     precision: str = "full"
     functions: tuple[Function, ...] = ()
     loss_parameters: tuple[tuple[str, Any], ...] = ()
+    activation_parameters: tuple[float, ...] = ()
 
     @staticmethod
     def build(
         sizes: Sequence[int],
-        activation: str | Activation | Sequence[str | Activation] = "relu",
-        output: str | Activation | None = None,
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
+        output: ActivationLike | None = None,
         loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
         dtype: object = "float32",
@@ -69,7 +77,8 @@ class Architecture:
         loss = loss if isinstance(loss, Loss) else as_loss(loss)
         _check_outputs(loss, widths[-1])
         chosen = _output(output, loss, widths[-1])
-        functions = [*_activations(activation, hidden), chosen, loss]
+        activations = [*_activations(activation, hidden), chosen]
+        functions = [*activations, loss]
         rates = _dropout(dropout, hidden)
         dtype_name = _dtype(dtype)
         choose("precision", precision, PRECISIONS)
@@ -79,7 +88,8 @@ class Architecture:
                 "dtype of weights and sums with 'bf16'"
             )
         custom = list(dict.fromkeys(f for f in functions if isinstance(f, Function)))
-        _must_differ([f.name for f in dict.fromkeys([*custom, loss])])
+        given = {f for f in activations if isinstance(f, str)}
+        _must_differ([*(f.name for f in dict.fromkeys([*custom, loss])), *given])
         names = [f if isinstance(f, str) else f.name for f in functions]
         return Architecture(
             sizes=tuple(widths),
@@ -92,11 +102,25 @@ class Architecture:
             loss_parameters=(
                 () if isinstance(loss, Loss) else tuple(sorted(loss.parameters().items()))
             ),
+            activation_parameters=_parameters(activations),
         )
 
     def custom(self, name: str) -> Any:
         """Return the custom Activation or Loss of this name, or None."""
         return next((f for f in self.functions if f.name == name), None)
+
+    def activation_parameter(self, layer: int) -> float:
+        """Return the parameter of a layer's activation, or 0 if it has none."""
+        if self.activation_parameters:
+            return self.activation_parameters[layer]
+        return default_parameter(self.activations[layer])
+
+    def given_activations(self) -> list[str | Parametric]:
+        """Return the activation of every layer: a name, or an object if its parameter differs from
+        the default.
+        """
+        layers = enumerate(self.activations)
+        return [with_parameter(name, self.activation_parameter(k)) for k, name in layers]
 
     @property
     def loss_function(self) -> Any:
@@ -207,14 +231,11 @@ def _check_outputs(loss: LossFunction | Loss, n_out: int) -> None:
         )
 
 
-def _output(
-    output: str | Activation | None, loss: LossFunction | Loss, n_out: int
-) -> str | Activation:
+def _output(output: ActivationLike | None, loss: LossFunction | Loss, n_out: int) -> ActivationLike:
     """Return the output activation, which must fit the loss and the number of outputs."""
     if output is None:
         output = loss.output if isinstance(loss, Loss) else loss.default_output(n_out)
-    if not isinstance(output, Activation):
-        choose("output", output, OUTPUTS)
+    check_activation("output", output, OUTPUTS)
     if isinstance(loss, LossFunction):
         # A custom output activation works with the losses that work with every other.
         any_output = len(loss.outputs) == len(OUTPUTS)
@@ -232,12 +253,12 @@ def _output(
 
 
 def _activations(
-    activation: str | Activation | Sequence[str | Activation], hidden: int
-) -> list[str | Activation]:
+    activation: ActivationLike | Sequence[ActivationLike], hidden: int
+) -> list[ActivationLike]:
     """Return the activation of each hidden layer."""
-    if isinstance(activation, str):
-        choose("activation", activation, ACTIVATIONS)
-    if isinstance(activation, (str, Activation)):
+    if isinstance(activation, (str, type)):
+        check_activation("activation", activation, ACTIVATIONS)
+    if isinstance(activation, (str, Activation, Parametric)):
         return [activation] * hidden
     if not isinstance(activation, (list, tuple)):
         raise TypeError(
@@ -251,9 +272,21 @@ def _activations(
             "one for each hidden layer"
         )
     for k, name in enumerate(names):
-        if not isinstance(name, Activation):
-            choose(f"activation[{k}]", name, ACTIVATIONS)
+        check_activation(f"activation[{k}]", name, ACTIVATIONS)
     return names
+
+
+def _parameters(activations: list[ActivationLike]) -> tuple[float, ...]:
+    """Return the parameter of each activation, or an empty tuple if all have their default."""
+    defaults = tuple(
+        0.0 if isinstance(f, Activation) else default_parameter(f if isinstance(f, str) else f.name)
+        for f in activations
+    )
+    found = tuple(
+        f.parameter if isinstance(f, Parametric) else default
+        for f, default in zip(activations, defaults, strict=True)
+    )
+    return () if found == defaults else found
 
 
 def _dropout(dropout: float | Sequence[float], hidden: int) -> list[float]:

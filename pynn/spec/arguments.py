@@ -17,9 +17,8 @@ allocates memory."""
 OTHERS = frozenset(
     [
         *("mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "kl_div", "gamma"),
-        *("nll", "bce", "selu", "celu", "prelu", "rrelu", "relu6", "crelu", "silu", "swish"),
-        *("mish", "softsign", "softmin", "log_softmax", "log_sigmoid", "hard_sigmoid"),
-        *("hard_tanh", "hard_swish", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),
+        *("nll", "bce", "celu", "prelu", "rrelu", "crelu", "swish", "softmin", "log_softmax"),
+        *("log_sigmoid", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),
         *("adafactor", "lamb", "lion", "rprop", "asgd", "lbfgs", "orthogonal", "truncated_normal"),
         *("uniform", "ones", "float16", "bfloat16", "int8", "cyclic", "polynomial"),
     ]

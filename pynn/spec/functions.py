@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .arguments import choose
-from .names import OUTPUTS
+from .names import OUTPUTS, RESERVED
 
 Array = np.ndarray
 Formula = Callable[..., Any]
@@ -32,12 +32,12 @@ ENDS = {
     "relu": (0.0, np.inf),
     "softplus": (0.0, np.inf),
     "exp": (0.0, np.inf),
+    "softsign": (-1.0, 1.0),
+    "relu6": (0.0, 6.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
 }
 """Interval of the outputs of an activation, if it is bounded."""
-
-RESERVED = (*OUTPUTS, "cross_entropy", "binary_cross_entropy", "mse", "poisson")
-"""Names that custom functions must not have. Losses that pynn got later are not among them, since
-files of earlier versions may hold custom functions with their names."""
 
 GOLDEN = 0.6180339887498949
 """(√5 − 1) / 2, whose multiples modulo 1 are spread most evenly."""

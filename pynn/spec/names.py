@@ -11,8 +11,23 @@ ACTIVATIONS = (
     "elu",
     "gelu",
     "softplus",
+    "silu",
+    "mish",
+    "selu",
+    "softsign",
+    "relu6",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "gelu_tanh",
 )
 OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
+RESERVED = (
+    *("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softplus"),
+    *("softmax", "exp", "cross_entropy", "binary_cross_entropy", "mse", "poisson"),
+)
+"""Names that custom functions cannot have. They can have those that were added later, which scripts
+and files of earlier versions may use for custom functions, and then replace pynn's function."""
 BACKENDS = ("cython", "numba", "numpy")
 """From the fastest to the slowest."""
 CONVENTIONS = ("pynn", "sklearn")
@@ -35,5 +50,9 @@ BF16_OUTPUTS = 16
 """Layers with fewer outputs multiply in float32 even with ``bf16``: they take little time, and the
 decision of a classifier's last layer depends on small differences."""
 
-LEAKY_SLOPE = 0.01
-"""Slope of ``leaky_relu`` for negative inputs (Maas et al. 2013, section 2)."""
+RECTIFIERS = (
+    *("relu", "leaky_relu", "elu", "gelu", "softplus"),
+    *("silu", "mish", "relu6", "hard_swish", "gelu_tanh"),
+)
+"""Activations that are near zero or small on one side and grow on the other: he_normal is their
+default initialiser."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..arrays.fingerprint import fingerprint
 from ..backends.contract import Engine
 from ..files.disk import shown
+from ..spec import activations
 from ..spec.schedules import has_horizon
 from ..version import __version__
 from .job import Job
@@ -27,7 +28,7 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
     settings = {
         # Lists, as they come back from the file.
         "sizes": list(a.sizes),
-        "activation": list(a.activations),
+        "activation": [activations.describe(f) for f in a.given_activations()],
         "loss": a.loss_text,
         "dropout": list(a.dropout),
         "dtype": a.dtype,

@@ -10,9 +10,7 @@ import numpy as np
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
-from ..spec.names import INITIALISERS
-
-_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "softplus")
+from ..spec.names import INITIALISERS, RECTIFIERS
 
 _SCALE: dict[str, Callable[[int, int], float]] = {
     "he_normal": lambda m, n: math.sqrt(2 / m),  # He et al. 2015, eq. 10
@@ -45,14 +43,21 @@ def names(net: Architecture, init: str | Sequence[str | None] | None) -> list[st
     chosen = []
     for k, name in enumerate(given):
         if name is None:
-            hidden = k < net.n_layers - 1
-            custom = net.custom(net.activations[k])
-            rectifier = hidden and (
-                custom.rectifies if custom else net.activations[k] in _RECTIFIERS
-            )
-            name = "he_normal" if rectifier else "glorot_uniform"
+            name = _default(net, k)
         chosen.append(choose("init", name, INITIALISERS))
     return chosen
+
+
+def _default(net: Architecture, layer: int) -> str:
+    """Return the initialiser of a layer for which none was given."""
+    name = net.activations[layer]
+    custom = net.custom(name)
+    if layer == net.n_layers - 1:
+        return "glorot_uniform"
+    if name == "selu" and not custom:
+        return "lecun_normal"  # Klambauer et al. 2017, section 2, "Initialization"
+    rectifier = custom.rectifies if custom else name in RECTIFIERS
+    return "he_normal" if rectifier else "glorot_uniform"
 
 
 def draw(

@@ -13,7 +13,7 @@ import numpy as np
 from ..checks import targets
 from ..checks.features import as_pixels
 from ..checks.targets import Task
-from ..spec import arguments
+from ..spec import activations, arguments
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
@@ -115,6 +115,9 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     a = model.architecture
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
     architecture["loss_parameters"] = dict(a.loss_parameters)
+    # A parameter stands beside its name, so that earlier versions refuse the file.
+    architecture["activations"] = [activations.describe(f) for f in a.given_activations()]
+    del architecture["activation_parameters"]
     architecture["functions"] = {custom.name: custom.fingerprint() for custom in a.functions}
     return tensors, {
         "architecture": architecture,
@@ -202,7 +205,8 @@ def _architecture(
 ) -> Architecture:
     values = dict(saved.get("functions", {}))
     *hidden, output = (
-        _function(name, Activation, values, functions) for name in saved["activations"]
+        _function(name, Activation, values, functions)
+        for name in map(activations.from_description, saved["activations"])
     )
     loss = _function(saved["loss"], Loss, values, functions)
     if isinstance(loss, str):
@@ -227,11 +231,11 @@ def _function(
     saved: Mapping[str, Any],
     given: Sequence[Activation | Loss] | None,
 ) -> Any:
-    """Return a name in a file, or the custom function with this name.
+    """Return a name or an object from a file, or the custom function with this name.
 
     ``saved`` maps the names of custom functions to their values when the file was written.
     """
-    if name not in saved:
+    if not isinstance(name, str) or name not in saved:
         return name
     if given is None:
         return kind(name, *((np.abs, np.sign) if kind is Activation else (_error, _slope)))

@@ -9,7 +9,7 @@ from pynn.backends import choose, reference
 from pynn.backends.contract import Data
 from pynn.spec import names
 from pynn.spec.architecture import Architecture
-from tests.parity import Case, objective, problem, some_weights
+from tests.parity import ACTIVATIONS, Case, objective, problem, some_weights
 
 _core = pytest.importorskip("pynn.backends.cython._core")
 
@@ -46,20 +46,24 @@ def assert_same_objective(engine, ref, given, case, tolerance):
     assert np.abs(gradient - want).max() <= tolerance * np.abs(want).max()
 
 
-def test_gradient_agrees_with_finite_differences(backend):
-    net = Architecture.build([4, 6, 3, 5], ["gelu", "softplus"], dtype="float64")
-    given, case, h = problem(net, 9), Case(l2=0.1), 1e-6
-    engine = choose.create(backend, net, 2)
-    _, gradient = objective(engine, given, case)
-    for i in range(net.n_parameters):
-        up, down = given.parameters.copy(), given.parameters.copy()
-        up[i] += h
-        down[i] -= h
-        above, below = (
-            objective(engine, given._replace(parameters=p), case)[0] for p in (up, down)
-        )
-        slope = (above - below) / (2 * h)
-        assert gradient[i] == pytest.approx(slope, abs=1e-7 * np.abs(gradient).max())
+def test_gradients_agree_with_finite_differences(backend):
+    """Every activation in a hidden layer and as the output, and in a deeper network."""
+    cases = [([4, 6, 5], a, a, "mse", "values") for a in ACTIVATIONS]
+    cases.append(([4, 6, 3, 5], ["gelu", "softplus"], None, "cross_entropy", "labels"))
+    for sizes, hidden, output, loss, kind in cases:
+        net = Architecture.build(sizes, hidden, output, loss, dtype="float64")
+        given, case, h = problem(net, 9, kind), Case(l2=0.1), 1e-6
+        engine = choose.create(backend, net, 1)
+        _, gradient = objective(engine, given, case)
+        for i in range(net.n_parameters):
+            up, down = given.parameters.copy(), given.parameters.copy()
+            up[i] += h
+            down[i] -= h
+            above, below = (
+                objective(engine, given._replace(parameters=p), case)[0] for p in (up, down)
+            )
+            slope = (above - below) / (2 * h)
+            assert gradient[i] == pytest.approx(slope, abs=1e-7 * np.abs(gradient).max()), hidden
 
 
 def test_extreme_logits_stay_finite(backend, dtype):
@@ -73,7 +77,7 @@ def test_extreme_logits_stay_finite(backend, dtype):
         assert got[0] == pytest.approx(want[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("activation", names.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_nan_reaches_every_output_and_the_loss(backend, dtype, activation):
     for loss, kind in (("cross_entropy", "labels"), ("binary_cross_entropy", "yes-no")):
         net = Architecture.build([20, 9, 4], activation, loss=loss, dtype=dtype)

@@ -144,6 +144,7 @@ def test_activations_over_the_whole_range(dtype, name):
     far = np.array([1e-30, 1e-8, 1e-4, 0.3, 1, 5, 20, 50, 86.9, 87.1, 200, 707, 709, 1e4, np.inf])
     z = np.concatenate([-far[::-1], [0.0], far]).astype(dtype)
     z = z[np.isfinite(z)] if name == "gelu" else z  # 0·∞
+    smooth = name in ("gelu", "gelu_tanh", "silu", "mish")
     net = Architecture.build([1, 1], output=name, loss="mse", dtype=dtype)
     engine = numba_engine.Engine(net, 1)
     # Weight one, bias zero: the output is f(x).
@@ -152,6 +153,10 @@ def test_activations_over_the_whole_range(dtype, name):
         want = activations.ACTIVATION[name].function(z.astype(np.float64))
         slope = activations.ACTIVATION[name].derivative(z.astype(np.float64))
     near = {"rtol": 1e-13 if dtype == "float64" else 2e-6, "atol": np.finfo(dtype).tiny}
+    if smooth:  # z times a factor that is 0 where it is no normal number
+        near["atol"] *= 1000
+    if name == "gelu_tanh":  # rounding of the cubic argument of the exponential
+        near["rtol"] *= 4
     np.testing.assert_allclose(engine.forward(parameters, z[:, None])[:, 0], want, **near)
     nothing = np.full((1, 1), np.nan, dtype)
     assert np.isnan(engine.forward(parameters, nothing)).all()
@@ -162,7 +167,7 @@ def test_activations_over_the_whole_range(dtype, name):
             _, gradient = engine.objective(Data(np.array([[value]]), t), ObjectiveSettings(l2=0.0))(
                 parameters
             )
-            assert gradient[1] == pytest.approx(d, rel=1e-4, abs=1e-6 if name == "gelu" else 2e-7)
+            assert gradient[1] == pytest.approx(d, rel=3e-4, abs=1e-6 if smooth else 2e-7)
 
 
 def packed(x):

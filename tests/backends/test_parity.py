@@ -13,8 +13,10 @@ from pynn.backends.contract import Data
 from pynn.spec import names, optimizers, philox
 from pynn.spec.architecture import Architecture
 from tests.parity import (
+    ACTIVATIONS,
     ISAS,
     OPTIMIZERS,
+    PARAMETRIC,
     Case,
     Problem,
     assert_follows_reference,
@@ -37,7 +39,7 @@ def test_every_optimizer_follows_the_reference(backend, dtype, optimizer, rate):
     assert_follows_reference(backend, net, problem(net, 73), case)
 
 
-@pytest.mark.parametrize("activation", names.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_every_activation_follows_the_reference(backend, dtype, activation):
     net = Architecture.build([5, 33, 16, 20, 3], activation, dropout=[0.0, 0.2, 0.0], dtype=dtype)
     case = Case(batch_size=17, steps=20, rate=0.05)
@@ -54,8 +56,8 @@ def test_every_activation_follows_the_reference(backend, dtype, activation):
         ("binary_cross_entropy", None, "yes-no", 1),
         ("binary_cross_entropy", None, "yes-no", 19),
         ("binary_cross_entropy", None, "labels", 4),
-        *[("mse", output, "values", 18) for output in names.OUTPUTS],
-        *[("mse", output, "values", 1) for output in (*names.ACTIVATIONS, "exp")],
+        *[("mse", output, "values", 18) for output in (*names.OUTPUTS, *PARAMETRIC)],
+        *[("mse", output, "values", 1) for output in ("identity", "sigmoid", "mish", "exp")],
         ("poisson", None, "counts", 1),
         ("poisson", None, "counts", 19),
         ("mse", "sigmoid", "labels", 10),

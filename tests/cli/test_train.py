@@ -129,8 +129,9 @@ def test_every_option_of_the_library_is_reachable():
 def test_options_reach_the_library(folder, tmp_path):
     run = tmp_path / "run"
     options = (
-        "--hidden 6,5 --activation tanh,gelu --dropout 0.1,0.3 --init lecun_normal --loss mse "
-        "--output sigmoid --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
+        "--hidden 6,5 --activation leaky_relu:slope=0.2,silu --dropout 0.1,0.3 "
+        "--init lecun_normal --loss mse "
+        "--output softplus:beta=2 --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
         "--schedule step:every=2,factor=0.5 --learning-rate 0.01 --l2 0.001 --batch-size full "
         "--label-smoothing 0 --epochs 5 --no-shuffle --validation 0"
     )
@@ -138,11 +139,11 @@ def test_options_reach_the_library(folder, tmp_path):
     (x, y) = digits(300, 300)
     net = pynn.Network(
         [784, 6, 5, 3],
-        activation=["tanh", "gelu"],
+        activation=[pynn.LeakyReLU(0.2), "silu"],
         dropout=[0.1, 0.3],
         init="lecun_normal",
         loss="mse",
-        output="sigmoid",
+        output=pynn.Softplus(2),
         dtype="float64",
         seed=7,
         backend="numpy",

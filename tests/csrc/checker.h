@@ -197,6 +197,8 @@ template <class T> struct SparseOperand {
   uint32_t *from, *to;
 };
 
+constexpr double parameter = 0.25;  // of leaky_relu, elu and softplus
+
 // f(z) and its slope f'(z), and softmax(z), computed naively. activations.cpp
 template <class T> Wide<T> naive_activation(int f, Wide<T> z, Wide<T>& slope);
 template <class T> std::vector<Wide<T>> naive_softmax(const std::vector<Wide<T>>& z);

@@ -101,7 +101,7 @@ template <class T> void Check<T>::loss(int which, int output, Size m, Size n, Si
   at("loss",
      "loss=%d output=%d m=%td n=%td ld=%td labels=%d ldt=%td weights=%d least=%g gradient=%d",
      which, output, m, n, ld, labels, ldt, weighted, t.least, gradient);
-  k.loss(which, output, z, ld, m, n, &t, gradient, scale, row_loss, row_right);
+  k.loss(which, output, parameter, z, ld, m, n, &t, gradient, scale, row_loss, row_right);
 
   for (Size i = 0; i < m; ++i) {
     std::vector<W> row, target;
@@ -149,7 +149,7 @@ template <class T> void Check<T>::extreme_outputs() {
       double* row_right = operand[3].place<double>("row_right", 1);
       const Targets t = {nullptr, target, 5, nullptr, 0};
       at("loss", "loss=%d with z[3]=%g", which, double(all[size_t(j)]));
-      k.loss(which, output, z, padded(5, 0), 1, 5, &t, 1, 1, row_loss, row_right);
+      k.loss(which, output, parameter, z, padded(5, 0), 1, 5, &t, 1, 1, row_loss, row_right);
       if (std::isnan(all[size_t(j)]) && !std::isnan(row_loss[0]))
         fail("NaN became %g", row_loss[0]);
     }

@@ -30,7 +30,7 @@ void step_of_team(void* context, int thread) {
     if (begin < end) {
       s.k->matmul(from + begin * s.n, s.n, 0, s.c.data(), s.n, to + begin * s.n, s.n, end - begin,
                   s.n, s.n, FINISH_STORE, nullptr, nullptr);
-      s.k->activate(TANH, to + begin * s.n, nullptr, s.n, end - begin, s.n);
+      s.k->activate(TANH, 0, to + begin * s.n, nullptr, s.n, end - begin, s.n);
     }
     s.team->barrier(thread);
     if (thread == 0) {

@@ -12,7 +12,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef enum:
         F32, F64, N_DTYPES
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
-        IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP
+        RELU, N_ACTIVATIONS     # activation_name has the names of all activations
         MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
@@ -98,11 +98,12 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             const uint32_t* next, Py_ssize_t known, uint64_t* marks) noexcept nogil
         # z (m, n) becomes f(z), slope (m, n) or null f'(z)
         void (*activate)(
-            int activation, void* z, void* slope, Py_ssize_t ld,
+            int activation, double parameter, void* z, void* slope, Py_ssize_t ld,
             Py_ssize_t m, Py_ssize_t n) noexcept nogil
         # d (m, ld) *= f'(z), from a (m, ld) = f(z)
         void (*times_slope)(
-            int activation, void* d, const void* a, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+            int activation, double parameter, void* d, const void* a, Py_ssize_t ld,
+            Py_ssize_t m) noexcept nogil
         # d (m, ld) *= s (m, ld)
         void (*multiply)(void* d, const void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
         # a (m, n) and slope (m, n) or null, times scale or 0
@@ -111,8 +112,8 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             const Dropout* how, Py_ssize_t row) noexcept nogil
         # row_loss (m,), row_right (m,); with gradient, z (m, n) becomes dz · scale
         void (*loss)(
-            int loss, int output, void* z, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
-            const Targets* t, int gradient, double scale,
+            int loss, int output, double parameter, void* z, Py_ssize_t ld, Py_ssize_t m,
+            Py_ssize_t n, const Targets* t, int gradient, double scale,
             double* row_loss, double* row_right) noexcept nogil
         # dst (m, n) = src (m, n), with non-temporal stores
         void (*copy_far)(
@@ -158,6 +159,8 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     const char* loss_name(int loss)
     const Kernels* kernels(int isa, int dtype)
     const Bf16Kernels* bf16_kernels(int isa)   # or null
+    const char* activation_name(int activation)
+    bint slope_needs_z(int activation)
 
 
 cdef extern from "team.h" namespace "pynn" nogil:

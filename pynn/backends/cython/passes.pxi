@@ -153,7 +153,7 @@ cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
     cdef Dropout drop
     if l.slope != NULL:
         slope = at(l.slope, start, l.ld, 0, item)
-    p.k.activate(l.activation, z, slope, l.ld, m, l.n_out)
+    p.k.activate(l.activation, l.parameter, z, slope, l.ld, m, l.n_out)
     if p.settings.training and l.dropout > 0:
         drop.seed = p.settings.seed
         drop.epoch = p.position.epoch
@@ -199,9 +199,9 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.parameters = p.settings.loss_parameters
     t.decides = p.settings.decides
     t.independent = p.settings.independent
-    p.k.loss(p.settings.loss, p.settings.output, at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out,
-             &t, p.settings.gradients, scale * p.settings.dz_factor, buffers.row_loss + start,
-             buffers.row_correct + start)
+    p.k.loss(p.settings.loss, p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), l.ld, m,
+             l.n_out, &t, p.settings.gradients, scale * p.settings.dz_factor,
+             buffers.row_loss + start, buffers.row_correct + start)
     if p.settings.gradients:
         round_dz(p, l, start, m)
 
@@ -279,6 +279,7 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_row
         if below.slope != NULL:
             p.k.multiply(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
         else:
-            p.k.times_slope(below.activation, dz, at(l.h, start, l.ld_in, 0, item), below.ld, m)
+            p.k.times_slope(below.activation, below.parameter, dz,
+                            at(l.h, start, l.ld_in, 0, item), below.ld, m)
         round_dz(p, below, start, m)
         tick(p, thread, BACKWARD, i)

@@ -109,6 +109,7 @@ cdef struct Layer:
     Py_ssize_t ld_in, ld    # leading dimensions of h and of z: n_in and n_out, padded
     Py_ssize_t ld_w         # leading dimension of w: ld, or n_out if direct
     int activation
+    double parameter        # of the activation
     double dropout          # probability that a unit is dropped
     # Kernels
     bint bf16               # operands of the products are rounded to bfloat16

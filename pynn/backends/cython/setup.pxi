@@ -1,10 +1,6 @@
 # Sets up a plan: takes the arrays of the caller, and decides everything that a run needs, once.
 
-_ACTIVATION = {
-    "identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU,
-    "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "softplus": SOFTPLUS, "softmax": SOFTMAX,
-    "exp": EXP,
-}
+_ACTIVATION = {activation_name(i).decode(): i for i in range(N_ACTIVATIONS)}
 _LOSS = {loss_name(i).decode(): i for i in range(N_LOSSES)}
 _RULE = {
     "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
@@ -97,9 +93,10 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.narrow = (i > 0 or p.data.source != SOURCE_SPARSE) and narrow_pays(
             p, l, batch if i > 0 and gradients else 0)
         l.activation = _ACTIVATION[net.activations[i]]
+        l.parameter = net.activation_parameter(i)
         l.dropout = net.dropout[i] if hidden else 0.0
         l.keep_slope = hidden and (
-            l.activation == GELU or (p.settings.training and l.dropout > 0))
+            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0))
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
     return flops

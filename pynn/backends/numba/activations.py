@@ -12,8 +12,22 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .maths import exp, exp_of_any, expm1, log1p, normal, sigmoid_from, tanh
-from .plan import CUSTOM, ELU, EXP, GELU, LEAKY_RELU, RELU, SIGMOID, SOFTPLUS, TANH, kernel
+from ...spec.names import OUTPUTS
+from .maths import exp, exp_of_any, expm1, gelu_tanh, log1p, mish, normal, sigmoid_from, tanh
+from .plan import CUSTOM, kernel
+
+ACTIVATION = {name: number for number, name in enumerate(OUTPUTS)}
+"""The number of each activation. Numba compiles the constants below into the kernels."""
+SIGMOID, TANH, RELU = (ACTIVATION[name] for name in ("sigmoid", "tanh", "relu"))
+LEAKY_RELU, ELU, SELU = (ACTIVATION[name] for name in ("leaky_relu", "elu", "selu"))
+GELU, GELU_TANH, SOFTPLUS = (ACTIVATION[name] for name in ("gelu", "gelu_tanh", "softplus"))
+SILU, MISH, SOFTSIGN = (ACTIVATION[name] for name in ("silu", "mish", "softsign"))
+RELU6, HARD_SIGMOID = (ACTIVATION[name] for name in ("relu6", "hard_sigmoid"))
+HARD_SWISH, HARD_TANH = (ACTIVATION[name] for name in ("hard_swish", "hard_tanh"))
+SOFTMAX, EXP = (ACTIVATION[name] for name in ("softmax", "exp"))
+
+SATURATED = 1000.0  # beyond it sigmoid is 0 or 1 in both dtypes; z is clipped, as 0 · ∞ is NaN
+SELU_SCALE, SELU_LOWEST = 1.0507009873554804934, 1.7580993408473768599  # λ and λ·α
 
 
 def _call_address(context, builder, address, result, arrays, kinds, numbers):
@@ -55,9 +69,11 @@ def custom_loss(typing_context, address, a, t, d, label, n):
 
 
 @kernel
-def activation(name, address, z, h, slope):
-    """h = f(z), then z = f'(z)."""
-    zero, one = h.dtype.type(0), h.dtype.type(1)
+def activation(name, address, z, h, parameter):
+    """h = f(z), then z = f'(z). parameter: that of leaky_relu, elu or softplus."""
+    number = h.dtype.type
+    zero, one, three, six = number(0), number(1), number(3), number(6)
+    least, most = number(-SATURATED), number(SATURATED)
     if name == CUSTOM:
         custom_activation(address, z, h, len(z))
     elif name == SIGMOID:
@@ -76,24 +92,73 @@ def activation(name, address, z, h, slope):
             z[i] = one if z[i] > zero else zero
     elif name == LEAKY_RELU:
         for i in range(len(z)):
-            d = one if z[i] > zero else slope
+            d = one if z[i] > zero else parameter
             h[i] = d * z[i]
             z[i] = d
     elif name == ELU:
         for i in range(len(z)):
             e = expm1(zero if z[i] > zero else z[i])
-            h[i] = z[i] if z[i] > zero else e
-            z[i] = e + one
+            h[i] = z[i] if z[i] > zero else parameter * e
+            z[i] = one if z[i] > zero else parameter * (e + one)
+    elif name == SELU:
+        scale, lowest = number(SELU_SCALE), number(SELU_LOWEST)
+        for i in range(len(z)):
+            e = expm1(zero if z[i] > zero else z[i])
+            h[i] = scale * z[i] if z[i] > zero else lowest * e
+            z[i] = scale if z[i] > zero else lowest * (e + one)
     elif name == GELU:
         for i in range(len(z)):
             below, density = normal(z[i])
             h[i] = z[i] * below
             z[i] = below + z[i] * density
+    elif name == GELU_TANH:
+        for i in range(len(z)):
+            h[i], z[i] = gelu_tanh(z[i])
     elif name == SOFTPLUS:
         for i in range(len(z)):
-            e = exp(-abs(z[i]))
-            h[i] = (zero if z[i] < zero else z[i]) + log1p(e)
-            z[i] = sigmoid_from(e, z[i] < zero)
+            x = parameter * z[i]
+            e = exp(-abs(x))
+            h[i] = ((zero if x < zero else x) + log1p(e)) / parameter
+            z[i] = sigmoid_from(e, x < zero)
+    elif name == SILU:
+        for i in range(len(z)):
+            low = least if z[i] < least else z[i]
+            x = most if low > most else low
+            s = sigmoid_from(exp(-abs(x)), x < zero)
+            h[i] = low * s
+            z[i] = s + x * s * (one - s)
+    elif name == MISH:
+        for i in range(len(z)):
+            h[i], z[i] = mish(z[i], least, most)
+    elif name == SOFTSIGN:
+        for i in range(len(z)):
+            a = abs(z[i])
+            a = number(1e30) if a > number(1e30) else a  # then the result is ±1
+            q = one / (one + a)
+            h[i] = -a * q if z[i] < zero else a * q
+            z[i] = q * q
+    elif name == RELU6:
+        for i in range(len(z)):
+            low = zero if z[i] < zero else z[i]
+            h[i] = six if low > six else low
+            z[i] = one if z[i] > zero and z[i] < six else zero
+    elif name == HARD_SIGMOID:
+        for i in range(len(z)):
+            x = z[i] + three
+            low = zero if x < zero else x
+            h[i] = (six if low > six else low) / six
+            z[i] = one / six if x > zero and x < six else zero
+    elif name == HARD_SWISH:
+        for i in range(len(z)):
+            x = -three if z[i] < -three else z[i]
+            h[i] = x * ((six if x > three else x + three) / six)
+            inner = (x + x + three) / six
+            z[i] = (one if x >= three else inner) if x > -three else zero
+    elif name == HARD_TANH:
+        for i in range(len(z)):
+            low = -one if z[i] < -one else z[i]
+            h[i] = one if low > one else low
+            z[i] = one if z[i] > -one and z[i] < one else zero
     elif name == EXP:
         for i in range(len(z)):
             e = exp_of_any(z[i])

@@ -16,7 +16,6 @@ from ...arrays.sparse import Sparse
 from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
-from ...spec.names import LEAKY_SLOPE
 from ...spec.optimizers import Optimizer
 from ..contract import Data, ObjectiveSettings, TrainerSettings, why_numba
 from .loop import compiled_permutation, compiled_run
@@ -54,7 +53,6 @@ from .plan import (
     SEED,
     SETTINGS,
     SHUFFLED,
-    SLOPE,
     STREAM,
     TASK,
     TRAIN,
@@ -194,11 +192,13 @@ def optimizer_constants(
     """Return ``constants`` and ``coefficients`` of a plan."""
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
-    c = np.zeros(KEPT + net.n_layers, net.dtype)
+    c = np.zeros(KEPT + 2 * net.n_layers, net.dtype)
     constants = np.zeros(4)
-    c[SLOPE], c[L2] = LEAKY_SLOPE, l2
+    c[L2] = l2
     for k, rate in enumerate(net.dropout):
         c[KEPT + k] = 1 / (1 - rate)
+    for k in range(net.n_layers):
+        c[KEPT + net.n_layers + k] = net.activation_parameter(k)
     if name in ("momentum", "nesterov"):
         c[C1] = o.momentum
     elif name == "rmsprop":

@@ -212,3 +212,38 @@ def normal(x):
     t = (q - ERFC_MIDDLE(x)) / (q + ERFC_MIDDLE(x))
     tail = HALF(x) * e * erfc_series(t) / (ONE(x) + q)
     return (ONE(x) - tail if x > 0 else tail), e * DENSITY_PEAK(x)
+
+
+# √(8/π) and 0.044715, also three times.
+GELU_SCALE = by_dtype(np.float32(math.sqrt(8 / math.pi)), math.sqrt(8 / math.pi))
+GELU_CUBE = by_dtype(np.float32(0.044715), 0.044715)
+GELU_SLOPE = by_dtype(np.float32(0.134145), 0.134145)
+GELU_END = by_dtype(np.float32(40), 40.0)  # beyond it sigmoid(u) is 0 or 1
+
+
+@inlined_kernel
+def gelu_tanh(z):
+    """z·sigmoid(u) with u = √(8/π)·(z + 0.044715·z³), and its derivative."""
+    low = -GELU_END(z) if z < -GELU_END(z) else z
+    x = GELU_END(z) if low > GELU_END(z) else low
+    square = x * x
+    u = GELU_SCALE(z) * x * (ONE(z) + GELU_CUBE(z) * square)
+    s = sigmoid_from(exp(-abs(u)), u < 0)
+    return low * s, s + x * s * (ONE(z) - s) * GELU_SCALE(z) * (ONE(z) + GELU_SLOPE(z) * square)
+
+
+@inlined_kernel
+def mish(z, least, most):
+    """z·tanh(ln(1 + e^z)) and its derivative, z being clipped where both are 0 or the identity.
+
+    With e = e^-|z|, tanh = top / (top + rest) and 1 − tanh² = rest·(2·top + rest) / (top + rest)².
+    """
+    low = least if z < least else z
+    x = most if low > most else low
+    e = exp(-abs(x))
+    top = ONE(z) + TWO(z) * e if x > 0 else e * (e + TWO(z))
+    rest = TWO(z) * e * e if x > 0 else TWO(z)
+    bottom = top + rest
+    t = top / bottom
+    sigmoid = (ONE(z) if x > 0 else e) / (ONE(z) + e)
+    return low * t, t + x * sigmoid * (rest * (top + bottom) / (bottom * bottom))

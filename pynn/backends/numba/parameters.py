@@ -12,8 +12,8 @@ import numpy as np
 
 from ...spec import philox
 from ...spec.architecture import Architecture
+from .activations import ACTIVATION
 from .plan import (
-    ACTIVATION,
     ADDRESS,
     CUSTOM,
     DZ,
@@ -84,7 +84,8 @@ class Weights:
         for k, (n_in, n_out) in enumerate(pairwise(net.sizes)):
             layer = self.layers[k]
             name = net.activations[k]
-            layer[N_IN], layer[N_OUT], layer[NAME] = n_in, n_out, ACTIVATION.get(name, CUSTOM)
+            layer[N_IN], layer[N_OUT] = n_in, n_out
+            layer[NAME] = CUSTOM if name in custom else ACTIVATION[name]
             layer[ADDRESS] = custom[name].address if name in custom else 0
             layer[W], layer[W_ROW] = size, row_length(n_out, net.dtype)
             layer[T], layer[T_ROW] = transposed_size, row_length(n_in, net.dtype)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .activations import activation, largest, softmax
+from .activations import SOFTMAX, activation, largest, softmax
 from .losses import loss_of_row, takes_outputs
 from .plan import (
     ADDRESS,
@@ -33,8 +33,6 @@ from .plan import (
     OUTPUT_LOSS,
     SEED,
     SHUFFLED,
-    SLOPE,
-    SOFTMAX,
     STREAM,
     T_ROW,
     TASK,
@@ -112,7 +110,8 @@ def forward(p, first, lo, hi):
         h0, n = p.layers[k + 1, H], layer[N_OUT]
         z = p.block[z0 + lo * z_row : z0 + hi * z_row]
         h = p.block[h0 + lo * z_row : h0 + hi * z_row]
-        activation(layer[NAME], layer[ADDRESS], z, h, p.coefficients[SLOPE])
+        parameter = p.coefficients[KEPT + n_layers + k]
+        activation(layer[NAME], layer[ADDRESS], z, h, parameter)
         if s[TASK] == TRAIN and layer[THRESHOLD] >= 0:
             for r in range(hi - lo):
                 dropout(
@@ -168,7 +167,8 @@ def activate_outputs(p, lo, hi):
     else:
         z = p.block[layer[Z] + lo * z_row : layer[Z] + hi * z_row]
         a = p.block[layer[DZ] + lo * z_row : layer[DZ] + hi * z_row]
-        activation(layer[NAME], layer[ADDRESS], z, a, p.coefficients[SLOPE])
+        parameter = p.coefficients[len(p.coefficients) - 1]
+        activation(layer[NAME], layer[ADDRESS], z, a, parameter)
 
 
 @kernel

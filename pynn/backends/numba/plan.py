@@ -11,7 +11,6 @@ import numpy as np
 from numba import njit, types
 
 from ...spec.losses import LOSSES
-from ...spec.names import OUTPUTS
 from ...spec.optimizers import OPTIMIZERS
 
 Array = np.ndarray
@@ -35,13 +34,11 @@ VECTOR = 64
 
 # --- Numbers for names ----------------------------------------------------------------------------
 
-# In the order of ``spec.names``, ``spec.losses`` and ``spec.optimizers``.
-(IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SOFTPLUS, SOFTMAX, EXP) = range(len(OUTPUTS))
-ACTIVATION = {name: number for number, name in enumerate(OUTPUTS)}
+# In the order of ``spec.losses`` and ``spec.optimizers``.
 LOSS = {name: number for number, name in enumerate(LOSSES)}
 (SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW) = range(len(OPTIMIZERS))
 OPTIMIZER = {name: number for number, name in enumerate(OPTIMIZERS)}
-CUSTOM = -1  # a custom activation or loss, called by its address
+CUSTOM = -1  # a custom activation or loss, called by its address; activations.py has the others
 # Tasks. Each does what the tasks before it do as well, except that only FORWARD keeps the outputs.
 FORWARD, EVALUATE, GRADIENT, TRAIN = range(4)
 # How count_correct decides: not at all, by the label, by the largest target, or by comparing each
@@ -76,10 +73,11 @@ SETTINGS = 24
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
-(SLOPE, L2) = (0, 1)  # slope of leaky_relu; the factor of L2
-(C1, C1_REST, C2, C2_REST, EPSILON) = range(2, 7)  # decay rates of the moments, 1 − rate, ε
-(RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(7, 11)  # change from step to step
-KEPT = 11  # and following: for each layer, 1 / (1 − p) of its dropout
+L2 = 0  # the factor of L2
+(C1, C1_REST, C2, C2_REST, EPSILON) = range(1, 6)  # decay rates of the moments, 1 − rate, ε
+(RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
+KEPT = 10  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+# parameter of its activation
 
 
 class Plan(NamedTuple):
@@ -87,7 +85,7 @@ class Plan(NamedTuple):
 
     layers: Array  # (n_layers, FIELDS), int64
     settings: Array  # (SETTINGS,), int64
-    coefficients: Array  # (KEPT + n_layers,), T
+    coefficients: Array  # (KEPT + 2·n_layers,), T
     constants: Array  # (4,), float64: beta1, beta2, epsilon, weight decay
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
     transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first
