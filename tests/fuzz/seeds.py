@@ -213,7 +213,8 @@ def _models() -> list[bytes]:
     found = [_file(pynn.Network([4, 2], **about)), _file(pynn.Network([4, 5, 3, 2], **about))]
     for optimizer in "sgd", "momentum", "adam":
         net = pynn.Network([4, 3, 3], dropout=0.2, **about)
-        net.fit(x, np.array(["cat", "dog", "owl"])[y], optimizer=optimizer, validation=0.2, **once)
+        held: dict[str, Any] = {"validation": 0.2, "metrics": "f1"}
+        net.fit(x, np.array(["cat", "dog", "owl"])[y], optimizer=optimizer, **held, **once)
         found.append(_file(_untimed(net)))
     net = pynn.Network([4, 3, 1], loss="mse", dtype="float64", **about)
     net.fit(x, y.astype("f8"), optimizer="adamw", **once)
