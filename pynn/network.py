@@ -13,6 +13,7 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features, targets
+from .checks.columns import require_columns
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
@@ -111,6 +112,9 @@ class Network(ModelProperties):
         Whether the inputs are pixels; ``"auto"`` before the first ``fit``. None for models and
         pickles of earlier versions, which do not tell: uint8 counts as value / 255, other numbers
         are not scaled. Assign True or False to decide.
+    columns : tuple of str or None
+        The names of the columns if x of the first ``fit`` was a data frame. Data frames with other
+        names, or in another order, are refused.
     weights, biases : tuple of ndarray
         For each layer, weights (n_in, n_out) and biases (n_out,): views of ``parameters``.
     history : History
@@ -402,6 +406,7 @@ class Network(ModelProperties):
     # --- Prediction -------------------------------------------------------------------------------
 
     def _features(self, x: Any) -> Array | Sparse:
+        require_columns(x, self._model.columns, "x")
         return features.features(x, self.architecture, pixels=self._model.pixels)
 
     def predict(self, x: Any) -> Array:

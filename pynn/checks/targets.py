@@ -67,6 +67,8 @@ def targets(
         outputs another meaning than ``task``.
     """
     values, found = _with_task(y, rows, net, task, name, rows_of)
+    if task is not None and task.kind == "labels" and net.regression and net.n_out == 1:
+        return values, task  # net.classes was assigned
     # With one output and mse the shape of y decides nothing but the shape of predictions.
     if task is not None and found.kind != task.kind and not (net.regression and net.n_out == 1):
         raise _another_meaning(values, task, net, name)

@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays.sparse import Sparse
 from ..backends.contract import Data, Engine, TrainerSettings
 from ..checks import features, targets
+from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
 from ..spec import arguments
 from ..spec.optimizers import as_optimizer
@@ -150,6 +151,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         measured=measured,
         task=rows.task,
         pixels=rows.pixels,
+        columns=rows.columns,
         settings=TrainerSettings(
             optimizer=optimizer,
             batch_size=batch,
@@ -193,6 +195,7 @@ class _Rows(NamedTuple):
     """Whether the same share of each class was held out."""
     task: Task
     pixels: bool | None
+    columns: Columns | None
     arrays: dict[str, Array | Sparse]
     """All data by the names of their arguments."""
 
@@ -200,7 +203,12 @@ class _Rows(NamedTuple):
 def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _Rows:
     """Check and convert x, y and ``validation``."""
     net = model.architecture
+    columns = model.columns
+    require_columns(given.x, columns, "x")
     x, pixels = features.training_features(given.x, net, model.pixels)
+    if model.task is None and columns is None:  # the first training
+        columns = names_of(given.x)
+        columns = columns if columns is not None and len(columns) == net.n_in else None
     y, task = targets.targets(given.y, len(x), net, model.task)
     arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
     held: Pair | None = None
@@ -208,6 +216,8 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     codes = None
     if _has_validation(given.validation):
         codes = _strata(given, y, task)
+        if isinstance(given.validation, (tuple, list)) and given.validation:
+            require_columns(given.validation[0], columns, "validation[0]")
         (x, y), held, share = _validation(given.validation, x, y, task, pixels, model, codes)
         if share is None:
             share = "rows of their own"
@@ -217,7 +227,7 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
             engine.forward(model.flat, held[0])
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
-    return _Rows((x, y), held, share, codes is not None, task, pixels, arrays)
+    return _Rows((x, y), held, share, codes is not None, task, pixels, columns, arrays)
 
 
 def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | None:

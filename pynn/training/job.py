@@ -35,6 +35,8 @@ class Job:
     """Kind of the targets."""
     pixels: bool | None
     """Whether the inputs are pixels; None for networks of files that do not tell."""
+    columns: tuple[str, ...] | None
+    """The names of the columns of x, if the first training had a data frame."""
     settings: TrainerSettings
     """Settings of the backend's trainer."""
     rates: Rates

@@ -90,7 +90,8 @@ class Loop:
         try:
             try:
                 model.set_writeable(False)
-                model.begin(job.task, job.pixels, job.settings.optimizer, self.state)
+                optimizer = job.settings.optimizer
+                model.begin(job.task, job.pixels, optimizer, self.state, job.columns)
                 self._begin(first, last)
                 self._train_epochs(last)
             except BaseException as error:

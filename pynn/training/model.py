@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays.vectors import aligned, cast
 from ..checks.arrays import check_finite
+from ..checks.columns import Columns
 from ..checks.convert import as_numbers
 from ..checks.features import Pixels
 from ..checks.targets import Task, default_task
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-SETTINGS = "task", "pixels", "optimizer", "optimizer_state", "optimizer_began"
+SETTINGS = "task", "pixels", "columns", "optimizer", "optimizer_state", "optimizer_began"
 """Attributes of a model that ``fit`` sets before the first step."""
 
 
@@ -54,6 +55,8 @@ class Model:
         For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
     pixels : bool, "auto" or None
         Whether the inputs are pixels. None if the file or pickle of the model does not tell.
+    columns : tuple of str or None
+        The names of the columns of x in the first training; None for arrays.
     task : Task or None
         Kind of the targets and the labels of the outputs; None before the first training.
     optimizer : Optimizer or None
@@ -73,6 +76,7 @@ class Model:
     def __init__(self, architecture: Architecture, seed: int, pixels: Pixels = "auto") -> None:
         self.architecture, self.seed = architecture, seed
         self.pixels: Pixels = pixels
+        self.columns: Columns | None = None
         self.task: Task | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
@@ -158,13 +162,19 @@ class Model:
         return {name: self.__dict__[name] for name in SETTINGS}
 
     def begin(
-        self, task: Task | None, pixels: Pixels, optimizer: Optimizer, state: list[Array]
+        self,
+        task: Task | None,
+        pixels: Pixels,
+        optimizer: Optimizer,
+        state: list[Array],
+        columns: Columns | None,
     ) -> None:
         """Begin to train for a task, with an optimizer and the result of ``state_for``."""
         kept = state is self.optimizer_state
         self.replace(
             task=task,
             pixels=pixels,
+            columns=columns,
             optimizer=optimizer,
             optimizer_state=state,
             optimizer_began=self.optimizer_began if kept else self.updates,
@@ -209,7 +219,7 @@ class Model:
         if task is not None and task.classes is not None:
             task = replace(task, classes=task.classes.copy())
         # Pickles of earlier versions do not tell whether inputs are pixels.
-        self.pixels = None
+        self.pixels = self.columns = None
         self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
 
     def _owned(self, values: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import targets
+from ..checks.columns import as_columns
 from ..checks.features import as_pixels
 from ..checks.targets import Task
 from ..spec import activations, arguments
@@ -123,6 +124,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "architecture": architecture,
         "seed": model.seed,
         "pixels": model.pixels,
+        "columns": None if model.columns is None else list(model.columns),
         "epochs": model.epochs,
         "updates": model.updates,
         "task": task,
@@ -184,12 +186,14 @@ def rebuild(
     model = Model(architecture, seed, None if pixels is None else as_pixels(pixels))
     for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
         view[...] = values
+    model.columns = as_columns(document.get("columns"), sizes[0])
     if document["task"] is not None:
         model.task = _task(document["task"], architecture)
     model.epochs = arguments.whole(document["epochs"], "epochs", 0, 2**32 - 1)
     model.updates = arguments.whole(document["updates"], "updates", 0, 2**62)
     if optimizer is not None:
-        model.begin(model.task, model.pixels, optimizer, model.state_for(optimizer))
+        empty = model.state_for(optimizer)
+        model.begin(model.task, model.pixels, optimizer, empty, model.columns)
         began = arguments.whole(document["optimizer_began"], "optimizer_began", 0, model.updates)
         model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):

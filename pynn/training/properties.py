@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import features, targets
+from ..checks.columns import as_columns
 from ..checks.targets import Task
 from ..spec.architecture import Architecture
 from .history import History
@@ -114,6 +115,19 @@ class ModelProperties:
     @biases.setter
     def biases(self, values: Any) -> None:
         self._model.set_layers(values, "biases")
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the columns of the first training, if its x was a data frame; else None.
+
+        Data frames with other names, or in another order, are refused then. Assign None, or a list
+        of names, to change that. Arrays have no names.
+        """
+        return self._model.columns
+
+    @columns.setter
+    def columns(self, names: Any) -> None:
+        self._model.columns = as_columns(names, self.architecture.n_in)
 
     @property
     def classes(self) -> Array | None:
