@@ -47,6 +47,21 @@ def require_columns(x: Any, columns: Columns | None, name: str) -> None:
     )
 
 
+def require_places(found: Columns | None, columns: Columns | None, name: str) -> None:
+    """Raise ValueError if a file has a column of the training in another place.
+
+    A file may have other names: its columns can be those of the training all the same.
+    """
+    if found is None or columns is None or len(found) != len(columns):
+        return
+    for k, pair in enumerate(zip(found, columns, strict=True)):
+        if pair[0] != pair[1] and (pair[0] in columns or pair[1] in found):
+            raise ValueError(
+                f"{name}: found {shown(repr(pair[0]))} as column {k} of x (counted from 0), "
+                f"expected {shown(repr(pair[1]))} as in training"
+            )
+
+
 def as_columns(names: Any, n_in: int) -> Columns | None:
     """Return names of columns that a user or a file gives, or None for none.
 

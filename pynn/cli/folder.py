@@ -45,6 +45,8 @@ class Data(NamedTuple):
     train: Pair
     test: Pair | None
     """None without a test set."""
+    columns: tuple[str, ...] | None = None
+    """The names of the columns of x, if the file has them."""
 
 
 def read_data(
@@ -91,7 +93,7 @@ def read_data(
     except ValueError as error:
         # The option has another name than the argument.
         raise ValueError(re.sub("^label: ", "target: ", str(error))) from error
-    return Data(str(path), found.train, found.test)
+    return Data(str(path), found.train, found.test, found.columns)
 
 
 def hold_out(

@@ -174,6 +174,7 @@ def _prepare(options: Options) -> Setup:
     if not widths:
         network |= {"activation": [], "dropout": []}
     net = Network([n_in, *widths, n_out], **network)
+    net.columns = data.columns
     if classes is not None or options.regression:
         net.classes = classes
     # All training rows decide, before some of them are held out.

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from ..backends import machine
+from ..checks.columns import require_places
 from ..files.disk import shown
 from . import folder as folders
 from .app import app, metric_lines, reported, result_line
@@ -63,6 +64,7 @@ def evaluate(
         if data is not None or source is None:
             raise
         raise FileNotFoundError(f"{error}; if it has moved, pass its path with --data") from error
+    require_places(found.columns, net.columns, "data")
     x, y = found.train if found.test is None else found.test
     names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
     result = net.evaluate(x, y, metrics=names)

@@ -84,7 +84,8 @@ def load_csv(
         If columns of row numbers are skipped because of their names, or used although they may be
         row numbers.
     """
-    return load_columns(path, label, header, index, pixels, stacklevel=3)
+    x, y, _ = load_columns(path, label, header, index, pixels, stacklevel=3)
+    return x, y
 
 
 def load_columns(
@@ -95,8 +96,11 @@ def load_columns(
     pixels: bool | None = None,
     *,
     stacklevel: int = 2,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Load a file as `load_csv` does; warnings name the caller ``stacklevel`` frames above."""
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+    """Load a file as `load_csv` does, with the names of the columns of x if it has a header.
+
+    Pixels have no names. Warnings name the caller ``stacklevel`` frames above.
+    """
     path = require_file(path, "a CSV file")
     table = Table.open(path, label, header, index, pixels)
     if table.skipped and index is None:
@@ -114,7 +118,8 @@ def load_columns(
         first = y if table.label == 0 else x[:, 0]
         assert first is not None
         _check_row_numbers(table, first, stacklevel + 1)
-    return x, y
+    named_values = table.names is not None and not table.pixels
+    return x, y, tuple(table.cells_of_x(table.names or [])) if named_values else None
 
 
 def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:

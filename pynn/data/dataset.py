@@ -20,10 +20,13 @@ class Dataset:
         ``(x, y)``: x has one example per row (with any further dimensions), y one label per row.
     test : tuple of ndarray or None
         ``(x, y)`` of the test set, None if there is no test set.
+    columns : tuple of str or None
+        The names of the columns of x, for a ``.csv`` file with a header and without pixels.
     """
 
     train: Pair
     test: Pair | None = None
+    columns: tuple[str, ...] | None = None
 
 
 def check_lengths(path: Path, x: np.ndarray, name: str, y: np.ndarray) -> None:

@@ -78,9 +78,9 @@ def load(
     if start.startswith((b"\x1f\x8b", b"\0\0")):
         return Dataset(load_images_and_labels(path))
     if path.suffix.lower() == ".csv":
-        x, y = load_columns(path, label, None, index, pixels, stacklevel=3)
+        x, y, names = load_columns(path, label, None, index, pixels, stacklevel=3)
         assert y is not None
-        return Dataset((x, y))
+        return Dataset((x, y), columns=names)
     raise ValueError(
         f"{path}: found a file that starts with {start!r} and does not end in .csv, "
         f"expected {expected}"

@@ -193,7 +193,7 @@ def test_whole_numbers_can_be_values(tmp_path):
         line = f"loss {net.evaluate(rows[:, 1:].astype('f4'), rows[:, 0])['loss']:.6g}\n"
         assert line in evaluate(tmp_path / f"{k}")
     out = train(path, tmp_path / "run", "--regression", code=1)
-    assert "--regression: found loss 'cross_entropy', expected --loss mse" in out
+    assert "--regression: found loss 'cross_entropy', expected a loss of values" in out
     out = train(path, tmp_path / "run", "--classification", "--loss", "poisson", code=1)
     assert "--regression: found --classification with loss 'poisson'" in out
     text = tmp_path / "b.csv"
@@ -231,6 +231,18 @@ def test_target_names_the_column_with_the_labels(tmp_path):
         "chol\n"
     )
     pynn_command("report", tmp_path / "run", "-o", tmp_path / "page.html")
+
+
+def test_columns_in_another_order_are_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "target,age,chol", table())
+    train(path, tmp_path / "run")
+    assert pynn.load(tmp_path / "run" / MODEL, backend="numpy").columns == ("age", "chol")
+    other = write(tmp_path / "b.csv", "target,chol,age", table()[:, [0, 2, 1]])
+    out = evaluate(tmp_path / "run", "--data", other, code=1)
+    assert "--data: found 'chol' as column 0 of x (counted from 0), expected 'age'" in out
+    renamed = write(tmp_path / "c.csv", "target,years,cholesterol", table())
+    loss = evaluate(tmp_path / "run", "--data", path).splitlines()[-2:]
+    assert evaluate(tmp_path / "run", "--data", renamed).splitlines()[-2:] == loss
 
 
 def test_target_needs_a_csv_file(tmp_path):
