@@ -251,10 +251,14 @@ def test_an_interrupt_between_updates_leaves_whole_epochs(net: pynn.Network, blo
 
 
 @pytest.mark.parametrize("call", range(1, 9))
+@pytest.mark.parametrize("again", [False, True])
 def test_interrupt_in_the_middle_of_an_update(
-    blobs: Data, monkeypatch: pytest.MonkeyPatch, call: int
+    blobs: Data, monkeypatch: pytest.MonkeyPatch, call: int, again: bool
 ) -> None:
-    """NumPy's steps are Python, and so can be broken off between two layers, or within one."""
+    """NumPy's steps are Python, and so can be broken off between two layers, or within one.
+
+    A second interrupt can arrive while the step is undone.
+    """
     net = pynn.Network([2, 5, 3], seed=1, backend="numpy")
     x, y = blobs[0][:, :2], blobs[1]
     update, calls = reference.update, 0
@@ -267,8 +271,19 @@ def test_interrupt_in_the_middle_of_an_update(
             raise KeyboardInterrupt
         update(optimizer, w, g, state, *rest)
 
+    undo, undone = reference.Trainer._undo, 0
+
+    def interrupted(trainer: Any) -> None:
+        nonlocal undone
+        undone += 1
+        if undone == 1:
+            raise KeyboardInterrupt
+        undo(trainer)
+
     with monkeypatch.context() as patch:
         patch.setattr(reference, "update", broken)
+        if again:
+            patch.setattr(reference.Trainer, "_undo", interrupted)
         with pytest.raises(KeyboardInterrupt):
             net.fit(x, y, epochs=1, batch_size=30, progress=False)
     whole = 1 + (call - 1) // 4

@@ -66,7 +66,9 @@ def _count(text: str) -> int | None:
 
 def processors() -> int:
     """Return the number of processors that the affinity mask and the cgroups give this process."""
-    if hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "process_cpu_count"):  # Python 3.13: PYTHON_CPU_COUNT and -X cpu_count count too
+        count = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1

@@ -257,6 +257,7 @@ class Trainer:
         self._before = [np.empty_like(vector) for vector in self._vectors]
         self.data, self.settings = data, settings
         self.done, self.sums, self.diverged = 0, (0.0, 0.0), False
+        self._in_update = False
         self._order: tuple[int, Array] | None = None
         self._given: Array | None = None
 
@@ -296,14 +297,23 @@ class Trainer:
             for vector, before in zip(self._vectors, self._before, strict=True):
                 before[...] = vector
             try:
+                self._in_update = True
                 self._update(updates + i + 1, rate)
-                self.done, self.sums = i + 1, (loss, correct)
-            except BaseException:  # Ctrl-C between the updates of two layers: undo this step
-                if self.done == i:
-                    for vector, before in zip(self._vectors, self._before, strict=True):
-                        vector[...] = before
+                self.done, self.sums, self._in_update = i + 1, (loss, correct), False
+            except BaseException:
+                self._undo()
                 raise
         return self.sums
+
+    def _undo(self) -> None:
+        """Undo a step that was interrupted between the updates of two layers.
+
+        A second interrupt can stop this too; ``store`` calls it again.
+        """
+        if self._in_update:
+            for vector, before in zip(self._vectors, self._before, strict=True):
+                vector[...] = before
+            self._in_update = False
 
     def _update(self, step: int, rate: float) -> None:
         (dweights, dbiases), o = self.gradients, self.settings.optimizer
@@ -348,7 +358,8 @@ class Trainer:
         return False
 
     def store(self) -> None:
-        """Do nothing: parameters and state are trained in place."""
+        """Undo an incomplete step; otherwise nothing, since training is in place."""
+        self._undo()
 
 
 def _blocks(n: int, rows: int = 4096) -> list[slice]:

@@ -63,11 +63,8 @@ def train(ctx: typer.Context, options: Options) -> None:
         options = replace(options, stratify=False)
     setup = _prepare(options)
     folder = folders.new_folder(options.run, options.resume)
-    outcome = _fit_and_save(setup, options, folder)
-    folders.write_json(folder / folders.HISTORY, setup.net.history.to_dict())
-    record = _record(setup, options, outcome)
+    outcome, record = _fit_and_save(setup, options, folder)
     if outcome.exit_code or outcome.diverged:
-        folders.write_json(folder / folders.SETTINGS, record)
         if options.pictures:
             pictures.write_curves(folder, setup.net)
         _fail_unfinished(setup.net, outcome, folder)
@@ -311,8 +308,29 @@ class Outcome(NamedTuple):
     """Message of the DivergenceError, empty if the training did not diverge."""
 
 
-def _fit_and_save(setup: Setup, options: Options, folder: Path) -> Outcome:
-    """Train and write the model; if that fails, remove the folder unless it holds other files."""
+def _fit_and_save(setup: Setup, options: Options, folder: Path) -> tuple[Outcome, dict[str, Any]]:
+    """Train; write model, history and settings; return the settings without test results.
+
+    If that fails, remove the folder unless it holds other files.
+    """
+    try:
+        outcome = _fit(setup, _all_settings(setup, options, folder))
+        try:
+            record = _save(setup, options, outcome, folder)
+        except KeyboardInterrupt:
+            # A model without settings cannot be reported; training must not be lost.
+            _save(setup, options, outcome, folder)
+            raise
+    except BaseException:
+        # An empty folder would look like a run.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    return outcome, record
+
+
+def _all_settings(setup: Setup, options: Options, folder: Path) -> dict[str, Any]:
+    """Return all arguments of ``fit`` but the rows."""
     settings = dict(setup.settings)
     if options.checkpoint:
         from ..training.checkpoint import Checkpoint
@@ -323,15 +341,16 @@ def _fit_and_save(setup: Setup, options: Options, folder: Path) -> Outcome:
     # A function for --plain, not a callback: after an interrupt in a callback no checkpoint can be
     # written, after an interrupt while it prints one can.
     settings["progress"] = not options.quiet and (print_epoch if options.plain else True)
-    try:
-        outcome = _fit(setup, settings)
-        setup.net.save(folder / folders.MODEL)
-    except BaseException:
-        # An empty folder would look like a run.
-        with suppress(OSError):
-            folder.rmdir()
-        raise
-    return outcome
+    return settings
+
+
+def _save(setup: Setup, options: Options, outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Write model, history and settings; return the settings without test results."""
+    setup.net.save(folder / folders.MODEL)
+    folders.write_json(folder / folders.HISTORY, setup.net.history.to_dict())
+    record = _record(setup, options, outcome)
+    folders.write_json(folder / folders.SETTINGS, record)
+    return record
 
 
 def _fit(setup: Setup, settings: dict[str, Any]) -> Outcome:

@@ -274,13 +274,25 @@ class SigmoidNetwork:
         )
         if rows is not None:
             trainer.order(rows)
-        try:
-            trainer.steps(0, 0, np.full(-(-len(pairs) // mini_batch_size), eta / c), 0)
-        finally:  # after Ctrl-C too, with the parameters after the last complete step
+        rates = np.full(-(-len(pairs) // mini_batch_size), eta / c)
+        # Allocated before training: its result is not lost if memory is short afterwards.
+        layers = [(np.empty((y, x)), np.empty((y, 1))) for x, y in zip(net.sizes, net.sizes[1:])]
+
+        def write() -> None:
             trainer.store()
-            weights, biases = net.views(flat)
-            self.weights = [w.T.copy() for w in weights]
-            self.biases = [b.reshape(-1, 1).copy() for b in biases]
+            for (w, b), *trained in zip(layers, *net.views(flat)):
+                w[...], b[:, 0] = trained[0].T, trained[1]
+            # In one step, as an interrupt must not leave one list without the other.
+            self.__dict__.update(weights=[w for w, _ in layers], biases=[b for _, b in layers])
+
+        try:
+            try:
+                trainer.steps(0, 0, rates, 0)
+            finally:  # after Ctrl-C too, with the parameters after the last complete step
+                write()
+        except BaseException:
+            write()  # the first call may have been interrupted
+            raise
 
     def _architecture(self, loss: str) -> Architecture:
         return Architecture.build(self.sizes, "sigmoid", "sigmoid", loss, dtype="float64")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib.parallel import get_active_backend
+from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from threadpoolctl import threadpool_limits
 
 from ..arrays.sparse import Sparse
@@ -36,6 +38,11 @@ class Core(NamedTuple):
     threads: int | None
     activation: Any
 
+    def set_writeable(self, writeable: bool) -> None:
+        """Make the views for users writeable or read-only."""
+        for view in self.views:
+            view.flags.writeable = writeable
+
 
 @functools.lru_cache(maxsize=64)
 def engine_of(net: Architecture, threads: int | None) -> contract.Engine:
@@ -54,27 +61,44 @@ def thread_limit(threads: int | None) -> int | None:
 
 
 class _OneBlasThread:
-    """Limits BLAS to one thread while at least one Python thread is inside the context.
+    """Limits BLAS to one thread while at least one Python thread is in ``call``.
 
     SciPy's L-BFGS-B calls BLAS for a few vectors between two gradients. OpenBLAS's threads then
     spin for about 0.1 s on processors that the gradient needs.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._lock = threading.RLock()
+        self._calls: list[threading.Lock] = []  # of each call, held while it runs
         self._limits: Any = None
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._limits = threadpool_limits(1, user_api="blas")
-            self._inside += 1
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function with one BLAS thread."""
+        own = threading.Lock()
+        try:
+            try:
+                # The interpreter handles no signal between entering or leaving ``with`` a lock and
+                # the block: after an interrupt the lock may be listed, but is not held.
+                with own:
+                    self._limit(own)
+                    function(*arguments)
+            finally:
+                self._release(own)
+        except BaseException:
+            self._release(own)  # the first call may have been interrupted
+            raise
 
-    def __exit__(self, *error: object) -> None:
+    def _limit(self, own: threading.Lock) -> None:
         with self._lock:
-            self._inside -= 1
-            if not self._inside:
+            self._calls.append(own)
+            if self._limits is None:
+                self._limits = threadpool_limits(1, user_api="blas")
+
+    def _release(self, own: threading.Lock) -> None:
+        """End a call; restore the limits after the last one. Calling it again changes nothing."""
+        with self._lock:
+            self._calls = [lock for lock in self._calls if lock is not own and lock.locked()]
+            if not self._calls and self._limits is not None:
                 self._limits.restore_original_limits()
                 self._limits = None
 
@@ -113,6 +137,15 @@ def with_globals(function: Callable[..., Any], **variables: Any) -> Callable[...
         code.__defaults__,
         code.__closure__,
     )
+
+
+def lbfgs_of_scikit_learn() -> Callable[..., None]:
+    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line."""
+    fit: Any = sklearn_mlp.BaseMultilayerPerceptron._fit_lbfgs
+    check = with_globals(
+        sklearn_mlp._check_optimize_result, warnings=types.SimpleNamespace(warn=warn)
+    )
+    return with_globals(fit, _check_optimize_result=check)
 
 
 # --- Arrays -------------------------------------------------------------------------------------
@@ -161,6 +194,30 @@ def aligned_like(flat: Array, values: Any = 0) -> Array:
     out = aligned(len(flat), flat.dtype)
     out[...] = values
     return out
+
+
+def aligned_copy(values: Array) -> Array:
+    """Return a copy of a vector, aligned to a cache line and in the machine's byte order."""
+    out = aligned(len(values), values.dtype.newbyteorder("="))
+    out[...] = values
+    return out
+
+
+def own_state(state: dict[str, Any]) -> None:
+    """Copy the attributes of an estimator that training changes in place.
+
+    The optimizer state of a pickle can be read-only or unaligned, or in a file or buffer that
+    others use; ``copy.copy`` shares the lists.
+    """
+    for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"):
+        if isinstance(state.get(name), list):
+            state[name] = state[name].copy()
+    if "history_" in state:
+        state["history_"] = state["history_"][:]
+    if "_optimizer" in state:
+        state["_optimizer"] = copy.copy(state["_optimizer"])
+    if "_slots" in state:
+        state["_slots"] = [aligned_copy(slot) for slot in state["_slots"]]
 
 
 def flat_parameters(

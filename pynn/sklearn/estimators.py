@@ -60,8 +60,8 @@ progress : bool, "auto" or function, default=False
 """Documentation of the parameters that both classes have."""
 
 _ATTRIBUTES = """validation_loss_curve_ : list of float or None
-    New. Loss on the validation rows after every epoch, without the L2 term; None without
-    validation rows.
+    New. Loss on the validation rows after every epoch, without the L2 term, or NaN if the
+    validation was interrupted; None without validation rows.
 history_ : pynn.History
     New. One record per epoch; its ``loss`` equals ``loss_curve_``.
 parameters : ndarray (n_parameters,)

@@ -6,6 +6,7 @@ of scikit-learn's ``_fit_stochastic``, in part by calling its methods.
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network._base import LOSS_FUNCTIONS
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils import compute_sample_weight
 
 from ..backends.contract import Data, TrainerSettings
 from ..backends.losses import TERM
@@ -51,7 +53,7 @@ class Fit:
     """
 
     def __init__(self, owner: Any, core: Core, rows: TrainingRows) -> None:
-        self.owner, self.held = owner, rows
+        self.owner, self.core, self.held = owner, core, rows
         self.rows = rows.X.shape[0]
         self.row_order = np.arange(self.rows)
         self.sample_weight = as_weights(rows.sample_weight)
@@ -88,6 +90,7 @@ class Fit:
         self.periods = [call.steps for call in self.stepwise if call.steps is not None]
         self.report: Reporter | None = None
         self.stop = False
+        self._slice_began: int | None = None  # updates before the slice in training
 
     def epochs(self, count: int, incremental: bool) -> None:
         """Train at most ``count`` epochs; ``incremental`` is that of ``partial_fit``."""
@@ -109,12 +112,16 @@ class Fit:
                 )
 
     def end(self) -> None:
-        """Write the parameters after the last complete update, also after an exception."""
-        self.trainer.store()
-        if isinstance(self.owner._optimizer, AdamOptimizer):
-            self.owner._optimizer.t = self.owner._updates
-        if self.report is not None:
-            self.report.close()
+        """Write the parameters after the last complete update, also after an exception.
+
+        Calling it again changes nothing.
+        """
+        self._count()
+        self._store()
+        self.core.set_writeable(True)
+        report, self.report = self.report, None
+        if report is not None:
+            report.close()
 
     def call_on_fit_end(self) -> None:
         """Call ``on_fit_end`` of the callbacks."""
@@ -126,6 +133,8 @@ class Fit:
     def _begin(self, count: int) -> Rates | None:
         """Prepare the estimator's attributes; return the schedule if there is one."""
         owner = self.owner
+        # The trainer has read the parameters: values that a callback writes would be lost.
+        self.core.set_writeable(False)
         _complete_state(owner)
         if self.held.y_held is not None and owner.validation_loss_curve_ is None:
             owner.validation_loss_curve_ = []
@@ -167,19 +176,45 @@ class Fit:
         while position.step < self.steps and not self.stop:
             count = until_due(owner._updates, self.periods, self.steps - position.step)
             trainer.done = 0  # an interrupt before the first step must not count earlier ones
+            self._slice_began = owner._updates
             try:
                 position = train_slice(
                     trainer, owner._epochs, position, rates, count, owner._updates
                 )
             finally:
-                owner._updates += trainer.done
+                self._count()
             calls = due(self.stepwise, owner._updates)
             if calls:
-                trainer.store()
+                self._store()
                 record = self._record(position, rates)
                 for call in calls:
                     self.stop |= stops(call.on_steps(owner, record))
+                self._check_parameters()
         return self._record(position, rates) if position.step == self.steps else None
+
+    def _count(self) -> None:
+        """Count the completed steps of a slice; calling it again changes nothing."""
+        if self._slice_began is None:
+            return
+        updates = self._slice_began + self.trainer.done
+        trained = self.owner._trained or self.trainer.done > 0
+        vars(self.owner).update(_updates=updates, _trained=trained)
+        self._slice_began = None
+
+    def _store(self) -> None:
+        """Write parameters and optimizer state to the estimator."""
+        self.trainer.store()
+        if isinstance(self.owner._optimizer, AdamOptimizer):
+            self.owner._optimizer.t = self.owner._updates
+
+    def _check_parameters(self) -> None:
+        """Raise if a callback assigned other arrays, which training would not use."""
+        arrays = (*self.owner.coefs_, *self.owner.intercepts_)
+        if len(arrays) != len(self.core.views) or any(map(is_not, arrays, self.core.views)):
+            raise ValueError(
+                "callbacks: found other coefs_ or intercepts_ than before the call, expected "
+                "callbacks that do not assign them; assign estimator.parameters in on_fit_end"
+            )
 
     def _record(self, position: Position, rates: Array) -> Record:
         record = position.record(self.owner._epochs, rates, self.rows, self.batch_size)
@@ -188,19 +223,40 @@ class Fit:
     def _end_epoch(self, record: Record) -> None:
         """Update the estimator's attributes, validate, show progress and call the callbacks."""
         owner = self.owner
-        owner.n_iter_ += 1
-        owner._epochs += 1
-        owner.loss_ = np.float64(record.loss)
-        owner.t_ += self.rows
-        owner.loss_curve_.append(owner.loss_)
+        self._count_epoch(record)
         if owner.verbose:
             print(f"Iteration {owner.n_iter_}, loss = {owner.loss_:.8f}")
         record = self._validate(record)
-        owner.history_.append(record)
+        owner._optimizer.iteration_ends(owner.t_)
         if self.report is not None:
             self.report.show(record)
         for call in self.calls:
             self.stop |= stops(call.on_epoch_end(owner, record))
+        if self.calls:
+            self._check_parameters()
+
+    def _count_epoch(self, record: Record) -> None:
+        """Add an epoch to counters and curves, or to none of them if that fails."""
+        owner, loss = self.owner, np.float64(record.loss)
+        curves: list[Any] = [owner.loss_curve_, owner.history_]
+        values: list[Any] = [loss, record]
+        if self.held.y_held is not None:
+            # Replaced after the validation, which can be interrupted.
+            curves.append(owner.validation_loss_curve_)
+            values.append(np.nan)
+        lengths = [len(curve) for curve in curves]
+        names = "n_iter_", "_epochs", "loss_", "t_"
+        before = {name: vars(owner)[name] for name in names if name in vars(owner)}
+        after = owner.n_iter_ + 1, owner._epochs + 1, loss, owner.t_ + self.rows
+        try:
+            for curve, value in zip(curves, values, strict=True):
+                curve.append(value)
+            vars(owner).update(zip(names, after, strict=True))
+        except BaseException:
+            vars(owner).update(before)
+            for curve, length in zip(curves, lengths, strict=True):
+                del curve[length:]
+            raise
 
     # --- Validation and stopping ----------------------------------------------------------------
 
@@ -208,7 +264,7 @@ class Fit:
         """Measure loss and score of the validation rows, and count epochs without improvement."""
         owner, held = self.owner, self.held
         if self.calls or held.y_held is not None:
-            self.trainer.store()
+            self._store()
         if held.y_held is None:
             owner._update_no_improvement_count(False, None, None, None)
             return record
@@ -216,7 +272,10 @@ class Fit:
         # The score first: scikit-learn's error for weights without a score is raised there.
         score = owner._score_outputs(self.labels_held, out, held.weight_held)
         loss = _loss(owner, held.y_held, out, held.weight_held)
-        owner.validation_loss_curve_.append(loss)
+        owner.validation_loss_curve_[-1] = loss
+        accuracy = score if is_classifier(owner) else None
+        record = record._replace(validation_loss=loss, validation_accuracy=accuracy)
+        owner.history_.replace_last(record)
         if owner.early_stopping:
             # scikit-learn's method calls ``_score``, which returns ``_scored`` if it is set.
             owner._scored = score
@@ -228,14 +287,12 @@ class Fit:
             owner._update_no_improvement_count(False, None, None, None)
             owner.validation_scores_.append(score)
             owner.best_validation_score_ = max(owner.best_validation_score_, score)
-        accuracy = score if is_classifier(owner) else None
-        return record._replace(validation_loss=loss, validation_accuracy=accuracy)
+        return record
 
     def _no_longer_improves(self) -> bool:
         """Return whether to stop, after scikit-learn's rules have changed the learning rate."""
         owner = self.owner
         optimizer = owner._optimizer
-        optimizer.iteration_ends(owner.t_)
         if owner._no_improvement_count <= owner.n_iter_no_change:
             return False
         measure = "Validation score" if owner.early_stopping else "Training loss"
@@ -291,3 +348,21 @@ def _loss(owner: Any, y: Array, out: Array, sample_weight: Array | None) -> floa
     if name == "log_loss" and owner.out_activation_ == "logistic":
         name = "binary_log_loss"
     return float(LOSS_FUNCTIONS[name](y, out, sample_weight))
+
+
+def weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:
+    """Return the rows' weights: ``sample_weight`` times the weights of their classes."""
+    if incremental and isinstance(class_weight, str):
+        raise ValueError(
+            f"class_weight: found {class_weight!r} in partial_fit, which gets only a part of the "
+            "data, expected a dictionary from labels to weights"
+        )
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels.ravel()
+    weights = compute_sample_weight(class_weight, labels)
+    if not (weights >= 0).all():
+        raise ValueError(
+            f"class_weight: found {class_weight!r}, expected a weight of 0 or more for each class"
+        )
+    return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float64)

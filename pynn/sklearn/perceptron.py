@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-import types
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -21,7 +20,6 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -47,12 +45,14 @@ from .core import (
     fill,
     fit_into,
     flat_parameters,
+    lbfgs_of_scikit_learn,
+    own_state,
     promoted,
     thread_limit,
     warn,
     with_globals,
 )
-from .fit import Fit, TrainingRows
+from .fit import Fit, TrainingRows, weight_by_class
 
 Array = np.ndarray
 _Self = TypeVar("_Self", bound="Perceptron")
@@ -85,6 +85,9 @@ _NOT_WITH_LBFGS = {
     "progress": False,
 }
 """Parameters that ``solver="lbfgs"`` does not support, and their defaults."""
+
+_NOT_PICKLED = {"_core", "_copied", "_validation", "_scored", "_objective", "_trained"}
+"""Attributes that are made anew, or exist only during ``fit``, whose callbacks may copy."""
 
 _LOSSES = {
     "softmax": "cross_entropy",
@@ -167,15 +170,16 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         net = self._architecture(coefs, promoted(*coefs, *intercepts))
         flat = flat_parameters(net, coefs, intercepts)
         weights, biases = net.views(flat)
-        if self.__dict__.get("_best_coefs") is coefs:
-            # In scikit-learn a warm start trains the best arrays in place and ends with them.
-            self._best_coefs, self._best_intercepts = weights, biases
-        self.coefs_, self.intercepts_ = weights, biases
         threads = thread_limit(self.threads)
         views = (*weights, *biases)
-        self._core = Core(net, engine_of(net, threads), flat, views, threads, self.activation)
+        core = Core(net, engine_of(net, threads), flat, views, threads, self.activation)
+        new: dict[str, Any] = {"coefs_": weights, "intercepts_": biases, "_core": core}
+        if self.__dict__.get("_best_coefs") is coefs:
+            # In scikit-learn a warm start trains the best arrays in place and ends with them.
+            new |= {"_best_coefs": weights, "_best_intercepts": biases}
+        self.__dict__.update(new)
         self.__dict__.pop("_copied", None)
-        return self._core
+        return core
 
     def _current(self) -> Core | None:
         """Return the core, or None if ``coefs_`` and ``intercepts_`` are no longer its views."""
@@ -214,7 +218,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("_core", "_copied")}
+        return {key: value for key, value in state.items() if key not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Pickles of earlier versions lack parameters that were added since.
@@ -222,6 +226,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             if name != "self" and parameter.default is not parameter.empty:
                 state.setdefault(name, parameter.default)
         super().__setstate__(state)
+        own_state(self.__dict__)
         if "coefs_" in state:
             # Parameters of the wrong shape raise in the next call that uses them.
             with contextlib.suppress(AttributeError, ValueError):
@@ -229,14 +234,28 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
 
     @property
     def parameters(self) -> Array:
-        """All coefficients and intercepts in one vector, layer by layer; assigning copies."""
+        """All coefficients and intercepts in one vector, layer by layer; assigning copies.
+
+        Read-only during ``fit``.
+        """
         if "coefs_" not in self.__dict__:
             raise AttributeError("parameters: found an estimator that is not fitted")
-        return (self._current() or self._adopt()).flat
+        core = self._current() or self._adopt()
+        if core.views[0].flags.writeable:
+            return core.flat
+        found = core.flat.view()
+        found.flags.writeable = False
+        return found
 
     @parameters.setter
     def parameters(self, values: Array) -> None:
-        self.parameters[...] = values
+        parameters = self.parameters
+        if not parameters.flags.writeable:
+            raise ValueError(
+                "parameters: found an estimator in training; its parameters are read-only until "
+                "fit has ended"
+            )
+        parameters[...] = values
 
     # --- Prediction -----------------------------------------------------------------------------
 
@@ -347,18 +366,33 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             fitted: _Self = super().fit(X, y, sample_weight)
             return fitted
         finally:
-            del self._validation
+            self.__dict__.pop("_validation", None)
 
     def _fit(
         self: _Self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False
     ) -> _Self:
+        before = self.__dict__.copy()
+        self._trained = False
+        try:
+            return self._fit_or_fail(X, y, sample_weight, incremental)
+        except BaseException:
+            if not self._trained:
+                self.__dict__ = before
+            raise
+        finally:
+            self.__dict__.pop("_trained", None)
+
+    def _fit_or_fail(self: _Self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> _Self:
+        """Fit; after an exception ``_trained`` is whether training has changed the estimator."""
+        if incremental:
+            self.__dict__.pop("_validation", None)  # left by an interrupt at the end of ``fit``
         dtype: Any = self.dtype
         if dtype is not None:
             choose("dtype", np.dtype(dtype).name, ("float32", "float64"))
         X, y, sample_weight = collected(X), collected(y), collected(sample_weight)
         class_weight = getattr(self, "class_weight", None)
         if class_weight is not None:
-            sample_weight = _weight_by_class(class_weight, y, sample_weight, incremental)
+            sample_weight = weight_by_class(class_weight, y, sample_weight, incremental)
         if self.solver == "lbfgs":
             self._check_lbfgs()
         return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
@@ -458,11 +492,17 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         self._check_layers(buffers[-1])
         self._objective = self._plan_objective(X, y, sample_weight)
         try:
-            with ONE_BLAS_THREAD:
-                _lbfgs_of_scikit_learn()(self, X, y, sample_weight, *buffers)
-        finally:
-            del self._objective
+            fit = lbfgs_of_scikit_learn()
+            ONE_BLAS_THREAD.call(fit, self, X, y, sample_weight, *buffers)
             self._adopt()
+            self._trained = True
+        except KeyboardInterrupt:
+            # As in scikit-learn, the parameters are those of the last evaluation.
+            self._adopt()
+            self._trained = True
+            raise
+        finally:
+            self.__dict__.pop("_objective", None)
 
     def _plan_objective(
         self, X: Any, y: Array, sample_weight: Array | None
@@ -485,7 +525,8 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             fill(net, flat, self.coefs_, self.intercepts_)
             loss, gradient = objective(flat)
             dweights, dbiases = net.views(gradient)
-            loss = np.float64(np.nan if loss_is_nan else loss)  # becomes ``loss_``
+            loss = np.float64(np.nan if loss_is_nan else loss)
+            self.loss_ = loss  # that of the parameters, if Ctrl-C ends training here
             return loss, np.concatenate([g.ravel() for g in (*dweights, *dbiases)])
 
         return loss_and_gradient
@@ -554,19 +595,26 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         layer_units, incremental = rest[-2:]
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        # With one column of y for several outputs, scikit-learn trains all of them on it.
-        y = np.broadcast_to(y, (len(y), self._check_layers(layer_units)))
+        outputs = self._check_layers(layer_units)
         core = self._prepare_core(incremental)
-        run = Fit(self, core, self._hold_out(X, y, sample_weight))
+        rows = self._hold_out(X, y, sample_weight)
+        # With one column of y for several outputs, scikit-learn trains all of them on it.
+        rows = rows._replace(y=np.broadcast_to(rows.y, (len(rows.y), outputs)))
+        run = Fit(self, core, rows)
         try:
-            run.epochs(1 if incremental else self.max_iter, incremental)
-        except KeyboardInterrupt:
-            warn("Training interrupted by user.")
-        finally:
-            run.end()
+            try:
+                run.epochs(1 if incremental else self.max_iter, incremental)
+            except KeyboardInterrupt:
+                self._trained = True  # as in scikit-learn, also before the first update
+                warn("Training interrupted by user.")
+            finally:
+                run.end()
+        except BaseException:
+            run.end()  # the first call may have been interrupted
+            raise
         if self.early_stopping:
-            self.coefs_ = self._best_coefs
-            self.intercepts_ = self._best_intercepts
+            best = {"coefs_": self._best_coefs, "intercepts_": self._best_intercepts}
+            self.__dict__.update(best)
             self._adopt()
         run.call_on_fit_end()
 
@@ -635,30 +683,3 @@ def _as_vector(y: Any, **options: Any) -> Array:
         )
     vector: Array = column_or_1d(y, **options)
     return vector
-
-
-def _lbfgs_of_scikit_learn() -> Callable[..., None]:
-    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line."""
-    fit: Any = sklearn_mlp.BaseMultilayerPerceptron._fit_lbfgs
-    check = with_globals(
-        sklearn_mlp._check_optimize_result, warnings=types.SimpleNamespace(warn=warn)
-    )
-    return with_globals(fit, _check_optimize_result=check)
-
-
-def _weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: bool) -> Array:
-    """Return the rows' weights: ``sample_weight`` times the weights of their classes."""
-    if incremental and isinstance(class_weight, str):
-        raise ValueError(
-            f"class_weight: found {class_weight!r} in partial_fit, which gets only a part of the "
-            "data, expected a dictionary from labels to weights"
-        )
-    labels = np.asarray(y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels.ravel()
-    weights = compute_sample_weight(class_weight, labels)
-    if not (weights >= 0).all():
-        raise ValueError(
-            f"class_weight: found {class_weight!r}, expected a weight of 0 or more for each class"
-        )
-    return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float64)

@@ -153,6 +153,13 @@ class History:
         """Add the record of an epoch."""
         self._records.append(record)
 
+    def replace_last(self, record: Record) -> None:
+        """Replace the last record."""
+        self._records[-1] = record
+
+    def __delitem__(self, at: slice) -> None:
+        del self._records[at]
+
     def cut(self, length: int) -> None:
         """Remove all but the first ``length`` records."""
         del self._records[length:]

@@ -70,7 +70,7 @@ class Model:
     epochs, updates : int
         Number of whole epochs and of parameter updates so far.
     profile : Profile or None
-        The active profile, which records the times of training steps.
+        The last profile that was entered.
     """
 
     def __init__(self, architecture: Architecture, seed: int, pixels: Pixels = "auto") -> None:
@@ -101,6 +101,12 @@ class Model:
     def known_task(self) -> Task:
         """``task``, or before the first training the default of the architecture."""
         return self.task if self.task is not None else default_task(self.architecture)
+
+    @property
+    def active_profile(self) -> Profile | None:
+        """The profile that records the times of training steps now."""
+        profile = self.profile
+        return profile if profile is not None and profile.is_active else None
 
     @property
     def vectors(self) -> list[Array]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -60,17 +62,28 @@ class Profile:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._runs: list[Run] = []
+        self._active = threading.Lock()
 
     def __enter__(self) -> Profile:
-        if self._model.profile is not None:
+        if self._model.active_profile is not None:
             raise RuntimeError(
                 "profile: found another active profile of this network, expected none"
             )
         self._model.profile = self
-        return self
+        try:
+            self._active.acquire()
+            return self
+        except BaseException:  # an interrupt, perhaps after the call
+            if self._active.locked():
+                self._active.release()
+            raise
 
-    def __exit__(self, *_: object) -> None:
-        self._model.profile = None
+    # The interpreter handles no signal before a call of compiled code: an interrupt cannot leave
+    # the profile active. In Python code it could.
+    __exit__ = property(attrgetter("_active.__exit__"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_active"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Pickles written before Model existed hold the network.
@@ -78,6 +91,12 @@ class Profile:
             state = {**state, "_model": state["_net"]._model}
             del state["_net"]
         self.__dict__.update(state)
+        self._active = threading.Lock()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the ``with`` block of the profile runs."""
+        return self._active.locked()
 
     def _watch(self, trainer: Trainer) -> None:
         """Let a new trainer measure times."""

@@ -79,8 +79,9 @@ class Stepper:
         model = self.model
         flat, *state = self.vectors
         trainer = self._engine.trainer(flat, state, self.data, self.settings)
-        if model.profile is not None:
-            model.profile._watch(trainer)
+        self._profile = model.active_profile
+        if self._profile is not None:
+            self._profile._watch(trainer)
         return trainer
 
     def begin_epoch(self) -> None:
@@ -132,11 +133,11 @@ class Stepper:
         self.model.updates, self.position, self._slice = updates, reached, None
 
     def _add_to_profile(self, before: Position) -> None:
-        if self.model.profile is not None:
+        if self._profile is not None:
             position = self.position
             rows = min(position.step * self.batch_size, self.rows) - before.step * self.batch_size
             seconds = position.seconds - before.seconds
-            self.model.profile._add(self.trainer.done, rows, seconds)
+            self._profile._add(self.trainer.done, rows, seconds)
 
     def _set_order(self) -> None:
         """Set the order of the rows of this epoch, for ``shuffle="blocks"``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import types
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ pytest.importorskip("numba")
 import numba
 
 from pynn.spec.architecture import Architecture
+from tests.training.injector import Injector
 
 THREADS = (1, 2, 3, 5)
 
@@ -399,3 +402,29 @@ def test_numba_is_imported_only_when_used():
     code = "import sys, pynn; pynn.Network([2, 2], backend='numpy'); print('numba' in sys.modules)"
     result = python(code)
     assert result.stdout.strip() == "False", result.stderr
+
+
+def test_an_interrupt_does_not_keep_later_calls_from_the_work_queue(monkeypatch):
+    """One call at a time uses several threads of the work queue, also after interrupts."""
+    plan = types.SimpleNamespace(settings=np.zeros(64))
+    used = []
+
+    def run(plan, position, stop, chunks, threads):
+        used.append(threads)
+        if len(used) == 1:  # a call from another thread
+            numba_threads.call(run, plan, 0, 1, 1, 2)
+        return 1
+
+    monkeypatch.setattr(numba_threads, "threading_layer", lambda: "workqueue")
+    mask = numba.get_num_threads()
+    with Injector() as counter:
+        numba_threads.call(run, plan, 0, 1, 1, 2)
+    assert used == [2, 1]
+    for at in range(counter.count):
+        with contextlib.suppress(KeyboardInterrupt), Injector(at=at):
+            numba_threads.call(run, plan, 0, 1, 1, 2)
+        numba.set_num_threads(mask)
+        used[:] = [0]
+        numba_threads.call(run, plan, 0, 1, 1, 2)
+        assert used == [0, 2]
+    assert not numba_threads._calls

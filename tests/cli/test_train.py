@@ -475,6 +475,26 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch
     assert not list(run.glob("*.png"))
 
 
+@pytest.mark.parametrize("place", ["_record", "evaluate"])
+def test_ctrl_c_after_training_leaves_all_files(folder, tmp_path, monkeypatch, place):
+    """While the files are written, and while the network is evaluated."""
+    owner = pynn.Network if place == "evaluate" else train
+    usual, calls = getattr(owner, place), []
+
+    def press(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, place, press)
+    run = tmp_path / "run"
+    pynn_command("train", *SMALL, "--data", folder, "--epochs", 1, "--run", run, code=130)
+    assert json.loads((run / "settings.json").read_text())["result"]["epochs"] == 1
+    assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
+    assert pynn.load(run / "model.safetensors", backend="numpy").epochs == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
 def test_termination_signals_save_the_trained_model(folder, tmp_path, number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 import sys
@@ -25,6 +26,7 @@ from tests.nielsen.book import (
     same_order,
     step,
 )
+from tests.training.injector import Injector
 
 
 @pytest.fixture(autouse=True)
@@ -340,6 +342,33 @@ def test_an_interrupt_leaves_the_weights_after_a_complete_update(monkeypatch):
         twin.update_mini_batch(data[10 * k : 10 * k + 10], 1.0)
     assert_equal(net, twin.weights, twin.biases, 1e-13)
     net.SGD(data, 1, 10, 1.0)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_an_exception_leaves_weights_and_biases_of_the_same_step(request, error):
+    data, net = make(20), Network(SMALL)
+    states, twin = [], copy.deepcopy(net)
+    for k in range(3):
+        states.append(figures(twin))
+        if k < 2:
+            twin.update_mini_batch(data[10 * k : 10 * k + 10], 1.0)
+
+    def run(found):
+        for k in range(2):
+            found.update_mini_batch(data[10 * k : 10 * k + 10], 1.0)
+
+    with Injector() as counter:
+        run(copy.deepcopy(net))
+    every = 1 if request.config.getoption("--all") else max(1, counter.count // 30)
+    for at in range(counter.count % every, counter.count, every):
+        found, injector = copy.deepcopy(net), Injector(error, at)
+        with contextlib.suppress(error), injector:
+            run(found)
+        assert figures(found) in states, injector.place
+
+
+def figures(net):
+    return [a.tobytes() for a in (*net.weights, *net.biases)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no interval timer")

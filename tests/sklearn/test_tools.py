@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -42,6 +43,7 @@ from tests.sklearn.estimators import (
     theirs,
     vector,
 )
+from tests.training.injector import Injector
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -465,13 +467,27 @@ def test_blas_stays_on_one_thread_during_lbfgs(monkeypatch):
         assert blas_threads() == before
 
 
+def test_blas_has_its_threads_back_after_an_interrupt():
+    with threadpool_limits(2, user_api="blas"):
+        before, one = blas_threads(), core._OneBlasThread()
+        with Injector() as counter:
+            one.call(len, ())
+        for at in range(counter.count):
+            with contextlib.suppress(KeyboardInterrupt), Injector(at=at):
+                one.call(len, ())
+            one.call(len, ())
+            assert blas_threads() == before
+
+
 def test_blas_has_its_threads_back_after_the_last_of_several():
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        with core.ONE_BLAS_THREAD:
-            with core.ONE_BLAS_THREAD:
-                pass
+
+        def outer():
+            core.ONE_BLAS_THREAD.call(lambda: None)
             assert blas_threads() == [1] * len(before)
+
+        core.ONE_BLAS_THREAD.call(outer)
         assert blas_threads() == before
         fits = [
             threading.Thread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import pynn
 from pynn.backends import choose
+
+from .injector import Injector
 
 needs_core = pytest.mark.skipif(
     bool(choose.available()["cython"]), reason="needs the compiled core"
@@ -110,3 +113,28 @@ def test_one_profile_of_a_network_at_a_time() -> None:
     with profile:
         net.fit(x, y, epochs=1, batch_size=10, progress=False)
     assert profile.steps == 30
+
+
+@needs_core
+def test_an_interrupt_cannot_leave_a_profile_active() -> None:
+    net, (x, y) = network(), data(100)
+
+    def run() -> None:
+        with net.profile():
+            pass
+
+    with Injector() as counter:
+        run()
+    for at in range(counter.count):
+        injector = Injector(at=at)
+        with contextlib.suppress(KeyboardInterrupt), injector:
+            run()
+        active = net._model.active_profile
+        if active is not None:
+            # The interpreter handles signals at calls, and the tracer raises at the return too.
+            assert injector.place.endswith("return")
+            active._active.release()
+    with net.profile() as profile:
+        net.fit(x, y, epochs=1, batch_size=10, progress=False)
+    assert profile.steps == 10
+    assert pickle.loads(pickle.dumps(profile)).steps == 10

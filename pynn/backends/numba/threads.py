@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import numba
 
 from .. import limits
 from .plan import HALT, Plan
 
-_guard = threading.Lock()
+_calls: list[threading.Lock] = []
+"""The lock of each call of ``run`` on several threads, held while it runs."""
 _after_fork = False
 
 
@@ -27,9 +29,9 @@ def threading_layer() -> str | None:
 
 
 def _forked() -> None:
-    """In a forked child: make a new lock, and avoid GNU OpenMP, whose threads did not survive."""
-    global _guard, _after_fork
-    _guard = threading.Lock()
+    """In a forked child: forget calls, and avoid GNU OpenMP, whose threads did not survive."""
+    global _after_fork
+    _calls.clear()
     _after_fork = _after_fork or threading_layer() == "omp"
 
 
@@ -44,12 +46,28 @@ def call(
     plan.settings[HALT] = 0
     if threads == 1 or _after_fork:
         return function(plan, position, stop, chunks, 1)
+    # The interpreter handles no signal between entering or leaving ``with`` a lock and the block,
+    # so that an interrupt cannot leave the lock held for ever. It may leave it listed.
+    own = threading.Lock()
+    try:
+        with own:
+            _calls.append(own)
+            first, *_ = [lock for lock in _calls.copy() if lock.locked()]
+            # The work queue, Numba's layer without TBB and OpenMP, aborts the process when a second
+            # thread enters it. That thread runs alone instead; results are identical.
+            if first is not own and threading_layer() == "workqueue":
+                return function(plan, position, stop, chunks, 1)
+            return _call_on_team(function, plan, position, stop, chunks, threads)
+    finally:
+        for lock in [own, *[lock for lock in _calls.copy() if not lock.locked()]]:
+            with suppress(ValueError):  # another thread has removed it
+                _calls.remove(lock)
+
+
+def _call_on_team(
+    function: Callable[..., int], plan: Plan, position: int, stop: int, chunks: int, threads: int
+) -> int:
     mask = numba.get_num_threads()
-    # The work queue, Numba's layer without TBB and OpenMP, aborts the process when a second thread
-    # enters it. That thread runs alone instead; results are identical.
-    alone = threading_layer() == "workqueue"
-    if alone and not _guard.acquire(blocking=False):
-        return function(plan, position, stop, chunks, 1)
     # A region takes a thousand times longer while another process occupies a core that OpenMP
     # waits for. The timer ends the slice, so that Ctrl-C is still answered in time.
     watch = threading.Timer(2 * LONGEST_SLICE, plan.settings.__setitem__, (HALT, 1))
@@ -59,10 +77,8 @@ def call(
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         return function(plan, position, stop, chunks, threads)
     finally:
-        watch.cancel()
         numba.set_num_threads(mask)
-        if alone:
-            _guard.release()
+        watch.cancel()
 
 
 def default_numba_threads() -> int:
