@@ -179,7 +179,8 @@ class MLPClassifier(Perceptron, sklearn_mlp.MLPClassifier):  # type: ignore[misc
 
     def _score_outputs(self, y: Array, out: Array, sample_weight: Array | None) -> float:
         found = self._labels(out)
-        if sample_weight is not None:
+        # Multilabel targets that were sparse have sparse labels.
+        if sample_weight is not None or not isinstance(found, np.ndarray):
             return float(accuracy_score(y, found, sample_weight=sample_weight))
         correct = found == y  # without checks that take longer than an epoch of few rows
         if correct.ndim == 2:

@@ -380,7 +380,8 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
                 self.__dict__ = before
             raise
         finally:
-            self.__dict__.pop("_trained", None)
+            for name in ("_trained", "_scored"):
+                self.__dict__.pop(name, None)
 
     def _fit_or_fail(self: _Self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> _Self:
         """Fit; after an exception ``_trained`` is whether training has changed the estimator."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+MOST_EPOCHS, MOST_UPDATES = 2**32 - 1, 2**62
+
 SETTINGS = "task", "pixels", "columns", "optimizer", "optimizer_state", "optimizer_began"
 """Attributes of a model that ``fit`` sets before the first step."""
 
@@ -64,7 +66,8 @@ class Model:
     optimizer_state : list of ndarray (n_parameters,)
         For example first and second moments of Adam.
     optimizer_began : int
-        Value of ``updates`` when the optimizer state was zero.
+        Value of ``updates`` when the optimizer state was zero; negative if a program has reduced
+        ``updates``.
     history : History
         One record for each trained epoch.
     epochs, updates : int
@@ -145,12 +148,20 @@ class Model:
 
     def _store(self, values: Array, name: str) -> None:
         """Replace all parameters in one step, so that an exception changes all of them or none."""
+        self._require_idle(name, "parameters are")
+        self.flat[...] = values
+
+    def assign(self, name: str, value: Any, **others: Any) -> None:
+        """Set an attribute for the user, and others with it."""
+        self._require_idle(name, f"{name} is" if name in ("seed", "history") else f"{name} are")
+        self.replace(**{name: value}, **others)
+
+    def _require_idle(self, name: str, read_only: str) -> None:
         if not self.parameters.flags.writeable:
             raise ValueError(
-                f"{name}: found a network in training; its parameters are read-only until fit has "
+                f"{name}: found a network in training; its {read_only} read-only until fit has "
                 "ended"
             )
-        self.flat[...] = values
 
     def set_writeable(self, writeable: bool) -> None:
         """Make the views for users writeable or read-only."""

@@ -21,7 +21,7 @@ from ..spec.functions import Activation, Loss
 from ..spec.losses import LossFunction, loss_from
 from ..spec.optimizers import OPTIMIZERS, Optimizer
 from .history import History
-from .model import Model
+from .model import MOST_EPOCHS, MOST_UPDATES, Model
 
 Array = np.ndarray
 
@@ -189,12 +189,14 @@ def rebuild(
     model.columns = as_columns(document.get("columns"), sizes[0])
     if document["task"] is not None:
         model.task = _task(document["task"], architecture)
-    model.epochs = arguments.whole(document["epochs"], "epochs", 0, 2**32 - 1)
-    model.updates = arguments.whole(document["updates"], "updates", 0, 2**62)
+    model.epochs = arguments.whole(document["epochs"], "epochs", 0, MOST_EPOCHS)
+    model.updates = arguments.whole(document["updates"], "updates", 0, MOST_UPDATES)
     if optimizer is not None:
         empty = model.state_for(optimizer)
         model.begin(model.task, model.pixels, optimizer, empty, model.columns)
-        began = arguments.whole(document["optimizer_began"], "optimizer_began", 0, model.updates)
+        began = arguments.whole(
+            document["optimizer_began"], "optimizer_began", -MOST_UPDATES, model.updates
+        )
         model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):
             slot[...] = values

@@ -9,9 +9,10 @@ import numpy as np
 from ..checks import features, targets
 from ..checks.columns import as_columns
 from ..checks.targets import Task
+from ..spec import arguments
 from ..spec.architecture import Architecture
 from .history import History
-from .model import Model
+from .model import MOST_EPOCHS, MOST_UPDATES, Model
 
 Array = np.ndarray
 
@@ -31,7 +32,7 @@ class ModelProperties:
 
     @seed.setter
     def seed(self, seed: int) -> None:
-        self._model.seed = seed
+        self._model.assign("seed", arguments.whole(seed, "seed", 0, 2**64 - 1))
 
     @property
     def history(self) -> History:
@@ -39,7 +40,9 @@ class ModelProperties:
 
     @history.setter
     def history(self, history: History) -> None:
-        self._model.history = history
+        if not isinstance(history, History):
+            raise TypeError(f"history: found a {type(history).__name__}, expected a pynn.History")
+        self._model.assign("history", history)
 
     @property
     def epochs(self) -> int:
@@ -47,7 +50,7 @@ class ModelProperties:
 
     @epochs.setter
     def epochs(self, epochs: int) -> None:
-        self._model.epochs = epochs
+        self._model.assign("epochs", arguments.whole(epochs, "epochs", 0, MOST_EPOCHS))
 
     @property
     def updates(self) -> int:
@@ -55,7 +58,10 @@ class ModelProperties:
 
     @updates.setter
     def updates(self, updates: int) -> None:
-        self._model.updates = updates
+        updates = arguments.whole(updates, "updates", 0, MOST_UPDATES)
+        # The optimizer continues with the number of steps that its state has had.
+        steps = self._model.updates - self._model.optimizer_began
+        self._model.assign("updates", updates, optimizer_began=updates - steps)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -420,7 +420,7 @@ def test_an_interrupt_does_not_keep_later_calls_from_the_work_queue(monkeypatch)
     with Injector() as counter:
         numba_threads.call(run, plan, 0, 1, 1, 2)
     assert used == [2, 1]
-    for at in range(counter.count):
+    for at in range(len(counter.events)):
         with contextlib.suppress(KeyboardInterrupt), Injector(at=at):
             numba_threads.call(run, plan, 0, 1, 1, 2)
         numba.set_num_threads(mask)

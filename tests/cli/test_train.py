@@ -481,11 +481,11 @@ def test_ctrl_c_after_training_leaves_all_files(folder, tmp_path, monkeypatch, p
     owner = pynn.Network if place == "evaluate" else train
     usual, calls = getattr(owner, place), []
 
-    def press(*arguments):
+    def press(*arguments, **named):
         calls.append(arguments)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return usual(*arguments)
+        return usual(*arguments, **named)
 
     monkeypatch.setattr(owner, place, press)
     run = tmp_path / "run"

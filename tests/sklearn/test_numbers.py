@@ -610,3 +610,17 @@ def test_training_continues_after_a_change_of_the_stopping_rules(dataset, first,
     else:
         assert one.best_loss_ <= min(one.loss_curve_[losses:])
     assert np.isfinite(one.predict(x) if dataset == "diabetes" else one.predict_proba(x)).all()
+
+
+def test_sparse_multilabel_targets_with_early_stopping():
+    x, y = outputs(2)
+    y = scipy.sparse.csr_matrix((y > 0).astype(int))
+    compare(CLASSIFIER, x, y, max_iter=3, early_stopping=True)
+
+
+def test_one_column_for_several_outputs_has_no_validation_score():
+    """A warm start with early stopping raises as in scikit-learn."""
+    x, y = outputs(3)
+    two = both(REGRESSOR, lambda e: e.fit(x, y), max_iter=2, early_stopping=True, warm_start=True)
+    _, _, error = repeat(two, lambda e: e.fit(x, y[:, 0]))
+    assert error is not None

@@ -214,3 +214,41 @@ def test_an_interrupt_before_the_first_step_of_an_epoch(
             fit(interrupted, blobs, **arguments)
     fit(resumed, blobs, resume=True, **arguments)
     assert_same(resumed, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("seed", -1), ("epochs", 1.5), ("epochs", 2**32), ("updates", -1), ("history", [])],
+)
+def test_no_attribute_can_be_set_that_a_file_cannot_hold(name: str, value: Any) -> None:
+    """Before, ``save`` wrote a file that ``load`` refused."""
+    net = pynn.Network([2, 2], backend="numpy")
+    before = getattr(net, name)
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: found "):
+        setattr(net, name, value)
+    assert getattr(net, name) is before
+
+
+def test_counters_are_read_only_during_training(blobs: Data) -> None:
+    def change(net: pynn.Network, record: pynn.Record) -> None:
+        for name in ("seed", "history", "epochs", "updates"):
+            with pytest.raises(ValueError, match=f"^{name}: found a network in training"):
+                setattr(net, name, getattr(net, name))
+
+    net = make(backend="numpy")
+    fit(net, blobs, epochs=1, callbacks=change)
+    assert net.epochs == len(net.history) == 1
+
+
+def test_fewer_updates_do_not_reset_the_optimizer(blobs: Data, tmp_path: Path) -> None:
+    net, twin = make(backend="numpy"), make(backend="numpy")
+    for one in (net, twin):
+        fit(one, blobs, epochs=1, optimizer="sgd")
+        fit(one, blobs, epochs=1, optimizer="adam")
+    net.updates = 0
+    net.save(tmp_path / "net")
+    net = pynn.load(tmp_path / "net", backend="numpy")
+    for one in (net, twin):
+        fit(one, blobs, epochs=1, optimizer="adam")
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    assert net.updates == twin.updates // 3

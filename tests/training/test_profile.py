@@ -125,7 +125,7 @@ def test_an_interrupt_cannot_leave_a_profile_active() -> None:
 
     with Injector() as counter:
         run()
-    for at in range(counter.count):
+    for at in range(len(counter.events)):
         injector = Injector(at=at)
         with contextlib.suppress(KeyboardInterrupt), injector:
             run()
