@@ -57,7 +57,7 @@ def confusion_matrix(
         If matplotlib is not installed.
     """
     true, predicted = _check_labels(y_true, y_pred)
-    names = np.unique(np.concatenate([true, predicted])) if classes is None else np.asarray(classes)
+    names = _sorted_labels(true, predicted) if classes is None else np.asarray(classes)
     n = len(names)
     counts = np.zeros((n, n), int)
     rows = class_indices(true, names.tolist(), "y_true")
@@ -85,6 +85,17 @@ def confusion_matrix(
     if n <= _MOST_NUMBERS:
         _write_numbers(ax, counts, rates, normalize)
     return ax
+
+
+def _sorted_labels(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    try:
+        return np.unique(np.concatenate([true, predicted]))
+    except TypeError:
+        kinds = sorted({type(label).__name__ for a in (true, predicted) for label in a.tolist()})
+        raise TypeError(
+            f"y_true, y_pred: found labels of type {', '.join(kinds)}, which have no order; "
+            "expected labels of one type, or classes=[…]"
+        ) from None
 
 
 def class_indices(labels: np.ndarray, names: list[Any], argument: str) -> np.ndarray:

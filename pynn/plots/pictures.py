@@ -355,7 +355,12 @@ def side_of(pixels: int) -> int | None:
 
 def _images(x: np.ndarray, argument: str = "x") -> np.ndarray:
     """Return rows as images (n, height, width)."""
-    x = np.asarray(x)
+    given, x = x, np.asarray(x)
+    if x.ndim == 0:
+        raise TypeError(
+            f"{argument}: found a {type(given).__name__}, which is no array, expected images "
+            "(n, height, width) or rows of a square number of pixels"
+        )
     if x.ndim == 3 and x.shape[2] == 1 and side_of(x.shape[1]):
         x = x[:, :, 0]  # columns of pixels of pynn.nielsen
     side = side_of(x.shape[1]) if x.ndim == 2 else None

@@ -291,6 +291,16 @@ def test_confusion_matrix_without_mistakes_has_no_scale_of_mistakes():
     assert len(classes.confusion_matrix(TRUE, FOUND).figure.axes) == 2
 
 
+def test_labels_without_an_order_and_images_that_are_no_array_are_named():
+    with pytest.raises(TypeError, match="found labels of type NoneType, str, which have no order"):
+        classes.confusion_matrix(["a", None], ["a", "b"])
+    classes.confusion_matrix(["a", None], ["a", "b"], classes=["a", "b", None])
+    for images in SimpleNamespace(), iter([]):
+        for draw in pictures.predictions, pictures.mistakes:
+            with pytest.raises(TypeError, match="^x: found a .*, which is no array"):
+                draw(np.eye(2), images, [0, 1])
+
+
 def test_confusion_matrix_refuses_mismatched_arguments():
     with pytest.raises(ValueError, match="y_pred: found 1 labels for 2 true ones"):
         classes.confusion_matrix([0, 1], [0])
