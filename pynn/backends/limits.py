@@ -66,12 +66,12 @@ def _count(text: str) -> int | None:
 
 def processors() -> int:
     """Return the number of processors that the affinity mask and the cgroups give this process."""
-    if hasattr(os, "process_cpu_count"):  # Python 3.13: PYTHON_CPU_COUNT and -X cpu_count count too
-        count = os.process_cpu_count() or 1
-    elif hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
+    if hasattr(os, "process_cpu_count"):  # Python 3.13 reads PYTHON_CPU_COUNT and -X cpu_count
+        count = min(count, os.process_cpu_count() or count)
     quota = _process_quota()
     return count if quota is None else min(count, quota)
 

@@ -259,3 +259,11 @@ def test_the_quota_limits_the_processors(monkeypatch):
     monkeypatch.setattr(limits, "_process_quota", lambda: 10**6)
     if hasattr(os, "sched_getaffinity"):
         assert limits.processors() == len(os.sched_getaffinity(0))
+
+
+def test_the_count_that_python_was_given_limits_the_processors(monkeypatch):
+    """PYTHON_CPU_COUNT of Python 3.13 reduces the number, but does not raise it."""
+    before = limits.processors()
+    for given, expected in ((1, 1), (10**6, before), (None, before)):
+        monkeypatch.setattr(os, "process_cpu_count", lambda given=given: given, raising=False)
+        assert limits.processors() == expected
