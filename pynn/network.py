@@ -23,10 +23,10 @@ from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
 from .training import initialise, model_file
+from .training.access import Access
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
-from .training.properties import ModelProperties
 
 if TYPE_CHECKING:
     from .arrays.sparse import Sparse
@@ -38,7 +38,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(ModelProperties):
+class Network(Access):
     """A dense neural network.
 
     Parameters

@@ -22,6 +22,7 @@ module             subject
 ``profile``        times of the phases of a step
 ``initialise``     initial weights
 ``properties``     the properties of ``Network`` that show its model
+``access``         the methods of ``Network`` that look inside a model
 ``model_file``     model files
 ``checkpoint``     the argument ``checkpoint``
 ``saver``          writing checkpoints

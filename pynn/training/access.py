@@ -1,0 +1,96 @@
+"""``Access``: the methods of ``Network`` that look inside a model without changing it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends import choose
+from ..spec import arguments
+from ..spec.architecture import Architecture
+from .properties import ModelProperties
+
+if TYPE_CHECKING:
+    from ..backends.contract import Engine
+
+Array = np.ndarray
+
+
+class Access(ModelProperties):
+    """Base class of ``Network``; ``_engine`` computes, ``_asked`` are its backend and threads."""
+
+    _engine: Engine
+    _asked: tuple[str, int | None]
+
+    def _features(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def activations(self, x: Any, layer: int) -> Array:
+        """Return the outputs of a layer, after its activation and without dropout.
+
+        Parameters
+        ----------
+        x : array (n, n_in)
+            As in ``predict``.
+        layer : int
+            Index of the layer as in ``net.weights``: 0 is the first hidden layer and −1 the output
+            layer, whose outputs are those of ``predict_proba`` before they are arranged by class.
+
+        Returns
+        -------
+        ndarray (n, units), in ``dtype``
+            Rows in the order of x.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x does not fit, or there is no such layer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pynn import Network
+        >>> net = Network([4, 8, 3], backend="numpy")
+        >>> net.activations(np.ones((2, 4)), layer=0).shape
+        (2, 8)
+        """
+        net = self.architecture
+        count = net.n_layers
+        k = _layer(layer, count)
+        x = self._features(x)
+        if k == count - 1:
+            return self._engine.forward(self._model.flat, x)
+        # The layers up to k are a network of their own, whose parameters come first.
+        part = first_layers(net, k + 1)
+        engine = choose.create(self._engine.name, part, self._asked[1])
+        return engine.forward(self._model.flat[: part.n_parameters], x)
+
+
+def first_layers(net: Architecture, count: int) -> Architecture:
+    """Return the architecture of the first layers of a network, for predictions."""
+    used = set(net.activations[:count])
+    return replace(
+        net,
+        sizes=net.sizes[: count + 1],
+        activations=net.activations[:count],
+        dropout=net.dropout[: count - 1],
+        # Any loss that can be combined with every output: it is not computed.
+        loss="mse",
+        loss_parameters=(),
+        functions=tuple(f for f in net.functions if f.name in used),
+        activation_parameters=net.activation_parameters[:count],
+    )
+
+
+def _layer(layer: Any, count: int) -> int:
+    """Return the index of a layer from 0; negative ones count from the last."""
+    try:
+        k = arguments.whole(layer, "layer", -count, count - 1)
+    except ValueError:
+        raise ValueError(
+            f"layer: found {layer!r}, expected a whole number from 0, the first layer after the "
+            f"inputs, to {count - 1}, the output layer, or from {-count} to -1"
+        ) from None
+    return k % count
