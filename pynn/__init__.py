@@ -18,6 +18,7 @@ from .backends.machine import info
 from .network import Network, load
 from .spec import (
     ELU,
+    LBFGS,
     SGD,
     Activation,
     Adagrad,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ELU",
+    "LBFGS",
     "SGD",
     "Activation",
     "Adagrad",

@@ -262,12 +262,13 @@ class Network(Access):
             Integer labels from 0 to n_out − 1 are indices of the outputs. Later calls, also of
             ``evaluate``, require targets of the same kind; see ``classes``.
         epochs : int
-            Number of passes over the data.
+            Number of passes over the data; with ``"lbfgs"`` the maximum number of iterations.
         batch_size : int, None or "full"
             Rows per update; None or ``"full"`` for all. The last batch may be shorter.
         optimizer : str or Optimizer
             ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``, or
-            an object such as ``pynn.Adam(beta2=0.99)``.
+            an object such as ``pynn.Adam(beta2=0.99)``; or ``lbfgs``, which trains on all rows at
+            once, without batch size and learning rate: see :class:`pynn.LBFGS`.
         learning_rate : float
             The step size, above 0.
         l2 : float
@@ -339,7 +340,8 @@ class Network(Access):
         Notes
         -----
         Loss and accuracy of training are means over the epoch, measured on each batch before its
-        update, with dropout and without the L2 term.
+        update, with dropout and without the L2 term. With ``"lbfgs"`` they are measured after each
+        iteration, on all rows, and the learning rate in the records is 0.
 
         After Ctrl-C, MemoryError or an exception in a callback, parameters and optimizer state are
         those of the last whole update, the history has every whole epoch, and the exception is

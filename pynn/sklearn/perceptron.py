@@ -35,6 +35,7 @@ from ..spec.schedules import SCHEDULES, Schedule
 from ..training import initialise
 from ..training.callbacks import Callback
 from ..training.history import History
+from ..training.lbfgs import float64_objective
 from .core import (
     ONE_BLAS_THREAD,
     Core,
@@ -512,10 +513,9 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
 
         Both are in scikit-learn's order: all ``coefs_``, then all ``intercepts_``.
         """
-        # SciPy's L-BFGS-B computes in float64 for every dtype of the data, and its line search
-        # compares losses that differ by little.
         net = self._architecture(self.coefs_, np.float64)
-        objective = engine_of(net, thread_limit(self.threads)).objective(
+        objective = float64_objective(
+            engine_of(net, thread_limit(self.threads)),
             Data(as_rows(X, X.dtype), self._targets(y, np.float64), as_weights(sample_weight)),
             ObjectiveSettings(l2=self.alpha, convention="sklearn"),
         )

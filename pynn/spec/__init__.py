@@ -35,6 +35,7 @@ from .names import (
     PRECISIONS,
 )
 from .optimizers import (
+    LBFGS,
     OPTIMIZERS,
     SGD,
     Adagrad,
@@ -67,6 +68,7 @@ __all__ = [
     "DTYPES",
     "ELU",
     "INITIALISERS",
+    "LBFGS",
     "LOSSES",
     "OPTIMIZERS",
     "OUTPUTS",

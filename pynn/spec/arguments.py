@@ -19,7 +19,7 @@ OTHERS = frozenset(
         *("mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "kl_div", "gamma"),
         *("nll", "bce", "celu", "prelu", "rrelu", "crelu", "swish", "softmin", "log_softmax"),
         *("log_sigmoid", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),
-        *("adafactor", "lamb", "lion", "rprop", "asgd", "lbfgs", "orthogonal", "truncated_normal"),
+        *("adafactor", "lamb", "lion", "rprop", "asgd", "orthogonal", "truncated_normal"),
         *("uniform", "ones", "float16", "bfloat16", "int8", "cyclic", "polynomial"),
     ]
 )

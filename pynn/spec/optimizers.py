@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from .arguments import choose, not_a_class, number
+from .arguments import choose, not_a_class, number, whole
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,41 @@ class AdamW(Optimizer):
     weight_decay: float = 0.01
 
 
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS on all rows at once (Liu and Nocedal 1989; Byrd et al. 1995), by SciPy.
+
+    Each epoch is one iteration with a line search, which evaluates the loss and its gradient on all
+    rows once or more, in float64. The learning rate and the batch size are not used. Training ends
+    after ``epochs`` iterations, or when the largest element of the gradient is at most
+    ``gradient_tolerance``, or when an iteration reduces the loss by less than ``loss_tolerance``
+    times the larger of the loss and 1. ``memory`` is the number of earlier steps from which the
+    curvature is estimated; a new call of ``fit`` begins without any. Dropout, schedules,
+    checkpoints and ``precision="bf16"`` are refused. It needs SciPy (the extra ``scipy``), on whose
+    version the results depend.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    memory: int = 10
+    gradient_tolerance: float = 1e-5
+    loss_tolerance: float = 2.2e-9
+
+    def __post_init__(self) -> None:
+        memory: object = self.memory
+        if isinstance(memory, float) and memory.is_integer():  # model files hold floats
+            memory = int(memory)
+        object.__setattr__(self, "memory", whole(memory, "LBFGS.memory", 1, 1000))
+        for name in ("gradient_tolerance", "loss_tolerance"):
+            number(getattr(self, name), f"LBFGS.{name}", least=0)
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     kind.name: kind for kind in (SGD, Momentum, Nesterov, RMSProp, Adagrad, Adam, AdamHat, AdamW)
 }
+
+
+ALL_OPTIMIZERS: dict[str, type[Optimizer]] = {**OPTIMIZERS, LBFGS.name: LBFGS}
+"""``OPTIMIZERS``, which every backend's trainer implements, and those that use its objective."""
 
 
 def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
@@ -120,4 +152,4 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     not_a_class("optimizer", optimizer)
-    return OPTIMIZERS[choose("optimizer", optimizer, OPTIMIZERS)]()
+    return ALL_OPTIMIZERS[choose("optimizer", optimizer, ALL_OPTIMIZERS)]()

@@ -11,6 +11,7 @@ module             subject
 ``job``            the checked arguments of one call
 ``loop``           epochs, callbacks, validation, progress; what happens after Ctrl-C
 ``stepper``        training steps, the counters and the position in the epoch
+``lbfgs``          full-batch training by SciPy, instead of ``loop``'s steps
 ``slices``         parts of an epoch, shared with ``pynn.sklearn``
 ``divergence``     checks that parameters are finite, snapshots, and finding the faulty step
 ``rates``          the learning rate of every step

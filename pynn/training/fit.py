@@ -14,7 +14,7 @@ from ..checks import features, targets
 from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
 from ..spec import arguments
-from ..spec.optimizers import as_optimizer
+from ..spec.optimizers import LBFGS, as_optimizer
 from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
 from .checkpoint import Checkpoint
@@ -87,6 +87,13 @@ def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arg
 
 def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
     first, records = model.epochs, len(model.history)
+    if isinstance(job.settings.optimizer, LBFGS):
+        # Imported where it is needed, since most calls train with gradients of batches.
+        from .lbfgs import LbfgsLoop, adapted
+
+        job = adapted(job, model, engine)
+        LbfgsLoop(owner, model, engine, job).run(first, first + job.epochs)
+        return model.history[records:]
     saver = resumed = None
     if job.checkpoint is not None:
         # Imported where they are needed: they import modules that take time to load.

@@ -19,7 +19,7 @@ from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
 from ..spec.losses import LossFunction, loss_from
-from ..spec.optimizers import OPTIMIZERS, Optimizer
+from ..spec.optimizers import ALL_OPTIMIZERS, Optimizer
 from .history import History
 from .model import MOST_EPOCHS, MOST_UPDATES, Model
 
@@ -283,7 +283,7 @@ def _optimizer(saved: Mapping[str, Any] | None) -> Optimizer | None:
     if saved is None:
         return None
     settings = dict(saved)
-    kind = OPTIMIZERS[choose("optimizer", settings.pop("name"), OPTIMIZERS)]
+    kind = ALL_OPTIMIZERS[choose("optimizer", settings.pop("name"), ALL_OPTIMIZERS)]
     return kind(**settings)
 
 

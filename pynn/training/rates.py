@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..spec import arguments
-from ..spec.schedules import Schedule, as_schedule
+from ..spec.schedules import Constant, Schedule, as_schedule
 
 Array = np.ndarray
 
@@ -42,6 +42,11 @@ class Rates:
             self.schedule = as_schedule(schedule)
         self._learning_rate, self._start, self._stop = learning_rate, start, stop
         self._last: tuple[int, int, Array] | None = None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the factors are not those of ``schedule=None``."""
+        return self.function is not None or self.schedule not in (Schedule(), Constant())
 
     def begun_at(self, start: int) -> Rates:
         """Return the rates of a call of as many epochs that began at another epoch."""
