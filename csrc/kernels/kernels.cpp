@@ -6,6 +6,7 @@
 #include "kernels.h"
 
 #include "activations.h"
+#include "lanes.h"
 #include "loss.h"
 #include "narrow.h"
 #include "optimizers.h"
@@ -39,10 +40,12 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .itemsize = int(sizeof(T)),
           .matmul = matmul<T>,
           .matmul_narrow = matmul_narrow<T>,
+          .matmul_lanes = matmul_lanes<T>,
           .narrow_marked = narrow_marked<T>,
           .gradient_marked = gradient_marked<T>,
           .find_nonzero = find_nonzero<T>,
           .matmul_sparse = matmul_sparse<T>,
+          .sparse_lanes = sparse_lanes<T>,
           .matmul_scatter = matmul_scatter<T>,
           .transpose = transpose<T>,
           .column_sum = column_sum<T>,

@@ -15,7 +15,8 @@
 //
 // Order of sums. An element of a result never depends on m, on the tile that it lies in, or on how
 // rows or columns are divided among threads. Sums over k run upwards, with one accumulator per
-// element (matmul) or per lane (matmul_narrow). tests/csrc checks all of this.
+// element (matmul, matmul_sparse) or per lane (matmul_narrow, narrow_marked, matmul_lanes,
+// sparse_lanes). tests/csrc checks all of this.
 #pragma once
 
 #include <cstddef>
@@ -135,6 +136,11 @@ struct Kernels {
   void (*matmul_narrow)(const void* x, std::ptrdiff_t ldx, const void* wt, std::ptrdiff_t ldw,
                         void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                         std::ptrdiff_t k, const void* bias);
+  // Z (m, n) = bias + X (m, k) · W, with W (k, n) accessed exactly and n less than the vector width:
+  // the results of matmul_narrow. Pads of Z become 0.
+  void (*matmul_lanes)(const void* x, std::ptrdiff_t ldx, const void* w, std::ptrdiff_t ldw,
+                       void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
+                       std::ptrdiff_t k, const void* bias);
   // matmul_narrow without the unmarked vectors of x, for n less than the vector width. Marks: (m,
   // words) with words = (ldx / width + 63) / 64, one bit per vector of a row, the lowest first.
   // Unmarked vectors of x must be 0; they may still be multiplied, so weights must be finite.
@@ -163,6 +169,14 @@ struct Kernels {
                         const uint32_t* to, const void* b, std::ptrdiff_t ldb, void* c,
                         std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
                         const void* bias, const Step* step);
+  // matmul_lanes with the listed elements of X only: list and starts are those of find_nonzero, of
+  // columns modulo 65,536. If the list omits zeros only, the result is that of matmul_narrow, except
+  // that 0 · NaN is not seen.
+  void (*sparse_lanes)(const void* x, std::ptrdiff_t ldx, const uint16_t* list,
+                       std::ptrdiff_t list_ld, const uint32_t* starts, std::ptrdiff_t starts_ld,
+                       std::ptrdiff_t part, const void* w, std::ptrdiff_t ldw, void* z,
+                       std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k,
+                       const void* bias);
   // C (…, n) += Aᵀ · (scale·D), with A (m, …), of which only the listed elements count as in
   // matmul_sparse, and D (m, n): the gradient of few columns. Rows of A are added in ascending
   // order.

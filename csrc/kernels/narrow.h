@@ -2,7 +2,8 @@
 //
 // matmul has its vectors along the columns of C, and wastes lanes if there are fewer columns than
 // lanes. Here vectors lie along k: each lane of an accumulator sums upwards, and the lanes are
-// summed at the end. Results therefore differ from matmul's in the last bits.
+// summed at the end. Results therefore differ from matmul's in the last bits. lanes.h has the same
+// products for weights that are not transposed.
 //
 // When the core uses them (narrow_pays and marks_pay in choices.pxi), with costs in vector
 // instructions for a row of x in forward pass and gradient:
@@ -50,10 +51,11 @@ void narrow_tile(const T* x, Size ldx, const T* wt, Size ldw, T* z, Size ldz, Si
       for (int c = 0; c < COLS; ++c) acc[r][c] = fma(xr, w[c], acc[r][c]);
     }
   }
+  // + 0 removes the sign of a zero, as in tile.h: skipped zeros must not matter.
   PYNN_UNROLL
   for (int r = 0; r < ROWS; ++r)
     PYNN_UNROLL
-    for (int c = 0; c < COLS; ++c) z[r * ldz + c] = bias[c] + sum(acc[r][c]);
+    for (int c = 0; c < COLS; ++c) z[r * ldz + c] = bias[c] + sum(acc[r][c]) + T(0);
 }
 
 template <class T> using NarrowTile = void (*)(const T*, Size, const T*, Size, T*, Size, Size,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from pynn.backends.contract import Data
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 from tests.parity import (
+    OPTIMIZERS,
     Case,
     Problem,
     assert_follows_reference,
@@ -217,6 +220,35 @@ def test_zeros_of_hidden_layers_are_counted_repeatedly(usual_costs):
             found += [trainer.skips[1][0]] * count
         assert not any(found[:20] + found[52:])
         assert all(found[38:48])
+
+
+ALWAYS, NEVER = (1.0, -1e9), (1.0, 1e9)
+"""Costs with which the zeros of hidden layers are always skipped, and never."""
+
+
+def test_measured_costs_do_not_change_results(isa, usual_costs, dtype):
+    """Costs are measured, and differ between two runs of a program: the kernels that they choose
+    between give identical results, with every optimizer, convention, kind of zeros and part."""
+    cases = [
+        ([20, 600, 512, 4], "relu", 0.0, 230, 64, "sklearn"),
+        ([40, 130, 97, 300, 5], "relu", 0.5, 150, 33, "pynn"),
+        ([5, 71, 1, 66, 2], ["relu", "tanh", "relu"], [0.0, 0.0, 0.9], 90, 16, "pynn"),
+        ([7, 33, 130, 3], ["leaky_relu", "relu"], [0.7, 0.0], 400, 200, "sklearn"),
+    ]
+    for (optimizer, rate), k in zip(OPTIMIZERS, itertools.cycle(range(len(cases)))):
+        sizes, activation, dropout, rows, batch_size, convention = cases[k]
+        net = Architecture.build(sizes, activation, dropout=dropout, dtype=dtype)
+        given = problem(net, rows)
+        case = Case(
+            batch_size=batch_size, steps=4, optimizer=optimizer, rate=0.3 * rate, l2=0.01,
+            convention=convention, threads=1,
+        )  # fmt: skip
+        runs = []
+        for costs, threads in ((ALWAYS, 1), (NEVER, 1), (ALWAYS, 3), ((1.3, 0.5), 1)):
+            _core.skipping_costs(dtype, costs)
+            runs.append(train("cython", net, given, case.but(threads=threads)))
+        for run in runs[1:]:
+            assert_identical(run, runs[0])
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,10 @@ template <class T> struct Check {
   std::vector<double> product;  // (m, n), the product that check_product expects
   static constexpr Step sgd = {0.5, 0.25, 0, 0, 0, 0, 0, 0, 0};  // exact in float32, too
 
+  // lanes.cpp
+  void check_lanes();
+  void lanes(Size m, Size n, Size depth, Size variant, bool tiny);
+
   // marked.cpp
   void check_marked();
   void narrow_marked(Size m, Size n, Size depth, Size variant);

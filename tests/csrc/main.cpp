@@ -20,6 +20,7 @@ template <class T> void Check<T>::check_all() {
   if (k.multiply_add(3) != 3 * k.multiply_add(1)) fail("multiply_add counts wrongly");
   check_products();
   check_marked();
+  check_lanes();
   check_sparse();
   check_rows();
   check_activations();

@@ -45,7 +45,7 @@ cdef bint narrow_pays(Plan* p, Layer* l, Py_ssize_t batch) noexcept nogil:
     tile one vector wide waits for its broadcasts; and if dz · wᵀ is needed, 6 per input for the
     transpose, divided among the rows of the batch. Measured with 8 to 100 inputs. For predictions
     batch is 0: the choice depends on the shape alone, so that the result of a row does not depend
-    on the number of rows.
+    on the number of rows. Kernels for few rows and for lists keep the order of these sums.
     """
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width, wide = 4 * l.n_in
     if batch > 0:
@@ -70,7 +70,7 @@ cdef bint columns_pay(Plan* p, Layer* l) noexcept nogil:
     Then one thread reads each weight from memory, not all of them, at the price of two more
     barriers. That pays if the weights exceed the cache of a core and the rows are few.
     """
-    if (l.narrow or l.bf16 or p.pace.team_size == 1
+    if (l.lanes or l.bf16 or p.pace.team_size == 1
             or p.rows > COLUMN_ROWS * p.pace.team_size):
         return False
     return l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES
@@ -91,18 +91,23 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
     Unit: vector instructions per input and row. Dense products take 1 per vector of outputs, or the
     fraction of one that a narrow layer fills. Sparse products take 1.5 per vector and non-zero
     input, plus half a vector to find its row and factor, and 0.5 per input to find the non-zeros.
-    Measured on a Zen 4 with 10 to 256 outputs and 5 to 60 % non-zeros.
+    Measured on a Zen 4 with 10 to 256 outputs and 5 to 60 % non-zeros. A layer with one sum per
+    lane takes 4 per non-zero input, since each adds to another sum in L1, and 6 with the list of
+    compressed rows. Measured on a Xeon with 10 outputs and 1 to 30 % non-zeros.
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_out + p.k.width - 1) // p.k.width, share = density(p, 1)
-    cdef double dense = <double>l.n_out / p.k.width if l.narrow else vectors
+    cdef double dense = <double>l.n_out / p.k.width if l.lanes else vectors
+    cdef double product = 4.0 if l.lanes else 1.5 * (vectors + 0.5)
     cdef Py_ssize_t part = part_of(p, l.n_out)
     if p.data.source == SOURCE_SPARSE:
         while part < SPARSE_GROUP and part * share < <double>MIN_PART_NONZERO:
             part *= 2
     p.zeros.nonzero.part = part
     if p.data.source == SOURCE_SPARSE:
-        return True
+        # Training needs the lists for the gradient; few rows do not pay for a transpose of w.
+        return (not l.narrow or p.settings.gradients or p.data.n < TRANSPOSED_ROWS
+                or share * 6 < dense)
     if l.n_in >= SPARSE_GROUP:
         return False
     # Rounded products skip zeros only in training: their sums are rounded otherwise than dense
@@ -111,13 +116,13 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
         return False
     # A dense tile of one or two rows is bound by the latency of its few accumulators; a sparse
     # product has eight.
-    if p.settings.direct and p.data.n <= 2:
+    if p.settings.direct and p.data.n <= 2 and not l.lanes:
         return True
     if p.data.n < 16:
         return False
     if l.bf16:
         dense = dense / p.k16.gain
-    return share * 1.5 * (vectors + 0.5) + 0.5 < dense
+    return share * product + 0.5 < dense
 
 
 cdef bint marks_pay(Plan* p) noexcept nogil:

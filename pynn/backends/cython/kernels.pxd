@@ -60,6 +60,10 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             const void* x, Py_ssize_t ldx, const uint64_t* marks, const void* wt, Py_ssize_t ldw,
             void* z, Py_ssize_t ldz, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
             const void* bias) noexcept nogil
+        # z (m, n) = bias + x (m, k) · w (k, n), w accessed exactly: the results of matmul_narrow
+        void (*matmul_lanes)(
+            const void* x, Py_ssize_t ldx, const void* w, Py_ssize_t ldw, void* z, Py_ssize_t ldz,
+            Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void* bias) noexcept nogil
         # Columns start … stop of C (m, …) = Dᵀ · X, with D (k, m), X (k, …) and its marks
         void (*gradient_marked)(
             const void* d, Py_ssize_t ldd, const void* x, Py_ssize_t ldx, const uint64_t* marks,
@@ -77,6 +81,12 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             const uint32_t* begin, const uint32_t* end, const void* b, Py_ssize_t ldb,
             void* c, Py_ssize_t ldc, Py_ssize_t m, Py_ssize_t n,
             int finish, const void* bias, const Step* step) noexcept nogil
+        # matmul_lanes, of x only the listed elements
+        void (*sparse_lanes)(
+            const void* x, Py_ssize_t ldx, const uint16_t* columns, Py_ssize_t list_ld,
+            const uint32_t* starts, Py_ssize_t starts_ld, Py_ssize_t part,
+            const void* w, Py_ssize_t ldw, void* z, Py_ssize_t ldz,
+            Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void* bias) noexcept nogil
         # C (…, n) += Aᵀ · (scale·D), with A (m, …), of A only the listed elements, and D (m, n)
         void (*matmul_scatter)(
             const void* a, Py_ssize_t lda, const uint16_t* columns, Py_ssize_t list_ld,

@@ -133,6 +133,9 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
     elif l.narrow:
         p.k.matmul_narrow(at(l.h, start, l.ld_in, 0, item), l.ld_in, l.w, l.ld_in, z, l.ld, m,
                           l.n_out, l.n_in, l.b)
+    elif l.lanes:
+        p.k.matmul_lanes(at(l.h, start, l.ld_in, 0, item), l.ld_in, l.w, l.ld_w, z, l.ld, m,
+                         l.n_out, l.n_in, l.b)
     else:
         affine_wide(p, i, start, m, thread)
 

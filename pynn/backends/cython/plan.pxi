@@ -53,6 +53,7 @@ cdef enum:
     # L2, and a thread would get at most COLUMN_ROWS rows.
     COLUMN_BYTES = 512 * 1024
     COLUMN_ROWS = 32
+    TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes w of a narrow layer
     DIRECT_ROWS = 16        # predictions for at most this many rows use the weights in place
 
     # --- Copies ---
@@ -113,7 +114,8 @@ cdef struct Layer:
     double dropout          # probability that a unit is dropped
     # Kernels
     bint bf16               # operands of the products are rounded to bfloat16
-    bint narrow             # w is stored transposed (n_out, ld_in), and wt is not stored
+    bint lanes              # z is summed as in narrow.h: one sum per lane of k
+    bint narrow             # of such a layer w is stored transposed (n_out, ld_in), and wt is not
     bint direct             # w is in the caller's flat vector, with rows of n_out
     bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
     bint by_columns         # threads share its outputs instead of the rows of the chunk

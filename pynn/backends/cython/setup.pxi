@@ -81,17 +81,18 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.ld_in = padded(p.k, l.n_in)
         l.ld = padded(p.k, l.n_out)
         l.bf16 = net.rounds(i)
-        # A direct row is read up to the end of its last vector, which must lie within w and b.
-        # Rounded weights are copied anyway.
-        l.direct = ((p.settings.direct and l.n_out >= p.k.width)
+        # The order of sums depends on the shape, never on the number or the zeros of the rows of a
+        # prediction.
+        l.lanes = not l.bf16 and narrow_pays(p, l, batch if i > 0 and gradients else 0)
+        # A direct row is read up to the end of its last vector, which must lie within w and b,
+        # unless the kernel takes care of that. Rounded weights are copied anyway.
+        l.direct = ((p.settings.direct and (l.lanes or l.n_out >= p.k.width))
                     or (l.bf16 and not p.settings.training))
         l.ld_w = l.n_out if l.direct else l.ld
+        l.narrow = l.lanes and not l.direct     # a transpose pays for many rows
         # The faster the product, the more reading dz again for every block costs.
         l.block = block_rows(
             p.k, l.ld, 2 * BLOCK_BYTES if l.bf16 and p.k16.gain > 4 else BLOCK_BYTES)
-        # Compressed rows need lists, which narrow layers do not support.
-        l.narrow = (i > 0 or p.data.source != SOURCE_SPARSE) and narrow_pays(
-            p, l, batch if i > 0 and gradients else 0)
         l.activation = _ACTIVATION[net.activations[i]]
         l.parameter = net.activation_parameter(i)
         l.dropout = net.dropout[i] if hidden else 0.0
@@ -103,7 +104,7 @@ cdef double shape_layers(Plan* p, object net) except -1:
 
 
 cdef void choose_first_layer(Plan* p) noexcept nogil:
-    """Whether the first layer skips the zeros of x; if so, it is not narrow."""
+    """Whether the first layer skips the zeros of x; if so, its weights are not transposed."""
     p.zeros.sparse = sparse_pays(p)
     p.zeros.scatter = p.layer[0].n_out * p.k.itemsize <= SCATTER_BYTES
     if p.zeros.sparse:

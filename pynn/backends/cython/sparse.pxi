@@ -124,7 +124,12 @@ cdef void affine_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
             list_compressed(p, i)
     else:
         list_rows(p, lists, l.h, l.ld_in, l.n_in, start, m)
-    if l.w_rounded == NULL:
+    if l.lanes:
+        p.k.sparse_lanes(at(l.h, start, l.ld_in, 0, p.k.itemsize), l.ld_in,
+                         lists.columns + start * lists.ld, lists.ld, lists.starts + start, p.rows,
+                         lists.part, l.w, l.ld_w, at(l.z, start, l.ld, 0, p.k.itemsize), l.ld, m,
+                         l.n_out, l.n_in, l.b)
+    elif l.w_rounded == NULL:
         multiply_listed(p, lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
     else:
         multiply_listed(p, lists, l.h, l.ld_in, start, m, l.w_rounded, l.ld, l.z, l.ld, l.n_out,
