@@ -136,8 +136,8 @@ struct Kernels {
   void (*matmul_narrow)(const void* x, std::ptrdiff_t ldx, const void* wt, std::ptrdiff_t ldw,
                         void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                         std::ptrdiff_t k, const void* bias);
-  // Z (m, n) = bias + X (m, k) · W, with W (k, n) accessed exactly and n less than the vector width:
-  // the results of matmul_narrow. Pads of Z become 0.
+  // Z (m, n) = bias + X (m, k) · W, with W (k, n) accessed exactly and n less than the vector
+  // width: the results of matmul_narrow. Pads of Z become 0.
   void (*matmul_lanes)(const void* x, std::ptrdiff_t ldx, const void* w, std::ptrdiff_t ldw,
                        void* z, std::ptrdiff_t ldz, std::ptrdiff_t m, std::ptrdiff_t n,
                        std::ptrdiff_t k, const void* bias);
@@ -170,8 +170,8 @@ struct Kernels {
                         std::ptrdiff_t ldc, std::ptrdiff_t m, std::ptrdiff_t n, int finish,
                         const void* bias, const Step* step);
   // matmul_lanes with the listed elements of X only: list and starts are those of find_nonzero, of
-  // columns modulo 65,536. If the list omits zeros only, the result is that of matmul_narrow, except
-  // that 0 · NaN is not seen.
+  // columns modulo 65,536. If the list omits zeros only, the result is that of matmul_narrow,
+  // except that 0 · NaN is not seen.
   void (*sparse_lanes)(const void* x, std::ptrdiff_t ldx, const uint16_t* list,
                        std::ptrdiff_t list_ld, const uint32_t* starts, std::ptrdiff_t starts_ld,
                        std::ptrdiff_t part, const void* w, std::ptrdiff_t ldw, void* z,

@@ -1,7 +1,7 @@
 // Products with a narrow matrix that is stored row by row, with the sums of narrow.h.
 //
-// There lane l of an accumulator sums the terms k = l, l + width, …, and the lanes are summed at the
-// end. Here accumulator l is a vector of all outputs and sums the same terms, and the accumulators
+// There lane l of an accumulator sums the terms k = l, l + width, …, and the lanes are summed at
+// the end. Here accumulator l, a vector of all outputs, sums the same terms, and the accumulators
 // are summed in the same order, so results are identical. No transpose of W is needed, which would
 // take longer than the product of a few rows, and zeros of x can be skipped one by one.
 //
@@ -42,8 +42,8 @@ template <class T, int COUNT> PYNN_FORCE_INLINE V<T> sum_accumulators(V<T>* acc)
   }
 }
 
-// z (n,) = bias + the sum of the accumulators; its pads become 0. + 0 removes the sign of a zero, as
-// in tile.h.
+// z (n,) = bias + the sum of the accumulators; its pads become 0. + 0 removes the sign of a zero,
+// as in tile.h.
 template <class T> PYNN_FORCE_INLINE void finish_lanes(V<T>* acc, const T* bias, T* z, Size n) {
   const V<T> zero = set1(T(0));
   const V<T> total = load(bias) + sum_accumulators<T, width<T>>(acc) + zero;

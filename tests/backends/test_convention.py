@@ -49,3 +49,16 @@ def test_weights_of_a_batch_of_several_chunks_follow_the_reference(isa, dtype, c
         sample_weight=some_weights(1499),
     )
     assert_follows_reference("cython", net, problem(net, 1499), case)
+
+
+@pytest.mark.parametrize("units", [128, 256, 512])
+def test_the_l2_term_of_the_loss_has_no_pads(isa, dtype, units):
+    """Rows of whole KiB are padded by a vector more, which was never written; the layer after them
+    is narrow."""
+    for sizes, loss, kind in (
+        ([3, units, 1], "binary_cross_entropy", "yes-no"),
+        ([units, 3], "cross_entropy", "labels"),
+    ):
+        net = Architecture.build(sizes, "relu", loss=loss, dtype=dtype)
+        case = Case(batch_size=16, steps=4, rate=0.01, l2=0.3, convention="sklearn")
+        assert_follows_reference("cython", net, problem(net, 40, kind), case)

@@ -3,8 +3,8 @@
 #include "checker.h"
 
 // Both products equal matmul_narrow in every bit, with few rows and with many. Thirds and sevenths:
-// their sums are rounded, so that the order of summation matters. With ``tiny``, products underflow,
-// so that sums of zeros with either sign show.
+// their sums are rounded, so that the order of summation matters. With ``tiny``, products
+// underflow, so that sums of zeros with either sign show.
 template <class T> void Check<T>::lanes(Size m, Size n, Size depth, Size variant, bool tiny) {
   if (n >= width) return;
   const Size ldx = padded(depth, variant), ldt = padded(depth, variant / 2),

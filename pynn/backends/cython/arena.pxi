@@ -214,7 +214,8 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
         lay_out_rounded(p, i, base, &used)
         l.squares = NULL
         if p.settings.training and p.settings.sklearn and p.settings.l2 > 0:
-            l.n_squares = l.ld_in // p.k.width if l.narrow else l.n_in
+            # Not ld_in, which may be a vector longer than its columns.
+            l.n_squares = round_up(l.n_in, p.k.width) // p.k.width if l.narrow else l.n_in
             l.squares = <double*>carve(base, &used, l.n_squares * sizeof(double))
     lay_out_buffers(p, block, base, &used)
     lay_out_zeros(p, base, &used)

@@ -53,7 +53,7 @@ cdef enum:
     # L2, and a thread would get at most COLUMN_ROWS rows.
     COLUMN_BYTES = 512 * 1024
     COLUMN_ROWS = 32
-    TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes w of a narrow layer
+    TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes a narrow w
     DIRECT_ROWS = 16        # predictions for at most this many rows use the weights in place
 
     # --- Copies ---
