@@ -87,13 +87,12 @@ def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arg
 
 def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
     first, records = model.epochs, len(model.history)
-    if isinstance(job.settings.optimizer, LBFGS):
+    by_iterations = isinstance(job.settings.optimizer, LBFGS)
+    if by_iterations:
         # Imported where it is needed, since most calls train with gradients of batches.
-        from .lbfgs import LbfgsLoop, adapted
+        from . import lbfgs
 
-        job = adapted(job, model, engine)
-        LbfgsLoop(owner, model, engine, job).run(first, first + job.epochs)
-        return model.history[records:]
+        job = lbfgs.adapted(job, model, engine)
     saver = resumed = None
     if job.checkpoint is not None:
         # Imported where they are needed: they import modules that take time to load.
@@ -114,7 +113,12 @@ def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
         job.rates.of(epoch, job.steps)
     if resumed is not None:
         model.restore(resumed.model)
-    Loop(owner, model, engine, job, saver, resumed).run(first, first + job.epochs)
+    loop = (
+        lbfgs.LbfgsLoop(owner, model, engine, job)
+        if by_iterations
+        else Loop(owner, model, engine, job, saver, resumed)
+    )
+    loop.run(first, first + job.epochs)
     return model.history[records:]
 
 

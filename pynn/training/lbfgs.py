@@ -134,8 +134,8 @@ class _Trainer:
         self.__dict__.update(_present=new, done=1, sums=sums)
         return sums
 
-    def evaluate(self, x: Any, y: Array) -> tuple[float, float]:
-        return self._engine.evaluate(self._present, x, y)
+    def evaluate(self, *rows: Any) -> tuple[float, float]:
+        return self._engine.evaluate(self._present, *rows)
 
     def would_store_finite(self) -> bool:
         return True  # ``steps`` takes no others
