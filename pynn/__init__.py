@@ -28,6 +28,7 @@ from .spec import (
     Constant,
     Cosine,
     Exponential,
+    Focal,
     Huber,
     InverseTime,
     LeakyReLU,
@@ -39,6 +40,7 @@ from .spec import (
     RMSProp,
     Softplus,
     StepDecay,
+    Tweedie,
     WarmUp,
 )
 from .training.callbacks import Callback, EarlyStopping, Every, Norms, SaveBest
@@ -68,6 +70,7 @@ __all__ = [
     "EarlyStopping",
     "Every",
     "Exponential",
+    "Focal",
     "History",
     "Huber",
     "InverseTime",
@@ -85,6 +88,7 @@ __all__ = [
     "SaveBest",
     "Softplus",
     "StepDecay",
+    "Tweedie",
     "WarmUp",
     "callbacks",
     "data",

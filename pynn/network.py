@@ -18,7 +18,7 @@ from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
-from .spec.losses import LossFunction
+from .spec.losses import GaussianNLL, LossFunction
 from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
@@ -54,13 +54,16 @@ class Network(Access):
     output : str, LeakyReLU, ELU, Softplus or Activation, optional
         Activation of the last layer, one of those, or ``softmax`` or ``exp``. None chooses it by
         the loss: ``softmax`` for cross_entropy, ``sigmoid`` for binary_cross_entropy, ``exp`` for
-        poisson, and ``identity`` for mse, mae, huber, log_cosh and quantile, which can be combined
-        with every other activation, as custom losses can.
-    loss : str, pynn.Huber, pynn.Quantile or Loss
-        The function that training minimises: ``cross_entropy`` or ``binary_cross_entropy`` for
-        classes; ``mse``, ``mae``, ``huber``, ``log_cosh`` or ``quantile`` (the median) for values;
-        ``poisson``, half the Poisson deviance, for counts; ``pynn.Huber(delta)`` or
-        ``pynn.Quantile(q)``. A custom :class:`pynn.Loss` interprets y as mse does.
+        poisson, gamma and tweedie, and ``identity`` for mse, mae, huber, log_cosh and quantile,
+        which can be combined with every other activation, as custom losses can. The page on losses
+        of the reference has all.
+    loss : str, LossFunction or Loss
+        The function that training minimises. For classes: ``cross_entropy``,
+        ``binary_cross_entropy``, ``focal``, ``hinge`` or ``squared_hinge``; for values: ``mse``,
+        ``mae``, ``huber``, ``log_cosh``, ``quantile`` (the median), ``poisson``, ``gamma``,
+        ``tweedie`` or ``gaussian_nll``, which needs two outputs for each column of y. With
+        parameters: :class:`pynn.Huber`, :class:`pynn.Quantile`, :class:`pynn.Tweedie`,
+        :class:`pynn.Focal`. A custom :class:`pynn.Loss` interprets y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of dropping a unit in training, for all hidden layers or per layer.
     init : str or sequence of str, optional
@@ -424,6 +427,8 @@ class Network(Access):
         ndarray
             Labels (n,) from ``classes``; after training on multilabel targets, int64 zeros and
             ones (n, n_out); for regression values in ``dtype``, (n, n_out), or (n,) if y was (n,).
+            They are means with the losses poisson, gamma, tweedie and gaussian_nll. For a list of k
+            quantiles they are (n, k), or (n, targets, k) for several columns of y.
 
         Raises
         ------
@@ -437,10 +442,16 @@ class Network(Access):
         """
         out = self._engine.forward(self._model.flat, self._features(x))
         task = self._model.known_task
+        loss = self.architecture.loss_function
         if task.kind == "values":
-            return out.reshape(-1) if task.flat else out
+            if isinstance(loss, Loss):
+                return out.reshape(-1) if task.flat else out
+            values: Array = loss.predictions(out, task.flat)
+            return values
         if not np.isfinite(out).all():
             _warn_of_labels(out)
+        if not isinstance(loss, Loss) and not loss.probabilities:
+            out = loss.measured(out) if out.shape[1] == 1 or task.classes is None else out
         if task.classes is None:
             return (out > 0.5).astype(np.int64)
         index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
@@ -464,8 +475,14 @@ class Network(Access):
         Raises
         ------
         TypeError, ValueError
-            If x does not fit, or the network was trained for regression.
+            If x does not fit, the network was trained for regression, or its loss is a hinge.
         """
+        if not getattr(self.architecture.loss_function, "probabilities", True):
+            raise ValueError(
+                f"predict_proba: found loss {self.architecture.loss!r}, whose outputs are no "
+                "probabilities, expected 'cross_entropy', 'binary_cross_entropy' or 'focal'; use "
+                "predict"
+            )
         if self._model.known_task.kind == "values":
             raise ValueError(
                 "predict_proba: found a network for regression, expected one with classes; "
@@ -473,6 +490,34 @@ class Network(Access):
             )
         out = self._engine.forward(self._model.flat, self._features(x))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
+
+    def predict_distribution(self, x: Any) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of each target, with loss gaussian_nll.
+
+        Parameters
+        ----------
+        x : array (n, n_in)
+            As in ``fit``.
+
+        Returns
+        -------
+        mean, deviation : ndarray
+            Each in ``dtype`` and in the shape of ``predict``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x does not fit, or the loss predicts no variance.
+        """
+        loss = self.architecture.loss_function
+        if not isinstance(loss, GaussianNLL):
+            raise ValueError(
+                f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
+                "no variance, expected 'gaussian_nll'"
+            )
+        out = self._engine.forward(self._model.flat, self._features(x))
+        flat = self._model.known_task.flat
+        return loss.predictions(out, flat), loss.deviations(out, flat)
 
     def evaluate(self, x: Any, y: Any = None, *, metrics: Any = None) -> dict[str, float]:
         """Return mean loss and accuracy on a data set, without dropout and without the L2 term.
@@ -501,8 +546,11 @@ class Network(Access):
         chosen: tuple[Metric, ...] = ()
         if metrics is not None:
             from .metrics.measure import as_metrics
+            from .training.measurement import check_loss
 
-            chosen = as_metrics(metrics, task.kind, self.architecture.n_out, ("loss", "accuracy"))
+            a = self.architecture
+            chosen = as_metrics(metrics, task.kind, a.n_out, ("loss", "accuracy"))
+            check_loss(chosen, a)
         loss, right = self._engine.evaluate(self._model.flat, x, y)
         found = {"loss": loss / len(x)}
         if not math.isnan(right):
@@ -511,7 +559,8 @@ class Network(Access):
         if chosen:
             from .training.measurement import measured
 
-            found |= measured(chosen, task, y, self._engine.forward(self._model.flat, x))
+            out = self._engine.forward(self._model.flat, x)
+            found |= measured(chosen, task, y, self.architecture.loss_function.measured(out))
         return found
 
     def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:

@@ -154,7 +154,8 @@ def instruction_set(isa: str) -> Iterator[None]:
 def problem(net: Architecture, rows: int, kind: str = "labels", seed: int = 0) -> Problem:
     """Small random parameters, standard normal x, and y of a kind that fits the loss.
 
-    Kinds are labels, soft (rows of shares that add up to 1), counts, yes-no (0 or 1) and values.
+    Kinds are labels, soft (rows of shares that add up to 1), counts, yes-no (0 or 1), values,
+    positive (above 0) and claims (many are 0).
     """
     rng = np.random.default_rng(seed)
     parameters = rng.normal(scale=0.3, size=net.n_parameters).astype(net.dtype)
@@ -165,9 +166,12 @@ def problem(net: Architecture, rows: int, kind: str = "labels", seed: int = 0) -
         y = rng.random((rows, net.n_out))
         y /= y.sum(axis=1, keepdims=True)
     elif kind == "counts":
-        y = rng.poisson(1.5, (rows, net.n_out))
+        y = rng.poisson(1.5, (rows, net.n_targets))
+    elif kind in ("positive", "claims"):
+        y = rng.gamma(2.0, 0.5, (rows, net.n_targets)).round(6) + 1e-3
+        y *= (kind == "positive") | (rng.random(y.shape) < 0.4)
     else:
-        y = rng.random((rows, net.n_out)).round(0 if kind == "yes-no" else 6)
+        y = rng.random((rows, net.n_targets)).round(0 if kind == "yes-no" else 6)
     return Problem(parameters, x, y.astype(net.dtype))
 
 

@@ -62,7 +62,13 @@ enum Activation : int { PYNN_ACTIVATIONS(PYNN_NUMBER) N_ACTIVATIONS };
   X(MEAN_ABSOLUTE_ERROR, "mae")                    \
   X(HUBER, "huber")                                \
   X(LOG_COSH, "log_cosh")                          \
-  X(QUANTILE, "quantile")
+  X(QUANTILE, "quantile")                          \
+  X(GAMMA, "gamma")                                \
+  X(TWEEDIE, "tweedie")                            \
+  X(HINGE, "hinge")                                \
+  X(SQUARED_HINGE, "squared_hinge")                \
+  X(FOCAL, "focal")                                \
+  X(GAUSSIAN, "gaussian_nll")
 #define PYNN_LOSS_NUMBER(number, name) number,
 enum Loss : int { PYNN_LOSSES(PYNN_LOSS_NUMBER) N_LOSSES };
 #undef PYNN_LOSS_NUMBER
@@ -95,6 +101,7 @@ struct Targets {
   const double* weights;  // (m,), or null
   double least;           // above 0: cross entropies clip probabilities to least … 1 − least
   const double* parameters;  // of the loss, as LossFunction.numbers of pynn/spec/losses.py
+  std::ptrdiff_t per_target;  // outputs of each target; output j is of target j modulo n_targets
   int decides;               // outputs are classes
   int independent;           // values are a yes or no for each output
 };

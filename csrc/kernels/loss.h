@@ -34,6 +34,7 @@ template <class T> struct Row {
   bool gradient;
   T least;  // probabilities are clipped to least … 1 − least if it is above 0
   const double* parameters;  // of the loss
+  Size n_targets;
 
   T clipped(T p) const { return clip(p, least); }
   T at(Size j) const { return target ? target[j] : T(j == label); }
@@ -196,10 +197,42 @@ template <class T> PYNN_INLINE V<T> by_sign(V<T> d, V<T> below, V<T> above) {
   return select(greater(d, zero), above, select(greater(zero, d), below, zero));
 }
 
-// Of outputs a and their targets t. p: the parameter of the loss.
-template <class T, int L> PYNN_INLINE Term<T> term(V<T> a, V<T> t, V<T> p) {
-  const V<T> zero = set1(T(0)), one = set1(T(1)), d = a - t;
-  if constexpr (L == pynn::HUBER) {
+// Focal loss of a yes or no (Lin et al. 2017, eq. 5), in logits z: (1 − p)^γ is e^(−γ·softplus(z)).
+// p: γ, the weight of a yes, the weight of a no.
+template <class T> PYNN_INLINE Term<T> focal_of_logits(V<T> z, V<T> t, const V<T>* p) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  const V<T> e = exponential<T>(zero - absolute(z)), log = log_one_plus<T>(e);
+  const V<T> likely = one / (one + e), rare = e / (one + e);
+  const auto negative = greater(zero, z);
+  const V<T> yes = select(negative, rare, likely), no = select(negative, likely, rare);
+  const V<T> above = maximum<T>(z, zero) + log, below = maximum<T>(zero - z, zero) + log;
+  const V<T> a = p[1] * t * exponential<T>(zero - p[0] * above);
+  const V<T> b = p[2] * (one - t) * exponential<T>(zero - p[0] * below);
+  return {a * below + b * above,
+          b * (p[0] * no * above + yes) - a * (p[0] * yes * below + no)};
+}
+
+// Of outputs a and their targets t; for the losses with one output activation, a is z. p: the
+// parameters of the loss.
+template <class T, int L> PYNN_INLINE Term<T> term(V<T> a, V<T> t, const V<T>* parameters) {
+  const V<T> zero = set1(T(0)), one = set1(T(1)), d = a - t, p = parameters[0];
+  if constexpr (L == pynn::GAMMA) {  // but for the term of t alone: see ``constant``
+    const V<T> ratio = t * exponential_of_any<T>(zero - a);
+    return {ratio + a, one - ratio};
+  } else if constexpr (L == pynn::TWEEDIE) {
+    const V<T> up = set1(T(2)) - p, down = p - one;
+    const V<T> mean = exponential_of_any<T>(up * a);
+    // 0·∞ would be a NaN.
+    const V<T> rest = select(greater(t, zero), t * exponential_of_any<T>(zero - down * a), zero);
+    return {mean / up + rest / down, mean - rest};
+  } else if constexpr (L == pynn::HINGE || L == pynn::SQUARED_HINGE) {
+    const V<T> sign = t + t - one, margin = maximum<T>(one - sign * a, zero);
+    if constexpr (L == pynn::HINGE)
+      return {margin, select(greater(margin, zero), zero - sign, zero)};
+    return {margin * margin, zero - (sign + sign) * margin};
+  } else if constexpr (L == pynn::FOCAL) {
+    return focal_of_logits<T>(a, t, parameters);
+  } else if constexpr (L == pynn::HUBER) {
     const V<T> size = absolute(d), near = minimum<T>(size, p);
     return {near * (size - set1(T(0.5)) * near), with_sign(near, d)};
   } else if constexpr (L == pynn::LOG_COSH) {
@@ -213,20 +246,54 @@ template <class T, int L> PYNN_INLINE Term<T> term(V<T> a, V<T> t, V<T> p) {
   }
 }
 
+// The part of a loss that depends on its target alone, so that a perfect output loses 0.
+template <int L> inline double constant(double t, const double* p) {
+  if (L == pynn::GAMMA) return -1 - std::log(t);
+  if (L == pynn::TWEEDIE && t > 0) return -std::pow(t, 2 - p[0]) / ((2 - p[0]) * (p[0] - 1));
+  return 0;
+}
+
+// The targets of ``count`` outputs of a row from number j, and the parameters of their losses.
+template <class T, int L> struct Goals {
+  T y[width<T>] = {}, q[width<T>] = {};
+  V<T> p[3];
+
+  explicit Goals(const Row<T>& r) {
+    // A loss has three parameters at most, or is a list of quantiles.
+    constexpr int parameters = L == pynn::FOCAL ? 3 : L == pynn::QUANTILE ? 0 : 1;
+    for (int i = 0; i < 3; ++i) p[i] = set1(T(i < parameters ? r.parameters[i] : 0));
+    if (r.n == r.n_targets) p[0] = set1(T(r.parameters[0]));
+  }
+
+  void read(const Row<T>& r, Size j, Size count) {
+    if (L != pynn::QUANTILE || r.n == r.n_targets) {
+      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+      return;
+    }
+    for (Size u = 0; u < count; ++u) {
+      y[u] = r.target[(j + u) % r.n_targets];
+      q[u] = T(r.parameters[(j + u) / r.n_targets]);
+    }
+    p[0] = load(q);
+  }
+};
+
 // The mean of ``term`` over the outputs a = f(z) of a row. For softmax the gradient is
 // p_j·(slope_j − Σ_i p_i·slope_i).
 template <class T, int L> double mean_of_terms(const Row<T>& r, int output, double parameter) {
   constexpr Size block = 256;  // outputs whose f'(z) are on the stack
-  T y[width<T>] = {}, losses[width<T>], slopes[block];
-  const V<T> p = set1(T(r.parameters[0])), scale = set1(r.scale);
+  T losses[width<T>], slopes[block];
+  Goals<T, L> goals(r);
+  const V<T> scale = set1(r.scale);
   const bool softmax = output == pynn::SOFTMAX;
   double total = 0, inner = 0;
   if (softmax) {
     softmax_rows<T>(r.z, round_up<T>(r.n), 1, r.n);
     for (Size j = 0; r.gradient && j < r.n; j += width<T>) {
       const Size count = r.n - j < width<T> ? r.n - j : width<T>;
-      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
-      store(losses, load(r.z + j) * term<T, L>(load(r.z + j), load(y), p).slope);
+      goals.read(r, j, count);
+      const V<T> a = load(r.z + j);
+      store(losses, a * term<T, L>(a, load(goals.y), goals.p).slope);
       for (Size u = 0; u < count; ++u) inner += double(losses[u]);
     }
   }
@@ -237,11 +304,12 @@ template <class T, int L> double mean_of_terms(const Row<T>& r, int output, doub
       activate<T>(output, parameter, r.z + begin, slopes, round_up<T>(end - begin), 1, end - begin);
     for (Size j = begin; j < end; j += width<T>) {
       const Size count = end - j < width<T> ? end - j : width<T>;
-      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+      goals.read(r, j, count);
       const V<T> a = load(r.z + j);
-      const Term<T> e = term<T, L>(a, load(y), p);
+      const Term<T> e = term<T, L>(a, load(goals.y), goals.p);
       store(losses, e.loss);
-      for (Size u = 0; u < count; ++u) total += double(losses[u]);
+      for (Size u = 0; u < count; ++u)
+        total += double(losses[u]) + constant<L>(double(goals.y[u]), r.parameters);
       if (!r.gradient) continue;
       V<T> d = e.slope;
       if (softmax) d = a * (d - set1(T(inner)));
@@ -252,7 +320,101 @@ template <class T, int L> double mean_of_terms(const Row<T>& r, int output, doub
   return total / double(r.n);
 }
 
+// --- Focal loss of one class per row -------------------------------------------------------------
+
+// Σ t·(1 − p)^γ·(−log p) over the outputs with targets t above 0 (Lin et al. 2017, eq. 4), and its
+// slope Σ t·c by log p: dz_j = t_j·c_j − p_j·Σ t·c.
+struct FocalTerm {
+  double loss, slope;
+};
+inline FocalTerm focal_term(double log_p, double rest, double t, double gamma) {
+  // (1 − p)^(γ − 1)·log p is written with log p / (1 − p), which is −1 at p = 1.
+  const double power = std::pow(rest, gamma), ratio = rest > 0 ? log_p / rest : -1;
+  return {-t * power * log_p, -t * power * (1 - gamma * std::exp(log_p) * ratio)};
+}
+
+template <class T> double focal_of_classes(const Row<T>& r) {
+  const double gamma = r.parameters[0];
+  const Size best = first_largest(r.z, r.n);
+  const double most = double(r.z[best]);
+  double others = 0;  // Σ e^(z − most) without the largest
+  for (Size j = 0; j < r.n; j += width<T>) {
+    T e[width<T>];
+    store(e, exponential<T>(load(r.z + j) - set1(T(most))));
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) others += j + u == best ? 0 : double(e[u]);
+  }
+  const double log_sum = log_one_plus(others), total = 1 + others;
+  const auto term_of = [&](Size j) {
+    const double t = double(r.at(j)), log_p = (double(r.z[j]) - most) - log_sum;
+    if (!(t > 0)) return FocalTerm{0, 0};
+    return focal_term(log_p, j == best ? others / total : -std::expm1(log_p), t, gamma);
+  };
+  const Size from = r.target ? 0 : r.label, to = r.target ? r.n : r.label + 1;
+  double loss = most * 0, slope = 0;  // NaN of z reaches the loss
+  for (Size j = from; j < to; ++j) {
+    const FocalTerm e = term_of(j);
+    loss += e.loss;
+    slope += e.slope;
+  }
+  if (!r.gradient) return loss;
+  for (Size j = 0; j < r.n; j += width<T>) {
+    T e[width<T>];
+    store(e, exponential<T>(load(r.z + j) - set1(T(most))) / set1(T(total)));
+    for (Size u = 0; u < width<T> && j + u < r.n; ++u) {
+      // 1 − p of the label from the sum of the others, which avoids cancellation.
+      const bool label = !r.target && j + u == r.label;
+      const double rest = j + u == best ? others / total : 1 - double(e[u]);
+      const double d = label      ? slope * rest
+                       : r.target ? term_of(j + u).slope - double(e[u]) * slope
+                                  : -double(e[u]) * slope;
+      r.z[j + u] = T(d) * r.scale;
+    }
+  }
+  return loss;
+}
+
+// --- Gaussian likelihood -------------------------------------------------------------------------
+
+constexpr double least_variance = 1e-6;
+
+// The mean over the targets of ½·(log v + (μ − t)²/v), with means μ in the first half of z and v =
+// softplus + least_variance of the second half.
+template <class T> double gaussian(const Row<T>& r) {
+  const V<T> one = set1(T(1)), half = set1(T(0.5)), scale = set1(r.scale);
+  double total = 0;
+  for (Size j = 0; j < r.n_targets; j += width<T>) {
+    const Size count = r.n_targets - j < width<T> ? r.n_targets - j : width<T>;
+    T y[width<T>] = {}, mean[width<T>] = {}, raw[width<T>] = {}, v[width<T>], square[width<T>];
+    for (Size u = 0; u < count; ++u) {
+      y[u] = r.target[j + u];
+      mean[u] = r.z[j + u];
+      raw[u] = r.z[r.n_targets + j + u];
+    }
+    const V<T> variance = softplus<T>(load(raw)) + set1(T(least_variance));
+    const V<T> d = load(mean) - load(y), q = d / variance;
+    store(v, variance);
+    store(square, d * q);
+    for (Size u = 0; u < count; ++u)
+      total += 0.5 * (std::log(double(v[u])) + double(square[u]));
+    if (!r.gradient) continue;
+    store(mean, q * scale);
+    store(raw, half * (one - d * q) / variance * sigmoid<T>(load(raw)) * scale);
+    for (Size u = 0; u < count; ++u) {
+      r.z[j + u] = mean[u];
+      r.z[r.n_targets + j + u] = raw[u];
+    }
+  }
+  return total / double(r.n_targets);
+}
+
 // --- All losses of a row -------------------------------------------------------------------------
+
+// The number of terms of which the loss of a row is the mean, as LossFunction.terms of
+// pynn/spec/losses.py.
+inline Size terms_of(int loss, int output, Size n, Size n_targets) {
+  if (loss == pynn::CROSS_ENTROPY || (loss == pynn::FOCAL && output == pynn::SOFTMAX)) return 1;
+  return loss == pynn::GAUSSIAN ? n_targets : n;
+}
 
 template <class T>
 double loss_of_row(int loss, int output, double parameter, const Row<T>& r) {
@@ -268,6 +430,15 @@ double loss_of_row(int loss, int output, double parameter, const Row<T>& r) {
       return mean_of_terms<T, pynn::LOG_COSH>(r, output, parameter);
     case pynn::QUANTILE:
       return mean_of_terms<T, pynn::QUANTILE>(r, output, parameter);
+    case pynn::GAMMA: return mean_of_terms<T, pynn::GAMMA>(r, pynn::IDENTITY, 0);
+    case pynn::TWEEDIE: return mean_of_terms<T, pynn::TWEEDIE>(r, pynn::IDENTITY, 0);
+    case pynn::HINGE: return mean_of_terms<T, pynn::HINGE>(r, pynn::IDENTITY, 0);
+    case pynn::SQUARED_HINGE:
+      return mean_of_terms<T, pynn::SQUARED_HINGE>(r, pynn::IDENTITY, 0);
+    case pynn::FOCAL:
+      return output == pynn::SOFTMAX ? focal_of_classes(r)
+                                     : mean_of_terms<T, pynn::FOCAL>(r, pynn::IDENTITY, 0);
+    case pynn::GAUSSIAN: return gaussian(r);
     default: return mean_squared_error(r, output, parameter);
   }
 }
@@ -426,9 +597,10 @@ void loss(int loss, int output, double parameter, void* z, Size ld, Size m, Size
     return cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
   for (Size i = 0; i < m; ++i) {
     const double weight = t->weights ? t->weights[i] : 1;
-    Row<T> r = {(T*)z + i * ld, n,          nullptr, 0, T(scale * weight), gradient != 0,
-                T(t->least),    t->parameters};
-    if (loss != pynn::CROSS_ENTROPY) r.scale = T(scale * weight / double(n));
+    const Size n_targets = t->labels ? n : n / t->per_target;
+    const T row_scale = T(scale * weight / double(terms_of(loss, output, n, n_targets)));
+    Row<T> r = {(T*)z + i * ld, n,          nullptr,       0,        row_scale, gradient != 0,
+                T(t->least),    t->parameters, n_targets};
     if (t->labels)
       r.label = t->labels[i];
     else

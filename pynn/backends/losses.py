@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..spec.architecture import Architecture
-from ..spec.losses import LossFunction
+from ..spec.losses import LEAST_VARIANCE, LossFunction
 from .activations import (
     activation_of,
     call_custom,
@@ -30,6 +30,7 @@ from .activations import (
     sigmoid,
     softmax,
     softmax_gradient,
+    softplus,
 )
 
 Array = np.ndarray
@@ -107,8 +108,12 @@ def log_cosh(loss: LossFunction, a: Array, t: Array) -> Result:
 
 
 def quantile(loss: LossFunction, a: Array, t: Array) -> Result:
-    """max(q·(t − a), (q − 1)·(t − a)), with slope 0 at 0 (Koenker and Bassett 1978, eq. 2.1)."""
-    q, d = a.dtype.type(*loss.numbers()), a - t
+    """max(q·(t − a), (q − 1)·(t − a)), with slope 0 at 0 (Koenker and Bassett 1978, eq. 2.1).
+
+    Several quantiles q have one output each for every target: all targets of the first, and so on.
+    """
+    q = np.repeat(np.array(loss.numbers(), a.dtype), t.shape[1])
+    d = a - np.tile(t, len(loss.numbers()))
     slope = np.where(d > 0, 1 - q, np.where(d < 0, -q, a.dtype.type(0)))
     return np.maximum(-q * d, (1 - q) * d), slope
 
@@ -120,6 +125,60 @@ TERM: dict[str, Callable[[LossFunction, Array, Array], Result]] = {
     "quantile": quantile,
 }
 
+# The same of losses with one output activation, in z: they return l(z, t) and ∂l/∂z.
+
+
+def gamma(loss: LossFunction, z: Array, t: Array) -> Result:
+    """t/μ − 1 − log(t/μ) with μ = exp z (half of McCullagh and Nelder 1989, section 2.3)."""
+    ratio = t * np.exp(-z)
+    return ratio + z - (1 + np.log(t)), 1 - ratio
+
+
+def tweedie(loss: LossFunction, z: Array, t: Array) -> Result:
+    """μ^b/b + t·μ^−c/c − t^b/(b·c) with μ = exp z, b = 2 − p, c = p − 1.
+
+    Half the deviance of Jørgensen 1987, section 5.
+    """
+    (power,) = loss.numbers()
+    b, c = z.dtype.type(2 - power), z.dtype.type(power - 1)
+    mean, rest = np.exp(b * z), np.where(t > 0, t * np.exp(-c * z), z.dtype.type(0))
+    return mean / b + rest / c - t**b / (b * c), mean - rest
+
+
+def hinge(loss: LossFunction, z: Array, t: Array) -> Result:
+    """max(0, 1 − s·z) with s = 2t − 1 (Cortes and Vapnik 1995); slope 0 at the kink."""
+    s = t + t - 1
+    margin = np.maximum(1 - s * z, 0)
+    return margin, np.where(margin > 0, -s, z.dtype.type(0))
+
+
+def squared_hinge(loss: LossFunction, z: Array, t: Array) -> Result:
+    """max(0, 1 − s·z)² with s = 2t − 1."""
+    s = t + t - 1
+    margin = np.maximum(1 - s * z, 0)
+    return margin**2, -2 * s * margin
+
+
+def focal(loss: LossFunction, z: Array, t: Array) -> Result:
+    """t·α·(1 − p)^γ·(−log p) + (1 − t)·(1 − α)·p^γ·(−log(1 − p)) (Lin et al. 2017, eq. 5).
+
+    p = sigmoid(z), so −log p is softplus(−z) and (1 − p)^γ is e^(−γ·softplus(z)).
+    """
+    power, yes, no = (z.dtype.type(value) for value in loss.numbers())
+    p, q, above, below = sigmoid(z), sigmoid(-z), softplus(z), softplus(-z)
+    a, b = yes * t * np.exp(-power * above), no * (1 - t) * np.exp(-power * below)
+    dz = b * (power * q * above + p) - a * (power * p * below + q)
+    return a * below + b * above, dz
+
+
+TERM_OF_Z: dict[str, Callable[[LossFunction, Array, Array], Result]] = {
+    "gamma": gamma,
+    "tweedie": tweedie,
+    "hinge": hinge,
+    "squared_hinge": squared_hinge,
+    "focal": focal,
+}
+
 
 def mean_of_terms(net: Architecture, z: Array, t: Array, convention: str) -> Result:
     """L = mean(l(f(z), t)), dz = f'(z)·∂l/∂a / n_out, with l from ``TERM``."""
@@ -128,12 +187,61 @@ def mean_of_terms(net: Architecture, z: Array, t: Array, convention: str) -> Res
     return over_outputs(terms, through_activation(net, z, a, da), convention)
 
 
+def mean_of_terms_of_z(net: Architecture, z: Array, t: Array, convention: str) -> Result:
+    """L = mean(l(z, t)), dz = ∂l/∂z / n_out, with l from ``TERM_OF_Z``."""
+    loss = net.loss_function
+    if loss.name == "focal" and net.activations[-1] == "softmax":
+        return focal_of_classes(net, z, t)
+    terms, dz = TERM_OF_Z[loss.name](loss, z, t)
+    return over_outputs(terms, dz, convention)
+
+
+def focal_of_classes(net: Architecture, z: Array, t: Array) -> Result:
+    """L = Σ t·(1 − p)^γ·(−log p) with p = softmax(z) (Lin et al. 2017, eq. 4).
+
+    dz = t·c − p·Σ t·c with c = (1 − p)^γ·(γ·p·log p / (1 − p) − 1), where log p / (1 − p) is −1 at
+    p = 1. Computed in float64, since 1 − p cancels.
+    """
+    (power, *_), z64 = net.loss_function.numbers(), z.astype(np.float64)
+    best = np.arange(len(z)), z.argmax(axis=1)
+    shifted = z64 - z64[best][:, None]
+    e = np.exp(shifted)
+    e[best] = 0
+    others = e.sum(axis=1)
+    log_p = shifted - np.log1p(others)[:, None]
+    p, rest = np.exp(log_p), -np.expm1(log_p)
+    rest[best] = others / (1 + others)
+    weight = rest**power
+    ratio = np.where(rest > 0, log_p / np.where(rest > 0, rest, 1), -1)
+    c = t * weight * (power * p * ratio - 1)
+    total = c.sum(axis=1, keepdims=True)
+    # Where all of the target is in one class, c − p·c is (1 − p)·c, without cancellation.
+    dz = np.where(c == total, rest * total, c - p * total)
+    losses = np.where(t > 0, -t * weight * log_p, 0).sum(axis=1) + 0 * z64.sum(axis=1)
+    return losses, dz.astype(z.dtype)
+
+
+def gaussian_nll(net: Architecture, z: Array, t: Array, convention: str) -> Result:
+    """L = mean(½·(log v + (μ − t)²/v)) with μ the first half of z (Nix and Weigend 1994, eq. 4).
+
+    v = softplus(s) + 10⁻⁶, s the second half (Lakshminarayanan et al. 2017, section 2.2).
+    """
+    mean, s = np.split(z, 2, axis=1)
+    v = softplus(s) + z.dtype.type(LEAST_VARIANCE)
+    d = mean - t
+    q = d / v
+    dz = np.concatenate([q, z.dtype.type(0.5) * (1 - d * q) / v * sigmoid(s)], axis=1)
+    return over_outputs(0.5 * (np.log(v) + d * q), dz, convention)
+
+
 LOSS: dict[str, Callable[[Architecture, Array, Array, str], Result]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "mse": mse,
     "poisson": poisson,
     **dict.fromkeys(TERM, mean_of_terms),
+    **dict.fromkeys(TERM_OF_Z, mean_of_terms_of_z),
+    "gaussian_nll": gaussian_nll,
 }
 
 

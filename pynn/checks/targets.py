@@ -159,7 +159,9 @@ def _check_range(a: Array, net: Architecture, name: str) -> None:
     if isinstance(loss, Loss) or loss.least_target is None:
         return
     low = a.min()
-    if low < loss.least_target or (loss.positive_targets and low <= 0):
+    # A number that becomes 0 in the dtype of the network has no logarithm.
+    least = np.finfo(net.dtype).tiny if loss.positive_targets else loss.least_target
+    if low < least:
         expected = "values above 0" if loss.positive_targets else "values of 0 or more"
         raise ValueError(f"{name}: found {low:g}, expected {expected} for loss {net.loss_text!r}")
 
@@ -175,6 +177,7 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
         return values, Task("values")
     low, high = float(values.min()), float(values.max())
     if net.independent:
+        _check_yes_or_no(values, net, name)
         if low < 0 or high > 1:
             raise ValueError(
                 f"{name}: found values from {low:g} to {high:g}, expected targets in [0, 1] "
@@ -193,6 +196,14 @@ def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
             f"each row for loss {net.loss!r}{FOR_REGRESSION}"
         )
     return values, _with_classes(task, net)
+
+
+def _check_yes_or_no(values: Array, net: Architecture, name: str) -> None:
+    """Raise ValueError for shares in place of yes or no, for a loss that has no use for them."""
+    if net.loss_function.probabilities or ((values == 0) | (values == 1)).all():
+        return
+    found = values[(values != 0) & (values != 1)][0]
+    raise ValueError(f"{name}: found the target {found:g}, expected 0 or 1 for loss {net.loss!r}")
 
 
 def _check_columns(a: Array, net: Architecture, name: str) -> None:
@@ -226,6 +237,7 @@ def _labels(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[
     if net.n_out == 1 and a.dtype.kind == "f" and a.min() >= 0 and a.max() <= 1:
         # Fractions between 0 and 1 for one sigmoid output are probabilities of the second class.
         known = _with_classes(task, net)
+        _check_yes_or_no(a, net, name)
         return np.ascontiguousarray(cast(a.reshape(-1, 1), net.dtype)), known
     classes, indices = numbered(a, None if task is None else task.classes, net, name)
     if task is None or task.classes is not classes:

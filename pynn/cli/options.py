@@ -335,7 +335,10 @@ Spec = TypeVar("Spec", Optimizer, Schedule, LossFunction, Parametric)
 
 
 def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
-    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an object of ``kinds``."""
+    """Convert ``name`` or ``name:parameter=value,parameter=value`` to an object of ``kinds``.
+
+    A list of values is divided by slashes.
+    """
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
     known = [field.name for field in dataclasses.fields(kind)]
@@ -351,7 +354,8 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
             values[key], rest = parse_spec(option, rest, kinds), ""
         else:
             value, _, rest = rest.partition(",")
-            values[key] = parse_number(f"{option}: {name}.{key}", value)
+            numbers = [parse_number(f"{option}: {name}.{key}", part) for part in value.split("/")]
+            values[key] = numbers if len(numbers) > 1 else numbers[0]
     return kind(**values)
 
 

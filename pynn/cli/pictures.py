@@ -52,11 +52,10 @@ def write_all(folder: Path, net: Network, test: Pair) -> None:
     images, labels = images_of(net, test[0]), labels_of(net, test[1])
     with for_files():
         if labels is not None and net.classes is not None:
-            probabilities = net.predict_proba(test[0])
-            predicted = net.classes[probabilities.argmax(axis=1)]
-            ax = confusion_matrix(labels, predicted, net.classes)
+            ax = confusion_matrix(labels, net.predict(test[0]), net.classes)
             _write(folder / "confusion_matrix.png", ax)
-            if images is not None:
+            if images is not None and net.architecture.loss_function.probabilities:
+                probabilities = net.predict_proba(test[0])
                 for name, draw in (("predictions", predictions), ("mistakes", mistakes)):
                     ax = draw(probabilities, images, labels, classes=net.classes)
                     _write(folder / f"{name}.png", ax)

@@ -165,8 +165,9 @@ def classes(run: Run) -> list[str]:
     labels = pictures.labels_of(net, y)
     if labels is None or net.classes is None:
         return []
-    probabilities = net.predict_proba(x)
-    predicted = net.classes[probabilities.argmax(axis=1)]
+    has_probabilities = net.architecture.loss_function.probabilities
+    probabilities = net.predict_proba(x) if has_probabilities else None
+    predicted = net.predict(x)
     images = pictures.images_of(net, x)
     with for_files():
         matrix = html.picture(
@@ -177,7 +178,7 @@ def classes(run: Run) -> list[str]:
             html.section("Confusion matrix", matrix),
             html.section("Classes", class_table(net.classes, labels, predicted)),
         ]
-        if images is not None:
+        if images is not None and probabilities is not None:
             worst = mistakes(probabilities, images, labels, classes=net.classes)
             sections.append(
                 html.section(

@@ -277,8 +277,8 @@ def _outputs(
         raise ValueError(
             f"data: found labels of one class only ({classes[0]}), expected at least two classes"
         )
-    yes_or_no = loss.name == "binary_cross_entropy" and len(classes) == 2
-    return 1 if yes_or_no else len(classes), classes
+    one = loss.name in ("binary_cross_entropy", "hinge", "squared_hinge") and len(classes) == 2
+    return 1 if one else len(classes), classes
 
 
 def _check_test_set(net: Network, test: Pair, metrics: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -176,14 +176,19 @@ def _answer(net: Network, x: np.ndarray, top: int) -> str:
     """Return the most probable class of one row, and the probabilities of the `top` classes."""
     from ..plots.style import percent
 
-    if net.classes is None:
-        return str(net.predict(x)[0])
+    if net.classes is None or not net.architecture.loss_function.probabilities:
+        return _spell(net.predict(x)[0])
     row = net.predict_proba(x)[0]
     best = np.argsort(-row, kind="stable")[:top]
     # The names come from the model file, which may hold any characters.
     names = [shown(str(name)) for name in net.classes[best]]
     shares = ", ".join(f"{name} {percent(row[k])}" for name, k in zip(names, best, strict=True))
     return f"{names[0]}  ({shares})"
+
+
+def _spell(predicted: Any) -> str:
+    """Return one prediction as text, with a column for each value."""
+    return "  ".join(shown(str(value)) for value in np.ravel(predicted))
 
 
 # --- info -----------------------------------------------------------------------------------------

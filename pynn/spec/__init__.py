@@ -20,9 +20,11 @@ from .functions import (
 )
 from .losses import (
     LOSSES,
+    Focal,
     Huber,
     LossFunction,
     Quantile,
+    Tweedie,
     as_loss,
 )
 from .names import (
@@ -85,6 +87,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Exponential",
+    "Focal",
     "Function",
     "Huber",
     "InverseTime",
@@ -101,6 +104,7 @@ __all__ = [
     "Schedule",
     "Softplus",
     "StepDecay",
+    "Tweedie",
     "WarmUp",
     "as_loss",
     "as_optimizer",

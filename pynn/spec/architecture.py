@@ -245,6 +245,8 @@ def _output(output: ActivationLike | None, loss: LossFunction | Loss, n_out: int
                 f"output: found {output!r}, expected {expected} for loss {loss.name!r}, "
                 "which is computed together with it; 'mse' works with any output"
             )
+        if isinstance(output, str):
+            loss.check_output(output)
     if output == "softmax" and n_out == 1:
         raise ValueError(
             "output: found 'softmax' with 1 output, which would always be 1; expected 2 or more"

@@ -16,7 +16,7 @@ allocates memory."""
 
 OTHERS = frozenset(
     [
-        *("mape", "msle", "rmse", "l1", "smooth_l1", "hinge", "kl_div", "gamma"),
+        *("mape", "msle", "rmse", "l1", "smooth_l1", "kl_div"),
         *("nll", "bce", "celu", "prelu", "rrelu", "crelu", "swish", "softmin", "log_softmax"),
         *("log_sigmoid", "tanhshrink", "nadam", "radam", "adamax", "adadelta"),
         *("adafactor", "lamb", "lion", "rprop", "asgd", "orthogonal", "truncated_normal"),

@@ -29,6 +29,8 @@ class LossFunction:
     """Targets must be at least this large."""
     positive_targets: ClassVar[bool] = False
     """Whether targets must be above 0."""
+    probabilities: ClassVar[bool] = True
+    """Whether the outputs are probabilities, if they are not values."""
 
     def __str__(self) -> str:
         """Return the name, with the parameters if there are any."""
@@ -59,6 +61,17 @@ class LossFunction:
     def default_output(self, n_out: int) -> str:
         """Return the output activation that goes with it if none is chosen."""
         return self.outputs[0]
+
+    def check_output(self, output: str) -> None:
+        """Raise ValueError if a parameter does not fit the output activation."""
+
+    def predictions(self, out: Array, flat: bool) -> Array:
+        """Return the values that outputs (n, n_out) predict; (n,) for one target if ``flat``."""
+        return out.reshape(-1) if flat else out
+
+    def measured(self, out: Array) -> Array:
+        """Return outputs as metrics take them: values (n, n_targets), or above ½ for a yes."""
+        return out
 
 
 def _spell(value: Any) -> str:
@@ -94,6 +107,90 @@ class BinaryCrossEntropy(LossFunction):
 
     def independent(self, output: str) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class Hinge(LossFunction):
+    """Mean of max(0, 1 − s·z), with s = 1 for yes and −1 for no.
+
+    Several classes are one yes and many no, one for each output (one-vs-rest, Rifkin and Klautau
+    2004, section 2), as for ``Hinge`` of Keras and ``SGDClassifier`` of scikit-learn.
+    """
+
+    name: ClassVar[str] = "hinge"
+    outputs: ClassVar[tuple[str, ...]] = ("identity",)
+    regression: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = True
+    probabilities: ClassVar[bool] = False
+
+    def independent(self, output: str) -> bool:
+        return True
+
+    def measured(self, out: Array) -> Array:
+        # In the order of z, which decides at 0.
+        half = out.dtype.type(0.5)
+        return half + half * out / (1 + np.abs(out))
+
+
+@dataclass(frozen=True)
+class SquaredHinge(Hinge):
+    """Mean of max(0, 1 − s·z)², with s = 1 for yes and −1 for no; several classes as in Hinge."""
+
+    name: ClassVar[str] = "squared_hinge"
+
+
+@dataclass(frozen=True)
+class Focal(LossFunction):
+    """Cross entropy with less weight on rows that are right already (Lin et al. 2017, eq. 4-5).
+
+    −(1 − p)^γ·log p with the probability p of the true class. With the output activation softmax
+    there is one class per row; with sigmoid, the default for one output, a yes or no per output.
+
+    Parameters
+    ----------
+    gamma : float
+        The exponent γ of 0 or more; 0 gives the cross entropy.
+    alpha : float, optional
+        Weight in (0, 1) of a yes, that of a no being 1 − alpha; only for sigmoid. None weighs both
+        1.
+
+    Examples
+    --------
+    >>> Focal(gamma=2.0, alpha=0.25)
+    Focal(gamma=2.0, alpha=0.25)
+    """
+
+    name: ClassVar[str] = "focal"
+    outputs: ClassVar[tuple[str, ...]] = ("softmax", "sigmoid")
+    regression: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = True
+    gamma: float = 2.0
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        number(self.gamma, "Focal.gamma", least=0)
+        if self.alpha is not None:
+            number(self.alpha, "Focal.alpha", above=0, below=1)
+
+    def numbers(self) -> tuple[float, ...]:
+        yes, no = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        return float(self.gamma), float(yes), float(no)
+
+    def terms(self, n_out: int, output: str) -> int:
+        return 1 if output == "softmax" else n_out
+
+    def independent(self, output: str) -> bool:
+        return output == "sigmoid"
+
+    def default_output(self, n_out: int) -> str:
+        return "sigmoid" if n_out == 1 else "softmax"
+
+    def check_output(self, output: str) -> None:
+        if output == "softmax" and self.alpha is not None:
+            raise ValueError(
+                f"loss: found Focal.alpha {self.alpha:g} with output 'softmax', expected None, or "
+                "output 'sigmoid': alpha weighs a yes against a no"
+            )
 
 
 # --- Values ---------------------------------------------------------------------------------------
@@ -158,20 +255,124 @@ class Quantile(LossFunction):
 
     Parameters
     ----------
-    q : float
-        The quantile, in (0, 1): q·(t − a) for targets above the output a, (1 − q)·(a − t) below.
+    q : float or list of float
+        The quantile, in (0, 1): q·(t − a) for targets above the output a, (1 − q)·(a − t) below. A
+        list of k quantiles needs k outputs for each column of y: all columns of the first
+        quantile, then those of the second, and so on. The loss is the mean over all outputs. The
+        quantiles are learned separately: nothing keeps the predictions in their order.
 
     Examples
     --------
     >>> Quantile(0.9)
     Quantile(q=0.9)
+    >>> Quantile([0.1, 0.5, 0.9])
+    Quantile(q=(0.1, 0.5, 0.9))
     """
 
     name: ClassVar[str] = "quantile"
-    q: float = 0.5
+    q: float | tuple[float, ...] = 0.5
 
     def __post_init__(self) -> None:
-        number(self.q, "Quantile.q", above=0, below=1)
+        if not isinstance(self.q, (list, tuple, np.ndarray)):
+            number(self.q, "Quantile.q", above=0, below=1)
+            return
+        found = tuple(
+            number(value, f"Quantile.q[{k}]", above=0, below=1) for k, value in enumerate(self.q)
+        )
+        if not found:
+            raise ValueError("Quantile.q: found no quantile, expected at least one")
+        object.__setattr__(self, "q", found)
+
+    @property
+    def per_target(self) -> int:
+        return len(self.q) if isinstance(self.q, tuple) else 1
+
+    def numbers(self) -> tuple[float, ...]:
+        return self.q if isinstance(self.q, tuple) else (float(self.q),)
+
+    def predictions(self, out: Array, flat: bool) -> Array:
+        if not isinstance(self.q, tuple):
+            return super().predictions(out, flat)
+        # (n, k) for one target, (n, targets, k) for several.
+        found = out.reshape(len(out), len(self.q), -1).transpose(0, 2, 1)
+        return np.ascontiguousarray(found[:, 0] if found.shape[1] == 1 else found)
+
+    def measured(self, out: Array) -> Array:
+        # Those of the quantile that is nearest the median.
+        nearest = int(np.abs(np.array(self.numbers()) - 0.5).argmin())
+        return np.split(out, self.per_target, axis=1)[nearest]
+
+
+@dataclass(frozen=True)
+class Gamma(LossFunction):
+    """Half the gamma deviance, for values above 0 whose deviation grows with their mean."""
+
+    name: ClassVar[str] = "gamma"
+    outputs: ClassVar[tuple[str, ...]] = ("exp",)
+    least_target: ClassVar[float | None] = 0.0
+    positive_targets: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Tweedie(LossFunction):
+    """Half the Tweedie deviance, for values above 0 and exact zeros, such as claims.
+
+    Parameters
+    ----------
+    power : float
+        The exponent in (1, 2) of the mean in the variance: near 1 as for ``poisson``, near 2 as
+        for ``gamma``.
+
+    Examples
+    --------
+    >>> Tweedie(power=1.2)
+    Tweedie(power=1.2)
+    """
+
+    name: ClassVar[str] = "tweedie"
+    outputs: ClassVar[tuple[str, ...]] = ("exp",)
+    least_target: ClassVar[float | None] = 0.0
+    power: float = 1.5
+
+    def __post_init__(self) -> None:
+        number(self.power, "Tweedie.power", above=1, below=2)
+
+
+LEAST_VARIANCE = 1e-6
+"""Added to the variance of ``gaussian_nll`` (Lakshminarayanan et al. 2017, section 2.2)."""
+
+
+@dataclass(frozen=True)
+class GaussianNLL(LossFunction):
+    """Negative log-likelihood of a normal distribution, whose mean and variance are predicted.
+
+    Each column of y needs two outputs: all means, then all s, with the variance softplus(s) + 1e-6.
+    The constant ½·log 2π is left out.
+    """
+
+    name: ClassVar[str] = "gaussian_nll"
+    outputs: ClassVar[tuple[str, ...]] = ("identity",)
+
+    @property
+    def per_target(self) -> int:
+        return 2
+
+    def terms(self, n_out: int, output: str) -> int:
+        return n_out // 2
+
+    def predictions(self, out: Array, flat: bool) -> Array:
+        mean = np.ascontiguousarray(out[:, : out.shape[1] // 2])
+        return mean.reshape(-1) if flat else mean
+
+    def measured(self, out: Array) -> Array:
+        return self.predictions(out, False)
+
+    def deviations(self, out: Array, flat: bool) -> Array:
+        """Return the standard deviations of outputs (n, n_out)."""
+        s = out[:, out.shape[1] // 2 :]
+        variance = np.maximum(s, 0) + np.log1p(np.exp(-np.abs(s))) + s.dtype.type(LEAST_VARIANCE)
+        found: Array = np.sqrt(variance)
+        return found.reshape(-1) if flat else found
 
 
 LOSSES: dict[str, type[LossFunction]] = {
@@ -179,6 +380,7 @@ LOSSES: dict[str, type[LossFunction]] = {
     for kind in (
         *(CrossEntropy, BinaryCrossEntropy, MeanSquaredError, Poisson),
         *(MeanAbsoluteError, Huber, LogCosh, Quantile),
+        *(Gamma, Tweedie, Hinge, SquaredHinge, Focal, GaussianNLL),
     )
 }
 

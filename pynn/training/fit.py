@@ -14,6 +14,7 @@ from ..checks import features, targets
 from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
 from ..spec import arguments
+from ..spec.architecture import Architecture
 from ..spec.optimizers import LBFGS, as_optimizer
 from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
@@ -147,7 +148,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
 
     rows = _rows(given, model, engine, smoothing)
     x, y = rows.training
-    measured = _measurement(given, rows, net.n_out)
+    measured = _measurement(given, rows, net)
     check_monitors(
         calls,
         rows.held is not None,
@@ -241,7 +242,7 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     return _Rows((x, y), held, share, codes is not None, task, pixels, columns, arrays)
 
 
-def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | None:
+def _measurement(given: Arguments, rows: _Rows, net: Architecture) -> Measurement | None:
     """Return the metrics to compute after each epoch."""
     if given.metrics is None and given.training_metrics is False:
         return None
@@ -250,7 +251,7 @@ def _measurement(given: Arguments, rows: _Rows, n_out: int) -> Measurement | Non
 
     held = None if rows.held is None else Measured(VALIDATION, *rows.held)
     training = Measured("", *rows.training)
-    return measurement(given.metrics, given.training_metrics, rows.task, n_out, training, held)
+    return measurement(given.metrics, given.training_metrics, rows.task, net, training, held)
 
 
 def _check_modes(given: Arguments) -> None:

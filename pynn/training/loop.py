@@ -180,7 +180,10 @@ class Loop:
             return record
         self.guard.write_back()
         flat, forward = self.model.flat, self.engine.forward
-        return record._replace(metrics=self.job.measured.values(lambda x: forward(flat, x)))
+        readable = self.model.architecture.loss_function.measured
+        return record._replace(
+            metrics=self.job.measured.values(lambda x: readable(forward(flat, x)))
+        )
 
     def _end_epoch(self, record: Record, last: int) -> None:
         """Count an epoch, call the callbacks, show progress and write a checkpoint if due."""

@@ -12,6 +12,7 @@ from ..checks.targets import Task
 from ..metrics.measure import Measure, as_metrics
 from ..metrics.metric import Metric
 from ..metrics.rows import Rows
+from ..spec.architecture import Architecture
 from .history import FIELDS
 
 Array = np.ndarray
@@ -81,7 +82,7 @@ def measurement(
     metrics: Any,
     training_metrics: Any,
     task: Task,
-    n_out: int,
+    net: Architecture,
     training: Measured,
     held: Measured | None,
 ) -> Measurement | None:
@@ -95,7 +96,8 @@ def measurement(
     if not isinstance(training_metrics, (bool, np.bool_)):
         raise TypeError(f"training_metrics: found {training_metrics!r}, expected True or False")
     taken = {*FIELDS, *(name.removeprefix(VALIDATION) for name in FIELDS), "metrics"}
-    found = as_metrics(metrics, task.kind, n_out, sorted(taken))
+    found = as_metrics(metrics, task.kind, net.n_out, sorted(taken))
+    check_loss(found, net)
     if training_metrics and not found:
         raise ValueError(
             "training_metrics: found True and no metrics, expected some, as in metrics=['auc']"
@@ -113,6 +115,19 @@ def measurement(
             "expected validation=(x, y) or a share of the rows, or training_metrics=True"
         )
     return Measurement(found, task, sets)
+
+
+def check_loss(metrics: Sequence[Metric], net: Architecture) -> None:
+    """Raise ValueError for a metric of probabilities if the loss gives none."""
+    if net.loss_function.probabilities:
+        return
+    for metric in metrics:
+        by_order = metric.name in ("auc", "average_precision") or metric.name.startswith("top_")
+        if metric.needs == "probabilities" and not by_order:
+            raise ValueError(
+                f"metrics: found {metric.name!r} with loss {net.loss!r}, whose outputs are no "
+                "probabilities; expected metrics of classes, auc or average_precision"
+            )
 
 
 def _warn(message: str) -> None:

@@ -83,19 +83,14 @@ def optimizers(draw: st.DrawFn) -> spec_optimizers.Optimizer:
 @st.composite
 def architectures(draw: st.DrawFn) -> tuple[Architecture, str]:
     """A network, and which kind of targets it is to learn."""
-    loss = draw(st.sampled_from(list(LOSSES)))
-    kind, output = "values", None
-    if loss == "cross_entropy":
-        kind = draw(st.sampled_from(["labels", "soft"]))
-    elif loss == "binary_cross_entropy":
-        kind = draw(st.sampled_from(["labels", "yes-no"]))
-    elif loss == "poisson":
-        kind = "counts"
-    else:
-        output = draw(st.sampled_from(spec_names.OUTPUTS))
-    least = 2 if loss == "cross_entropy" or output == "softmax" or kind == "labels" else 1
+    loss = LOSSES[draw(st.sampled_from(list(LOSSES)))]()
+    output = draw(st.sampled_from(loss.outputs))
+    kind = {"poisson": "counts", "gamma": "positive"}.get(loss.name, "values")
+    if not loss.regression:
+        kind = draw(st.sampled_from(["labels", "soft" if output == "softmax" else "yes-no"]))
+    least = 2 if output == "softmax" or kind == "labels" else 1
     hidden = draw(st.lists(WIDTHS, max_size=4))
-    sizes = [draw(WIDTHS), *hidden, draw(st.integers(least, 19))]
+    sizes = [draw(WIDTHS), *hidden, loss.per_target * draw(st.integers(least, 19))]
     names = [draw(st.sampled_from(spec_names.ACTIVATIONS)) for _ in hidden]
     dropout = [draw(st.sampled_from([0.0, 0.1, 0.5])) for _ in hidden]
     dtype = draw(st.sampled_from(spec_names.DTYPES))
@@ -122,11 +117,13 @@ def data(draw: st.DrawFn, net: Architecture, kind: str) -> tuple[np.ndarray, np.
         y = rng.random((rows, net.n_out)) + 0.01
         y = y / y.sum(axis=1, keepdims=True)
     elif kind == "counts":
-        y = rng.poisson(1.5, (rows, net.n_out))
+        y = rng.poisson(1.5, (rows, net.n_targets))
+    elif kind == "positive":
+        y = rng.gamma(1.0, size=(rows, net.n_targets)) + 1e-3
     elif kind == "yes-no":
         y = rng.integers(0, 2, (rows, net.n_out))
     else:
-        y = rng.normal(size=(rows, net.n_out))
+        y = np.abs(rng.normal(size=(rows, net.n_targets)))
     return x.astype(pixels), y if kind == "labels" else y.astype(net.dtype), batch
 
 

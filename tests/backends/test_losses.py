@@ -11,35 +11,45 @@ import pytest
 from pynn.backends import choose, reference
 from pynn.spec import names
 from pynn.spec.architecture import Architecture
-from pynn.spec.losses import LOSSES, Huber, Quantile
+from pynn.spec.losses import LOSSES, Focal, Huber, Quantile, Tweedie
 from tests.parity import Case, Problem, assert_follows_reference, objective, problem
 
-MORE = [Huber(0.3), Quantile(0.9)]
+MORE = [
+    *(Huber(0.3), Quantile(0.9), Quantile([0.1, 0.5, 0.8]), Tweedie(1.2)),
+    *(Focal(0.5), Focal(0.0), Focal(1.5, 0.3)),
+]
 """Losses with other parameters than those of their names."""
 
 HEADS = [
+    *((loss, output) for loss in (kind() for kind in LOSSES.values()) for output in loss.outputs),
+    *((loss, output) for loss in MORE for output in dict.fromkeys((*loss.outputs[:2], "softmax"))),
+]
+HEADS = [
     (loss, output)
-    for loss in [*(kind() for kind in LOSSES.values()), *MORE]
-    for output in loss.outputs
+    for loss, output in HEADS
+    if output in loss.outputs
+    and not (output == "softmax" and getattr(loss, "alpha", None) is not None)
 ]
 
 
-def kind_of(loss):
+def kind_of(loss, output):
     """The kind of targets, as ``problem`` names them, that a loss accepts."""
+    special = {"poisson": "counts", "gamma": "positive", "tweedie": "claims"}
     if loss.regression:
-        return "counts" if loss.name == "poisson" else "values"
-    return "soft" if loss.name == "cross_entropy" else "yes-no"
+        return special.get(loss.name, "values")
+    return "soft" if output == "softmax" else "yes-no"
 
 
 def head(loss, output, dtype, n_out=3, activation="tanh", rows=40):
     """A network of one hidden layer with this loss, and a problem for it."""
-    net = Architecture.build([4, 6, n_out], activation, output, loss, dtype=dtype)
-    return net, problem(net, rows, kind_of(loss))
+    sizes = [4, 6, n_out * loss.per_target]
+    net = Architecture.build(sizes, activation, output, loss, dtype=dtype)
+    return net, problem(net, rows, kind_of(loss, output))
 
 
 def heads(n_out):
     """The pairs of ``HEADS`` that so many outputs allow."""
-    single = [h for h in HEADS if h[1] != "softmax"]
+    single = [(loss, o) for loss, o in HEADS if o != "softmax" or loss.per_target > 1]
     return single if n_out == 1 else HEADS
 
 
@@ -66,7 +76,7 @@ def assert_slope(engine, given, tolerance, h=1e-6):
 @pytest.mark.parametrize("n_out", [1, 19])
 def test_every_loss_with_its_own_output_follows_the_reference(backend, dtype, n_out):
     for loss, output in heads(n_out):
-        if output == loss.default_output(n_out):
+        if output == loss.default_output(n_out) or loss.name == "focal":
             net, given = head(loss, output, dtype, n_out)
             assert_follows_reference(backend, net, given, Case(steps=20, rate=0.05))
 
@@ -86,15 +96,17 @@ def test_every_loss_of_any_output_follows_the_reference(backend, dtype, n_out):
 
 def test_outputs_up_to_ten_thousand_give_no_nan(backend, dtype):
     for loss, output in HEADS:
-        net = Architecture.build([1, 3], output=output, loss=loss, dtype=dtype)
+        n = 3 * loss.per_target
+        net = Architecture.build([1, n], output=output, loss=loss, dtype=dtype)
+        y = problem(net, 1, kind_of(loss, output)).y
         for z in ([1e4, -1e4, 0], [-1e4, 1e4, 1e4], [88, -88, 700]):
-            parameters = np.array([0, 0, 0, *z], dtype)
-            given = Problem(parameters, np.ones((1, 1), dtype), problem(net, 1, kind_of(loss)).y)
+            parameters = np.array([0] * n + z * loss.per_target, dtype)
+            given = Problem(parameters, np.ones((1, 1), dtype), y)
             for engine in (choose.create(backend, net, 1), reference.Engine(net)):
                 value, gradient = objective(engine, given)
                 assert not np.isnan(value)
                 assert not np.isnan(gradient).any()
-                if "exp" not in (output, *loss.outputs[:1]):
+                if output != "exp":
                     assert np.isfinite(value)
                     assert np.isfinite(gradient).all()
 
@@ -138,6 +150,62 @@ def test_values_of_errors():
     np.testing.assert_allclose(values_of(Quantile(0.9), d, zero)[[0, 5]], [27.0, 0.3])
 
 
+def values_of_z(loss, z, t):
+    """The losses of rows of one output before the output activation."""
+    net = Architecture.build([1, 1], loss=loss, dtype="float64")
+    return reference.loss_and_output_gradient(net, z[:, None], t[:, None])[0]
+
+
+def test_values_of_logits():
+    z, yes = np.array([-2.0, 0.0, 0.5, 3.0]), np.ones(4)
+    np.testing.assert_allclose(values_of_z("hinge", z, yes), [3, 1, 0.5, 0])
+    np.testing.assert_allclose(values_of_z("hinge", -z, 0 * yes), [3, 1, 0.5, 0])
+    np.testing.assert_allclose(values_of_z("squared_hinge", z, yes), [9, 1, 0.25, 0])
+    p = 1 / (1 + np.exp(-z))
+    np.testing.assert_allclose(
+        values_of_z(Focal(3.0, 0.25), z, yes), -0.25 * (1 - p) ** 3 * np.log(p)
+    )
+    np.testing.assert_allclose(
+        values_of_z(Focal(2.0, 0.25), z, 0 * yes), -0.75 * p**2 * np.log1p(-p)
+    )
+
+
+def test_focal_without_exponent_is_the_cross_entropy(rng):
+    for n, focal, output, plain in (
+        (1, Focal(0.0), None, "binary_cross_entropy"),
+        (4, Focal(0.0), "sigmoid", "binary_cross_entropy"),
+        (4, Focal(0.0), None, "cross_entropy"),
+    ):
+        z, t = 4 * rng.normal(size=(20, n)), np.eye(n)[rng.integers(0, n, 20)]
+        a, b = (
+            reference.loss_and_output_gradient(
+                Architecture.build([1, n], output=o, loss=loss, dtype="float64"), z, t
+            )
+            for loss, o in ((focal, output), (plain, None))
+        )
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(a[1], b[1], rtol=1e-12, atol=1e-12)
+
+
+def test_several_classes_of_a_hinge_are_one_against_the_rest(rng):
+    z, y = rng.normal(size=(9, 4)), rng.integers(0, 4, 9).astype(np.int32)
+    net = Architecture.build([1, 4], loss="hinge", dtype="float64")
+    signs = 2 * np.eye(4)[y] - 1
+    losses, _ = reference.loss_and_output_gradient(net, z, y)
+    np.testing.assert_allclose(losses, np.maximum(0, 1 - signs * z).mean(axis=1))
+
+
+def test_deviances_are_half_of_those_of_scikit_learn(rng):
+    metrics = pytest.importorskip("sklearn.metrics")
+    z, t = rng.normal(size=60), rng.gamma(1.0, 2.0, 60)
+    claims = t * (rng.random(60) < 0.5)
+    for loss, y, power in (("gamma", t, 2), ("tweedie", claims, 1.5), (Tweedie(1.1), claims, 1.1)):
+        deviance = metrics.mean_tweedie_deviance(y, np.exp(z), power=power)
+        assert values_of_z(loss, z, y).mean() == pytest.approx(deviance / 2)
+    for loss in ("gamma", "tweedie", "poisson"):
+        np.testing.assert_allclose(values_of_z(loss, np.log(t), t), 0, atol=1e-12)
+
+
 def test_quantile_is_the_pinball_loss_of_scikit_learn(rng):
     metrics = pytest.importorskip("sklearn.metrics")
     a, t = rng.normal(size=(2, 50))
@@ -150,6 +218,12 @@ def test_losses_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     a, t = rng.normal(size=(2, 50))
     pairs = [("mae", torch.nn.L1Loss()), (Huber(0.7), torch.nn.HuberLoss(delta=0.7))]
+    net = Architecture.build([1, 2], loss="gaussian_nll", dtype="float64")
+    z = rng.normal(size=(50, 2))
+    variance = torch.nn.functional.softplus(torch.tensor(z[:, 1])) + 1e-6
+    expected = torch.nn.GaussianNLLLoss()(torch.tensor(z[:, 0]), torch.tensor(t), variance)
+    found = reference.loss_and_output_gradient(net, z, t[:, None])[0].mean()
+    assert found == pytest.approx(float(expected), rel=1e-12)
     for loss, theirs in pairs:
         outputs = torch.tensor(a, requires_grad=True)
         value = theirs(outputs, torch.tensor(t))

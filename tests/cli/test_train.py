@@ -21,6 +21,7 @@ from pynn.cli import folder as run_folder
 from pynn.cli import train
 from pynn.cli.options import PRESETS, parse_spec
 from pynn.spec import optimizers, schedules
+from pynn.spec.losses import LOSSES, as_loss
 
 pytest.importorskip("typer")
 pytest.importorskip("PIL")
@@ -292,6 +293,35 @@ def test_no_hidden_layer(folder, tmp_path):
 )
 def test_names_with_parameters(text, kinds, expected):
     assert parse_spec("option", text, kinds) == expected
+
+
+def test_losses_with_parameters():
+    for text, expected in {
+        "mae": "mae",
+        "huber:delta=2": pynn.Huber(2.0),
+        "quantile:q=0.1/0.5/0.9": pynn.Quantile([0.1, 0.5, 0.9]),
+        "focal:gamma=1.5,alpha=0.3": pynn.Focal(1.5, 0.3),
+        "log-cosh": "log_cosh",
+    }.items():
+        assert parse_spec("loss", text, LOSSES) == as_loss(expected)
+
+
+def test_quantiles_and_hinges_from_training_to_prediction(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 64)).astype("f4"), rng.random(60)
+    np.savez(tmp_path / "v.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / "c.npz", x_train=x, y_train=y > 0.5, x_test=x, y_test=y > 0.5)
+    Image.fromarray((255 * rng.random((8, 8))).astype(np.uint8)).save(tmp_path / "x.png")
+    for data, loss, columns in (("v", "quantile:q=0.2/0.8", 2), ("c", "hinge", 1)):
+        run = tmp_path / data
+        pynn_command(
+            *("train", *SMALL, "--data", tmp_path / f"{data}.npz", "--run", run, "--epochs", 1),
+            *("--loss", loss, "--pixels", "--pictures"),
+        )
+        assert "test loss" in pynn_command("evaluate", run, "--backend", "numpy").replace("\n", " ")
+        pynn_command("report", run)
+        out = pynn_command("predict", tmp_path / "x.png", "-m", run, "--raw", "--backend", "numpy")
+        assert len(out.splitlines()[-1].partition(": ")[2].split("  ")) == columns
 
 
 def test_without_a_test_set_the_result_is_that_of_the_rows_held_out(tmp_path):

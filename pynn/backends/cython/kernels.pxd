@@ -31,6 +31,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         const double* weights   # (m,), or null
         double least            # above 0: probabilities are clipped to least … 1 - least
         const double* parameters        # of the loss
+        Py_ssize_t per_target   # outputs of each target
         int decides             # outputs are classes
         int independent         # values are a yes or no for each output
 

@@ -200,6 +200,7 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.weights = buffers.row_weight + start if buffers.row_weight != NULL else NULL
     t.least = p.settings.min_probability
     t.parameters = p.settings.loss_parameters
+    t.per_target = p.settings.per_target
     t.decides = p.settings.decides
     t.independent = p.settings.independent
     p.k.loss(p.settings.loss, p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), l.ld, m,

@@ -184,7 +184,7 @@ cdef struct Settings:
     const double* loss_parameters   # LossFunction.numbers, and a 0
     bint decides            # outputs are classes
     bint independent        # targets are a yes or no for each output
-    Py_ssize_t n_targets    # columns of the targets
+    Py_ssize_t n_targets, per_target    # columns of the targets; outputs of each
     int rule, slots         # optimizer rule and the number of its slots
     Py_ssize_t batch_size
     double l2, weight_decay

@@ -46,6 +46,7 @@ cdef int choose_loss(Plan* p, object net, Held parameters) except -1:
     settings.decides = not net.regression
     settings.independent = net.independent
     settings.n_targets = net.n_targets
+    settings.per_target = net.n_out // net.n_targets
     return 0
 
 

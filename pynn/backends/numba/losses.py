@@ -18,14 +18,17 @@ import math
 
 import numpy as np
 
+from ...spec.losses import LEAST_VARIANCE
 from .activations import custom_loss, softmax
-from .maths import HALF, ONE, TWO, by_dtype, exp, exp_of_any, log1p, tanh
+from .maths import HALF, ONE, TWO, by_dtype, exp, exp_of_any, log1p, sigmoid_from, tanh
 from .plan import CUSTOM, LOSS, inlined_kernel, kernel
 
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY = LOSS["cross_entropy"], LOSS["binary_cross_entropy"]
 MSE, POISSON = LOSS["mse"], LOSS["poisson"]
 MAE, HUBER, LOG_COSH = LOSS["mae"], LOSS["huber"], LOSS["log_cosh"]
-QUANTILE = LOSS["quantile"]
+QUANTILE, GAMMA, TWEEDIE = LOSS["quantile"], LOSS["gamma"], LOSS["tweedie"]
+HINGE, SQUARED_HINGE, FOCAL = LOSS["hinge"], LOSS["squared_hinge"], LOSS["focal"]
+GAUSSIAN = LOSS["gaussian_nll"]
 LN2 = by_dtype(np.float32(math.log(2)), math.log(2))
 
 
@@ -154,21 +157,26 @@ def sign(d, below, above):
 
 
 def mean_of_terms(term):
-    """Return a kernel: the mean of ``term`` over the outputs of a row."""
+    """Return a kernel: the mean of ``term`` over the outputs of a row.
+
+    Several quantiles have one output each for every target: all targets of the first, and so on.
+    """
 
     @kernel
     def loss(parameters, z, a, t, label, n, rows, is_softmax):
         outputs, inner = a.dtype.type(n), a.dtype.type(0)
-        p = parameters[0] if len(parameters) else inner
+        targets = n if label >= 0 else len(t)
         total = 0.0
-        for j in range(n):
-            value, da = term(a[j], target(a, t, label, j), p)
-            total += np.float64(value)
-            if is_softmax:
-                inner += a[j] * da
-                z[j] = da
-            else:
-                a[j] = da * z[j] / outputs / rows
+        for first in range(0, n, targets):
+            p = parameters[first // targets] if len(parameters) else a.dtype.type(0)
+            for j in range(first, first + targets):
+                value, da = term(a[j], target(a, t, label, j - first), p)
+                total += np.float64(value)
+                if is_softmax:
+                    inner += a[j] * da
+                    z[j] = da
+                else:
+                    a[j] = da * z[j] / outputs / rows
         if is_softmax:
             for j in range(n):
                 a[j] = a[j] * (z[j] - inner) / outputs / rows
@@ -179,6 +187,131 @@ def mean_of_terms(term):
 
 mean_of_mae, mean_of_huber = mean_of_terms(mae), mean_of_terms(huber)
 mean_of_log_cosh, mean_of_quantile = mean_of_terms(log_cosh), mean_of_terms(quantile)
+
+# The same of losses with one output activation: z in place of a, and all parameters p.
+
+
+@inlined_kernel
+def gamma(z, t, p):
+    ratio = t * exp_of_any(-z)
+    return np.float64(ratio) + np.float64(z) - (1 + math.log(np.float64(t))), ONE(z) - ratio
+
+
+@inlined_kernel
+def tweedie(z, t, p):
+    b, c = TWO(z) - p[0], p[0] - ONE(z)
+    mean = exp_of_any(b * z)
+    rest = z - z  # 0·∞ would be a NaN
+    constant = 0.0
+    if t > 0:
+        rest = t * exp_of_any(-c * z)
+        constant = np.float64(t) ** np.float64(b) / (np.float64(b) * np.float64(c))
+    return np.float64(mean / b) + np.float64(rest / c) - constant, mean - rest
+
+
+@inlined_kernel
+def hinge(z, t, p):
+    s = t + t - ONE(z)
+    margin = ONE(z) - s * z
+    margin = z - z if margin < 0 else margin
+    return margin, (-s if margin > 0 else z - z)
+
+
+@inlined_kernel
+def squared_hinge(z, t, p):
+    s = t + t - ONE(z)
+    margin = ONE(z) - s * z
+    margin = z - z if margin < 0 else margin
+    return margin * margin, -(s + s) * margin
+
+
+@inlined_kernel
+def focal(z, t, p):
+    e = exp(-abs(z))
+    log, likely, rare = log1p(e), ONE(z) / (ONE(z) + e), e / (ONE(z) + e)
+    yes, no = (likely, rare) if z >= 0 else (rare, likely)
+    above = (z if z > 0 else z - z) + log
+    below = (z - z if z > 0 else -z) + log
+    a = p[1] * t * exp(-p[0] * above)
+    b = p[2] * (ONE(z) - t) * exp(-p[0] * below)
+    return a * below + b * above, b * (p[0] * no * above + yes) - a * (p[0] * yes * below + no)
+
+
+def mean_of_terms_of_z(term):
+    """Return a kernel: the mean of ``term`` over the outputs of a row."""
+
+    @kernel
+    def loss(parameters, z, a, t, label, n, rows):
+        outputs = a.dtype.type(n)
+        total = 0.0
+        for j in range(n):
+            value, dz = term(z[j], target(a, t, label, j), parameters)
+            total += np.float64(value)
+            a[j] = dz / outputs / rows
+        return total / n
+
+    return loss
+
+
+mean_of_gamma, mean_of_tweedie = mean_of_terms_of_z(gamma), mean_of_terms_of_z(tweedie)
+mean_of_hinge = mean_of_terms_of_z(hinge)
+mean_of_squared_hinge = mean_of_terms_of_z(squared_hinge)
+mean_of_focal = mean_of_terms_of_z(focal)
+
+
+# --- Other losses ---------------------------------------------------------------------------------
+
+
+@inlined_kernel
+def focal_term(log_p, rest, t, power):
+    """Return −t·(1 − p)^γ·log p and its slope by log p; ``rest`` is 1 − p."""
+    weight = rest**power
+    ratio = log_p / rest if rest > 0 else -1.0
+    return -t * weight * log_p, -t * weight * (1 - power * math.exp(log_p) * ratio)
+
+
+@kernel
+def focal_of_classes(parameters, z, a, t, label, n, rows):
+    power = np.float64(parameters[0])
+    log_sum, others, best = softmax(z, a, n)
+    top, rest_of_best = np.float64(z[best]), np.float64(others)
+    total, slope = 0.0, 0.0
+    for j in range(n):
+        goal = np.float64(target(a, t, label, j))
+        log_p = (np.float64(z[j]) - top) - log_sum
+        own = 0.0
+        if goal > 0:
+            rest = rest_of_best if j == best else -math.expm1(log_p)
+            value, own = focal_term(log_p, rest, goal, power)
+            total += value
+            slope += own
+        z[j] = own
+    for j in range(n):
+        p = np.float64(a[j])
+        if j == label:
+            dz = slope * (rest_of_best if j == best else 1 - p)
+        else:
+            dz = np.float64(z[j]) - p * slope
+        a[j] = a.dtype.type(dz) / rows
+    return total + log_sum * 0.0
+
+
+@kernel
+def gaussian(parameters, z, a, t, n, rows):
+    count = n // 2
+    one, least, outputs = a.dtype.type(1), a.dtype.type(LEAST_VARIANCE), a.dtype.type(count)
+    total = 0.0
+    for j in range(count):
+        s = z[count + j]
+        e = exp(-abs(s))
+        variance = (s if s > 0 else s - s) + log1p(e) + least
+        d = z[j] - t[j]
+        q = d / variance
+        total += 0.5 * (math.log(np.float64(variance)) + np.float64(d * q))
+        slope = HALF(s) * (one - d * q) / variance * sigmoid_from(e, s < 0)
+        a[j] = q / outputs / rows
+        a[count + j] = slope / outputs / rows
+    return total / count
 
 
 @kernel
@@ -199,6 +332,24 @@ def custom(address, z, a, t, label, n, rows, is_softmax):
 
 
 @kernel
+def loss_of_z(kind, parameters, z, a, t, label, n, rows, is_softmax):
+    """``loss_of_row`` for losses with one output activation, but for the first three."""
+    if kind == GAMMA:
+        return mean_of_gamma(parameters, z, a, t, label, n, rows)
+    if kind == TWEEDIE:
+        return mean_of_tweedie(parameters, z, a, t, label, n, rows)
+    if kind == HINGE:
+        return mean_of_hinge(parameters, z, a, t, label, n, rows)
+    if kind == SQUARED_HINGE:
+        return mean_of_squared_hinge(parameters, z, a, t, label, n, rows)
+    if kind == FOCAL and is_softmax:
+        return focal_of_classes(parameters, z, a, t, label, n, rows)
+    if kind == FOCAL:
+        return mean_of_focal(parameters, z, a, t, label, n, rows)
+    return gaussian(parameters, z, a, t, n, rows)
+
+
+@kernel
 def loss_of_row(kind, address, parameters, z, a, t, label, n, rows, is_softmax):
     """Return the loss of a row and write dz to a, by the loss of this number."""
     if kind == CROSS_ENTROPY:
@@ -209,6 +360,8 @@ def loss_of_row(kind, address, parameters, z, a, t, label, n, rows, is_softmax):
         return mse(z, a, t, label, n, rows, is_softmax)
     if kind == POISSON:
         return poisson(z, a, t, label, n, rows)
+    if kind > QUANTILE:
+        return loss_of_z(kind, parameters, z, a, t, label, n, rows, is_softmax)
     if kind == MAE:
         return mean_of_mae(parameters, z, a, t, label, n, rows, is_softmax)
     if kind == HUBER:
