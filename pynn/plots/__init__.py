@@ -10,7 +10,7 @@ printed in greyscale.
 """
 
 from .classes import confusion_matrix
-from .curves import comparison, learning_curves, norms
+from .curves import comparison, learning_curves, learning_rates, norms
 from .pictures import first_layer_weights, mistakes, predictions, side_of
 from .style import COLORS, DASHES, MARKERS, for_files, percent, require
 
@@ -23,6 +23,7 @@ __all__ = [
     "first_layer_weights",
     "for_files",
     "learning_curves",
+    "learning_rates",
     "mistakes",
     "norms",
     "percent",

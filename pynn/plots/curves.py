@@ -237,6 +237,50 @@ def _layer_colors(count: int) -> list[Any]:
     return [colors(0.8 * k / max(1, count - 1)) for k in range(count)]
 
 
+# --- Learning rates -------------------------------------------------------------------------------
+
+
+def learning_rates(found: Any, ax: Axes | None = None) -> Axes:
+    """Draw the losses of a learning-rate range test over the rates, and the suggested rate.
+
+    Parameters
+    ----------
+    found : LearningRates
+        The return value of ``Network.find_learning_rate``.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        The loss of every batch as points, the smoothed loss as a line, and the suggestion as a
+        dashed line.
+
+    Raises
+    ------
+    TypeError
+        If `found` is no result of a range test.
+    ImportError
+        If matplotlib is not installed.
+    """
+    if not hasattr(found, "suggestion"):
+        raise TypeError(
+            f"found: found a {type(found).__name__}, expected the result of "
+            "Network.find_learning_rate"
+        )
+    (panel,) = _panels(ax, 1)
+    panel.plot(found.rates, found.losses, ".", ms=3, color=BLUE, alpha=0.5, label="batch")
+    panel.plot(found.rates, found.smoothed, color=BLUE, lw=1.6, label="smoothed")
+    if found.suggestion is not None:
+        label = f"suggestion {found.suggestion:.2g}"
+        panel.axvline(found.suggestion, color=ORANGE, linestyle="--", lw=1.6, label=label)
+    panel.set_xscale("log")
+    _use_log_if_wide(panel)
+    label_axes(panel, "learning rate", "loss")
+    panel.legend(frameon=False)
+    return panel
+
+
 # --- Histories ------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ module             subject
 ``lbfgs``          full-batch training by SciPy, instead of ``loop``'s steps
 ``slices``         parts of an epoch, shared with ``pynn.sklearn``
 ``divergence``     checks that parameters are finite, snapshots, and finding the faulty step
+``range_test``     the learning-rate range test
 ``rates``          the learning rate of every step
 ``blocks``         the order of rows for files larger than memory
 ``callbacks``      the base class, EarlyStopping, SaveBest, Every, Norms

@@ -14,6 +14,7 @@ from .properties import ModelProperties
 
 if TYPE_CHECKING:
     from ..backends.contract import Engine
+    from .range_test import LearningRates
 
 Array = np.ndarray
 
@@ -66,6 +67,57 @@ class Access(ModelProperties):
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
         return engine.forward(self._model.flat[: part.n_parameters], x)
+
+    def find_learning_rate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        lowest: float = 1e-6,
+        highest: float = 10.0,
+        steps: int = 100,
+        **settings: Any,
+    ) -> LearningRates:
+        """Train a copy while the learning rate grows from step to step, to find a good one.
+
+        The learning-rate range test of Smith 2017, section 3.3. It begins with the present
+        parameters and an empty optimizer state, and changes neither; results depend on the seed
+        alone. It ends early when the loss diverges.
+
+        Parameters
+        ----------
+        x, y : array
+            As in ``fit``.
+        lowest, highest : float
+            The first rate and the last; in between they grow exponentially.
+        steps : int
+            Number of steps, each with a batch of its own; at least 2.
+        **settings
+            Arguments of ``fit`` that a step depends on: ``batch_size``, ``optimizer``, ``l2``,
+            ``label_smoothing`` and ``shuffle``, with the defaults of ``fit``.
+
+        Returns
+        -------
+        LearningRates
+            ``rates``, ``losses`` and ``suggestion``: a tenth of the rate with the lowest smoothed
+            loss (Howard and Gugger 2020, chapter 5). ``plot()`` draws them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the first loss is not finite.
+
+        Examples
+        --------
+        >>> found = net.find_learning_rate(x, y, batch_size=128)  # doctest: +SKIP
+        >>> net.fit(x, y, batch_size=128, learning_rate=found.suggestion)  # doctest: +SKIP
+        """
+        # Imported here, since most programs do not use it.
+        from .range_test import range_test
+
+        return range_test(
+            *(self, self._model, self._engine, (x, y), (lowest, highest, steps), settings)
+        )
 
 
 def first_layers(net: Architecture, count: int) -> Architecture:
