@@ -270,6 +270,15 @@ def add_functions(bench: Bench, dtype: str) -> None:
         "mse-flat": ([1], {"loss": "mse"}, values[:, 0]),
         "mse-labels": ([7], {"loss": "mse", "output": "sigmoid"}, labels(x, 7)),
         "poisson": ([7], {"loss": "poisson"}, counts),
+        "mae-softplus": ([7], {"loss": "mae", "output": "softplus"}, values),
+        **{name: ([7], {"loss": name}, values) for name in ("huber", "log_cosh", "quantile")},
+        "quantiles": ([21], {"loss": pynn.Quantile([0.1, 0.5, 0.8])}, values),
+        "gaussian_nll": ([14], {"loss": "gaussian_nll"}, values),
+        "gamma": ([7], {"loss": "gamma"}, values + 1),
+        "tweedie": ([7], {"loss": "tweedie"}, counts),
+        **{f"{name}-labels": ([7], {"loss": name}, labels(x, 7)) for name in ("hinge", "focal")},
+        "squared_hinge": ([7], {"loss": "squared_hinge"}, yes),
+        "focal-multilabel": ([7], {"loss": pynn.Focal(1.5, 0.3), "output": "sigmoid"}, yes),
         **{
             f"mse-{output}": ([7], {"loss": "mse", "output": output}, values)
             for output in (*ACTIVATIONS, "softmax", "exp")

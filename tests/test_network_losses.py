@@ -265,6 +265,18 @@ def test_custom_losses_with_the_name_of_a_later_loss_stay(values: Data, tmp_path
     assert twin.evaluate(*values) == net.evaluate(*values)
 
 
+def test_parameters_of_numpy_become_plain_numbers(tmp_path: Path) -> None:
+    for loss in (
+        pynn.Huber(np.float32(2)),
+        pynn.Quantile(np.array([0.25, 0.5])),
+        pynn.Tweedie(1.5),
+    ):
+        net = make(loss, loss.per_target)
+        net.save(tmp_path / "net")
+        assert pynn.load(tmp_path / "net", backend="numpy").architecture == net.architecture
+    assert repr(pynn.Huber(np.float64(2))) == repr(pynn.Huber(2)) == "Huber(delta=2.0)"
+
+
 def test_every_loss_is_plain_data() -> None:
     for loss in VALUES:
         if isinstance(loss, LossFunction):

@@ -37,6 +37,10 @@ class LossFunction:
         values = ", ".join(f"{k}={_spell(v)}" for k, v in self.parameters().items())
         return f"{self.name}({values})" if values else self.name
 
+    def _set(self, name: str, value: Any) -> None:
+        """Store a checked parameter: a float or tuple of floats, as files can hold it."""
+        object.__setattr__(self, name, value)
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters by name."""
         return asdict(self)
@@ -168,9 +172,9 @@ class Focal(LossFunction):
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        number(self.gamma, "Focal.gamma", least=0)
+        self._set("gamma", number(self.gamma, "Focal.gamma", least=0))
         if self.alpha is not None:
-            number(self.alpha, "Focal.alpha", above=0, below=1)
+            self._set("alpha", number(self.alpha, "Focal.alpha", above=0, below=1))
 
     def numbers(self) -> tuple[float, ...]:
         yes, no = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
@@ -239,7 +243,7 @@ class Huber(LossFunction):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        number(self.delta, "Huber.delta", above=0)
+        self._set("delta", number(self.delta, "Huber.delta", above=0))
 
 
 @dataclass(frozen=True)
@@ -274,14 +278,14 @@ class Quantile(LossFunction):
 
     def __post_init__(self) -> None:
         if not isinstance(self.q, (list, tuple, np.ndarray)):
-            number(self.q, "Quantile.q", above=0, below=1)
+            self._set("q", number(self.q, "Quantile.q", above=0, below=1))
             return
         found = tuple(
             number(value, f"Quantile.q[{k}]", above=0, below=1) for k, value in enumerate(self.q)
         )
         if not found:
             raise ValueError("Quantile.q: found no quantile, expected at least one")
-        object.__setattr__(self, "q", found)
+        self._set("q", found)
 
     @property
     def per_target(self) -> int:
@@ -335,7 +339,7 @@ class Tweedie(LossFunction):
     power: float = 1.5
 
     def __post_init__(self) -> None:
-        number(self.power, "Tweedie.power", above=1, below=2)
+        self._set("power", number(self.power, "Tweedie.power", above=1, below=2))
 
 
 LEAST_VARIANCE = 1e-6
