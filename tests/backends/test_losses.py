@@ -11,8 +11,8 @@ import pytest
 from pynn.backends import choose, reference
 from pynn.spec import names
 from pynn.spec.architecture import Architecture
-from pynn.spec.losses import LOSSES, Focal, Huber, Quantile, Tweedie
-from tests.parity import Case, Problem, assert_follows_reference, objective, problem
+from pynn.spec.losses import LOSSES, Focal, Huber, Quantile, Tweedie, as_loss
+from tests.parity import Case, Problem, assert_follows_reference, objective, problem, train
 
 MORE = [
     *(Huber(0.3), Quantile(0.9), Quantile([0.1, 0.5, 0.8]), Tweedie(1.2)),
@@ -44,7 +44,7 @@ def head(loss, output, dtype, n_out=3, activation="tanh", rows=40):
     """A network of one hidden layer with this loss, and a problem for it."""
     sizes = [4, 6, n_out * loss.per_target]
     net = Architecture.build(sizes, activation, output, loss, dtype=dtype)
-    return net, problem(net, rows, kind_of(loss, output))
+    return net, problem(net, rows, kind_of(loss, net.activations[-1]))
 
 
 def heads(n_out):
@@ -98,7 +98,7 @@ def test_outputs_up_to_ten_thousand_give_no_nan(backend, dtype):
     for loss, output in HEADS:
         n = 3 * loss.per_target
         net = Architecture.build([1, n], output=output, loss=loss, dtype=dtype)
-        y = problem(net, 1, kind_of(loss, output)).y
+        y = problem(net, 1, kind_of(loss, net.activations[-1])).y
         for z in ([1e4, -1e4, 0], [-1e4, 1e4, 1e4], [88, -88, 700]):
             parameters = np.array([0] * n + z * loss.per_target, dtype)
             given = Problem(parameters, np.ones((1, 1), dtype), y)
@@ -214,21 +214,61 @@ def test_quantile_is_the_pinball_loss_of_scikit_learn(rng):
         assert values_of(Quantile(q), a, t).mean() == pytest.approx(expected)
 
 
-def test_losses_are_those_of_pytorch(rng):
+def losses_of_pytorch(torch):
+    """Pairs of a loss, its output activation, and its value in PyTorch from z and t."""
+    f = torch.nn.functional
+
+    def focal(z, t):
+        plain = f.binary_cross_entropy_with_logits(z, t, reduction="none")
+        return ((0.3 * t + 0.7 * (1 - t)) * (1 - torch.exp(-plain)) ** 1.5 * plain).mean()
+
+    def focal_of_classes(z, t):
+        log_p = f.log_softmax(z, dim=1)
+        return -(t * (1 - log_p.exp()) ** 2 * log_p).sum(dim=1).mean()
+
+    def gaussian(z, t):
+        mean, s = z.chunk(2, dim=1)
+        return torch.nn.GaussianNLLLoss(eps=0)(mean, t, f.softplus(s) + 1e-6)
+
+    def poisson(z, t):
+        return torch.nn.PoissonNLLLoss()(z, t) + (torch.special.xlogy(t, t) - t).mean()
+
+    return [
+        ("mse", "tanh", lambda z, t: f.mse_loss(torch.tanh(z), t)),
+        ("mae", "softplus", lambda z, t: f.l1_loss(f.softplus(z), t)),
+        (Huber(0.7), None, torch.nn.HuberLoss(delta=0.7)),
+        ("log_cosh", None, lambda z, t: torch.log(torch.cosh(z - t)).mean()),
+        ("hinge", None, lambda z, t: torch.relu(1 - (2 * t - 1) * z).mean()),
+        ("squared_hinge", None, lambda z, t: (torch.relu(1 - (2 * t - 1) * z) ** 2).mean()),
+        (Focal(1.5, 0.3), "sigmoid", focal),
+        ("focal", None, focal_of_classes),
+        ("poisson", None, poisson),
+        ("gaussian_nll", None, gaussian),
+        (Quantile(0.9), None, lambda z, t: torch.maximum(0.9 * (t - z), 0.1 * (z - t)).mean()),
+    ]
+
+
+def test_100_steps_of_training_agree_with_pytorch():
     torch = pytest.importorskip("torch")
-    a, t = rng.normal(size=(2, 50))
-    pairs = [("mae", torch.nn.L1Loss()), (Huber(0.7), torch.nn.HuberLoss(delta=0.7))]
-    net = Architecture.build([1, 2], loss="gaussian_nll", dtype="float64")
-    z = rng.normal(size=(50, 2))
-    variance = torch.nn.functional.softplus(torch.tensor(z[:, 1])) + 1e-6
-    expected = torch.nn.GaussianNLLLoss()(torch.tensor(z[:, 0]), torch.tensor(t), variance)
-    found = reference.loss_and_output_gradient(net, z, t[:, None])[0].mean()
-    assert found == pytest.approx(float(expected), rel=1e-12)
-    for loss, theirs in pairs:
-        outputs = torch.tensor(a, requires_grad=True)
-        value = theirs(outputs, torch.tensor(t))
-        value.backward()
-        net = Architecture.build([1, 1], loss=loss, dtype="float64")
-        losses, dz = reference.loss_and_output_gradient(net, a[:, None], t[:, None])
-        assert losses.mean() == pytest.approx(float(value), rel=1e-12)
-        np.testing.assert_allclose(dz[:, 0] / 50, outputs.grad.numpy(), rtol=1e-12)
+    backend = "numpy" if choose.available()["cython"] else "cython"
+    for loss, output, theirs in losses_of_pytorch(torch):
+        n_out = 3 * as_loss(loss).per_target
+        net, given = head(as_loss(loss), output, "float64", 3)
+        case = Case(steps=100, rate=0.02, shuffle=False)
+        weights, biases = (
+            [torch.tensor(a, requires_grad=True) for a in arrays]
+            for arrays in net.views(given.parameters)
+        )
+        assert weights[1].shape[1] == n_out
+        x, t = torch.tensor(given.x), torch.tensor(given.y)
+        for step, rate in enumerate(case.rates(0, 100).tolist()):
+            rows = slice(10 * (step % 4), 10 * (step % 4) + 10)
+            h = torch.tanh(x[rows] @ weights[0] + biases[0])
+            theirs(h @ weights[1] + biases[1], t[rows]).backward()
+            with torch.no_grad():
+                for p in (*weights, *biases):
+                    p -= rate * p.grad
+                    p.grad = None
+        found = net.views(train(backend, net, given, case).parameters)
+        for a, b in zip((*found[0], *found[1]), (*weights, *biases), strict=True):
+            np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-9, atol=1e-9)
