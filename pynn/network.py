@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import choose as backend_choice
-from .checks import features, targets
+from .checks import features, targets, weights
 from .checks.columns import require_columns
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .arrays.sparse import Sparse
     from .backends.contract import Engine
     from .metrics.metric import Metric
-    from .training.profile import Profile
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -225,6 +224,9 @@ class Network(Access):
         x: Any,
         y: Any = None,  # required, but fit(loader) is to say what to pass instead
         *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        missing_targets: str = "error",
         epochs: int = 10,
         batch_size: int | str | None = 64,
         optimizer: str | Optimizer = "adam",
@@ -232,7 +234,7 @@ class Network(Access):
         l2: float = 0.0,
         label_smoothing: float = 0.0,
         schedule: str | Schedule | Callable[[float], float] | None = None,
-        validation: float | tuple[Any, Any] | None = None,
+        validation: float | tuple[Any, ...] | None = None,
         metrics: Any = None,
         training_metrics: bool = False,
         stratify: bool = True,
@@ -264,6 +266,20 @@ class Network(Access):
             targets in [0, 1]; for the other losses values, and for one output of these (n,).
             Integer labels from 0 to n_out − 1 are indices of the outputs. Later calls, also of
             ``evaluate``, require targets of the same kind; see ``classes``.
+        sample_weight : array (n,), optional
+            Weight of each row, 0 or from 1e-100 to 1e100; None for 1. The loss of a batch is
+            Σ weight · loss / Σ weight, as in scikit-learn and as cross entropy with weights in
+            PyTorch; whole numbers are repetitions of rows within their batch. A batch whose weights
+            are all 0 makes no update, but counts as a step.
+        class_weight : "balanced" or dict, optional
+            Weight of each label, multiplied with ``sample_weight``: ``{label: weight}``, where
+            other labels weigh 1, or ``"balanced"`` for n / (number of classes · rows of the class),
+            as in scikit-learn. It counts and weights the rows to train on, not those of
+            ``validation``. Not for regression, multi-label data and probabilities.
+        missing_targets : {"error", "ignore"}
+            ``"ignore"`` leaves NaN in targets of a regression or of multi-label data out of loss,
+            gradient and accuracy: Σ weight · loss / Σ weight runs over the known targets. Targets
+            of a softmax and labels must not be missing.
         epochs : int
             Number of passes over the data; with ``"lbfgs"`` the maximum number of iterations.
         batch_size : int, None or "full"
@@ -286,10 +302,11 @@ class Network(Access):
             ``inverse_time``, ``cosine``, ``one_cycle``, ``warm_up``, an object such as
             ``pynn.StepDecay(every=5)``, or a function of the time in epochs since the network's
             first training.
-        validation : (x, y) or float, optional
+        validation : (x, y), (x, y, sample_weight) or float, optional
             Data to measure loss and accuracy on after every epoch; or the share of the rows to
             hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies
             the rows; every call with equal y holds out the same rows.
+            ``sample_weight`` in the validation loss, as in Keras.
         metrics : str, function, Metric, or list of them, optional
             Further measures of the validation rows after every epoch: names such as ``"auc"`` and
             ``"f1"``, functions ``(y_true, y_pred)`` of labels or values, and :class:`pynn.Metric`
@@ -344,7 +361,9 @@ class Network(Access):
         -----
         Loss and accuracy of training are means over the epoch, measured on each batch before its
         update, with dropout and without the L2 term. With ``"lbfgs"`` they are measured after each
-        iteration, on all rows, and the learning rate in the records is 0.
+        iteration, on all rows, and the learning rate in the records is 0. With weights they are
+        Σ weight · loss / Σ weight over all batches of the epoch, and likewise for rows classified
+        correctly.
 
         After Ctrl-C, MemoryError or an exception in a callback, parameters and optimizer state are
         those of the last whole update, the history has every whole epoch, and the exception is
@@ -360,6 +379,9 @@ class Network(Access):
             fit.Arguments(
                 x=x,
                 y=y,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                missing_targets=missing_targets,
                 epochs=epochs,
                 batch_size=batch_size,
                 optimizer=optimizer,
@@ -378,35 +400,6 @@ class Network(Access):
                 resume=resume,
             ),
         )
-
-    def profile(self) -> Profile:
-        """Measure the time of every phase of the training steps inside a ``with`` block.
-
-        It costs about 25 ns per phase and layer, and nothing elsewhere. Backend cython only.
-
-        Returns
-        -------
-        Profile
-            A context manager; print or read it after ``fit``. Entered again, it continues adding.
-
-        Raises
-        ------
-        ValueError
-            If the network is on another backend.
-        RuntimeError
-            From ``with``, if another profile of this network is active.
-
-        Examples
-        --------
-        >>> with net.profile() as profile:  # doctest: +SKIP
-        ...     net.fit(x, y)
-        >>> print(profile)  # doctest: +SKIP
-        """
-        if self.backend != "cython":
-            raise ValueError(f"profile: found the backend {self.backend!r}, expected 'cython'")
-        from .training.profile import Profile
-
-        return Profile(self._model)
 
     # --- Prediction -------------------------------------------------------------------------------
 
@@ -519,13 +512,25 @@ class Network(Access):
         flat = self._model.known_task.flat
         return loss.predictions(out, flat), loss.deviations(out, flat)
 
-    def evaluate(self, x: Any, y: Any = None, *, metrics: Any = None) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        missing_targets: str = "error",
+        metrics: Any = None,
+    ) -> dict[str, float]:
         """Return mean loss and accuracy on a data set, without dropout and without the L2 term.
 
         Parameters
         ----------
         x, y : array
             As in ``fit``; labels must be among ``classes``.
+        sample_weight : array (n,), optional
+            Weights of the rows in both means and in metrics; None for 1.
+        missing_targets : {"error", "ignore"}
+            As in ``fit``.
         metrics : str, function, Metric, or list of them, optional
             As in ``fit``.
 
@@ -542,7 +547,9 @@ class Network(Access):
             If x, y or a metric does not fit.
         """
         x = self._features(x)
-        y, task = targets.targets(y, len(x), self.architecture, self._model.task)
+        missing = weights.ignores_missing(missing_targets)
+        y, task = targets.targets(y, len(x), self.architecture, self._model.task, missing=missing)
+        w = weights.sample_weight(sample_weight, len(x))
         chosen: tuple[Metric, ...] = ()
         if metrics is not None:
             from .metrics.measure import as_metrics
@@ -551,16 +558,17 @@ class Network(Access):
             a = self.architecture
             chosen = as_metrics(metrics, task.kind, a.n_out, ("loss", "accuracy"))
             check_loss(chosen, a)
-        loss, right = self._engine.evaluate(self._model.flat, x, y)
-        found = {"loss": loss / len(x)}
+        data = x, y, *weights.combined(y, w, missing=missing)
+        loss, right, total = self._engine.evaluate(self._model.flat, *data)
+        found = {"loss": loss / total}
         if not math.isnan(right):
-            found["accuracy"] = right / len(x)
+            found["accuracy"] = right / total
         chosen = tuple(metric for metric in chosen if metric.name not in found)
         if chosen:
             from .training.measurement import measured
 
             out = self._engine.forward(self._model.flat, x)
-            found |= measured(chosen, task, y, self.architecture.loss_function.measured(out))
+            found |= measured(chosen, task, y, self.architecture.loss_function.measured(out), w)
         return found
 
     def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:

@@ -73,7 +73,7 @@ class Run(NamedTuple):
     state: list[np.ndarray]
     """The vectors of the optimizer."""
     sums: np.ndarray
-    """Sum of losses and number correct, since the epoch began, after each call: (calls, 2)."""
+    """The ``Sums`` since the epoch began, after each call: (calls, 3)."""
 
     @property
     def vectors(self) -> list[np.ndarray]:
@@ -88,7 +88,7 @@ class Case:
     ----------
     optimizer, batch_size, l2, shuffle, convention, watch
         As in ``TrainerSettings``.
-    sample_weight
+    sample_weight, missing
         As in ``Data``.
     rate
         Learning rate of the first step. It falls at every step, so that an update with the rate of
@@ -114,6 +114,7 @@ class Case:
     convention: str = "pynn"
     watch: bool = False
     sample_weight: np.ndarray | None = None
+    missing: bool = False
     slices: int | None = None
     orders: Sequence[np.ndarray] | None = None
 
@@ -191,6 +192,15 @@ def some_weights(rows: int) -> np.ndarray:
     return weights
 
 
+def without_some(given: Problem) -> tuple[Problem, np.ndarray]:
+    """A problem with NaN for a third of its targets, all in one row; and the weights of its rows,
+    the shares of known targets times weights of which some are zero."""
+    y = given.y.copy()
+    y[np.random.default_rng(6).random(y.shape) < 0.3] = np.nan
+    y[5] = np.nan
+    return given._replace(y=y), some_weights(len(y)) * (~np.isnan(y)).mean(axis=1)
+
+
 def compressed(x: np.ndarray, rng: np.random.Generator, dtype: str) -> Sparse:
     """x in compressed rows, with some zeros among the stored values."""
     data: list[float] = []
@@ -217,7 +227,7 @@ def new_trainer(engine: Engine, given: Problem, case: Case) -> Trainer:
 def _trainer(engine: Engine, given: Problem, case: Case) -> tuple[Trainer, list[np.ndarray]]:
     parameters = given.parameters.copy()
     state = [np.zeros_like(parameters) for _ in range(case.optimizer.slots)]
-    data = Data(given.x, given.y, case.sample_weight)
+    data = Data(given.x, given.y, case.sample_weight, case.missing)
     return engine.trainer(parameters, state, data, case.settings()), [parameters, *state]
 
 
@@ -243,7 +253,8 @@ def train(backend: str, net: Architecture, given: Problem, case: Case) -> Run:
 def objective(engine: Engine, given: Problem, case: Case = Case()) -> tuple[float, np.ndarray]:
     """The loss of a problem with the settings of a case, and its gradient."""
     settings = ObjectiveSettings(l2=case.l2, convention=case.convention)
-    return engine.objective(Data(given.x, given.y, case.sample_weight), settings)(given.parameters)
+    data = Data(given.x, given.y, case.sample_weight, case.missing)
+    return engine.objective(data, settings)(given.parameters)
 
 
 # --- Comparisons ----------------------------------------------------------------------------------
@@ -256,12 +267,14 @@ def assert_follows_reference(backend: str, net: Architecture, given: Problem, ca
     for g, w in zip(got.vectors, want.vectors, strict=True):
         assert np.abs(g - w).max() <= tolerance * max(np.abs(w).max(), 1e-30)
     np.testing.assert_allclose(got.sums[:, 0], want.sums[:, 0], rtol=max(tolerance, 1e-9))
+    np.testing.assert_allclose(got.sums[:, 2], want.sums[:, 2], rtol=1e-12)
     # In float32 one row that is almost a tie may count as the other class.
     if np.isnan(want.sums[:, 1]).all():
         assert np.isnan(got.sums[:, 1]).all()
     else:
         off = np.abs(got.sums[:, 1] - want.sums[:, 1])
-        assert off.max() <= (1e-9 if net.dtype == "float64" else 1)
+        heaviest = 1 if case.sample_weight is None else case.sample_weight.max()
+        assert off.max() <= (1e-9 if net.dtype == "float64" else heaviest)
     return got
 
 

@@ -552,7 +552,7 @@ def test_held_out_rows_are_not_trained_on(blobs: Data) -> None:
         (math.nan, "validation: found nan"),
         (1, "validation: found 1, expected"),
         ("10%", "validation: found '10%'"),
-        ((1, 2, 3), "validation: found a tuple of 3, expected a pair"),
+        ((1, 2, 3, 4), "validation: found a tuple of 4, expected a pair"),
         (0.001, "validation: found the share 0.001, which is 0 of 150 rows"),
         (0.999, "validation: found the share 0.999, which is 150 of 150 rows"),
         ((np.zeros((5, 3)), np.zeros(5)), r"validation\[0\]: found 3 values in a row"),

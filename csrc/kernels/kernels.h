@@ -104,6 +104,7 @@ struct Targets {
   std::ptrdiff_t per_target;  // outputs of each target; output j is of target j modulo n_targets
   int decides;               // outputs are classes
   int independent;           // values are a yes or no for each output
+  int missing;            // values may be NaN, which are left out; not of a softmax
 };
 
 // A unit of row i is dropped if its random word is below the threshold. Words depend on seed,
@@ -224,7 +225,8 @@ struct Kernels {
                   const Dropout* how, std::ptrdiff_t row);
   // row_loss (m,) and row_right (m,): the loss of each row, times its weight, and the share of
   // correct decisions. With ``gradient``, z (m, n) becomes the gradient, times scale and the row's
-  // weight. parameter: that of the output activation.
+  // weight. The loss of a row with missing targets is the mean over the others. Loss and gradient
+  // of a row of weight 0 are 0. parameter: that of the output activation.
   void (*loss)(int loss, int output, double parameter, void* z, std::ptrdiff_t ld, std::ptrdiff_t m,
                std::ptrdiff_t n, const Targets* t, int gradient, double scale, double* row_loss,
                double* row_right);

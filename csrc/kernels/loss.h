@@ -588,26 +588,102 @@ void cross_entropy_of_labels(T* z, Size ld, Size m, Size n, const Targets* t, bo
   }
 }
 
-// --- All losses ----------------------------------------------------------------------------------
+// --- Missing targets -----------------------------------------------------------------------------
+
+template <class T> Size count_known(const T* target, Size n) {
+  Size known = 0;
+  for (Size k = 0; k < n; ++k) known += target[k] == target[k];
+  return known;
+}
+
+// The outputs of the known targets among first … end of a row become z (per, count): those of its
+// targets k are z[k], z[n_targets + k], …
+template <class T>
+void copy_known(const Row<T>& r, Size n_targets, Size first, Size end, T* z) {
+  for (Size j = 0; j < r.n; j += n_targets)
+    for (Size k = first; k < end; ++k)
+      if (r.target[k] == r.target[k]) *z++ = r.z[j + k];
+}
+
+// The inverse; the outputs of the other targets become 0.
+template <class T>
+void write_known(const T* z, const Row<T>& r, Size n_targets, Size first, Size end) {
+  for (Size j = 0; j < r.n; j += n_targets)
+    for (Size k = first; k < end; ++k)
+      r.z[j + k] = r.target[k] == r.target[k] ? *z++ : T(0);
+}
+
+// The loss of a row of which only ``known`` of its targets are not NaN, and the share of them that
+// are right: means over these targets. They and their outputs are copied to short rows, so that
+// each loss is written for complete rows only. A target has at most 1024 outputs.
+template <class T>
+double loss_of_known(int loss, int output, double parameter, const Row<T>& r, Size n_targets,
+                     Size known, const Targets& t, double* share_right) {
+  constexpr Size most = 1024;  // a multiple of every vector width
+  alignas(64) T z[most] = {};
+  T target[most];
+  const Size per_target = r.n / n_targets, block = most / per_target;
+  double total = 0, rights = 0;
+  for (Size first = 0; first < n_targets; first += block) {
+    const Size end = first + block < n_targets ? first + block : n_targets;
+    Size count = 0;
+    for (Size k = first; k < end; ++k)
+      if (r.target[k] == r.target[k]) target[count++] = r.target[k];
+    if (count > 0) {
+      copy_known(r, n_targets, first, end, z);
+      const Row<T> part = {z,          per_target * count, target,       0,    r.scale,
+                           r.gradient, r.least,            r.parameters, count};
+      rights += right(t, part) * double(count);
+      total += loss_of_row(loss, output, parameter, part) * double(count);
+    }
+    if (r.gradient) write_known(z, r, n_targets, first, end);
+  }
+  *share_right = known ? rights / double(known) : 0;
+  return known ? total / double(known) : 0;
+}
+
+// --- A batch -------------------------------------------------------------------------------------
+
+template <class T>
+void loss_by_rows(int loss, int output, double parameter, T* z, Size ld, Size m, Size n,
+                  const Targets* t, bool gradient, double scale, double* row_loss,
+                  double* row_right) {
+  for (Size i = 0; i < m; ++i) {
+    const double weight = t->weights ? t->weights[i] : 1;
+    const Size n_targets = t->labels ? n : n / t->per_target;
+    Row<T> r = {z + i * ld, n,           nullptr,       0,        T(0),
+                gradient,   T(t->least), t->parameters, n_targets};
+    if (t->labels)
+      r.label = t->labels[i];
+    else
+      r.target = (const T*)t->values + i * t->ld;
+    const Size known = t->missing ? count_known(r.target, n_targets) : n_targets;
+    const Size terms = terms_of(loss, output, n / n_targets * known, known);
+    r.scale = T(scale * weight / double(terms));
+    if (known < n_targets) {
+      row_loss[i] = loss_of_known(loss, output, parameter, r, n_targets, known, *t, row_right + i);
+    } else {
+      row_right[i] = right(*t, r);
+      row_loss[i] = loss_of_row(loss, output, parameter, r);
+    }
+    row_loss[i] *= weight;
+    if (gradient) zero_pads(r.z, n, ld);
+  }
+}
 
 template <class T>
 void loss(int loss, int output, double parameter, void* z, Size ld, Size m, Size n,
           const Targets* t, int gradient, double scale, double* row_loss, double* row_right) {
   if (loss == pynn::CROSS_ENTROPY && t->labels && n <= most_columns)
-    return cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
-  for (Size i = 0; i < m; ++i) {
-    const double weight = t->weights ? t->weights[i] : 1;
-    const Size n_targets = t->labels ? n : n / t->per_target;
-    const T row_scale = T(scale * weight / double(terms_of(loss, output, n, n_targets)));
-    Row<T> r = {(T*)z + i * ld, n,          nullptr,       0,        row_scale, gradient != 0,
-                T(t->least),    t->parameters, n_targets};
-    if (t->labels)
-      r.label = t->labels[i];
-    else
-      r.target = (const T*)t->values + i * t->ld;
-    row_right[i] = right(*t, r);
-    row_loss[i] = loss_of_row(loss, output, parameter, r) * weight;
-    if (gradient) zero_pads(r.z, n, ld);
+    cross_entropy_of_labels((T*)z, ld, m, n, t, gradient != 0, scale, row_loss, row_right);
+  else
+    loss_by_rows(loss, output, parameter, (T*)z, ld, m, n, t, gradient != 0, scale, row_loss,
+                 row_right);
+  // A row without weight has no influence, even if its loss is infinite.
+  for (Size i = 0; t->weights && i < m; ++i) {
+    if (t->weights[i] > 0) continue;
+    row_loss[i] = 0;
+    for (Size j = 0; gradient && j < n; ++j) ((T*)z)[i * ld + j] = 0;
   }
 }
 

@@ -5,8 +5,8 @@ of training is a field of ``TrainerSettings`` (or ``ObjectiveSettings``, if it c
 its gradient) and code in the backends; no signature changes.
 
 Arguments arrive checked. ``convention="sklearn"`` is defined in ``losses.py`` and in
-``reference.weigh``. The Numba backend raises ValueError for sparse rows, sample weights and that
-convention; custom functions (``Architecture.functions``) need the Numba or the NumPy backend.
+``reference.weigh``. The Numba backend raises ValueError for sparse rows and that convention; custom
+functions (``Architecture.functions``) need the Numba or the NumPy backend.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..spec.optimizers import Optimizer
 
 
 class Data(NamedTuple):
-    """Rows to train on.
+    """Rows to train on, or to evaluate.
 
     Parameters
     ----------
@@ -33,12 +33,37 @@ class Data(NamedTuple):
         Labels (n,), int32 and contiguous, or targets (n, n_out), C-contiguous, in the network's
         dtype.
     sample_weight
-        Weight of each row (n,), float64 of 0 or more, contiguous; None if all weigh 1.
+        Weight of each row (n,), float64 of 0 or more, contiguous; None if all weigh 1. A row of
+        weight 0 has no influence.
+    missing
+        Whether NaN in targets (n, n_out) are targets that are not known. The loss of a row is then
+        the mean over its known targets; a row without one weighs 0. Not with labels, cross
+        entropy, an output softmax or ``convention="sklearn"``.
     """
 
     x: np.ndarray | Sparse
     y: np.ndarray
     sample_weight: np.ndarray | None = None
+    missing: bool = False
+
+
+class Sums(NamedTuple):
+    """Sums over rows, in ascending order of their places in the epoch or in the data set.
+
+    Attributes
+    ----------
+    loss
+        Σ weight · loss, without the L2 term.
+    correct
+        Σ weight · (1 for a row that is classified correctly, or the share of its known targets
+        that are); NaN for regression.
+    weight
+        Σ weight, by which both are divided for means. It is the number of rows without weights.
+    """
+
+    loss: float
+    correct: float
+    weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +114,7 @@ class Trainer(Protocol):
     """Updates made by the last call of ``steps``, whether it returned or was interrupted."""
     diverged: bool
     """Whether that call stopped at a loss that is not finite (with ``watch``)."""
-    sums: tuple[float, float]
+    sums: Sums
     """Result of ``steps`` for the complete batches of an interrupted epoch. Set it in a new trainer
     to continue that epoch with ``first`` above 0."""
 
@@ -98,8 +123,10 @@ class Trainer(Protocol):
     works_on_copies: bool
     """Whether only ``store`` changes the vectors that were passed in, rather than each update."""
 
-    def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> tuple[float, float]:
+    def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> Sums:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one per learning rate.
+
+        A batch without weight changes neither parameters nor state, but counts as a step.
 
         Parameters
         ----------
@@ -114,11 +141,11 @@ class Trainer(Protocol):
 
         Returns
         -------
-        tuple of float
-            Sum of the rows' losses without the L2 term, and number of rows classified correctly
-            (NaN for regression), both since batch 0 of the epoch, so that they do not depend on how
-            an epoch is divided into calls. Each batch is evaluated before its update. With sample
-            weights a batch adds its weighted mean times its number of rows.
+        Sums
+            Since batch 0 of the epoch, so that they do not depend on how an epoch is divided into
+            calls. Each batch is evaluated before its update. With ``convention="sklearn"`` a batch
+            adds its weighted mean loss, including the L2 term, times its number of rows, and rows
+            count as correct without their weights.
 
         Raises
         ------
@@ -132,8 +159,14 @@ class Trainer(Protocol):
         """Use this order of the rows (n,), int64, from the next epoch on, instead of shuffling."""
         ...
 
-    def evaluate(self, x: np.ndarray | Sparse, y: np.ndarray) -> tuple[float, float]:
-        """Return sum of losses and number correct for the current parameters, without dropout."""
+    def evaluate(
+        self,
+        x: np.ndarray | Sparse,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        missing: bool = False,
+    ) -> Sums:
+        """Return the sums of ``Data`` for the current parameters, without dropout."""
         ...
 
     def would_store_finite(self) -> bool:
@@ -167,12 +200,14 @@ class Engine(Protocol):
         ...
 
     def evaluate(
-        self, parameters: np.ndarray, x: np.ndarray | Sparse, y: np.ndarray
-    ) -> tuple[float, float]:
-        """Return the sum of the rows' losses and the number classified correctly.
-
-        The number is NaN for regression.
-        """
+        self,
+        parameters: np.ndarray,
+        x: np.ndarray | Sparse,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        missing: bool = False,
+    ) -> Sums:
+        """Return the sums of ``Data``, without dropout."""
         ...
 
     def objective(
@@ -180,7 +215,7 @@ class Engine(Protocol):
     ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """Return a function that maps flat parameters to the objective and its flat gradient.
 
-        The objective is the mean loss over the rows plus ½·l2·Σw², without dropout.
+        The objective is the weighted mean loss over the rows plus ½·l2·Σw², without dropout.
         """
         ...
 

@@ -26,7 +26,7 @@ from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 from .activations import activation_of, derivative_of
-from .contract import Data, ObjectiveSettings, TrainerSettings
+from .contract import Data, ObjectiveSettings, Sums, TrainerSettings
 from .losses import loss_of
 from .updates import UPDATE
 
@@ -78,27 +78,44 @@ def forward(
 
 
 def loss_and_output_gradient(
-    net: Architecture, z: Array, y: Array, convention: str = "pynn"
+    net: Architecture, z: Array, y: Array, convention: str = "pynn", missing: bool = False
 ) -> tuple[Array, Array]:
     """Return the loss of each row (m,), float64, and its gradient dz (m, n_out).
 
-    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_targets). The
-    formulas are in ``losses.py``.
+    ``y`` is labels (m,), int, which stand for one-hot targets, or targets (m, n_targets). With
+    ``missing``, targets that are NaN are left out. The formulas are in ``losses.py``.
     """
     t = np.eye(net.n_out, dtype=z.dtype)[y] if y.ndim == 1 else y
-    return loss_of(net)(net, z, t, convention)
+    loss = loss_of(net)
+    if not missing:
+        return loss(net, z, t, convention)
+    # The loss of a row is the mean over its known targets, each counted as a row with one target.
+    # The outputs of target k are columns k, n_targets + k, …
+    known, terms = ~np.isnan(t), np.zeros(t.shape)
+    by_target = z.reshape(len(z), -1, t.shape[1]).swapaxes(1, 2)
+    gradient = np.zeros_like(by_target)
+    terms[known], gradient[known] = loss(net, by_target[known], t[known][:, None], convention)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    dz = gradient.swapaxes(1, 2).reshape(z.shape) / count.astype(z.dtype)
+    return (terms / count).sum(axis=1), dz
 
 
 def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
     """Return weighted losses, dz of their weighted mean, and the sum of the weights.
 
-    With scikit-learn's convention l2 is divided by that sum too, and the loss of a batch includes
-    the L2 term.
+    A row of weight 0 has no influence, whatever its loss. With scikit-learn's convention l2 is
+    divided by that sum too, and the loss of a batch includes the L2 term.
     """
     if sample_weight is None:
         return losses, dz / len(dz), float(len(dz))
     total = float(sample_weight.sum())
-    return losses * sample_weight, dz * (sample_weight / total)[:, None].astype(dz.dtype), total
+    weighs = sample_weight > 0
+    share = (sample_weight / total)[:, None].astype(dz.dtype)
+    return (
+        np.where(weighs, losses * sample_weight, 0),
+        np.where(weighs[:, None], dz * share, dz.dtype.type(0)),
+        total,
+    )
 
 
 def penalty(l2: float, weights: list[Array]) -> float:
@@ -106,23 +123,28 @@ def penalty(l2: float, weights: list[Array]) -> float:
     return 0.5 * l2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in weights)
 
 
-def count_correct(net: Architecture, z: Array, y: Array) -> float:
-    """Return how many rows are classified correctly; NaN for regression.
+def count_correct(
+    net: Architecture, z: Array, y: Array, sample_weight: Array | None = None
+) -> float:
+    """Return how many rows are classified correctly, or their weight; NaN for regression.
 
     The class is that of the largest z, or of the largest output if the output activation is custom,
     since it may not increase; for one output the sign of z decides. A row of several independent
-    binary targets counts as the fraction of its targets that are correct.
+    binary targets counts as the fraction of its known targets that are correct.
     """
     if net.n_out == 1 or (net.independent and y.ndim == 2):
         if net.regression:
             return math.nan
         t = y.reshape(len(y), -1)
-        return float(((z > 0) == (t > 0.5)).mean(axis=1).sum())
-    if net.custom(net.activations[-1]):
-        z = activation_of(net, -1, z)
-    if y.ndim == 1:
-        return float((z.argmax(axis=1) == y).sum())
-    return math.nan if net.regression else float((z.argmax(axis=1) == y.argmax(axis=1)).sum())
+        known = ~np.isnan(t)
+        right = (((z > 0) == (t > 0.5)) & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    else:
+        if net.custom(net.activations[-1]):
+            z = activation_of(net, -1, z)
+        if y.ndim == 2 and net.regression:
+            return math.nan
+        right = z.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
+    return float(right.sum() if sample_weight is None else (right * sample_weight).sum())
 
 
 def backward(
@@ -195,14 +217,25 @@ class Engine:
         return out
 
     @SILENT
-    def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
-        weights, biases = self.net.views(parameters)
-        loss = correct = 0.0
+    def evaluate(
+        self,
+        parameters: Array,
+        x: Array | Sparse,
+        y: Array,
+        sample_weight: Array | None = None,
+        missing: bool = False,
+    ) -> Sums:
+        net, (weights, biases) = self.net, self.net.views(parameters)
+        loss = correct = weight = 0.0
         for rows in _blocks(len(x)):
-            _, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
-            loss += float(loss_and_output_gradient(self.net, zs[-1], y[rows])[0].sum())
-            correct += count_correct(self.net, zs[-1], y[rows])
-        return loss, correct
+            own = None if sample_weight is None else sample_weight[rows]
+            _, zs = forward(net, weights, biases, read_rows(x, rows, net.dtype), [])
+            losses, dz = loss_and_output_gradient(net, zs[-1], y[rows], missing=missing)
+            losses, _, total = weigh(losses, dz, own)
+            loss += float(losses.sum())
+            correct += count_correct(net, zs[-1], y[rows], own)
+            weight += total
+        return Sums(loss, correct, weight)
 
     def objective(
         self, data: Data, settings: ObjectiveSettings
@@ -216,7 +249,7 @@ class Engine:
             gradient = np.empty_like(parameters)
             dweights, dbiases = net.views(gradient)
             hs, zs = forward(net, weights, biases, read_rows(x, slice(None), net.dtype), [])
-            losses, dz = loss_and_output_gradient(net, zs[-1], y, convention)
+            losses, dz = loss_and_output_gradient(net, zs[-1], y, convention, data.missing)
             losses, dz, total = weigh(losses, dz, sample_weight)
             backward(net, weights, hs, zs, dz, [], dweights, dbiases)
             decay = l2 / total if convention == "sklearn" else l2
@@ -256,7 +289,7 @@ class Trainer:
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
         self.data, self.settings = data, settings
-        self.done, self.sums, self.diverged = 0, (0.0, 0.0), False
+        self.done, self.sums, self.diverged = 0, Sums(0.0, 0.0, 0.0), False
         self._in_update = False
         self._order: tuple[int, Array] | None = None
         self._given: Array | None = None
@@ -265,32 +298,31 @@ class Trainer:
         """Use this order of the rows from the next epoch on."""
         self._order, self._given = None, rows.astype(np.intp)
 
-    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
+    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> Sums:
         """Train on batches first, first + 1, … of an epoch, one per learning rate."""
         self.done, self.diverged = 0, False
         return self._steps(epoch, first, rates, updates)
 
     @SILENT
-    def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
-        net, settings, given = self.net, self.settings, self.data.sample_weight
+    def _steps(self, epoch: int, first: int, rates: Array, updates: int) -> Sums:
+        net, settings, data = self.net, self.settings, self.data
         dweights, dbiases = self.gradients
-        loss, correct = self.sums if first else (0.0, 0.0)
+        sums = self.sums if first else Sums(0.0, 0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
             rows, x, y, masks = self.batch(epoch, first + i)
+            own = None if data.sample_weight is None else data.sample_weight[rows]
             hs, zs = forward(net, self.weights, self.biases, x, masks)
-            losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention)
-            losses, dz, total = weigh(losses, dz, None if given is None else given[rows])
+            losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention, data.missing)
+            losses, dz, total = weigh(losses, dz, own)
             if settings.watch and not np.isfinite(losses).all():
                 self.diverged = True
                 break
+            sums = self._added(sums, losses, total, zs[-1], y, own)
+            if total == 0:
+                self.done, self.sums = i + 1, sums
+                continue
             backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases)
-
-            l2, batch_loss = settings.l2, float(losses.sum()) / total
-            if settings.convention == "sklearn":
-                l2 /= total
-                batch_loss += penalty(l2, self.weights)
-            loss += batch_loss * len(rows)
-            correct += count_correct(net, zs[-1], y)
+            l2 = self._l2(total)
             for k in range(net.n_layers):
                 if l2:
                     dweights[k] += l2 * self.weights[k]
@@ -299,7 +331,7 @@ class Trainer:
             try:
                 self._in_update = True
                 self._update(updates + i + 1, rate)
-                self.done, self.sums, self._in_update = i + 1, (loss, correct), False
+                self.done, self.sums, self._in_update = i + 1, sums, False
             except BaseException:
                 self._undo()
                 raise
@@ -314,6 +346,25 @@ class Trainer:
             for vector, before in zip(self._vectors, self._before, strict=True):
                 vector[...] = before
             self._in_update = False
+
+    def _l2(self, total: float) -> float:
+        """The factor of L2 for a batch of this weight."""
+        settings = self.settings
+        return settings.l2 / total if settings.convention == "sklearn" else settings.l2
+
+    def _added(
+        self, sums: Sums, losses: Array, total: float, z: Array, y: Array, own: Array | None
+    ) -> Sums:
+        """Add the weighted losses of a batch and its correct rows to the sums of the epoch."""
+        mean, weight = float(losses.sum()) / total if total else 0.0, total
+        if self.settings.convention == "sklearn":
+            weight, own = float(len(losses)), None
+            mean += penalty(self._l2(total), self.weights) if total else 0.0
+        return Sums(
+            sums.loss + mean * weight,
+            sums.correct + count_correct(self.net, z, y, own),
+            sums.weight + weight,
+        )
 
     def _update(self, step: int, rate: float) -> None:
         (dweights, dbiases), o = self.gradients, self.settings.optimizer
@@ -350,8 +401,14 @@ class Trainer:
             masks.append(keep.astype(net.dtype) * np.dtype(net.dtype).type(1 / (1 - rate)))
         return masks
 
-    def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
-        return Engine(self.net).evaluate(self.parameters, x, y)
+    def evaluate(
+        self,
+        x: Array | Sparse,
+        y: Array,
+        sample_weight: Array | None = None,
+        missing: bool = False,
+    ) -> Sums:
+        return Engine(self.net).evaluate(self.parameters, x, y, sample_weight, missing)
 
     def would_store_finite(self) -> bool:
         """Unknown: the trainer works on the caller's vectors, which the caller can check."""

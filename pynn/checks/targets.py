@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..arrays.vectors import cast
 from ..spec.architecture import Architecture
 from ..spec.arguments import number
 from ..spec.functions import Loss
-from .arrays import check_finite, collected
+from .arrays import check_finite, collected, is_missing
 from .convert import as_numbers, numbers_of
 from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
 
@@ -39,7 +40,13 @@ class Task:
 
 
 def targets(
-    y: Any, rows: int, net: Architecture, task: Task | None, name: str = "y", rows_of: str = "x"
+    y: Any,
+    rows: int,
+    net: Architecture,
+    task: Task | None,
+    name: str = "y",
+    rows_of: str = "x",
+    missing: bool = False,
 ) -> tuple[Array, Task]:
     """Return y as labels or targets, and the meaning of the outputs.
 
@@ -55,6 +62,9 @@ def targets(
         The task of earlier training, whose classes also apply to y; or None.
     name, rows_of
         The names of y and of x in errors.
+    missing
+        Whether targets of a regression and of multi-label data may be NaN, for targets that are
+        not known.
 
     Returns
     -------
@@ -66,7 +76,7 @@ def targets(
         If y does not fit the rows, the loss, the number of outputs or the classes, or gives the
         outputs another meaning than ``task``.
     """
-    values, found = _with_task(y, rows, net, task, name, rows_of)
+    values, found = _with_task(y, rows, net, task, name, rows_of, missing)
     if task is not None and task.kind == "labels" and net.regression and net.n_out == 1:
         return values, task  # net.classes was assigned
     # With one output and mse the shape of y decides nothing but the shape of predictions.
@@ -94,7 +104,13 @@ def _another_meaning(values: Array, task: Task, net: Architecture, name: str) ->
 
 
 def _with_task(
-    y: Any, rows: int, net: Architecture, task: Task | None, name: str, rows_of: str
+    y: Any,
+    rows: int,
+    net: Architecture,
+    task: Task | None,
+    name: str,
+    rows_of: str,
+    missing: bool,
 ) -> tuple[Array, Task]:
     y = collected(y)
     # One column may hold labels, which must not become floats.
@@ -109,10 +125,10 @@ def _with_task(
     if rows == 0:
         raise ValueError(f"{name}: found no rows, expected at least one")
     if a.ndim == 2 and a.shape[1] != 1:
-        return _matrix(a, net, task, name)
+        return _matrix(a, net, task, name, missing)
     column = a.reshape(-1)
     if net.n_targets == 1 and net.regression:
-        values = _values(column.reshape(-1, 1), net, name)
+        values = _values(column.reshape(-1, 1), net, name, missing)
         return values, Task("values", None, a.ndim == 1)
     if not net.loss_function.takes_labels:
         raise ValueError(
@@ -146,11 +162,39 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
     return soft
 
 
-def _values(a: Array, net: Architecture, name: str) -> Array:
+def _values(a: Array, net: Architecture, name: str, missing: bool) -> Array:
+    if missing and a.dtype.kind == "O":
+        cells = [math.nan if is_missing(cell) else cell for cell in a.ravel().tolist()]
+        a = np.array(cells, object).reshape(a.shape)
     a = numbers_of(a, name)
-    check_finite(a, name, np.dtype(net.dtype))
-    _check_range(a, net, name)
+    checked = a
+    if missing and a.dtype.kind == "f":
+        checked = _known(a, net, name)
+    check_finite(checked, name, np.dtype(net.dtype))
+    _check_range(checked, net, name)
     return np.ascontiguousarray(cast(a, net.dtype))
+
+
+def _known(a: Array, net: Architecture, name: str) -> Array:
+    """Return targets with another target for those that are missing.
+
+    Raises
+    ------
+    ValueError
+        If the loss allows no missing targets, or all are missing.
+    """
+    missing = np.isnan(a)
+    if not missing.any():
+        return a
+    if net.activations[-1] == "softmax":
+        row, column = np.argwhere(missing)[0].tolist()
+        raise ValueError(
+            f"{name}: found nan at row {row}, column {column} (counted from 0), expected no "
+            "missing targets for the output softmax, whose targets in a row belong together"
+        )
+    if missing.all():
+        raise ValueError(f"{name}: found no target that is not nan, expected one at least")
+    return np.where(missing, a[~missing][0], a)
 
 
 def _check_range(a: Array, net: Architecture, name: str) -> None:
@@ -166,16 +210,18 @@ def _check_range(a: Array, net: Architecture, name: str) -> None:
         raise ValueError(f"{name}: found {low:g}, expected {expected} for loss {net.loss_text!r}")
 
 
-def _matrix(a: Array, net: Architecture, task: Task | None, name: str) -> tuple[Array, Task]:
+def _matrix(
+    a: Array, net: Architecture, task: Task | None, name: str, missing: bool
+) -> tuple[Array, Task]:
     _check_columns(a, net, name)
-    values = _values(a, net, name)
+    values = _values(a, net, name, missing)
     # Targets that were independent in training remain so if a later y happens to be one-hot.
     independent = task is not None and task.kind != "labels"
     if net.loss_function.takes_labels and not independent and _is_one_hot(values):
         return values.argmax(axis=1).astype(np.int32), _with_classes(task, net)
     if net.regression:
         return values, Task("values")
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if net.independent:
         _check_yes_or_no(values, net, name)
         if low < 0 or high > 1:

@@ -277,6 +277,17 @@ def metrics_of(model: Path) -> list[str]:
     return _metric_names({} if settings is None else settings["options"])
 
 
+def missing_targets_of(model: Path) -> str:
+    """Return ``missing_targets`` of a model's run; "error" if it is unknown."""
+    settings = _settings_in(model if model.is_dir() else model.parent)
+    return _missing_targets({} if settings is None else settings["options"])
+
+
+def _missing_targets(options: Mapping[str, Any]) -> str:
+    """Return the option ``missing_targets`` of a run, which may hold any value."""
+    return "ignore" if options.get("missing_targets") == "ignore" else "error"
+
+
 def _metric_names(options: Mapping[str, Any]) -> list[str]:
     """Return the names in the option ``metrics`` of a run, which may hold any value."""
     found = options.get("metrics", "")
@@ -330,6 +341,11 @@ class Run(NamedTuple):
     def metrics(self) -> list[str]:
         """The names of its metrics."""
         return _metric_names(self.settings["options"])
+
+    @property
+    def missing_targets(self) -> str:
+        """Its option ``missing_targets``."""
+        return _missing_targets(self.settings["options"])
 
 
 def read(

@@ -147,6 +147,19 @@ class Options:
     label_smoothing: Annotated[
         float, _option("Training", "Share of every target to spread over all classes.")
     ] = 0.0
+    class_weight: Annotated[
+        str | None,
+        _option(
+            "Training",
+            "balanced: each class weighs n / (number of classes · rows of the class).",
+            metavar="balanced",
+            show_default="none",
+        ),
+    ] = None
+    missing_targets: Annotated[
+        str,
+        _option("Training", "error, or ignore to leave out targets that are NaN."),
+    ] = "error"
     shuffle: Annotated[
         bool,
         _option(

@@ -105,7 +105,7 @@ def head(run: Run, name: str) -> str:
 
 def results(run: Run) -> str:
     """Return the section with loss and accuracy, training time and epochs."""
-    result = run.net.evaluate(*run.test, metrics=run.metrics)
+    result = run.net.evaluate(*run.test, metrics=run.metrics, missing_targets=run.missing_targets)
     history = run.net.history
     tiles = []
     if "accuracy" in result:

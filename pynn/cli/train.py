@@ -68,7 +68,9 @@ def train(ctx: typer.Context, options: Options) -> None:
         if options.pictures:
             pictures.write_curves(folder, setup.net)
         _fail_unfinished(setup.net, outcome, folder)
-    result = setup.net.evaluate(*setup.test, metrics=parse_list(options.metrics))
+    result = setup.net.evaluate(
+        *setup.test, metrics=parse_list(options.metrics), missing_targets=options.missing_targets
+    )
     record["result"] |= {f"{setup.tested}_{name}": value for name, value in result.items()}
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
@@ -182,7 +184,7 @@ def _prepare(options: Options) -> Setup:
             data.train, options.validation, net.seed, classes is not None, options.stratify
         )
         return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
-    _check_test_set(net, data.test, settings["metrics"])
+    _check_test_set(net, data.test, settings["metrics"], options.missing_targets == "ignore")
     settings["validation"] = options.validation or None
     if not (options.validation or options.training_metrics):
         # They are those of the result only.
@@ -201,6 +203,8 @@ def _fit_settings(options: Options) -> dict[str, Any]:
         "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
         "l2": options.l2,
         "label_smoothing": options.label_smoothing,
+        "class_weight": options.class_weight,
+        "missing_targets": options.missing_targets,
         "metrics": parse_list(options.metrics),
         "training_metrics": options.training_metrics,
         "stratify": options.stratify,
@@ -281,12 +285,12 @@ def _outputs(
     return 1 if one else len(classes), classes
 
 
-def _check_test_set(net: Network, test: Pair, metrics: list[str]) -> None:
+def _check_test_set(net: Network, test: Pair, metrics: list[str], missing: bool) -> None:
     """Raise a ValueError if the test set or a metric does not fit: before hours of training."""
     a = net.architecture
     try:
         x = features.features(test[0], a, pixels=net.pixels)
-        _, task = targets.targets(test[1], len(x), a, net._model.task)
+        _, task = targets.targets(test[1], len(x), a, net._model.task, missing=missing)
     except (ValueError, TypeError) as error:
         raise ValueError(f"data: the test set does not fit: {error}") from error
     if metrics:

@@ -67,7 +67,8 @@ def evaluate(
     require_places(found.columns, net.columns, "data")
     x, y = found.train if found.test is None else found.test
     names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
-    result = net.evaluate(x, y, metrics=names)
+    missing = folders.missing_targets_of(path)
+    result = net.evaluate(x, y, metrics=names, missing_targets=missing)
     name = "" if found.test is None else "test "
     typer.echo(f"data      {found.source}: {len(x):,} rows")
     typer.echo(f"{name}loss {result['loss']:.6g}")

@@ -14,6 +14,7 @@ from .properties import ModelProperties
 
 if TYPE_CHECKING:
     from ..backends.contract import Engine
+    from .profile import Profile
     from .range_test import LearningRates
 
 Array = np.ndarray
@@ -118,6 +119,36 @@ class Access(ModelProperties):
         return range_test(
             *(self, self._model, self._engine, (x, y), (lowest, highest, steps), settings)
         )
+
+    def profile(self) -> Profile:
+        """Measure the time of every phase of the training steps inside a ``with`` block.
+
+        It costs about 25 ns per phase and layer, and nothing elsewhere. Backend cython only.
+
+        Returns
+        -------
+        Profile
+            A context manager; print or read it after ``fit``. Entered again, it continues adding.
+
+        Raises
+        ------
+        ValueError
+            If the network is on another backend.
+        RuntimeError
+            From ``with``, if another profile of this network is active.
+
+        Examples
+        --------
+        >>> with net.profile() as profile:  # doctest: +SKIP
+        ...     net.fit(x, y)
+        >>> print(profile)  # doctest: +SKIP
+        """
+        name = self._engine.name
+        if name != "cython":
+            raise ValueError(f"profile: found the backend {name!r}, expected 'cython'")
+        from .profile import Profile
+
+        return Profile(self._model)
 
 
 def first_layers(net: Architecture, count: int) -> Architecture:

@@ -18,7 +18,14 @@ from .saver import warn_caller
 if TYPE_CHECKING:
     from .resume import Resumed
 
-OLDER = {"precision": "full", "label_smoothing": 0.0, "metrics": [], "stratify": False}
+OLDER = {
+    "precision": "full",
+    "label_smoothing": 0.0,
+    "metrics": [],
+    "stratify": False,
+    "class_weight": None,
+    "missing_targets": "error",
+}
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
 
@@ -113,15 +120,17 @@ class Comparison:
             raise self._difference("schedule", found, other)
 
     def _check_data(self) -> None:
-        for name, now in self._run["data"].items():
-            saved = self._saved["data"][name]
+        found, before = self._run["data"], self._saved["data"]
+        for name in [*found, *(name for name in before if name not in found)]:
+            if name not in found or name not in before:
+                shown = (_text(d[name]["rows"]) if name in d else "none" for d in (found, before))
+                raise self._difference(_text(name), *shown)
+            now, saved = found[name], before[name]
             if now["rows"] != saved["rows"]:
                 raise self._difference(name, now["rows"], _text(saved["rows"]))
             if now["sha256"] != saved["sha256"]:
-                found, other = (
-                    f"numbers of SHA-256 {_text(d['sha256'][:12])}…" for d in (now, saved)
-                )
-                raise self._difference(name, found, other)
+                shown = (f"numbers of SHA-256 {_text(d['sha256'][:12])}…" for d in (now, saved))
+                raise self._difference(name, *shown)
 
     def _check_epochs(self, resumed: Resumed) -> None:
         epochs, saved, rates = self._job.epochs, self._saved["epochs"], self._job.rates

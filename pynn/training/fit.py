@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.sparse import Sparse
 from ..backends.contract import Data, Engine, TrainerSettings
-from ..checks import features, targets
+from ..checks import features, targets, weights
 from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
 from ..spec import arguments
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .measurement import Measurement
 
 Array = np.ndarray
-Pair = tuple[Array | Sparse, Array]
+Rows = tuple[Array | Sparse, Array, Array | None]
+"""x, y and sample weights."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Arguments:
 
     x: Any
     y: Any
+    sample_weight: Any
+    class_weight: Any
+    missing_targets: Any
     epochs: Any
     batch_size: Any
     optimizer: Any
@@ -147,7 +151,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     check_progress(given.progress)
 
     rows = _rows(given, model, engine, smoothing)
-    x, y = rows.training
+    x = rows.training.x
     measured = _measurement(given, rows, net)
     check_monitors(
         calls,
@@ -158,7 +162,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     batch = min(batch_size or len(x), len(x))
     shuffle = bool(given.shuffle)
     return Job(
-        data=Data(x, y),
+        data=rows.training,
         held=rows.held,
         measured=measured,
         task=rows.task,
@@ -190,6 +194,8 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "validation": rows.share,
             "stratify": rows.stratified,
             "metrics": [] if measured is None else sorted(measured.directions),
+            "class_weight": rows.class_weight,
+            "missing_targets": given.missing_targets,
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
         arrays=rows.arrays,
@@ -199,12 +205,17 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
 class _Rows(NamedTuple):
     """The data of a call."""
 
-    training: Pair
-    held: Pair | None
+    training: Data
+    weight: Array | None
+    """Weights of the rows to train on, without the shares of known targets."""
+    held: Data | None
+    held_weight: Array | None
     share: float | str | None
     """The share held out, or a text if rows were given; checkpoints hold it."""
     stratified: bool
     """Whether the same share of each class was held out."""
+    class_weight: str | list[float] | None
+    """The argument, with a weight for each class; checkpoints hold it."""
     task: Task
     pixels: bool | None
     columns: Columns | None
@@ -213,33 +224,58 @@ class _Rows(NamedTuple):
 
 
 def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _Rows:
-    """Check and convert x, y and ``validation``."""
+    """Check and convert x, y, their weights and ``validation``."""
     net = model.architecture
+    missing = weights.ignores_missing(given.missing_targets)
     columns = model.columns
     require_columns(given.x, columns, "x")
     x, pixels = features.training_features(given.x, net, model.pixels)
     if model.task is None and columns is None:  # the first training
         columns = names_of(given.x)
         columns = columns if columns is not None and len(columns) == net.n_in else None
-    y, task = targets.targets(given.y, len(x), net, model.task)
-    arrays: dict[str, Array | Sparse] = {"x": x, "y": y}
-    held: Pair | None = None
+    y, task = targets.targets(given.y, len(x), net, model.task, missing=missing)
+    w = weights.sample_weight(given.sample_weight, len(x))
+    arrays: dict[str, Array | Sparse | None] = {"x": x, "y": y, "sample_weight": w}
+    held: Data | None = None
+    held_weight: Array | None = None
     share: float | str | None = None
     codes = None
     if _has_validation(given.validation):
         codes = _strata(given, y, task)
         if isinstance(given.validation, (tuple, list)) and given.validation:
             require_columns(given.validation[0], columns, "validation[0]")
-        (x, y), held, share = _validation(given.validation, x, y, task, pixels, model, codes)
+        (x, y, w), own, share = _validation(
+            *(given.validation, (x, y, w), task, pixels, model, missing, codes)
+        )
+        name = "sample_weight"
         if share is None:
-            share = "rows of their own"
-            arrays |= {"validation[0]": held[0], "validation[1]": held[1]}
-        if engine.name == "numba" and isinstance(held[0], Sparse):
+            share, name = "rows of their own", "validation[2]"
+            arrays |= {f"validation[{k}]": array for k, array in enumerate(own)}
+        held_weight = own[2]
+        combined = weights.combined(own[1], held_weight, missing=missing, name=name)
+        held = Data(*own[:2], *combined)
+        if engine.name == "numba" and isinstance(held.x, Sparse):
             # It refuses sparse rows, but would do so only after the first epoch.
-            engine.forward(model.flat, held[0])
+            engine.forward(model.flat, held.x)
+    by_class, class_weight = weights.class_weight(given.class_weight, y, task, net)
+    name = "sample_weight" if by_class is None else "sample_weight, class_weight"
+    weight, _ = weights.combined(y, w, by_class, missing=False, name=name)
+    combined = weights.combined(y, weight, missing=missing, name=name)
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
-    return _Rows((x, y), held, share, codes is not None, task, pixels, columns, arrays)
+    return _Rows(
+        training=Data(x, y, *combined),
+        weight=weight,
+        held=held,
+        held_weight=held_weight,
+        share=share,
+        stratified=codes is not None,
+        class_weight=class_weight,
+        task=task,
+        pixels=pixels,
+        columns=columns,
+        arrays={name: array for name, array in arrays.items() if array is not None},
+    )
 
 
 def _measurement(given: Arguments, rows: _Rows, net: Architecture) -> Measurement | None:
@@ -249,8 +285,10 @@ def _measurement(given: Arguments, rows: _Rows, net: Architecture) -> Measuremen
     # Imported where it is needed, since most calls have no metrics.
     from .measurement import VALIDATION, Measured, measurement
 
-    held = None if rows.held is None else Measured(VALIDATION, *rows.held)
-    training = Measured("", *rows.training)
+    held = None
+    if rows.held is not None:
+        held = Measured(VALIDATION, rows.held.x, rows.held.y, rows.held_weight)
+    training = Measured("", rows.training.x, rows.training.y, rows.weight)
     return measurement(given.metrics, given.training_metrics, rows.task, net, training, held)
 
 
@@ -301,32 +339,41 @@ def _has_validation(validation: Any) -> bool:
 
 def _validation(
     validation: Any,
-    x: Array | Sparse,
-    y: Array,
+    rows: Rows,
     task: Task,
     pixels: bool | None,
     model: Model,
+    missing: bool,
     codes: Array | None,
-) -> tuple[Pair, Pair, float | None]:
-    """Return rows to train on, rows to validate on, and the share held out (None for a pair)."""
-    if isinstance(validation, (tuple, list)) and len(validation) == 2:
-        return (x, y), _pair(validation, task, pixels, model), None
+) -> tuple[Rows, Rows, float | None]:
+    """Return rows to train on, rows to validate on, and the share held out (None if rows were
+    given)."""
+    if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
+        return rows, _given_rows(validation, task, pixels, model, missing), None
     share = validation if isinstance(validation, (float, np.floating)) else math.nan
     if not 0 < share < 1:
         found = repr(validation) if np.isscalar(validation) else f"a {type(validation).__name__}"
         if isinstance(validation, (tuple, list)):
             found += f" of {len(validation)}"
         raise ValueError(
-            f"validation: found {found}, expected a pair (x, y), or a share of the rows "
-            "between 0 and 1, or None"
+            f"validation: found {found}, expected a pair (x, y), or (x, y, sample_weight), or a "
+            "share of the rows between 0 and 1, or None"
         )
+    x, y, w = rows
     out = held_out(len(x), share, model.seed, codes)
-    return (x[~out], y[~out]), (x[out], y[out]), float(share)
+    kept, held = (
+        (x[chosen], y[chosen], None if w is None else w[chosen]) for chosen in (~out, out)
+    )
+    return kept, held, float(share)
 
 
-def _pair(validation: Any, task: Task, pixels: bool | None, model: Model) -> Pair:
-    """Return x and y of a validation set that was given as a pair."""
+def _given_rows(
+    validation: Any, task: Task, pixels: bool | None, model: Model, missing: bool
+) -> Rows:
+    """Return x, y and sample weights of a validation set that was given."""
     names = "validation[0]", "validation[1]"
-    x = features.features(validation[0], model.architecture, names[0], pixels)
-    y, _ = targets.targets(validation[1], len(x), model.architecture, task, names[1], names[0])
-    return x, y
+    net = model.architecture
+    x = features.features(validation[0], net, names[0], pixels)
+    y, _ = targets.targets(validation[1], len(x), net, task, names[1], names[0], missing)
+    given = validation[2] if len(validation) == 3 else None
+    return x, y, weights.sample_weight(given, len(x), "validation[2]", names[0])

@@ -27,8 +27,8 @@ class Job:
 
     data: Data
     """Rows to train on."""
-    held: tuple[Array | Sparse, Array] | None
-    """x and y of validation."""
+    held: Data | None
+    """Rows to validate on."""
     measured: Measurement | None
     """The metrics to compute after each epoch."""
     task: Task

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays.vectors import aligned, finite
 from ..backends import choose
-from ..backends.contract import Data, Engine, ObjectiveSettings, TrainerSettings
+from ..backends.contract import Data, Engine, ObjectiveSettings, Sums, TrainerSettings
 from ..spec.optimizers import LBFGS
 from .divergence import DivergenceError
 from .job import Job
@@ -121,20 +121,20 @@ class _Trainer:
         self._engine, self._parameters, self._data = engine, parameters, data
         self._present = parameters.copy()
         self.next = self._present
-        self.done, self.sums = 0, (0.0, 0.0)
+        self.done, self.sums = 0, Sums(0.0, 0.0, 0.0)
 
-    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
+    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> Sums:
         new = aligned(len(self._parameters), self._parameters.dtype)
         with np.errstate(over="ignore"):
             new[...] = self.next
-        sums = self._engine.evaluate(new, self._data.x, self._data.y)
-        if not (finite(new) and math.isfinite(sums[0])):
+        sums = self._engine.evaluate(new, *self._data)
+        if not (finite(new) and math.isfinite(sums.loss)):
             raise divergence(epoch)
         # In one step, so that an interrupt cannot count an iteration without its parameters.
         self.__dict__.update(_present=new, done=1, sums=sums)
         return sums
 
-    def evaluate(self, *rows: Any) -> tuple[float, float]:
+    def evaluate(self, *rows: Any) -> Sums:
         return self._engine.evaluate(self._present, *rows)
 
     def would_store_finite(self) -> bool:

@@ -168,10 +168,9 @@ class Loop:
         """Add loss and accuracy on the validation rows."""
         if self.job.held is None:
             return record
-        x, y = self.job.held
-        loss, right = self.stepper.trainer.evaluate(x, y)
+        loss, right, weight = self.stepper.trainer.evaluate(*self.job.held)
         return record._replace(
-            validation_loss=loss / len(x), validation_accuracy=share(right, len(x))
+            validation_loss=loss / weight, validation_accuracy=share(right, weight)
         )
 
     def _measure(self, record: Record) -> Record:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays.vectors import aligned
-from ..backends.contract import Engine
+from ..backends.contract import Engine, Sums
 from ..spec import arguments
 from ..spec.optimizers import LBFGS
 from . import fit
@@ -122,24 +122,25 @@ def _arguments(owner: Any, data: tuple[Any, Any], settings: Mapping[str, Any]) -
 
 def _losses(model: Model, engine: Engine, job: Job, rates: Array) -> Array:
     """Train copies with the rates, and return the losses until one is not finite or they rise."""
-    n, batch = len(job.data.x), job.settings.batch_size
     flat = aligned(len(model.flat), model.dtype)
     flat[...] = model.flat
     state = [aligned(len(flat), model.dtype) for _ in range(job.settings.optimizer.slots)]
     trainer = engine.trainer(flat, state, job.data, replace(job.settings, watch=True))
     losses: list[float] = []
-    before = 0.0
+    before = Sums(0.0, 0.0, 0.0)
     for i in range(len(rates)):
         epoch, first = divmod(i, job.steps)
         if first == 0:
-            before = 0.0
+            before = Sums(0.0, 0.0, 0.0)
             if job.blocks is not None:
                 trainer.order(job.blocks.order(model.epochs + epoch))
-        total = trainer.steps(model.epochs + epoch, first, rates[i : i + 1], i)[0]
-        if trainer.diverged or not math.isfinite(total):
+        sums = trainer.steps(model.epochs + epoch, first, rates[i : i + 1], i)
+        if trainer.diverged or not math.isfinite(sums.loss):
             break
-        losses.append((total - before) / min(batch, n - first * batch))
-        before = total
+        weight = sums.weight - before.weight
+        # A batch without weight has no loss.
+        losses.append((sums.loss - before.loss) / weight if weight else [0.0, *losses][-1])
+        before = sums
         if _diverges(losses):
             break
     return np.array(losses)

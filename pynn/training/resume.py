@@ -65,7 +65,7 @@ def resume(path: Path, run: dict[str, Any], job: Job, model: Model) -> Resumed |
     if not job.resume:
         _require_ended(path)
         return None
-    found = read(path, job.steps)
+    found = read(path, job.steps, len(job.data.x), job.settings.batch_size)
     try:
         Comparison(path, run, job, found.run).check(found, model)
     except ValueError:
@@ -119,8 +119,8 @@ def _restore_callbacks(
             ) from error
 
 
-def read(path: Path, steps: int) -> Resumed:
-    """Read a checkpoint of a run with ``steps`` batches per epoch.
+def read(path: Path, steps: int, rows: int, batch_size: int) -> Resumed:
+    """Read a checkpoint of a run with ``steps`` batches per epoch of ``rows`` rows.
 
     Raises
     ------
@@ -133,12 +133,14 @@ def read(path: Path, steps: int) -> Resumed:
     if "checkpoint" not in document:
         raise ValueError(f"checkpoint: found a model in {path}, expected a checkpoint")
     try:
-        return _parse(tensors, document, steps)
+        return _parse(tensors, document, steps, rows, batch_size)
     except MISFITS as error:
         raise _unusable(path, error) from error
 
 
-def _parse(tensors: dict[str, np.ndarray], document: dict[str, Any], steps: int) -> Resumed:
+def _parse(
+    tensors: dict[str, np.ndarray], document: dict[str, Any], steps: int, rows: int, batch_size: int
+) -> Resumed:
     run = dict(document["checkpoint"])
     states = [_state(k, saved, tensors) for k, saved in enumerate(run["callbacks"])]
     # Nothing is computed, so that custom functions need not be given.
@@ -146,10 +148,13 @@ def _parse(tensors: dict[str, np.ndarray], document: dict[str, Any], steps: int)
     arguments.whole(run["epochs"], "epochs", 0)
     began, place = run["began"], run["place"]
     arguments.whole(began["updates"], "updates", 0, model.updates)
+    first = arguments.whole(place["first"], "first", 0, steps)
     position = Position(
-        arguments.whole(place["first"], "first", 0, steps),
+        first,
         float(place["loss"]),
         float(place["right"]),
+        # Checkpoints of earlier versions have no weights: every row weighs 1.
+        float(place.get("weight", min(first * batch_size, rows))),
         arguments.number(float(place["seconds"]), "seconds", least=0),
     )
     return Resumed(

@@ -90,7 +90,8 @@ class Saver:
         states, arrays = _states(calls)
         tensors |= arrays
         # Sums and seconds as text: JSON has neither NaN nor infinity.
-        sums = {name: str(float(getattr(position, name))) for name in ("loss", "right", "seconds")}
+        names = "loss", "right", "weight", "seconds"
+        sums = {name: str(float(getattr(position, name))) for name in names}
         document["checkpoint"] = {
             **self._run,
             "place": {"first": position.step, **sums},

@@ -33,15 +33,15 @@ Array = np.ndarray
 
 
 class Position(NamedTuple):
-    """Position in an epoch: batches trained, sums over their rows, and time spent.
+    """Position in an epoch: batches trained, the sums over their rows, and time spent.
 
     Attributes
     ----------
     step : int
         Batches trained.
-    loss, right : float
-        Sum of the losses of their rows, and number of rows classified correctly (NaN for
-        regression).
+    loss, right, weight : float
+        The backend's ``Sums``: of the weighted losses, of the weights of rows classified correctly
+        (NaN for regression), and of all weights. A row without a weight weighs 1.
     seconds : float
         Training time.
     """
@@ -49,6 +49,7 @@ class Position(NamedTuple):
     step: int = 0
     loss: float = 0.0
     right: float = 0.0
+    weight: float = 0.0
     seconds: float = 0.0
 
     def record(self, epoch: int, rates: Array, rows: int, batch_size: int) -> Record:
@@ -56,8 +57,8 @@ class Position(NamedTuple):
         n = min(self.step * batch_size, rows)
         return Record(
             epoch=epoch + 1,
-            loss=self.loss / n,
-            accuracy=share(self.right, n),
+            loss=self.loss / self.weight if self.weight else math.nan,
+            accuracy=share(self.right, self.weight),
             learning_rate=float(rates[self.step - 1]),
             seconds=self.seconds,
             samples_per_second=n / max(self.seconds, 1e-9),
@@ -66,9 +67,9 @@ class Position(NamedTuple):
         )
 
 
-def share(right: float, n: int) -> float | None:
-    """Return the accuracy; None for regression."""
-    return None if math.isnan(right) else right / n
+def share(right: float, weight: float) -> float | None:
+    """Return the accuracy; None for regression, and without weight."""
+    return None if math.isnan(right) or weight == 0 else right / weight
 
 
 def train_slice(
@@ -93,9 +94,9 @@ def train_slice(
     """
     began = time.perf_counter()
     first = position.step
-    loss, right = trainer.steps(epoch, first, rates[first : first + count], updates)
+    sums = trainer.steps(epoch, first, rates[first : first + count], updates)
     seconds = position.seconds + time.perf_counter() - began
-    return Position(first + trainer.done, loss, right, seconds)
+    return Position(first + trainer.done, *sums, seconds)
 
 
 def until_due(updates: int, periods: Iterable[int], most: int) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backends.contract import Engine, Trainer
+from ..backends.contract import Engine, Sums, Trainer
 from .job import Job
 from .model import Model
 from .slices import Position, train_slice
@@ -87,7 +87,8 @@ class Stepper:
     def begin_epoch(self) -> None:
         """Continue the sums of an epoch that begins in its middle."""
         if self.position.step > 0:
-            self.trainer.sums = self.position.loss, self.position.right
+            position = self.position
+            self.trainer.sums = Sums(position.loss, position.right, position.weight)
 
     def train(self, rates: Array, count: int) -> float:
         """Train ``count`` steps of the current epoch and return the seconds that they took.
@@ -122,9 +123,9 @@ class Stepper:
             return
         position, began = self._slice.position, self._slice.began
         step = position.step + self.trainer.done
-        loss, right = self.trainer.sums if step > 0 else (0.0, 0.0)
+        sums = self.trainer.sums if step > 0 else Sums(0.0, 0.0, 0.0)
         seconds = position.seconds + time.perf_counter() - began
-        self._count(Position(step, loss, right, seconds))
+        self._count(Position(step, *sums, seconds))
 
     def _count(self, reached: Position) -> None:
         """End the slice at a position, in one step that no exception can divide."""

@@ -26,6 +26,7 @@ from tests.parity import (
     problem,
     some_weights,
     train,
+    without_some,
 )
 
 _core = pytest.importorskip("pynn.backends.cython._core")
@@ -66,7 +67,37 @@ def test_every_activation_follows_the_reference(backend, dtype, activation):
 )
 def test_every_loss_follows_the_reference(backend, dtype, loss, output, kind, n_out):
     net = Architecture.build([7, 9, n_out], "sigmoid", output, loss, dtype=dtype)
-    assert_follows_reference(backend, net, problem(net, 45, kind), Case(steps=30))
+    given, case = problem(net, 45, kind), Case(steps=30)
+    assert_follows_reference(backend, net, given, case)
+    weighted = case.but(sample_weight=some_weights(45), steps=20, rate=0.05)
+    assert_follows_reference(backend, net, given, weighted)
+    if kind in ("yes-no", "values", "counts") and output != "softmax":
+        given, weights = without_some(given)
+        missing = weighted.but(sample_weight=weights, missing=True)
+        assert_follows_reference(backend, net, given, missing)
+
+
+@pytest.mark.parametrize("convention", ["pynn", "sklearn"])
+@pytest.mark.parametrize("optimizer, rate", OPTIMIZERS, ids=lambda o: getattr(o, "name", ""))
+def test_a_batch_without_weight_makes_no_update(backend, dtype, optimizer, rate, convention):
+    """Also of several chunks, and with weight decay; but it counts as a step."""
+    if backend == "numba" and convention == "sklearn":
+        pytest.skip("Numba has pynn's convention only")
+    net = Architecture.build([9, 20, 3], "tanh", dropout=0.1, dtype=dtype)
+    for rows, size in ((50, 10), (2600, 650)):
+        weights = some_weights(rows)
+        weights[size : 2 * size] = weights[-(rows % size or size) :] = 0
+        case = Case(
+            optimizer=optimizer,
+            rate=rate,
+            batch_size=size,
+            steps=8,
+            l2=0.01,
+            shuffle=False,
+            sample_weight=weights,
+            convention=convention,
+        )
+        assert_follows_reference(backend, net, problem(net, rows), case)
 
 
 @pytest.mark.parametrize("sizes", [[1, 2], [1, 1, 2], [3, 1, 3], [33, 17, 16, 15, 2], [64, 64, 32]])
@@ -112,8 +143,6 @@ def test_results_do_not_depend_on_how_an_epoch_is_divided_into_calls(backend, dt
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 def test_rows_in_a_given_order_follow_the_reference(backend, dtype, weighted):
-    if weighted and backend == "numba":
-        pytest.skip("Numba supports no sample weights")
     net = Architecture.build([9, 12, 3], dropout=0.2, dtype=dtype)
     given = problem(net, 43)
     orders = [np.random.default_rng(e).permutation(43) for e in range(12)]
@@ -151,14 +180,12 @@ def test_wide_layers_and_few_rows_follow_the_reference(isa, dtype, activation, b
     np.testing.assert_allclose(many, want, rtol=0, atol=1e-3 if dtype == "float32" else 1e-10)
 
 
-@pytest.mark.parametrize("setting", ["sample_weight", "convention"])
-def test_numba_refuses_settings_that_it_does_not_support(setting):
+def test_numba_refuses_the_convention_of_scikit_learn():
     if choose.available()["numba"]:
         pytest.skip("needs numba")
     net = Architecture.build([9, 3])
-    change = {"sample_weight": np.ones(43)} if setting == "sample_weight" else {setting: "sklearn"}
     with pytest.raises(ValueError, match="backend: found 'numba'"):
-        train("numba", net, problem(net, 43), Case().but(**change))
+        train("numba", net, problem(net, 43), Case(convention="sklearn"))
 
 
 @pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Adam()], ids=lambda o: o.name)

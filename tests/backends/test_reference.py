@@ -268,13 +268,13 @@ def test_epoch_is_batches_of_gradients(rng: np.random.Generator, shuffle: bool, 
         TrainerSettings(optimizer=pynn.SGD(), batch_size=4, l2=0.1, seed=5, shuffle=shuffle),
     )
     rates = np.array([0.5, 0.25, 0.125])
-    loss, right = trainer.steps(3, 0, rates, 0)
+    loss, right, _ = trainer.steps(3, 0, rates, 0)
 
     q, summed, correct = start.copy(), 0.0, 0.0
     order = philox.permutation(5, 3, n) if shuffle else np.arange(n)
     for i, rate in enumerate(rates):
         rows = order[4 * i : 4 * i + 4]
-        batch_loss, batch_right = engine.evaluate(q, x[rows], y[rows])
+        batch_loss, batch_right, _ = engine.evaluate(q, x[rows], y[rows])
         summed, correct = summed + batch_loss, correct + batch_right
         q -= rate * engine.objective(Data(x[rows], y[rows]), ObjectiveSettings(l2=0.1))(q)[1]
     np.testing.assert_allclose(p, q, rtol=1e-12)
@@ -333,7 +333,7 @@ def test_steps_may_be_cut_anywhere(rng: np.random.Generator) -> None:
 def test_evaluate_counts_rightly(rng: np.random.Generator) -> None:
     _, engine, p = make(rng, [3, 4])
     x, y = rng.normal(size=(5000, 3)), rng.integers(0, 4, 5000).astype(np.int32)
-    loss, right = engine.evaluate(p, x, y)
+    loss, right, _ = engine.evaluate(p, x, y)
     out = engine.forward(p, x)
     assert right == (out.argmax(1) == y).sum()
     assert math.isclose(loss, -np.log(out[np.arange(5000), y]).sum())

@@ -114,6 +114,35 @@ def test_metrics_are_in_the_results_of_a_run(folder, tmp_path):
     assert "test brier" in pynn_command("train", *small, *new, "--metrics", "brier")
 
 
+def test_classes_are_weighted(folder, tmp_path):
+    small = [*SMALL, "--data", folder, "--validation", 0]
+    losses = []
+    for k, options in enumerate(([], ["--class-weight", "balanced"])):
+        run = tmp_path / str(k)
+        pynn_command("train", *small, *options, "--run", run)
+        losses.append(json.loads((run / "history.json").read_text())["loss"])
+    assert losses[0] != losses[1]
+    options = ["--class-weight", "even", "--run", tmp_path / "new"]
+    assert "pynn: --class-weight: found 'even', expected None, 'balanced' or a dict" in (
+        pynn_command("train", *small, *options, code=1)
+    )
+
+
+def test_missing_targets_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3)).astype(np.float32)
+    y = np.where(rng.random((80, 2)) < 0.3, np.nan, x[:, :2])
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    given = ["--data", tmp_path / "data.npz", "--loss", "mse", "--regression", "--metrics", "mae"]
+    given += ["--run", tmp_path / "run", "--validation", 0.2, "--no-pictures", "--plain"]
+    given += ["--backend", "numpy", "--hidden", "4", "--epochs", 2]
+    assert "found nan at row" in pynn_command("train", *given, code=1)
+    out = pynn_command("train", *given, "--missing-targets", "ignore")
+    assert "validation mae" in out
+    out = pynn_command("evaluate", tmp_path / "run", "--backend", "numpy")
+    assert re.search(r"^mae \d", out, re.M)
+
+
 def test_every_option_of_the_library_is_reachable():
     known = set(inspect.signature(train.train).parameters)
     elsewhere = {
@@ -123,7 +152,7 @@ def test_every_option_of_the_library_is_reachable():
     }
     for function in pynn.Network, pynn.Network.fit:
         for name in inspect.signature(function).parameters:
-            if name not in ("self", "x", "y"):
+            if name not in ("self", "x", "y", "sample_weight"):
                 assert elsewhere.get(name, name) in known, name
 
 

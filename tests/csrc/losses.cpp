@@ -192,11 +192,12 @@ template <class T> void Check<T>::loss(int which, int output, Size m, Size targe
              weighted = variant % 3 == 0;
   const bool clipped =
       variant % 5 == 0 && (which == CROSS_ENTROPY || which == BINARY_CROSS_ENTROPY);
+  const bool missing = variant % 4 == 1 && !labels && output != SOFTMAX;
   const Size ld = padded(n, variant), ldt = targets + variant % 3;
   const double scale = 0.25;
   T* z = reals(operand[0], "z", m, n, ld, FIRST, T(0.5));
-  Targets t = {nullptr,           nullptr,    ldt,           nullptr, clipped ? epsilon<T>() : 0,
-               parameters.data(), per_target, decides(which), independent};
+  Targets t = {nullptr,           nullptr,    ldt,           nullptr,     clipped ? epsilon<T>() : 0,
+               parameters.data(), per_target, decides(which), independent, missing};
   if (labels) {
     auto* label = operand[1].place<int32_t>("labels", m);
     for (Size i = 0; i < m; ++i) label[i] = int32_t((i * 5 + variant) % n);
@@ -205,7 +206,9 @@ template <class T> void Check<T>::loss(int which, int output, Size m, Size targe
     T* target = operand[1].place<T>("targets", (m - 1) * ldt + targets);
     for (Size i = 0; i < m; ++i)
       for (Size j = 0; j < targets; ++j)
-        target[i * ldt + j] = T((integer(i, j, SECOND) + 8 + (which == GAMMA)) / 16.0);
+        target[i * ldt + j] = missing && (i + j * j) % 3 == 0
+                                  ? std::numeric_limits<T>::quiet_NaN()
+                                  : T((integer(i, j, SECOND) + 8 + (which == GAMMA)) / 16.0);
     t.values = target;
   }
   if (weighted) {
@@ -218,28 +221,42 @@ template <class T> void Check<T>::loss(int which, int output, Size m, Size targe
   double* row_loss = operand[3].place<double>("row_loss", m);
   double* row_right = operand[4].place<double>("row_right", m);
   at("loss",
-     "loss=%d output=%d m=%td n=%td ld=%td labels=%d ldt=%td weights=%d least=%g gradient=%d",
-     which, output, m, n, ld, labels, ldt, weighted, t.least, gradient);
+     "loss=%d output=%d m=%td n=%td ld=%td labels=%d ldt=%td weights=%d least=%g gradient=%d "
+     "missing=%d",
+     which, output, m, n, ld, labels, ldt, weighted, t.least, gradient, missing);
   k.loss(which, output, parameter, z, ld, m, n, &t, gradient, scale, row_loss, row_right);
 
   for (Size i = 0; i < m; ++i) {
     std::vector<W> row, target;
-    for (Size j = 0; j < n; ++j) row.push_back(W(T(0.5) * T(integer(i, j, FIRST))));
-    for (Size j = 0; j < targets; ++j)
-      target.push_back(labels ? W(t.labels[i] == j) : W(((const T*)t.values)[i * ldt + j]));
+    std::vector<Size> known;  // targets that are not missing
+    for (Size j = 0; j < targets; ++j) {
+      const W value = labels ? W(t.labels[i] == j) : W(((const T*)t.values)[i * ldt + j]);
+      if (std::isnan(value)) continue;
+      target.push_back(value);
+      known.push_back(j);
+    }
+    for (Size u = 0; u < per_target; ++u)
+      for (Size j : known) row.push_back(W(T(0.5) * T(integer(i, u * targets + j, FIRST))));
     const W weight = weighted ? t.weights[i] : 1;
     const ExpectedRow<T> e =
-        which <= POISSON    ? expected_row<T>(which, output, row, target, W(T(t.least)), labels)
+        known.empty()       ? ExpectedRow<T>()
+        : which <= POISSON     ? expected_row<T>(which, output, row, target, W(T(t.least)), labels)
         : which == GAUSSIAN ? expected_gaussian<T>(row, target)
         : which == FOCAL && output == SOFTMAX
             ? expected_focal<T>(row, target)
             : expected_terms<T>(which, output, row, target, per_target);
     close<T>(row_loss[i], e.loss * weight, (8 + e.scale + e.loss) * (1 + weight), "row_loss", i, 0);
+    std::vector<W> dz(size_t(n), 0);
+    for (size_t k = 0; k < row.size(); ++k) {
+      const size_t place = k / known.size() * size_t(targets) + size_t(known[k % known.size()]);
+      dz[place] = e.dz[k] * weight * W(scale);
+    }
     for (Size j = 0; gradient && j < n; ++j)
-      close<T>(z[i * ld + j], e.dz[size_t(j)] * weight * W(scale), (2 + e.scale) * (1 + weight),
-               "dz", i, j);
+      close<T>(z[i * ld + j], dz[size_t(j)], (2 + e.scale) * (1 + weight), "dz", i, j);
     for (Size j = n; gradient && j < ld; ++j) zero_pad(z[i * ld + j], "dz", i, j);
-    close<double>(row_right[i], expected_right(which, independent, row, target, labels), 1, "row_right", i, 0);
+    const double share =
+        known.empty() ? 0 : expected_right(which, independent, row, target, labels);
+    close<double>(row_right[i], share, 1, "row_right", i, 0);
   }
 }
 
@@ -281,7 +298,7 @@ template <class T> void Check<T>::extreme_outputs() {
       operand[1].protect();
       double* row_loss = operand[2].place<double>("row_loss", 1);
       double* row_right = operand[3].place<double>("row_right", 1);
-      const Targets t = {nullptr, target, 5, nullptr, 0, parameters.data(), 1, decides(which), 0};
+      const Targets t = {nullptr, target, 5, nullptr, 0, parameters.data(), 1, decides(which), 0, 0};
       at("loss", "loss=%d with z[3]=%g", which, double(all[size_t(j)]));
       k.loss(which, output, parameter, z, padded(5, 0), 1, 5, &t, 1, 1, row_loss, row_right);
       if (std::isnan(all[size_t(j)]) && !std::isnan(row_loss[0]))

@@ -58,10 +58,11 @@ def assert_same(found: pynn.Network, expected: pynn.Network) -> None:
 def broken_off(path: Path, data: Data, after: int, steps: int = 1, **more: Any) -> None:
     """Leave the checkpoint of a run that was cut off after ``after`` updates."""
     network = more.pop("network", {})
+    new = more.pop("make", make)
     calls = [*more.pop("callbacks", []), cut(after)]
     kept = pynn.Checkpoint(path, steps=steps)
     with pytest.raises(Cut):
-        fit(make(**network), data, checkpoint=kept, callbacks=calls, **more)
+        fit(new(**network), data, checkpoint=kept, callbacks=calls, **more)
 
 
 def document(path: Path) -> dict[str, Any]:

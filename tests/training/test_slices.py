@@ -36,9 +36,9 @@ def test_callbacks_are_due_at_multiples_of_their_steps() -> None:
     assert due(calls, 7) == []
 
 
-def test_record_of_a_position_has_means_over_its_rows() -> None:
+def test_record_of_a_position_has_means_over_its_weights() -> None:
     rates = np.array([0.1, 0.2, 0.4])
-    record = Position(2, 30.0, 15.0, 0.5).record(4, rates, rows=50, batch_size=20)
+    record = Position(2, 30.0, 15.0, 40.0, 0.5).record(4, rates, rows=50, batch_size=20)
     assert record == pynn.Record(
         epoch=5,
         loss=30 / 40,
@@ -49,5 +49,11 @@ def test_record_of_a_position_has_means_over_its_rows() -> None:
         step=2,
         steps=3,
     )
-    last = Position(3, 25.0, math.nan, 0.5).record(4, rates, rows=50, batch_size=20)
+    last = Position(3, 25.0, math.nan, 50.0, 0.5).record(4, rates, rows=50, batch_size=20)
     assert (last.loss, last.accuracy, last.learning_rate) == (0.5, None, 0.4)
+    weighted = Position(2, 30.0, 15.0, 60.0, 0.5).record(4, rates, rows=50, batch_size=20)
+    assert (weighted.loss, weighted.accuracy) == (0.5, 0.25)
+    assert weighted.samples_per_second == 80.0
+    nothing = Position(1, 0.0, 0.0, 0.0, 0.5).record(4, rates, rows=50, batch_size=20)
+    assert math.isnan(nothing.loss)
+    assert nothing.accuracy is None

@@ -1,12 +1,13 @@
 # What Python sees: Engine, Trainer and the objective. contract.py documents their methods.
 
-cdef PlanOwner prediction_plan(object net, object threads, object parameters, object x, object y):
+cdef PlanOwner prediction_plan(object net, object threads, object parameters, object x, object y,
+                               object sample_weight, bint missing):
     """A plan to compute outputs or losses of x, without gradients."""
     cdef PlanOwner owner = PlanOwner.__new__(PlanOwner)
     owner.p.settings.batch_size = len(x)
     owner.p.settings.direct = len(x) <= DIRECT_ROWS
     owner.p.settings.rule = -1
-    owner.set_up(net, threads, x, y, None)
+    owner.set_up(net, threads, x, y, sample_weight, missing)
     owner.pack(parameters)
     return owner
 
@@ -26,7 +27,7 @@ cdef class Objective:
         chosen.batch_size = len(data.x)
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
-        self.owner.set_up(net, threads, data.x, data.y, data.sample_weight)
+        self.owner.set_up(net, threads, data.x, data.y, data.sample_weight, data.missing)
         sum_batch_weights(&self.owner.p)
 
     def __call__(self, parameters):
@@ -90,7 +91,8 @@ cdef class Engine:
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         if len(x) == 0:
             return out
-        cdef PlanOwner owner = prediction_plan(self.net, self._threads, parameters, x, None)
+        cdef PlanOwner owner = prediction_plan(
+            self.net, self._threads, parameters, x, None, None, False)
         cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
         owner.p.out = <char*>held.view.buf
         copy_trials(self, &owner.p.pace.trials, &self.sweeps)
@@ -98,10 +100,13 @@ cdef class Engine:
         copy_trials(self, &self.sweeps, &owner.p.pace.trials)
         return out
 
-    def evaluate(self, parameters, x, y):
-        cdef PlanOwner owner = prediction_plan(self.net, self._threads, parameters, x, y)
+    def evaluate(self, parameters, x, y, sample_weight=None, missing=False):
+        cdef PlanOwner owner = prediction_plan(
+            self.net, self._threads, parameters, x, y, sample_weight, missing)
+        sum_batch_weights(&owner.p)
         run_in_slices(&owner.p, sweep, False)
-        return owner.p.position.batch_loss, owner.p.position.correct_sum
+        return Sums(owner.p.position.batch_loss, owner.p.position.correct_sum,
+                    weight_of_batch(&owner.p, 0))
 
     def objective(self, data, settings):
         return Objective(self.net, self._threads, data, settings)
@@ -130,7 +135,8 @@ cdef class Trainer:
         self.ordered = self.given = self.checked = False
         self.owner = PlanOwner.__new__(PlanOwner)
         self.choose_settings(settings, len(data.x))
-        self.owner.set_up(engine.net, engine._threads, data.x, data.y, data.sample_weight)
+        self.owner.set_up(engine.net, engine._threads, data.x, data.y, data.sample_weight,
+                          data.missing)
         self.owner.pack(parameters)
         self.pack_state(settings.optimizer)
         p = &self.owner.p
@@ -238,12 +244,13 @@ cdef class Trainer:
         position.diverged = False
         if first == 0:
             position.loss_sum = position.correct_sum = position.correct_before = 0
+            position.weight_sum = 0
         copy_trials(self.engine, &p.pace.trials, &self.engine.trials)
         try:
             run_in_slices(p, train, True)
         finally:
             copy_trials(self.engine, &self.engine.trials, &p.pace.trials)
-        return position.loss_sum, position.correct_sum
+        return Sums(position.loss_sum, position.correct_sum, position.weight_sum)
 
     @property
     def done(self):
@@ -259,21 +266,22 @@ cdef class Trainer:
 
     @property
     def sums(self):
-        return self.owner.p.position.loss_sum, self.owner.p.position.correct_before
+        cdef Position* position = &self.owner.p.position
+        return Sums(position.loss_sum, position.correct_before, position.weight_sum)
 
     @sums.setter
     def sums(self, given):
         cdef Position* position = &self.owner.p.position
-        position.loss_sum, position.correct_sum = given
+        position.loss_sum, position.correct_sum, position.weight_sum = given
         position.correct_before = position.correct_sum
 
-    def evaluate(self, x, y):
+    def evaluate(self, x, y, sample_weight=None, missing=False):
         # Through the flat vector, which costs less than a batch, so that evaluation exists once.
         net = self.engine.net
         parameters = np.empty(net.n_parameters, net.dtype)
         cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         self.owner.move_flat(-1, flat, False)
-        return self.engine.evaluate(parameters, x, y)
+        return self.engine.evaluate(parameters, x, y, sample_weight, missing)
 
     # --- Writing back -----------------------------------------------------------------------------
 

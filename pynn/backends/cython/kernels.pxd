@@ -34,6 +34,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         Py_ssize_t per_target   # outputs of each target
         int decides             # outputs are classes
         int independent         # values are a yes or no for each output
+        int missing             # values may be NaN, which are left out
 
     cdef struct Dropout:
         uint64_t seed

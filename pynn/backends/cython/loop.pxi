@@ -48,10 +48,16 @@ cdef void current_chunk(Plan* p, Chunk* chunk) noexcept nogil:
 
 
 cdef void add_losses(Plan* p, Py_ssize_t m) noexcept nogil:
+    """Add the weighted losses of a chunk, and the weights of correct rows (in scikit-learn's
+    convention their number)."""
     cdef Py_ssize_t i
+    cdef const double* weight = p.buffers.row_weight
     for i in range(m):
         p.position.batch_loss += p.buffers.row_loss[i]
-        p.position.correct_sum += p.buffers.row_correct[i]
+        if weight == NULL or p.settings.sklearn:
+            p.position.correct_sum += p.buffers.row_correct[i]
+        else:
+            p.position.correct_sum += p.buffers.row_correct[i] * weight[i]
 
 
 cdef bint losses_are_finite(Plan* p, Py_ssize_t m) noexcept nogil:
@@ -105,8 +111,21 @@ cdef void prepare_update(Plan* p, const Chunk* chunk) noexcept nogil:
     cdef int i
     for i in range(p.n_layers):
         p.layer[i].gradient_skips = p.layer[i].skip_h.on
-    if chunk.last:
+    if chunk.last and chunk.weight > 0:
         prepare_step(p, p.position.rates[chunk.step], chunk.weight)
+
+
+cdef void finish_batch(Plan* p, const Chunk* chunk) noexcept nogil:
+    """Add the mean loss of a batch to that of the epoch, times the weight of the batch, in
+    scikit-learn's convention times its number of rows."""
+    cdef Position* position = &p.position
+    cdef double weight = <double>chunk.batch_rows if p.settings.sklearn else chunk.weight
+    if chunk.weight > 0:
+        position.loss_sum += (position.batch_loss / chunk.weight * p.settings.loss_factor
+                              + position.penalty) * weight
+    position.weight_sum += weight
+    position.batch_loss = 0
+    position.correct_before = position.correct_sum
 
 
 cdef void finish_chunk(Plan* p, const Chunk* chunk) noexcept nogil:
@@ -114,10 +133,7 @@ cdef void finish_chunk(Plan* p, const Chunk* chunk) noexcept nogil:
     cdef Position* position = &p.position
     add_losses(p, chunk.m)
     if chunk.last:
-        position.loss_sum += (position.batch_loss / chunk.weight * p.settings.loss_factor
-                              + position.penalty) * <double>chunk.batch_rows
-        position.batch_loss = 0
-        position.correct_before = position.correct_sum
+        finish_batch(p, chunk)
     position.row = chunk.row + chunk.m
     position.step = chunk.step + chunk.last
     position.chunks += 1
@@ -149,11 +165,12 @@ cdef void train(void* context, int thread) noexcept nogil:
             return
 
         began = seconds() if timed else 0
-        for i in range(p.n_layers - 1, -1, -1):
-            update_layer(p, &p.layer[i], chunk.m, chunk.first, chunk.last, thread)
+        if chunk.weight > 0:  # a batch without weight makes no update
+            for i in range(p.n_layers - 1, -1, -1):
+                update_layer(p, &p.layer[i], chunk.m, chunk.first, chunk.last, thread)
         if thread == 0:
             finish_chunk(p, &chunk)
-        if timed:
+        if timed and chunk.weight > 0:
             note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
         wait(p, thread)
         if p.pace.stop:

@@ -203,6 +203,7 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.per_target = p.settings.per_target
     t.decides = p.settings.decides
     t.independent = p.settings.independent
+    t.missing = p.data.missing
     p.k.loss(p.settings.loss, p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), l.ld, m,
              l.n_out, &t, p.settings.gradients, scale * p.settings.dz_factor,
              buffers.row_loss + start, buffers.row_correct + start)

@@ -174,6 +174,7 @@ cdef struct Data:
     const int32_t* labels   # (n,), or null
     const char* targets     # T (n, n_targets), or null
     const double* sample_weight     # (n,), or null
+    bint missing            # targets may be NaN, which are left out
     uint32_t* order         # (n,): permutation of the rows, or null
     Py_ssize_t ahead        # places in the order from a row that is read to the one prefetched
 
@@ -210,7 +211,7 @@ cdef struct Position:
     Step step_w, step_b     # coefficients of this update, of weights and of biases
     double batch_loss       # sum over the rows of the current batch so far
     double penalty          # L2 term of the current batch (scikit-learn)
-    double loss_sum, correct_sum    # since the epoch began
+    double loss_sum, correct_sum, weight_sum    # since the epoch began
     double correct_before   # correct_sum without the current, incomplete batch
     bint diverged           # stopped by ``watch``
 

@@ -201,8 +201,8 @@ cdef class PlanOwner:
     cdef object memory
     cdef Py_ssize_t n_parameters
 
-    cdef int set_up(self, object net, object threads, object x, object y,
-                    object sample_weight) except -1:
+    cdef int set_up(self, object net, object threads, object x, object y, object sample_weight,
+                    bint missing) except -1:
         """Decide everything. The order matters: each step uses the results of those before it."""
         cdef Plan* p = &self.p
         cdef double flops
@@ -215,6 +215,7 @@ cdef class PlanOwner:
             choose_loss(p, net, self.loss_parameters)
             choose_convention(p, net)
         self.use_data(x, y, sample_weight)
+        p.data.missing = missing
         flops = shape_layers(p, net)            # needs n and the source of x
         choose_first_layer(p)                   # needs shapes; may make layer 0 wide
         choose_rows(p)                          # needs the padded width of x

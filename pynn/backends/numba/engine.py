@@ -17,7 +17,7 @@ from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.optimizers import Optimizer
-from ..contract import Data, ObjectiveSettings, TrainerSettings, why_numba
+from ..contract import Data, ObjectiveSettings, Sums, TrainerSettings, why_numba
 from .loop import compiled_permutation, compiled_run
 from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
@@ -45,6 +45,7 @@ from .plan import (
     L2,
     LOSS,
     LOSS_ADDRESS,
+    MISSING,
     N_TARGETS,
     NOT_COUNTED,
     OPTIMIZER,
@@ -59,6 +60,7 @@ from .plan import (
     UPDATE_RULE,
     UPDATES,
     WATCH,
+    WEIGHTED,
     X_COLUMN,
     X_KIND,
     X_ROW,
@@ -78,13 +80,14 @@ class Job:
         weights: Weights,
         threads: int,
         task: int,
-        x: Array,
-        y: Array | None,
+        data: Data,
         batch_size: int,
         optimizer: Optimizer | None = None,
         l2: float = 0.0,
     ) -> None:
-        net, n = weights.net, len(x)
+        net, n = weights.net, len(data.x)
+        x: Any = data.x  # not sparse
+        y = data.y if task > FORWARD else None
         chunk = chunk_rows(net, min(batch_size, n))
         layers = weights.layers.copy()
         block = carve_block(layers, chunk, net.dtype)
@@ -99,6 +102,8 @@ class Job:
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
         inputs = flat_inputs(x, settings)
         labels, goals = flat_targets(y, net, settings)
+        sample_weight = flat_weights(data.sample_weight, settings)
+        settings[MISSING] = data.missing
         constants, coefficients = optimizer_constants(net, optimizer, l2)
         self.plan = Plan(
             layers=layers,
@@ -116,27 +121,31 @@ class Job:
             labels=labels,
             targets=goals,
             loss_parameters=loss_parameters(net),
+            sample_weight=sample_weight,
             order=np.empty(0, np.int64),
             rates=np.empty(0),
             losses=np.zeros(chunk),
             correct=np.zeros(chunk),
-            sums=np.zeros(4),
+            sums=np.zeros(6),
             out=np.empty(n * net.n_out if task == FORWARD else 0, net.dtype),
+            known=np.zeros(
+                chunk * 2 * (net.n_out // net.n_targets) if data.missing else 0, net.dtype
+            ),
         )
         operations = (6 if task >= GRADIENT else 2) * net.n_parameters * chunk
         self.pace = Pace(threads, operations / FLOPS)
 
-    def run(self, start: int, stop: int) -> tuple[float, float]:
+    def run(self, start: int, stop: int) -> Sums:
         """Take the rows of the epoch from ``start`` to ``stop``, in slices between which Python
         handles Ctrl-C.
 
         Returns
         -------
-        tuple of float
-            Sum of the losses and number of rows classified correctly since the start of the epoch.
+        Sums
+            Those since the start of the epoch.
         """
         if start == 0:
-            self.plan.sums[:2] = 0
+            self.plan.sums[:3] = 0
         function = compiled_run(self.plan.weights.dtype.name)
         position = start
         while position < stop and not self.plan.settings[DIVERGED]:
@@ -146,8 +155,7 @@ class Job:
             took = time.perf_counter() - began
             done = max(1.0, (position - before) / int(self.plan.settings[CHUNK]))
             self.pace.note(took / done, done)
-        loss, correct = self.plan.sums[:2].tolist()
-        return loss, correct
+        return Sums(*self.plan.sums[:3].tolist())
 
 
 def flat_inputs(x: Array, settings: Array) -> list[Array]:
@@ -186,6 +194,14 @@ def loss_parameters(net: Architecture) -> Array:
     return np.array(found, net.dtype)
 
 
+def flat_weights(sample_weight: Array | None, settings: Array) -> Array:
+    """Return ``sample_weight`` of a plan, and write whether it has any."""
+    weights = np.empty(0) if sample_weight is None else sample_weight.view()
+    settings[WEIGHTED] = sample_weight is not None
+    weights.flags.writeable = False
+    return weights
+
+
 def optimizer_constants(
     net: Architecture, optimizer: Optimizer | None, l2: float
 ) -> tuple[Array, Array]:
@@ -222,14 +238,12 @@ def rule_to_count(net: Architecture, y: Array | None) -> int:
     return NOT_COUNTED if net.regression else BY_LARGEST
 
 
-def _refuse(
-    net: Architecture, x: Array | Sparse, sample_weight: Array | None, convention: str
-) -> Array:
+def _refuse(net: Architecture, x: Array | Sparse, convention: str = "pynn") -> Array:
     """Return x, or raise ValueError for input that this backend does not support."""
-    if isinstance(x, Sparse) or sample_weight is not None or convention != "pynn":
+    if isinstance(x, Sparse) or convention != "pynn":
         raise ValueError(
-            f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows, sample weights "
-            "or conventions of other libraries; expected "
+            f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows or conventions of "
+            "other libraries; expected "
             + ("backend='numpy', or dense rows" if net.functions else "'cython' or 'numpy'")
         )
     return x
@@ -273,26 +287,34 @@ class Engine:
         return {"numba": numba.__version__}
 
     def forward(self, parameters: Array, x: Array | Sparse) -> Array:
-        x = _refuse(self.net, x, None, "pynn")
+        x = _refuse(self.net, x)
         weights = Weights(self.net, self.custom, parameters, [], learning=False)
-        job = Job(weights, self.threads, FORWARD, x, None, len(x))
+        job = Job(weights, self.threads, FORWARD, Data(x, np.empty(0)), len(x))
         job.run(0, len(x))
         return job.plan.out.reshape(len(x), self.net.n_out)
 
-    def evaluate(self, parameters: Array, x: Array | Sparse, y: Array) -> tuple[float, float]:
-        x = _refuse(self.net, x, None, "pynn")
+    def evaluate(
+        self,
+        parameters: Array,
+        x: Array | Sparse,
+        y: Array,
+        sample_weight: Array | None = None,
+        missing: bool = False,
+    ) -> Sums:
         weights = Weights(self.net, self.custom, parameters, [], learning=False)
-        return Job(weights, self.threads, EVALUATE, x, y, len(x)).run(0, len(x))
+        data = Data(_refuse(self.net, x), y, sample_weight, missing)
+        return Job(weights, self.threads, EVALUATE, data, len(x)).run(0, len(x))
 
     def objective(
         self, data: Data, settings: ObjectiveSettings
     ) -> Callable[[Array], tuple[float, Array]]:
-        x = _refuse(self.net, data.x, data.sample_weight, settings.convention)
-        net, n, y, l2 = self.net, len(x), data.y, settings.l2
+        _refuse(self.net, data.x, settings.convention)
+        net, n, l2 = self.net, len(data.x), settings.l2
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights = Weights(net, self.custom, parameters, [], learning=True)
-            loss = Job(weights, self.threads, GRADIENT, x, y, n).run(0, n)[0] / n
+            sums = Job(weights, self.threads, GRADIENT, data, n).run(0, n)
+            loss = sums.loss / sums.weight
             gradient = np.empty_like(parameters)
             weights.copy(weights.gradient, gradient)
             for w, dw in zip(net.views(parameters)[0], net.views(gradient)[0], strict=True):
@@ -309,7 +331,7 @@ class Engine:
         data: Data,
         settings: TrainerSettings,
     ) -> Trainer:
-        x = _refuse(self.net, data.x, data.sample_weight, settings.convention)
+        _refuse(self.net, data.x, settings.convention)
         optimizer = settings.optimizer
         if optimizer.name not in OPTIMIZER:
             raise ValueError(
@@ -317,7 +339,7 @@ class Engine:
             )
         weights = Weights(self.net, self.custom, parameters, state, learning=True)
         batch_size, l2 = settings.batch_size, settings.l2
-        job = Job(weights, self.threads, TRAIN, x, data.y, batch_size, optimizer, l2)
+        job = Job(weights, self.threads, TRAIN, data, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 
@@ -345,13 +367,12 @@ class Trainer:
         self._job.plan.settings[DONE] = count
 
     @property
-    def sums(self) -> tuple[float, float]:
-        loss, correct = self._job.plan.sums[:2].tolist()
-        return loss, correct
+    def sums(self) -> Sums:
+        return Sums(*self._job.plan.sums[:3].tolist())
 
     @sums.setter
-    def sums(self, found: tuple[float, float]) -> None:
-        self._job.plan.sums[:2] = found
+    def sums(self, found: Sums) -> None:
+        self._job.plan.sums[:3] = found
 
     def order(self, rows: Array) -> None:
         """Take the rows in this order from the next epoch on."""
@@ -363,7 +384,7 @@ class Trainer:
         job.plan, self._given = job.plan._replace(order=order), True
         job.plan.settings[SHUFFLED] = True
 
-    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> tuple[float, float]:
+    def steps(self, epoch: int, first: int, rates: Array, updates: int) -> Sums:
         """Train on batches first, first + 1, … of an epoch, one for each learning rate."""
         job = self._job
         settings = job.plan.settings
@@ -379,10 +400,16 @@ class Trainer:
         finally:
             self.diverged = bool(settings[DIVERGED])
 
-    def evaluate(self, x: Array | Sparse, y: Array) -> tuple[float, float]:
-        """Sum of losses and number right with the parameters as they stand, without dropout."""
-        x = _refuse(self._weights.net, x, None, "pynn")
-        return Job(self._weights, self._threads, EVALUATE, x, y, len(x)).run(0, len(x))
+    def evaluate(
+        self,
+        x: Array | Sparse,
+        y: Array,
+        sample_weight: Array | None = None,
+        missing: bool = False,
+    ) -> Sums:
+        """Return the sums with the parameters as they stand, without dropout."""
+        data = Data(_refuse(self._weights.net, x), y, sample_weight, missing)
+        return Job(self._weights, self._threads, EVALUATE, data, len(x)).run(0, len(x))
 
     def would_store_finite(self) -> bool:
         """Whether all that ``store`` would write is finite."""

@@ -17,7 +17,7 @@ from numba import njit, prange, types
 
 from ...spec import losses, names, philox
 from ...version import __version__
-from .passes import rows_pass
+from .passes import place, rows_pass
 from .plan import (
     BATCH,
     CHUNK,
@@ -31,6 +31,7 @@ from .plan import (
     TASK,
     TRAIN,
     WATCH,
+    WEIGHTED,
     kernel,
     signature,
 )
@@ -50,16 +51,28 @@ def all_finite(p, m):
 
 
 @kernel
-def add_up(p, m, first, last):
+def begin_batch(p, start, end):
+    """Set the sums of the batch at positions start to end: its weight, and no losses yet."""
+    p.sums[3] = p.sums[4] = 0
+    p.sums[5] = end - start
+    if p.settings[WEIGHTED]:
+        p.sums[5] = 0
+        for position in range(start, end):
+            p.sums[5] += p.sample_weight[place(p, position)]
+
+
+@kernel
+def add_up(p, position, m, last):
     """Add the m rows of a chunk to the sums of its batch, and a whole batch to the total."""
-    if first:
-        p.sums[2:] = 0
     for r in range(m):
-        p.sums[2] += p.losses[r]
-        p.sums[3] += p.correct[r]
+        p.sums[3] += p.losses[r]
+        if p.settings[WEIGHTED]:
+            p.sums[4] += p.correct[r] * p.sample_weight[place(p, position + r)]
+        else:
+            p.sums[4] += p.correct[r]
     if last:
-        p.sums[0] += p.sums[2]
-        p.sums[1] += p.sums[3]
+        for k in range(3):
+            p.sums[k] += p.sums[3 + k]
 
 
 def sources() -> int:
@@ -91,17 +104,20 @@ def make_run(version):
             m = min(s[CHUNK], end - position)
             before = 1 if position > start else 0
             last = position + m == end and s[TASK] == TRAIN
+            if position == start:
+                begin_batch(p, start, end)
+            weight = p.sums[5]
             if threads == 1:
-                rows_pass(p, none, one, position, m, end - start)
+                rows_pass(p, none, one, position, m, weight)
             else:
                 for part in prange(threads):
-                    rows_pass(p, np.int64(part), threads, position, m, end - start)
+                    rows_pass(p, np.int64(part), threads, position, m, weight)
             if s[WATCH] and not all_finite(p, m):
                 s[DIVERGED] = 1
                 break
             if s[TASK] != FORWARD:
-                add_up(p, m, position == start, position + m == end)
-            if s[TASK] >= GRADIENT:
+                add_up(p, position, m, position + m == end)
+            if s[TASK] >= GRADIENT and weight > 0:
                 if last:
                     set_step(p, batch)
                 if threads == 1:

@@ -26,6 +26,7 @@ from .plan import (
     HAS_LABELS,
     KEPT,
     LOSS_ADDRESS,
+    MISSING,
     N_IN,
     N_OUT,
     N_TARGETS,
@@ -40,6 +41,7 @@ from .plan import (
     TRAIN,
     VECTOR,
     W_ROW,
+    WEIGHTED,
     X_COLUMN,
     X_KIND,
     X_ROW,
@@ -134,10 +136,12 @@ def count_correct(p, z, row, n):
     if how == BY_LARGEST:
         return 1.0 if largest(z, n) == largest(t, n) else 0.0
     if how == BY_HALF:
-        right = 0
+        right, known = 0, 0
         for j in range(n):
-            right += (z[j] > 0) == (t[j] > 0.5)
-        return right / n
+            if t[j] == t[j]:
+                right += (z[j] > 0) == (t[j] > 0.5)
+                known += 1
+        return right / max(known, 1)
     return math.nan
 
 
@@ -179,14 +183,65 @@ def padded(p, n):
 
 
 @kernel
-def loss_and_output_gradient(p, first, lo, hi, m):
-    """Write each row's loss and whether it is correct, and dz, the gradient of the mean over m
-    rows.
+def loss_of_known(p, r, z, a, t, n, rows):
+    """As ``loss_of_row``, for row r of the chunk with missing targets, which are NaN: the mean over
+    the others.
+
+    Each known target counts as a row with one target. Its outputs are copied to ``p.known``: those
+    of target k are elements k, len(t) + k, …
+    """
+    s, loss, known = p.settings, 0.0, 0
+    per_target = n // len(t)
+    start = 2 * r * per_target
+    one_z = p.known[start : start + per_target]
+    one_a = p.known[start + per_target : start + 2 * per_target]
+    for k in range(len(t)):
+        known += t[k] == t[k]
+    for k in range(len(t)):
+        missing = t[k] != t[k]
+        for i in range(per_target):
+            one_z[i], one_a[i] = z[i * len(t) + k], a[i * len(t) + k]
+        if not missing:
+            loss += loss_of_row(
+                *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], p.loss_parameters),
+                *(one_z, one_a, t[k : k + 1], np.int64(-1), per_target),
+                *(rows * a.dtype.type(known), False),
+            )
+        for i in range(per_target):
+            a[i * len(t) + k] = a.dtype.type(0) if missing else one_a[i]
+    return loss / max(known, 1)
+
+
+@kernel
+def loss_of_weighted(p, r, row, z, a, t, label, n, weight, is_softmax):
+    """Return the loss of a row times its weight, and write dz, the gradient of the weighted mean
+    over a batch of this weight.
+    """
+    s = p.settings
+    own = p.sample_weight[row] if s[WEIGHTED] else 1.0
+    rows = a.dtype.type(weight / own)
+    if own == 0:
+        a[:] = 0
+        return 0.0
+    if s[MISSING]:
+        for k in range(len(t)):
+            if t[k] != t[k]:
+                return own * loss_of_known(p, r, z, a, t, n, rows)
+    return own * loss_of_row(
+        *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], p.loss_parameters),
+        *(z, a, t, label, n, rows, is_softmax),
+    )
+
+
+@kernel
+def loss_and_output_gradient(p, first, lo, hi, weight):
+    """Write each row's weighted loss and whether it is correct, and dz, the gradient of the mean
+    over a batch of this weight.
     """
     s = p.settings
     layer = p.layers[len(p.layers) - 1]
     n, name, z_row = layer[N_OUT], layer[NAME], layer[Z_ROW]
-    width, rows = padded(p, n), p.block.dtype.type(m)
+    width = padded(p, n)
     if name != CUSTOM:
         # Before z is overwritten. A custom activation may not increase: then the outputs decide.
         for r in range(lo, hi):
@@ -202,10 +257,7 @@ def loss_and_output_gradient(p, first, lo, hi, m):
             p.correct[r] = count_correct(p, a, row, n)
         t = p.targets[row * s[N_TARGETS] : (row + 1) * s[N_TARGETS]]
         label = p.labels[row] if s[HAS_LABELS] else -1
-        p.losses[r] = loss_of_row(
-            *(s[OUTPUT_LOSS], s[LOSS_ADDRESS], p.loss_parameters),
-            *(z, a, t, label, n, rows, name == SOFTMAX),
-        )
+        p.losses[r] = loss_of_weighted(p, r, row, z, a, t, label, n, weight, name == SOFTMAX)
 
 
 @kernel
@@ -227,10 +279,10 @@ def backward(p, lo, hi):
 
 
 @kernel
-def rows_pass(p, part, parts, first, m, rows):
+def rows_pass(p, part, parts, first, m, weight):
     """Take one part of the chunk of m rows that starts at position ``first`` of the epoch.
 
-    ``rows`` is the number of rows of the whole batch.
+    ``weight`` is the sum of the weights of the whole batch.
     """
     lo, hi = part * m // parts, (part + 1) * m // parts
     read_rows(p, first, lo, hi)
@@ -239,6 +291,6 @@ def rows_pass(p, part, parts, first, m, rows):
         activate_outputs(p, lo, hi)
         write_outputs(p, first, lo, hi)
         return
-    loss_and_output_gradient(p, first, lo, hi, rows)
+    loss_and_output_gradient(p, first, lo, hi, weight)
     if p.settings[TASK] >= GRADIENT:
         backward(p, lo, hi)

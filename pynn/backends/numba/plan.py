@@ -69,7 +69,8 @@ HALT = 19  # set by another thread to make ``run`` return
 (WATCH, DIVERGED) = (20, 21)  # whether to stop at a loss that is not finite; whether it did
 LOSS_ADDRESS = 22  # machine code of a custom loss
 N_TARGETS = 23  # columns of the targets
-SETTINGS = 24
+(WEIGHTED, MISSING) = (24, 25)  # whether rows have weights; whether targets may be NaN
+SETTINGS = 26
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
@@ -98,12 +99,14 @@ class Plan(NamedTuple):
     labels: Array  # (n,), int32; the targets are in one of these two
     targets: Array  # (n · n_targets,), T
     loss_parameters: Array  # T, or empty
+    sample_weight: Array  # (n,), float64, or empty
     order: Array  # permutation (n,), int64, or empty
     rates: Array  # learning rate of each batch, float64
     losses: Array  # (chunk,), float64
     correct: Array  # (chunk,), float64
-    sums: Array  # (4,), float64: losses and correct of whole batches, and of the current batch
+    sums: Array  # (6,), float64: the ``Sums`` of whole batches, and of the current batch
     out: Array  # (n · n_out,), T, or empty
+    known: Array  # (chunk · 2 · n_out / n_targets,), T: z and a of one target of a row, or empty
 
 
 def signature(dtype: str) -> Any:
@@ -118,7 +121,7 @@ def signature(dtype: str) -> Any:
         *(types.int64[:, ::1], types.int64[::1], t[::1], f8),
         *(t[::1], t[::1], t[::1], t[::1], t[::1]),
         *(readonly(types.uint8), readonly(types.float32), readonly(types.float64)),
-        *(readonly(types.int32), readonly(t), t[::1]),
-        *(types.int64[::1], f8, f8, f8, f8, t[::1]),
+        *(readonly(types.int32), readonly(t), t[::1], readonly(types.float64)),
+        *(types.int64[::1], f8, f8, f8, f8, t[::1], t[::1]),
     )
     return i8(types.NamedTuple(fields, Plan), i8, i8, i8, i8)
