@@ -212,6 +212,7 @@ class Network(Access):
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             a.dtype,
             *([a.precision] if a.precision != "full" else []),
+            *([f"frozen {list(self.frozen)}"] if self.frozen else []),
             f"seed {self.seed}",
             f"{self.backend} with {self.threads} thread{'s' if self.threads > 1 else ''}",
         ]

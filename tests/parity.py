@@ -86,7 +86,7 @@ class Case:
 
     Parameters
     ----------
-    optimizer, batch_size, l2, shuffle, convention, watch
+    optimizer, batch_size, l2, shuffle, convention, watch, frozen
         As in ``TrainerSettings``.
     sample_weight, missing
         As in ``Data``.
@@ -113,6 +113,7 @@ class Case:
     shuffle: bool = True
     convention: str = "pynn"
     watch: bool = False
+    frozen: tuple[int, ...] = ()
     sample_weight: np.ndarray | None = None
     missing: bool = False
     slices: int | None = None
@@ -131,6 +132,7 @@ class Case:
             shuffle=self.shuffle,
             convention=self.convention,
             watch=self.watch,
+            frozen=self.frozen,
         )
 
     def rates(self, done: int, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ functions (``Architecture.functions``) need the Numba or the NumPy backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -98,6 +98,9 @@ class TrainerSettings(ObjectiveSettings):
         Whether each epoch permutes the rows.
     watch
         Whether to stop before the update of a batch whose loss is not finite.
+    frozen
+        Indices of the layers whose parameters and optimizer state stay as they are. The L2 term
+        does not change them either. The backward pass ends at the first other layer.
     """
 
     optimizer: Optimizer
@@ -105,6 +108,12 @@ class TrainerSettings(ObjectiveSettings):
     seed: int = 0
     shuffle: bool = True
     watch: bool = False
+    frozen: tuple[int, ...] = ()
+
+
+def lowest_trained(layers: int, frozen: Collection[int]) -> int:
+    """Return the first of some layers that is not frozen, at which the backward pass ends."""
+    return next((k for k in range(layers) if k not in frozen), layers - 1)
 
 
 class Trainer(Protocol):

@@ -26,7 +26,7 @@ from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 from .activations import activation_of, derivative_of
-from .contract import Data, ObjectiveSettings, Sums, TrainerSettings
+from .contract import Data, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
 from .losses import loss_of
 from .updates import UPDATE
 
@@ -156,12 +156,13 @@ def backward(
     masks: list[Array],
     dweights: list[Array],
     dbiases: list[Array],
+    lowest: int = 0,
 ) -> None:
-    """Write the gradient of every layer, from the last to the first (Nielsen 2015, BP1-BP4)."""
-    for k in reversed(range(net.n_layers)):
+    """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4)."""
+    for k in reversed(range(lowest, net.n_layers)):
         dweights[k][...] = multiply(net, k, hs[k].T, dz)
         dbiases[k][...] = dz.sum(axis=0)
-        if k > 0:
+        if k > lowest:
             dz = multiply(net, k, dz, weights[k].T)
             dz *= derivative_of(net, k - 1, zs[k - 1])
             if masks:
@@ -291,6 +292,7 @@ class Trainer:
         self.data, self.settings = data, settings
         self.done, self.sums, self.diverged = 0, Sums(0.0, 0.0, 0.0), False
         self._in_update = False
+        self._lowest = lowest_trained(net.n_layers, settings.frozen)
         self._order: tuple[int, Array] | None = None
         self._given: Array | None = None
 
@@ -321,9 +323,9 @@ class Trainer:
             if total == 0:
                 self.done, self.sums = i + 1, sums
                 continue
-            backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases)
+            backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases, self._lowest)
             l2 = self._l2(total)
-            for k in range(net.n_layers):
+            for k in range(self._lowest, net.n_layers):
                 if l2:
                     dweights[k] += l2 * self.weights[k]
             for vector, before in zip(self._vectors, self._before, strict=True):
@@ -368,7 +370,9 @@ class Trainer:
 
     def _update(self, step: int, rate: float) -> None:
         (dweights, dbiases), o = self.gradients, self.settings.optimizer
-        for k in range(self.net.n_layers):
+        for k in range(self._lowest, self.net.n_layers):
+            if k in self.settings.frozen:
+                continue
             slots_w = [w[k] for w, _ in self.states]
             slots_b = [b[k] for _, b in self.states]
             update(o, self.weights[k], dweights[k], slots_w, step, rate, True)

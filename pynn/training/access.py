@@ -1,7 +1,8 @@
-"""``Access``: the methods of ``Network`` that look inside a model without changing it."""
+"""``Access``: the methods of ``Network`` that look inside a model or freeze a part of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,62 @@ class Access(ModelProperties):
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
         return engine.forward(self._model.flat[: part.n_parameters], x)
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """Indices of the layers that training leaves as they are, in ascending order."""
+        return self._model.frozen
+
+    def freeze(self, layers: int | Iterable[int]) -> None:
+        """Let training leave the weights and biases of some layers as they are.
+
+        Their optimizer state does not change either, and the L2 term and weight decay do not apply
+        to them. The backward pass ends at the lowest layer that is trained. Layers stay frozen in
+        files and copies of the network; ``loss_and_gradient`` has the gradient of all layers.
+
+        Parameters
+        ----------
+        layers : int or iterable of int
+            Indices as in ``net.weights``, added to those that are frozen already: 0 is the first
+            hidden layer and −1 the output layer.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, or the network is in training.
+
+        Examples
+        --------
+        >>> from pynn import Network
+        >>> net = Network([4, 8, 8, 3], backend="numpy")
+        >>> net.freeze([0, 1])
+        >>> net.frozen
+        (0, 1)
+        """
+        self._freeze({*self.frozen, *_layers(layers, self.architecture.n_layers)})
+
+    def unfreeze(self, layers: int | Iterable[int] | None = None) -> None:
+        """Let training change some layers again, with the optimizer state that they had.
+
+        Parameters
+        ----------
+        layers : int or iterable of int, optional
+            As in ``freeze``; None means all.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer, or the network is in training.
+        """
+        count = self.architecture.n_layers
+        self._freeze({*self.frozen} - {*_layers(range(count) if layers is None else layers, count)})
+
+    def _freeze(self, layers: set[int]) -> None:
+        if not self.parameters.flags.writeable:
+            raise ValueError(
+                "layers: found a network in training, expected freeze and unfreeze before or after"
+            )
+        self._model.frozen = tuple(sorted(layers))
 
     def find_learning_rate(
         self,
@@ -165,6 +222,12 @@ def first_layers(net: Architecture, count: int) -> Architecture:
         functions=tuple(f for f in net.functions if f.name in used),
         activation_parameters=net.activation_parameters[:count],
     )
+
+
+def _layers(layers: Any, count: int) -> list[int]:
+    """Return indices of layers from 0."""
+    several = isinstance(layers, Iterable) and not isinstance(layers, str)
+    return [_layer(layer, count) for layer in (layers if several else [layers])]
 
 
 def _layer(layer: Any, count: int) -> int:

@@ -25,6 +25,7 @@ OLDER = {
     "stratify": False,
     "class_weight": None,
     "missing_targets": "error",
+    "frozen": [],
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 

@@ -175,6 +175,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             seed=model.seed,
             shuffle=shuffle,
             watch=True,
+            frozen=_frozen(model),
         ),
         rates=rates,
         epochs=epochs,
@@ -190,6 +191,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "optimizer": repr(optimizer),
             "learning_rate": learning_rate,
             "l2": l2,
+            "frozen": list(model.frozen),
             "label_smoothing": smoothing,
             "validation": rows.share,
             "stratify": rows.stratified,
@@ -200,6 +202,15 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         },
         arrays=rows.arrays,
     )
+
+
+def _frozen(model: Model) -> tuple[int, ...]:
+    """Return the frozen layers; raise ValueError if they are all."""
+    if len(model.frozen) == model.architecture.n_layers:
+        raise ValueError(
+            "fit: found all layers frozen, expected at least one to train; see net.unfreeze"
+        )
+    return model.frozen
 
 
 class _Rows(NamedTuple):

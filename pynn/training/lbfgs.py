@@ -167,6 +167,11 @@ class LbfgsLoop(Loop):
             engine = choose.create(engine.name, net, engine.threads)
         settings = ObjectiveSettings(l2=job.settings.l2)
         self._objective = float64_objective(engine, job.data, settings)
+        self._trained = np.ones(net.n_parameters, bool)
+        for layers in net.views(self._trained):
+            for k in job.settings.frozen:
+                layers[k][...] = False
+        self._start = model.flat.astype(np.float64)
         self._last = 0
         self._began = 0.0
 
@@ -189,7 +194,7 @@ class LbfgsLoop(Loop):
         self._began = time.perf_counter()
         try:
             result = _minimize()(
-                *(self._loss_and_gradient, model.flat.astype(np.float64)),
+                *(self._loss_and_gradient, self._start[self._trained]),
                 method="L-BFGS-B",
                 jac=True,
                 options=options,
@@ -206,16 +211,23 @@ class LbfgsLoop(Loop):
             )
 
     def _loss_and_gradient(self, parameters: Array) -> tuple[float, Array]:
-        loss, gradient = self._objective(parameters)
+        loss, gradient = self._objective(self._complete(parameters))
+        gradient = gradient[self._trained]
         if not (math.isfinite(loss) and finite(gradient)):
             raise divergence(self.model.epochs)
         return loss, gradient
+
+    def _complete(self, parameters: Array) -> Array:
+        """Return all parameters, given those of the layers that are not frozen."""
+        flat = self._start.copy()
+        flat[self._trained] = parameters
+        return flat
 
     def _end_iteration(self, parameters: Array) -> None:
         """Count an iteration as an epoch, with everything that happens at the end of one."""
         seconds = time.perf_counter() - self._began
         trainer: Any = self.stepper.trainer
-        trainer.next = parameters
+        trainer.next = self._complete(parameters)
         record = self._train_epoch()
         assert record is not None  # an epoch of one step ends, whatever callbacks say
         seconds += record.seconds

@@ -61,6 +61,8 @@ class Model:
         The names of the columns of x in the first training; None for arrays.
     task : Task or None
         Kind of the targets and the labels of the outputs; None before the first training.
+    frozen : tuple of int
+        The layers that training leaves as they are, in ascending order.
     optimizer : Optimizer or None
         The settings that ``optimizer_state`` belongs to.
     optimizer_state : list of ndarray (n_parameters,)
@@ -80,6 +82,7 @@ class Model:
         self.architecture, self.seed = architecture, seed
         self.pixels: Pixels = pixels
         self.columns: Columns | None = None
+        self.frozen: tuple[int, ...] = ()
         self.task: Task | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
@@ -237,6 +240,7 @@ class Model:
             task = replace(task, classes=task.classes.copy())
         # Pickles of earlier versions do not tell whether inputs are pixels.
         self.pixels = self.columns = None
+        self.frozen = ()
         self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
 
     def _owned(self, values: Array) -> Array:

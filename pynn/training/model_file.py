@@ -125,6 +125,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "seed": model.seed,
         "pixels": model.pixels,
         "columns": None if model.columns is None else list(model.columns),
+        "frozen": list(model.frozen),
         "epochs": model.epochs,
         "updates": model.updates,
         "task": task,
@@ -201,6 +202,9 @@ def rebuild(
         for slot, values in zip(model.optimizer_state, state, strict=True):
             slot[...] = values
     model.history = history
+    # Files of earlier versions do not name frozen layers.
+    frozen = {arguments.whole(k, "frozen", 0, len(layers) - 1) for k in document.get("frozen", ())}
+    model.frozen = tuple(sorted(frozen))
     return model
 
 

@@ -137,6 +137,7 @@ cdef class Trainer:
         self.choose_settings(settings, len(data.x))
         self.owner.set_up(engine.net, engine._threads, data.x, data.y, data.sample_weight,
                           data.missing)
+        self.freeze(settings.frozen)
         self.owner.pack(parameters)
         self.pack_state(settings.optimizer)
         p = &self.owner.p
@@ -162,6 +163,18 @@ cdef class Trainer:
         chosen.coefficients.beta2 = getattr(optimizer, "beta2", 0.0)
         chosen.coefficients.epsilon = getattr(optimizer, "epsilon", 0.0)
         chosen.weight_decay = getattr(optimizer, "weight_decay", 0.0)
+        return 0
+
+    cdef int freeze(self, layers) except -1:
+        """Leave out the updates of these layers, and the backward pass below all others."""
+        cdef Plan* p = &self.owner.p
+        cdef Py_ssize_t i
+        for i in layers:
+            p.layer[i].frozen = True
+        while p.settings.lowest < p.n_layers - 1 and p.layer[p.settings.lowest].frozen:
+            p.settings.lowest += 1
+        for i in range(p.settings.lowest + 1):
+            p.layer[i].skip_dz.may = False  # times_transpose does not read its dz
         return 0
 
     cdef int pack_state(self, optimizer) except -1:

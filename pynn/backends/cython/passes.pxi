@@ -263,13 +263,13 @@ cdef void times_transpose_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize
 
 cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
                    int thread) noexcept nogil:
-    """dz of every hidden layer from the one above: dz ← (dz · wᵀ) ⊙ f'(z)."""
+    """dz of every hidden layer down to ``lowest``, from the one above: dz ← (dz · wᵀ) ⊙ f'(z)."""
     cdef Py_ssize_t item = p.k.itemsize
     cdef Layer* l
     cdef Layer* below
     cdef char *dz
     cdef Py_ssize_t i
-    for i in range(p.n_layers - 1, 0, -1):
+    for i in range(p.n_layers - 1, p.settings.lowest, -1):
         l = &p.layer[i]
         below = &p.layer[i - 1]
         dz = at(below.dz, start, below.ld, 0, item)

@@ -119,6 +119,7 @@ cdef struct Layer:
     bint direct             # w is in the caller's flat vector, with rows of n_out
     bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
     bint by_columns         # threads share its outputs instead of the rows of the chunk
+    bint frozen             # its parameters and their optimizer slots stay as they are
     bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
     Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off
     bint gradient_skips     # whether this chunk's gradient skips the zeros of h
@@ -199,6 +200,7 @@ cdef struct Settings:
     double min_probability          # 0 otherwise
     uint64_t seed           # key of permutations and dropout
     bint watch              # stop before the update of a batch whose loss is not finite
+    Py_ssize_t lowest       # the first layer that is not frozen: the backward pass ends at it
 
 cdef struct Position:
     uint32_t epoch

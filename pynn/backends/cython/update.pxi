@@ -157,6 +157,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     """Sum the gradient over the m rows of a chunk, the first or last of its batch; after the last,
     update."""
     cdef Stage stage
+    if l.frozen:
+        return
     choose_stage(p, l, m, first, last, &stage)
     if l.narrow:
         update_narrow(p, l, &stage, thread)

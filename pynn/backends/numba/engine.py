@@ -17,7 +17,14 @@ from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.optimizers import Optimizer
-from ..contract import Data, ObjectiveSettings, Sums, TrainerSettings, why_numba
+from ..contract import (
+    Data,
+    ObjectiveSettings,
+    Sums,
+    TrainerSettings,
+    lowest_trained,
+    why_numba,
+)
 from .loop import compiled_permutation, compiled_run
 from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
@@ -39,12 +46,14 @@ from .plan import (
     EVALUATE,
     FIRST_BATCH,
     FORWARD,
+    FROZEN,
     GRADIENT,
     HAS_LABELS,
     KEPT,
     L2,
     LOSS,
     LOSS_ADDRESS,
+    LOWEST,
     MISSING,
     N_TARGETS,
     NOT_COUNTED,
@@ -341,6 +350,8 @@ class Engine:
         batch_size, l2 = settings.batch_size, settings.l2
         job = Job(weights, self.threads, TRAIN, data, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
+        job.plan.layers[list(settings.frozen), FROZEN] = 1
+        job.plan.settings[LOWEST] = lowest_trained(self.net.n_layers, settings.frozen)
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 
 

@@ -26,6 +26,7 @@ from .plan import (
     HAS_LABELS,
     KEPT,
     LOSS_ADDRESS,
+    LOWEST,
     MISSING,
     N_IN,
     N_OUT,
@@ -262,8 +263,8 @@ def loss_and_output_gradient(p, first, lo, hi, weight):
 
 @kernel
 def backward(p, lo, hi):
-    """Write dz of every layer, from the last to the first (Nielsen 2015, BP2)."""
-    for k in range(len(p.layers) - 1, 0, -1):
+    """Write dz of every layer, from the last to the lowest trained (Nielsen 2015, BP2)."""
+    for k in range(len(p.layers) - 1, p.settings[LOWEST], -1):
         layer, below = p.layers[k], p.layers[k - 1]
         row = below[Z_ROW]
         matmul(

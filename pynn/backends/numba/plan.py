@@ -56,7 +56,8 @@ NOT_COUNTED, BY_LABEL, BY_LARGEST, BY_HALF = range(4)
 NAME = 11  # activation of the outputs
 THRESHOLD = 12  # a unit is dropped if its random word is below; -1 without dropout
 ADDRESS = 13  # machine code of a custom activation
-FIELDS = 14
+FROZEN = 14  # whether training leaves the layer as it is
+FIELDS = 15
 
 # --- Elements of ``settings`` ---------------------------------------------------------------------
 
@@ -70,7 +71,8 @@ HALT = 19  # set by another thread to make ``run`` return
 LOSS_ADDRESS = 22  # machine code of a custom loss
 N_TARGETS = 23  # columns of the targets
 (WEIGHTED, MISSING) = (24, 25)  # whether rows have weights; whether targets may be NaN
-SETTINGS = 26
+LOWEST = 26  # the first layer that is not frozen, at which the backward pass ends
+SETTINGS = 27
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 

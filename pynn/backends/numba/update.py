@@ -19,6 +19,7 @@ from .plan import (
     DZ,
     EPSILON,
     FIRST_BATCH,
+    FROZEN,
     H_ROW,
     L2,
     MOMENTUM,
@@ -92,6 +93,8 @@ def weights_pass(p, part, parts, m, before, last):
     size, l2 = len(p.weights), p.coefficients[L2]
     for k in range(len(p.layers)):
         layer = p.layers[k]
+        if layer[FROZEN]:
+            continue
         n_in, row = layer[N_IN], layer[W_ROW]
         stop = (part + 1) * (n_in + 1) // parts
         for lo in range(part * (n_in + 1) // parts, stop, BAND):
