@@ -183,6 +183,17 @@ def test_a_constant_schedule_and_label_smoothing() -> None:
     assert len(train(make(), schedule="constant", label_smoothing=0.1, epochs=2)) == 2
 
 
+def test_whole_weights_are_repetitions_of_rows() -> None:
+    net, twin = make(dtype="float64"), make(dtype="float64")
+    count = np.arange(90) % 3
+    history = train(net, sample_weight=count, epochs=5)
+    rows = np.repeat(np.arange(90), count)
+    twin.fit(X[rows], LABELS[rows], optimizer="lbfgs", epochs=5, l2=0.01, progress=False)
+    np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(history.loss, twin.history.loss, rtol=1e-9)
+    np.testing.assert_allclose(history.accuracy, twin.history.accuracy)
+
+
 def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match=r"optimizer: found 'lbfgs' and no SciPy .*pynn-mlp\[sc"):
