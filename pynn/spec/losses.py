@@ -219,7 +219,7 @@ class Poisson(LossFunction):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(LossFunction):
-    """Mean of |a − t|, which the median of the targets minimises."""
+    """Mean of the absolute error, which the median of the targets minimises."""
 
     name: ClassVar[str] = "mae"
 
@@ -231,7 +231,7 @@ class Huber(LossFunction):
     Parameters
     ----------
     delta : float
-        The error from which on the loss is linear, δ·(|a − t| − ½·δ); above 0.
+        The size e of an error from which on the loss is linear, δ·(e − ½·δ); above 0.
 
     Examples
     --------
