@@ -22,15 +22,14 @@ from .spec.losses import GaussianNLL, LossFunction
 from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
-from .training import initialise, model_file
+from .training import initialise, model_file, standardise
 from .training.access import Access
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
 
 if TYPE_CHECKING:
-    from .arrays.sparse import Sparse
-    from .backends.contract import Engine
+    from .backends.contract import Engine, Inputs
     from .metrics.metric import Metric
 
 Array = np.ndarray
@@ -76,6 +75,21 @@ class Network(Access):
         Whether the inputs are pixels. True: uint8 from 0 to 255, which count as value / 255, or
         floats that are in [0, 1] already. False: values, which are never scaled; uint8 may only be
         0 and 1. ``"auto"``: the first ``fit`` decides; uint8 with a value above 1 means pixels.
+    standardize : bool
+        Whether the inputs are standardised: an input x counts as (x − mean) / scale, with the mean
+        and the population standard deviation of its column, or scale 1 if all its values are equal.
+        The first ``fit`` computes them in float64 from the rows to train on, each row counting
+        once; they stay the same in later calls. Pixels of uint8 count as value / 255 before.
+        Sparse matrices stay sparse: they are divided by the scale, with means of 0.
+    standardize_targets : bool
+        Whether the targets of a regression are standardised for training, column by column as
+        inputs are; for losses of values of any sign, with the output ``identity``. Training
+        minimises the loss of standardised targets, to which parameters of the loss such as
+        Huber's delta apply. Predictions, losses and metrics are in the original unit, in float64.
+        The training loss of ``fit`` is s² times that of standardised targets for mse with one
+        target of scale s, and s times for mae and quantile; with other losses, or several targets
+        of different scales, it is measured after each epoch, without dropout, in a pass over the
+        training rows.
     dtype : {"float32", "float64"}
         Number format of parameters and arithmetic.
     precision : {"full", "bf16"}
@@ -117,6 +131,11 @@ class Network(Access):
     columns : tuple of str or None
         The names of the columns if x of the first ``fit`` was a data frame. Data frames with other
         names, or in another order, are refused.
+    input_mean, input_scale : ndarray (n_in,) or None
+        Mean and scale of each input in float64, with ``standardize``; None before the first
+        ``fit``.
+    target_mean, target_scale : ndarray (n_targets,) or None
+        The same of the targets, with ``standardize_targets``.
     weights, biases : tuple of ndarray
         For each layer, weights (n_in, n_out) and biases (n_out,): views of ``parameters``.
     history : History
@@ -154,6 +173,8 @@ class Network(Access):
         dropout: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
         pixels: bool | str = "auto",
+        standardize: bool = False,
+        standardize_targets: bool = False,
         dtype: object = "float32",
         precision: str = "full",
         backend: str = "auto",
@@ -165,11 +186,17 @@ class Network(Access):
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
         seed = arguments.whole(seed, "seed", 0, 2**64 - 1)
-        model_pixels = features.as_pixels(pixels)
+        flags = (
+            features.as_pixels(pixels),
+            standardise.as_flag(standardize, "standardize"),
+            standardise.as_flag(standardize_targets, "standardize_targets"),
+        )
+        if flags[2]:
+            standardise.check_targets(net)
         threads = arguments.threads(threads)
         try:
             engine = backend_choice.create(backend, net, threads)
-            self._set_up(Model(net, seed, model_pixels), engine, (backend, threads))
+            self._set_up(Model(net, seed, *flags), engine, (backend, threads))
             initialise.fill(net, names, seed, self._model.flat)
         except MemoryError:
             gib = net.n_parameters * np.dtype(net.dtype).itemsize / 2**30
@@ -210,6 +237,8 @@ class Network(Access):
             output,
             a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
+            *(["standardized"] if self._model.standardize else []),
+            *(["standardized targets"] if self._model.standardize_targets else []),
             a.dtype,
             *([a.precision] if a.precision != "full" else []),
             *([f"frozen {list(self.frozen)}"] if self.frozen else []),
@@ -404,9 +433,19 @@ class Network(Access):
 
     # --- Prediction -------------------------------------------------------------------------------
 
-    def _features(self, x: Any) -> Array | Sparse:
-        require_columns(x, self._model.columns, "x")
-        return features.features(x, self.architecture, pixels=self._model.pixels)
+    def _features(self, x: Any) -> Inputs:
+        model = self._model
+        require_columns(x, model.columns, "x")
+        x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
+        return standardise.read_by(model, x)
+
+    def _targets(self, y: Any, rows: int, missing: bool = False) -> tuple[Array, targets.Task]:
+        model = self._model
+        return targets.targets(
+            *(y, rows, model.architecture, model.task),
+            missing=missing,
+            number_format=model.target_format,
+        )
 
     def predict(self, x: Any) -> Array:
         """Return the most probable class of each row, or the values of a regression.
@@ -422,7 +461,8 @@ class Network(Access):
             Labels (n,) from ``classes``; after training on multilabel targets, int64 zeros and
             ones (n, n_out); for regression values in ``dtype``, (n, n_out), or (n,) if y was (n,).
             They are means with the losses poisson, gamma, tweedie and gaussian_nll. For a list of k
-            quantiles they are (n, k), or (n, targets, k) for several columns of y.
+            quantiles they are (n, k), or (n, targets, k) for several columns of y. With
+            ``standardize_targets`` they are float64, in the original unit.
 
         Raises
         ------
@@ -434,7 +474,7 @@ class Network(Access):
         RuntimeWarning
             If outputs that determine labels are NaN or infinite.
         """
-        out = self._engine.forward(self._model.flat, self._features(x))
+        out = standardise.outputs(self._model, self._engine, self._features(x))
         task = self._model.known_task
         loss = self.architecture.loss_function
         if task.kind == "values":
@@ -496,7 +536,7 @@ class Network(Access):
         Returns
         -------
         mean, deviation : ndarray
-            Each in ``dtype`` and in the shape of ``predict``.
+            Each in the dtype and in the shape of ``predict``.
 
         Raises
         ------
@@ -509,9 +549,10 @@ class Network(Access):
                 f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
                 "no variance, expected 'gaussian_nll'"
             )
-        out = self._engine.forward(self._model.flat, self._features(x))
+        out = standardise.outputs(self._model, self._engine, self._features(x))
         flat = self._model.known_task.flat
-        return loss.predictions(out, flat), loss.deviations(out, flat)
+        mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
+        return mean, deviation if self.target_scale is None else deviation * self.target_scale
 
     def evaluate(
         self,
@@ -549,7 +590,7 @@ class Network(Access):
         """
         x = self._features(x)
         missing = weights.ignores_missing(missing_targets)
-        y, task = targets.targets(y, len(x), self.architecture, self._model.task, missing=missing)
+        y, task = self._targets(y, len(x), missing)
         w = weights.sample_weight(sample_weight, len(x))
         chosen: tuple[Metric, ...] = ()
         if metrics is not None:
@@ -560,20 +601,28 @@ class Network(Access):
             chosen = as_metrics(metrics, task.kind, a.n_out, ("loss", "accuracy"))
             check_loss(chosen, a)
         data = x, y, *weights.combined(y, w, missing=missing)
-        loss, right, total = self._engine.evaluate(self._model.flat, *data)
-        found = {"loss": loss / total}
+        model, engine = self._model, self._engine
+        if model.target_standard is None:
+            loss, right, total = engine.evaluate(model.flat, *data)
+            found = {"loss": loss / total}
+        else:
+            found = {"loss": standardise.original_loss(model, engine, *data)}
+            right = total = math.nan
         if not math.isnan(right):
             found["accuracy"] = right / total
         chosen = tuple(metric for metric in chosen if metric.name not in found)
         if chosen:
             from .training.measurement import measured
 
-            out = self._engine.forward(self._model.flat, x)
+            out = standardise.outputs(model, engine, x)
             found |= measured(chosen, task, y, self.architecture.loss_function.measured(out), w)
         return found
 
     def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:
         """Return mean loss plus ½·l2·Σw² and its gradient, without dropout.
+
+        With ``standardize_targets`` it is the loss of standardised targets, which training
+        minimises.
 
         Parameters
         ----------
@@ -595,10 +644,11 @@ class Network(Access):
         """
         l2 = arguments.number(l2, "l2", least=0)
         x = self._features(x)
-        y, _ = targets.targets(y, len(x), self.architecture, self._model.task)
+        y, _ = self._targets(y, len(x))
         from .backends.contract import Data, ObjectiveSettings
 
-        data, settings = Data(x, y), ObjectiveSettings(l2=l2)
+        data = Data(x, standardise.scaled_targets(self._model, y))
+        settings = ObjectiveSettings(l2=l2)
         return self._engine.objective(data, settings)(self._model.flat)
 
     # --- Saving, copying and pickling -------------------------------------------------------------

@@ -50,6 +50,7 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .transpose = transpose<T>,
           .column_sum = column_sum<T>,
           .gather = gather<T>,
+          .gather_standardized = gather_standardized<T>,
           .activate = activate<T>,
           .times_slope = times_slope<T>,
           .multiply = multiply<T>,

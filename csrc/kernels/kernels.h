@@ -207,6 +207,13 @@ struct Kernels {
   void (*gather)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
                  const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
                  std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known, uint64_t* marks);
+  // As gather, without marks. An element x of column j becomes (x − mean[j]) · inverse[j], computed
+  // in double and then rounded to T.
+  void (*gather_standardized)(int source, const char* x, std::ptrdiff_t row_stride,
+                              std::ptrdiff_t col_stride, const uint32_t* order, std::ptrdiff_t m,
+                              std::ptrdiff_t n, void* out, std::ptrdiff_t ldo,
+                              const uint32_t* next, std::ptrdiff_t known, const double* mean,
+                              const double* inverse);
 
   // --- Activations, dropout and losses ---
 

@@ -110,6 +110,46 @@ void gather(int source, const char* x, Size row_stride, Size col_stride, const u
                            marks);
 }
 
+// One row of n elements of S, ``step`` bytes apart, to T: to (round_up(n),), pads 0. Everything is
+// double before the last rounding, as in the reference.
+template <class T, class S>
+PYNN_INLINE void standardize_row(const char* __restrict row, Size step, Size n, T* __restrict to,
+                                 const double* __restrict mean, const double* __restrict inverse) {
+  constexpr double unit = sizeof(S) == 1 ? 1.0 / 255 : 1;
+  for (Size j = 0; j < n; ++j) {
+    S value;
+    std::memcpy(&value, row + j * step, sizeof(S));
+    to[j] = T((double(value) * unit - mean[j]) * inverse[j]);
+  }
+  zero_pads(to, n, round_up<T>(n));
+}
+
+template <class T, class S>
+void standardize_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order,
+                      Size m, Size n, T* out, Size ldo, const uint32_t* next, Size known,
+                      const double* mean, const double* inverse) {
+  for (Size i = 0; i < m; ++i) {
+    const char* row = x + Size(order ? order[i] : i) * row_stride;
+    if (col_stride != Size(sizeof(S))) {
+      standardize_row<T, S>(row, col_stride, n, out + i * ldo, mean, inverse);
+      continue;
+    }
+    if (i < known) prefetch_row(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
+    standardize_row<T, S>(row, sizeof(S), n, out + i * ldo, mean, inverse);
+  }
+}
+
+template <class T>
+void gather_standardized(int source, const char* x, Size row_stride, Size col_stride,
+                         const uint32_t* order, Size m, Size n, void* out, Size ldo,
+                         const uint32_t* next, Size known, const double* mean,
+                         const double* inverse) {
+  auto* const read = source == pynn::SOURCE_UINT8     ? standardize_rows<T, uint8_t>
+                     : source == pynn::SOURCE_FLOAT32 ? standardize_rows<T, float>
+                                                      : standardize_rows<T, double>;
+  read(x, row_stride, col_stride, order, m, n, (T*)out, ldo, next, known, mean, inverse);
+}
+
 // --- Moving and summing --------------------------------------------------------------------------
 
 template <class T>

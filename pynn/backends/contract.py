@@ -18,8 +18,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from ..arrays.standard import Standardized
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
+
+Inputs = np.ndarray | Sparse | Standardized
+"""Rows (n, n_in): an array of uint8, float32 or float64 in native byte order with any strides, or
+sparse rows; or one of them with the means and scales of its columns (``arrays/standard.py``)."""
 
 
 class Data(NamedTuple):
@@ -28,7 +33,7 @@ class Data(NamedTuple):
     Parameters
     ----------
     x
-        (n, n_in), uint8, float32 or float64 in native byte order with any strides, or sparse.
+        See ``Inputs``.
     y
         Labels (n,), int32 and contiguous, or targets (n, n_out), C-contiguous, in the network's
         dtype.
@@ -41,7 +46,7 @@ class Data(NamedTuple):
         entropy, an output softmax or ``convention="sklearn"``.
     """
 
-    x: np.ndarray | Sparse
+    x: Inputs
     y: np.ndarray
     sample_weight: np.ndarray | None = None
     missing: bool = False
@@ -170,7 +175,7 @@ class Trainer(Protocol):
 
     def evaluate(
         self,
-        x: np.ndarray | Sparse,
+        x: Inputs,
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         missing: bool = False,
@@ -204,14 +209,14 @@ class Engine(Protocol):
         """
         ...
 
-    def forward(self, parameters: np.ndarray, x: np.ndarray | Sparse) -> np.ndarray:
+    def forward(self, parameters: np.ndarray, x: Inputs) -> np.ndarray:
         """Return the outputs (n, n_out), after the output activation."""
         ...
 
     def evaluate(
         self,
         parameters: np.ndarray,
-        x: np.ndarray | Sparse,
+        x: Inputs,
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         missing: bool = False,

@@ -22,11 +22,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from ..arrays.standard import Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 from .activations import activation_of, derivative_of
-from .contract import Data, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
+from .contract import Data, Inputs, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
 from .losses import loss_of
 from .updates import UPDATE
 
@@ -51,8 +52,15 @@ def multiply(net: Architecture, layer: int, a: Array, b: Array) -> Array:
     return to_bf16(a) @ to_bf16(b) if net.rounds(layer) else a @ b
 
 
-def read_rows(x: Array | Sparse, rows: Array | slice, dtype: str) -> Array:
-    """Gather rows of the data set as floats; uint8 values are pixels and are divided by 255."""
+def read_rows(x: Inputs, rows: Array | slice, dtype: str) -> Array:
+    """Gather rows of the data set as floats; uint8 values are pixels and are divided by 255.
+
+    A standardised x is (x − mean) · (1 / scale), computed in float64 and then rounded.
+    """
+    if isinstance(x, Standardized):
+        values = read_rows(x.rows, rows, "float64")
+        standardized: Array = (values - x.standard.mean) * x.standard.inverse
+        return standardized.astype(dtype)
     if isinstance(x, Sparse):
         return x.dense(rows, dtype)
     block = x[rows].astype(dtype)
@@ -209,7 +217,7 @@ class Engine:
         return {"numpy": np.__version__}
 
     @SILENT
-    def forward(self, parameters: Array, x: Array | Sparse) -> Array:
+    def forward(self, parameters: Array, x: Inputs) -> Array:
         weights, biases = self.net.views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
@@ -221,7 +229,7 @@ class Engine:
     def evaluate(
         self,
         parameters: Array,
-        x: Array | Sparse,
+        x: Inputs,
         y: Array,
         sample_weight: Array | None = None,
         missing: bool = False,
@@ -407,7 +415,7 @@ class Trainer:
 
     def evaluate(
         self,
-        x: Array | Sparse,
+        x: Inputs,
         y: Array,
         sample_weight: Array | None = None,
         missing: bool = False,

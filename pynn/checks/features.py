@@ -25,11 +25,17 @@ it; uint8 counts as value / 255, and other numbers are not scaled.
 """
 
 
-def features(x: Any, net: Architecture, name: str = "x", pixels: Pixels = None) -> Array | Sparse:
+def features(
+    x: Any,
+    net: Architecture,
+    name: str = "x",
+    pixels: Pixels = None,
+    number_format: str | None = None,
+) -> Array | Sparse:
     """Return x as a uint8, float32 or float64 array (n, n_in), n ≥ 1, or as compressed rows.
 
     Arrays of these three dtypes are passed on without a copy, with any strides, except uint8 for a
-    network of values; other numbers are converted to the network's dtype. SciPy's sparse matrices
+    network of values; other numbers are converted to ``number_format``. SciPy's sparse matrices
     stay sparse, as float32 or float64. Every uint8 array that is returned holds pixels.
 
     Parameters
@@ -42,6 +48,8 @@ def features(x: Any, net: Architecture, name: str = "x", pixels: Pixels = None) 
         The name of x in errors.
     pixels
         Whether the inputs of the network are pixels.
+    number_format
+        The dtype that must be able to hold the numbers; None means that of the network.
 
     Raises
     ------
@@ -51,11 +59,15 @@ def features(x: Any, net: Architecture, name: str = "x", pixels: Pixels = None) 
         If its shape does not fit, or it is empty, masked, or holds NaN or infinity; if its values
         are neither pixels nor values as the network requires.
     """
-    return _converted(_rows(x, net, name), net, name, pixels)
+    return _converted(_rows(x, net, name), np.dtype(number_format or net.dtype), name, pixels)
 
 
 def training_features(
-    x: Any, net: Architecture, pixels: Pixels, name: str = "x"
+    x: Any,
+    net: Architecture,
+    pixels: Pixels,
+    name: str = "x",
+    number_format: str | None = None,
 ) -> tuple[Array | Sparse, bool | None]:
     """Return x as `features` does, and whether the inputs of the network are pixels.
 
@@ -64,7 +76,7 @@ def training_features(
     rows = _rows(x, net, name)
     if isinstance(pixels, str):
         pixels = are_pixels(rows, name)
-    return _converted(rows, net, name, pixels), pixels
+    return _converted(rows, np.dtype(number_format or net.dtype), name, pixels), pixels
 
 
 def are_pixels(rows: Any, name: str = "x") -> bool:
@@ -96,12 +108,11 @@ def _rows(x: Any, net: Architecture, name: str) -> Any:
     return a if a.ndim == 2 else a.reshape(len(a), net.n_in)
 
 
-def _converted(rows: Any, net: Architecture, name: str, pixels: Pixels) -> Array | Sparse:
+def _converted(rows: Any, dtype: np.dtype[Any], name: str, pixels: Pixels) -> Array | Sparse:
     """Return the result of `features` for the result of `_rows`."""
     if is_sparse(rows):
-        return _compressed_rows(rows, net, name, pixels)
+        return _compressed_rows(rows, dtype, name, pixels)
     a: Array = rows
-    dtype = np.dtype(net.dtype)
     if a.dtype == np.uint8:
         if _scales_bytes(a, name, pixels):
             return a
@@ -208,8 +219,7 @@ def _check_matrix(x: Any, net: Architecture, name: str) -> None:
         raise TypeError(f"{name}: found a sparse matrix of {x.dtype}, expected numbers")
 
 
-def _compressed_rows(x: Any, net: Architecture, name: str, pixels: Pixels) -> Sparse:
-    dtype = np.dtype(net.dtype)
+def _compressed_rows(x: Any, dtype: np.dtype[Any], name: str, pixels: Pixels) -> Sparse:
     found = Sparse.of(x, name)
     if x.dtype == np.uint8:
         data = found.data.astype(dtype)

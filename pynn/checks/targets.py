@@ -47,6 +47,7 @@ def targets(
     name: str = "y",
     rows_of: str = "x",
     missing: bool = False,
+    number_format: str | None = None,
 ) -> tuple[Array, Task]:
     """Return y as labels or targets, and the meaning of the outputs.
 
@@ -65,10 +66,12 @@ def targets(
     missing
         Whether targets of a regression and of multi-label data may be NaN, for targets that are
         not known.
+    number_format
+        The dtype of targets; None means that of the network.
 
     Returns
     -------
-    Labels (n,) int32, or targets (n, n_targets) in the network's dtype; and the task.
+    Labels (n,) int32, or targets (n, n_targets) in ``number_format``; and the task.
 
     Raises
     ------
@@ -76,7 +79,8 @@ def targets(
         If y does not fit the rows, the loss, the number of outputs or the classes, or gives the
         outputs another meaning than ``task``.
     """
-    values, found = _with_task(y, rows, net, task, name, rows_of, missing)
+    dtype = number_format or net.dtype
+    values, found = _with_task(y, rows, net, task, name, rows_of, missing, dtype)
     if task is not None and task.kind == "labels" and net.regression and net.n_out == 1:
         return values, task  # net.classes was assigned
     # With one output and mse the shape of y decides nothing but the shape of predictions.
@@ -111,6 +115,7 @@ def _with_task(
     name: str,
     rows_of: str,
     missing: bool,
+    number_format: str,
 ) -> tuple[Array, Task]:
     y = collected(y)
     # One column may hold labels, which must not become floats.
@@ -125,10 +130,10 @@ def _with_task(
     if rows == 0:
         raise ValueError(f"{name}: found no rows, expected at least one")
     if a.ndim == 2 and a.shape[1] != 1:
-        return _matrix(a, net, task, name, missing)
+        return _matrix(a, net, task, name, missing, number_format)
     column = a.reshape(-1)
     if net.n_targets == 1 and net.regression:
-        values = _values(column.reshape(-1, 1), net, name, missing)
+        values = _values(column.reshape(-1, 1), net, name, missing, number_format)
         return values, Task("values", None, a.ndim == 1)
     if not net.loss_function.takes_labels:
         raise ValueError(
@@ -162,7 +167,7 @@ def smoothed(y: Array, net: Architecture, share: float) -> Array:
     return soft
 
 
-def _values(a: Array, net: Architecture, name: str, missing: bool) -> Array:
+def _values(a: Array, net: Architecture, name: str, missing: bool, number_format: str) -> Array:
     if missing and a.dtype.kind == "O":
         cells = [math.nan if is_missing(cell) else cell for cell in a.ravel().tolist()]
         a = np.array(cells, object).reshape(a.shape)
@@ -170,9 +175,9 @@ def _values(a: Array, net: Architecture, name: str, missing: bool) -> Array:
     checked = a
     if missing and a.dtype.kind == "f":
         checked = _known(a, net, name)
-    check_finite(checked, name, np.dtype(net.dtype))
+    check_finite(checked, name, np.dtype(number_format))
     _check_range(checked, net, name)
-    return np.ascontiguousarray(cast(a, net.dtype))
+    return np.ascontiguousarray(cast(a, number_format))
 
 
 def _known(a: Array, net: Architecture, name: str) -> Array:
@@ -211,10 +216,10 @@ def _check_range(a: Array, net: Architecture, name: str) -> None:
 
 
 def _matrix(
-    a: Array, net: Architecture, task: Task | None, name: str, missing: bool
+    a: Array, net: Architecture, task: Task | None, name: str, missing: bool, number_format: str
 ) -> tuple[Array, Task]:
     _check_columns(a, net, name)
-    values = _values(a, net, name, missing)
+    values = _values(a, net, name, missing, number_format)
     # Targets that were independent in training remain so if a later y happens to be one-hot.
     independent = task is not None and task.kind != "labels"
     if net.loss_function.takes_labels and not independent and _is_one_hot(values):

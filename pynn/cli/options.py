@@ -122,6 +122,22 @@ class Options:
             show_default="depends on the activations",
         ),
     ] = None
+    standardize: Annotated[
+        bool,
+        _option(
+            "Network",
+            "Subtract the mean of each input and divide by its standard deviation.",
+            "--standardize/--no-standardize",
+        ),
+    ] = False
+    standardize_targets: Annotated[
+        bool,
+        _option(
+            "Network",
+            "The same for the targets of a regression; results are in the original unit.",
+            "--standardize-targets/--no-standardize-targets",
+        ),
+    ] = False
     dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32"
     precision: Annotated[
         str, _option("Network", f"Precision of matrix products: {_names(PRECISIONS)}.")

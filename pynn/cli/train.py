@@ -224,6 +224,8 @@ def _network_settings(options: Options) -> dict[str, Any]:
         "loss": parse_spec("loss", options.loss, LOSSES),
         "dropout": _one_or_each(dropout or [0.0]),
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
+        "standardize": options.standardize,
+        "standardize_targets": options.standardize_targets,
         "dtype": options.dtype,
         "precision": options.precision,
         "backend": options.backend,
@@ -289,7 +291,8 @@ def _check_test_set(net: Network, test: Pair, metrics: list[str], missing: bool)
     """Raise a ValueError if the test set or a metric does not fit: before hours of training."""
     a = net.architecture
     try:
-        x = features.features(test[0], a, pixels=net.pixels)
+        number_format = net._model.input_format
+        x = features.features(test[0], a, pixels=net.pixels, number_format=number_format)
         _, task = targets.targets(test[1], len(x), a, net._model.task, missing=missing)
     except (ValueError, TypeError) as error:
         raise ValueError(f"data: the test set does not fit: {error}") from error
@@ -454,9 +457,11 @@ def _print_summary(setup: Setup, options: Options) -> None:
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
     *names, output = map(str, a.given_activations())
     hidden = _once(names) or "no hidden layer"
+    flags = ("inputs", options.standardize), ("targets", options.standardize_targets)
+    standardized = "".join(f", standardized {what}" for what, flag in flags if flag)
     typer.echo(
         f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {output}, {a.loss_text}, "
-        f"dropout {dropout}: {a.n_parameters:,} parameters"
+        f"dropout {dropout}{standardized}: {a.n_parameters:,} parameters"
     )
     typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")
     smoothing = settings["label_smoothing"]

@@ -31,6 +31,8 @@ class LossFunction:
     """Whether targets must be above 0."""
     probabilities: ClassVar[bool] = True
     """Whether the outputs are probabilities, if they are not values."""
+    degree: ClassVar[int | None] = None
+    """The number k for which l(s·a, s·t) = s^k · l(a, t) for any outputs a, targets t and s > 0."""
 
     def __str__(self) -> str:
         """Return the name, with the parameters if there are any."""
@@ -53,6 +55,20 @@ class LossFunction:
     def numbers(self) -> tuple[float, ...]:
         """Return the parameters as the backends use them."""
         return tuple(float(value) for value in self.parameters().values())
+
+    def outputs_in_unit(self, scale: Array, mean: Array) -> tuple[Array, Array]:
+        """Return factor and summand of each output (n_out,) that undo the standardising of targets
+        by means and scales (n_targets,).
+        """
+        return np.tile(scale, self.per_target), np.tile(mean, self.per_target)
+
+    def loss_in_unit(self, scale: Array) -> tuple[float, float] | None:
+        """Return factor and summand that convert the loss of standardised targets to that of the
+        original ones; None if there are none.
+        """
+        if self.degree is None or (scale != scale[0]).any():
+            return None
+        return float(scale[0]) ** self.degree, 0.0
 
     def terms(self, n_out: int, output: str) -> int:
         """Return the number of terms of which the loss of a row is the mean."""
@@ -205,6 +221,7 @@ class MeanSquaredError(LossFunction):
     """Mean of (a − t)². Labels and one-hot targets are accepted too."""
 
     name: ClassVar[str] = "mse"
+    degree: ClassVar[int | None] = 2
     takes_labels: ClassVar[bool] = True
 
 
@@ -222,6 +239,7 @@ class MeanAbsoluteError(LossFunction):
     """Mean of the absolute error, which the median of the targets minimises."""
 
     name: ClassVar[str] = "mae"
+    degree: ClassVar[int | None] = 1
 
 
 @dataclass(frozen=True)
@@ -274,6 +292,7 @@ class Quantile(LossFunction):
     """
 
     name: ClassVar[str] = "quantile"
+    degree: ClassVar[int | None] = 1
     q: float | tuple[float, ...] = 0.5
 
     def __post_init__(self) -> None:
@@ -363,6 +382,13 @@ class GaussianNLL(LossFunction):
 
     def terms(self, n_out: int, output: str) -> int:
         return n_out // 2
+
+    def outputs_in_unit(self, scale: Array, mean: Array) -> tuple[Array, Array]:
+        # ``deviations`` are standardised.
+        return np.append(scale, np.ones_like(scale)), np.append(mean, np.zeros_like(mean))
+
+    def loss_in_unit(self, scale: Array) -> tuple[float, float] | None:
+        return 1.0, float(np.log(scale).mean())
 
     def predictions(self, out: Array, flat: bool) -> Array:
         mean = np.ascontiguousarray(out[:, : out.shape[1] // 2])

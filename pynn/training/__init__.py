@@ -21,6 +21,7 @@ module             subject
 ``measurement``    metrics after each epoch
 ``history``        the records of epochs
 ``progress``       progress bar and lines
+``standardise``    means and scales of the inputs
 ``profile``        times of the phases of a step
 ``initialise``     initial weights
 ``properties``     the properties of ``Network`` that show its model

@@ -26,6 +26,8 @@ OLDER = {
     "class_weight": None,
     "missing_targets": "error",
     "frozen": [],
+    "standardize": False,
+    "standardize_targets": False,
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
@@ -41,6 +43,8 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         "dropout": list(a.dropout),
         "dtype": a.dtype,
         "precision": a.precision,
+        "standardize": model.standardize,
+        "standardize_targets": model.standardize_targets,
         "seed": model.seed,
         "backend": engine.name,
         **job.compared,

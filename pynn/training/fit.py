@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..backends.contract import Data, Engine, TrainerSettings
+from ..backends.contract import Data, Engine, Inputs, TrainerSettings
 from ..checks import features, targets, weights
 from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
@@ -26,6 +26,7 @@ from .model import Call, Model, TrainingLock
 from .progress import check_progress
 from .rates import Rates
 from .split import codes_of, held_out
+from .standardise import prepared
 
 if TYPE_CHECKING:
     from .measurement import Measurement
@@ -118,6 +119,7 @@ def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
         job.rates.of(epoch, job.steps)
     if resumed is not None:
         model.restore(resumed.model)
+    job = prepared(job, model)
     loop = (
         lbfgs.LbfgsLoop(owner, model, engine, job)
         if by_iterations
@@ -240,11 +242,15 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     missing = weights.ignores_missing(given.missing_targets)
     columns = model.columns
     require_columns(given.x, columns, "x")
-    x, pixels = features.training_features(given.x, net, model.pixels)
+    x, pixels = features.training_features(
+        given.x, net, model.pixels, number_format=model.input_format
+    )
     if model.task is None and columns is None:  # the first training
         columns = names_of(given.x)
         columns = columns if columns is not None and len(columns) == net.n_in else None
-    y, task = targets.targets(given.y, len(x), net, model.task, missing=missing)
+    y, task = targets.targets(
+        given.y, len(x), net, model.task, missing=missing, number_format=model.target_format
+    )
     w = weights.sample_weight(given.sample_weight, len(x))
     arrays: dict[str, Array | Sparse | None] = {"x": x, "y": y, "sample_weight": w}
     held: Data | None = None
@@ -323,11 +329,12 @@ def _check_modes(given: Arguments) -> None:
         )
 
 
-def _blocks(shuffle: Any, x: Array | Sparse, seed: int) -> Blocks | None:
+def _blocks(shuffle: Any, x: Inputs, seed: int) -> Blocks | None:
     if shuffle != "blocks":
         return None
     if isinstance(x, Sparse):
         raise ValueError("shuffle: found 'blocks' and a sparse x, expected True or False")
+    assert isinstance(x, np.ndarray)
     return Blocks(x, seed)
 
 
@@ -384,7 +391,9 @@ def _given_rows(
     """Return x, y and sample weights of a validation set that was given."""
     names = "validation[0]", "validation[1]"
     net = model.architecture
-    x = features.features(validation[0], net, names[0], pixels)
-    y, _ = targets.targets(validation[1], len(x), net, task, names[1], names[0], missing)
+    x = features.features(validation[0], net, names[0], pixels, model.input_format)
+    y, _ = targets.targets(
+        validation[1], len(x), net, task, names[1], names[0], missing, model.target_format
+    )
     given = validation[2] if len(validation) == 3 else None
     return x, y, weights.sample_weight(given, len(x), "validation[2]", names[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from ..arrays.standard import Standard
 from ..backends.contract import Data, TrainerSettings
 from ..checks.targets import Task
 from .blocks import Blocks
@@ -53,6 +54,12 @@ class Job:
     """Arguments that must not change when a run is resumed, as JSON can hold them."""
     arrays: dict[str, Array | Sparse]
     """The data by the names of their arguments, whose fingerprints are compared."""
+    input_standard: Standard | None = None
+    """Means and scales of the inputs, if they are standardised."""
+    target_standard: Standard | None = None
+    """Those of the targets. Then ``data`` has standardised targets, and ``held`` has not."""
+    values: Array | None = None
+    """The targets of the rows to train on in their original unit, if they are standardised."""
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ from .job import Job
 from .model import Model
 from .progress import Reporter, reporter
 from .slices import Position, due, share, until_due
+from .standardise import Reported, outputs
 from .stepper import Stepper
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Loop:
         resumed: Resumed | None = None,
     ) -> None:
         self.owner, self.model, self.engine, self.job = owner, model, engine, job
+        self.reported = None if job.target_standard is None else Reported(model, engine, job)
         self.saver, self.resumed = saver, resumed
         began = time.perf_counter()
         position = Position() if resumed is None else resumed.position
@@ -90,8 +92,10 @@ class Loop:
         try:
             try:
                 model.set_writeable(False)
-                optimizer = job.settings.optimizer
-                model.begin(job.task, job.pixels, optimizer, self.state, job.columns)
+                model.begin(
+                    *(job.task, job.pixels, job.settings.optimizer, self.state, job.columns),
+                    (job.input_standard, job.target_standard),
+                )
                 self._begin(first, last)
                 self._train_epochs(last)
             except BaseException as error:
@@ -162,11 +166,15 @@ class Loop:
             self._train_slice(rates)
         if stepper.position.step < stepper.steps:
             return None
-        return self._measure(self._validate(self._record(rates)))
+        record = self._record(rates)
+        if self.reported is not None:
+            self.guard.write_back()
+            record = self.reported.complete(record)
+        return self._measure(self._validate(record))
 
     def _validate(self, record: Record) -> Record:
         """Add loss and accuracy on the validation rows."""
-        if self.job.held is None:
+        if self.job.held is None or self.reported is not None:
             return record
         loss, right, weight = self.stepper.trainer.evaluate(*self.job.held)
         return record._replace(
@@ -178,10 +186,10 @@ class Loop:
         if self.job.measured is None:
             return record
         self.guard.write_back()
-        flat, forward = self.model.flat, self.engine.forward
-        readable = self.model.architecture.loss_function.measured
+        model, engine = self.model, self.engine
+        readable = model.architecture.loss_function.measured
         return record._replace(
-            metrics=self.job.measured.values(lambda x: readable(forward(flat, x)))
+            metrics=self.job.measured.values(lambda x: readable(outputs(model, engine, x)))
         )
 
     def _end_epoch(self, record: Record, last: int) -> None:
@@ -251,7 +259,9 @@ class Loop:
 
     def _record(self, rates: Array) -> Record:
         stepper = self.stepper
-        return stepper.position.record(self.model.epochs, rates, stepper.rows, stepper.batch_size)
+        counted = self.model.epochs, rates, stepper.rows, stepper.batch_size
+        record = stepper.position.record(*counted)
+        return record if self.reported is None else self.reported.converted(record)
 
     # --- Checkpoints ------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.sparse import Sparse
+from ..backends.contract import Inputs
 from ..checks.targets import Task
 from ..metrics.measure import Measure, as_metrics
 from ..metrics.metric import Metric
@@ -26,7 +26,7 @@ class Measured(NamedTuple):
 
     prefix: str
     """Prefix of the names of the metrics."""
-    x: Array | Sparse
+    x: Inputs
     y: Array
     weight: Array | None = None
 
@@ -57,7 +57,12 @@ class Measurement:
             for metric in self._metrics
         }
 
-    def values(self, forward: Callable[[Array | Sparse], Array]) -> dict[str, float]:
+    def reading(self, inputs: Callable[[Inputs], Inputs]) -> Measurement:
+        """Return these metrics on the same rows, with ``inputs(x)`` for their x."""
+        sets = [rows._replace(x=inputs(rows.x)) for rows in self._sets]
+        return Measurement(self._metrics, self._task, sets)
+
+    def values(self, forward: Callable[[Inputs], Array]) -> dict[str, float]:
         """Return the metrics by name; ``forward(x)`` returns the outputs of rows (n, n_out)."""
         found: dict[str, float] = {}
         for prefix, x, y, weight in self._sets:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays.standard import Standard
 from ..arrays.vectors import aligned, cast
 from ..checks.arrays import check_finite
 from ..checks.columns import Columns
@@ -27,7 +28,10 @@ Array = np.ndarray
 
 MOST_EPOCHS, MOST_UPDATES = 2**32 - 1, 2**62
 
-SETTINGS = "task", "pixels", "columns", "optimizer", "optimizer_state", "optimizer_began"
+SETTINGS = (
+    *("task", "pixels", "columns", "input_standard", "target_standard"),
+    *("optimizer", "optimizer_state", "optimizer_began"),
+)
 """Attributes of a model that ``fit`` sets before the first step."""
 
 
@@ -46,6 +50,8 @@ class Model:
         Key of all random numbers.
     pixels : bool or "auto"
         Whether the inputs are pixels; ``"auto"`` until the first training decides.
+    standardize, standardize_targets : bool
+        Whether the inputs, and the targets, are standardised.
 
     Attributes
     ----------
@@ -59,6 +65,11 @@ class Model:
         Whether the inputs are pixels. None if the file or pickle of the model does not tell.
     columns : tuple of str or None
         The names of the columns of x in the first training; None for arrays.
+    standardize, standardize_targets : bool
+        Whether the inputs, and the targets, are standardised.
+    input_standard, target_standard : Standard or None
+        Means and scales of the inputs, and of the targets; None before the first training, or
+        without standardisation.
     task : Task or None
         Kind of the targets and the labels of the outputs; None before the first training.
     frozen : tuple of int
@@ -78,11 +89,21 @@ class Model:
         The last profile that was entered.
     """
 
-    def __init__(self, architecture: Architecture, seed: int, pixels: Pixels = "auto") -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        seed: int,
+        pixels: Pixels = "auto",
+        standardize: bool = False,
+        standardize_targets: bool = False,
+    ) -> None:
         self.architecture, self.seed = architecture, seed
         self.pixels: Pixels = pixels
         self.columns: Columns | None = None
         self.frozen: tuple[int, ...] = ()
+        self.standardize, self.standardize_targets = standardize, standardize_targets
+        self.input_standard: Standard | None = None
+        self.target_standard: Standard | None = None
         self.task: Task | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
@@ -102,6 +123,16 @@ class Model:
     @property
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.architecture.dtype)
+
+    @property
+    def input_format(self) -> str:
+        """The dtype that holds inputs: float64 if they are standardised, which is done in it."""
+        return "float64" if self.standardize else self.architecture.dtype
+
+    @property
+    def target_format(self) -> str:
+        """The dtype that holds targets: float64 if they are standardised, which is done in it."""
+        return "float64" if self.standardize_targets else self.architecture.dtype
 
     @property
     def known_task(self) -> Task:
@@ -188,13 +219,18 @@ class Model:
         optimizer: Optimizer,
         state: list[Array],
         columns: Columns | None,
+        standards: tuple[Standard | None, Standard | None],
     ) -> None:
-        """Begin to train for a task, with an optimizer and the result of ``state_for``."""
+        """Begin to train for a task, with an optimizer and the result of ``state_for``, and with
+        means and scales of inputs and of targets.
+        """
         kept = state is self.optimizer_state
         self.replace(
             task=task,
             pixels=pixels,
             columns=columns,
+            input_standard=standards[0],
+            target_standard=standards[1],
             optimizer=optimizer,
             optimizer_state=state,
             optimizer_began=self.optimizer_began if kept else self.updates,
@@ -241,7 +277,12 @@ class Model:
         # Pickles of earlier versions do not tell whether inputs are pixels.
         self.pixels = self.columns = None
         self.frozen = ()
-        self.__dict__.update({**state, "flat": self.flat, "optimizer_state": slots, "task": task})
+        self.standardize = self.standardize_targets = False
+        new: dict[str, Any] = {"flat": self.flat, "optimizer_state": slots, "task": task}
+        for name in ("input_standard", "target_standard"):
+            found = state.get(name)
+            new[name] = None if found is None else Standard.of(found.mean, found.scale)
+        self.__dict__.update({**state, **new})
 
     def _owned(self, values: Array) -> Array:
         """Return a copy (n_parameters,) as training requires it: aligned, writeable, in dtype."""

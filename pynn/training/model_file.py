@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays.standard import Standard
 from ..checks import targets
 from ..checks.columns import as_columns
 from ..checks.features import as_pixels
@@ -20,6 +21,7 @@ from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
 from ..spec.losses import LossFunction, loss_from
 from ..spec.optimizers import ALL_OPTIMIZERS, Optimizer
+from . import standardise
 from .history import History
 from .model import MOST_EPOCHS, MOST_UPDATES, Model
 
@@ -98,6 +100,9 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
     for k, slot in enumerate(model.optimizer_state):
         tensors[f"optimizer.{k}"] = slot
+    for name, standard in (("inputs", model.input_standard), ("targets", model.target_standard)):
+        if standard is not None:
+            tensors[f"{name}.mean"], tensors[f"{name}.scale"] = standard.mean, standard.scale
     optimizer = None
     if model.optimizer is not None:
         settings = {k: float(v) for k, v in asdict(model.optimizer).items()}
@@ -126,6 +131,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "pixels": model.pixels,
         "columns": None if model.columns is None else list(model.columns),
         "frozen": list(model.frozen),
+        "standardize": model.standardize,
+        "standardize_targets": model.standardize_targets,
         "epochs": model.epochs,
         "updates": model.updates,
         "task": task,
@@ -172,6 +179,10 @@ def rebuild(
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
+    standards = (
+        _standard(tensors, "inputs", sizes[0]),
+        _standard(tensors, "targets", architecture.n_targets),
+    )
     if tensors:
         raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
     history = History.from_dict(
@@ -184,7 +195,18 @@ def rebuild(
     seed = arguments.whole(document["seed"], "seed", 0, 2**64 - 1)
     # Files of earlier versions do not tell whether inputs are pixels.
     pixels = document.get("pixels")
-    model = Model(architecture, seed, None if pixels is None else as_pixels(pixels))
+    pixels = None if pixels is None else as_pixels(pixels)
+    # Files of earlier versions name neither.
+    flags = [bool(document.get(name, False)) for name in ("standardize", "standardize_targets")]
+    model = Model(architecture, seed, pixels, *flags)
+    trained = bool(document["updates"])
+    for name, flag, standard in zip(("inputs", "targets"), flags, standards, strict=True):
+        if (standard is not None) > flag or (standard is None and flag and trained):
+            found = "no means and scales" if flag else "means and scales"
+            raise ValueError(f"found {found} of {name} with standardize={flag}")
+    if flags[1]:
+        standardise.check_targets(architecture)
+    model.input_standard, model.target_standard = standards
     for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
         view[...] = values
     model.columns = as_columns(document.get("columns"), sizes[0])
@@ -194,7 +216,7 @@ def rebuild(
     model.updates = arguments.whole(document["updates"], "updates", 0, MOST_UPDATES)
     if optimizer is not None:
         empty = model.state_for(optimizer)
-        model.begin(model.task, model.pixels, optimizer, empty, model.columns)
+        model.begin(model.task, model.pixels, optimizer, empty, model.columns, standards)
         began = arguments.whole(
             document["optimizer_began"], "optimizer_began", -MOST_UPDATES, model.updates
         )
@@ -281,6 +303,18 @@ def _take(tensors: dict[str, Array], name: str, shape: tuple[int, ...], dtype: s
     if t.shape != shape or t.dtype != dtype:
         raise ValueError(f"tensor {name!r}: found {t.dtype} {t.shape}, expected {dtype} {shape}")
     return t
+
+
+def _standard(tensors: dict[str, Array], name: str, n: int) -> Standard | None:
+    """Remove means and scales of n columns from a dictionary and return them, if it has them."""
+    if f"{name}.mean" not in tensors:
+        return None
+    mean, scale = (_take(tensors, f"{name}.{part}", (n,), "float64") for part in ("mean", "scale"))
+    with np.errstate(all="ignore"):
+        sound = np.isfinite(mean) & np.isfinite(scale) & (scale > 0) & np.isfinite(1 / scale)
+    if not sound.all():
+        raise ValueError(f"found means and scales of {name} that no training can give")
+    return Standard.of(mean, scale)
 
 
 def _optimizer(saved: Mapping[str, Any] | None) -> Optimizer | None:

@@ -100,6 +100,30 @@ class ModelProperties:
         self._model.pixels = features.as_pixels(pixels)
 
     @property
+    def input_mean(self) -> Array | None:
+        """Mean of each input (n_in,), float64; None without ``standardize`` or before ``fit``."""
+        standard = self._model.input_standard
+        return None if standard is None else standard.mean
+
+    @property
+    def input_scale(self) -> Array | None:
+        """Scale of each input (n_in,), float64; None without ``standardize`` or before ``fit``."""
+        standard = self._model.input_standard
+        return None if standard is None else standard.scale
+
+    @property
+    def target_mean(self) -> Array | None:
+        """Mean of each target (n_targets,), float64; None as for `input_mean`."""
+        standard = self._model.target_standard
+        return None if standard is None else standard.mean
+
+    @property
+    def target_scale(self) -> Array | None:
+        """Scale of each target (n_targets,), float64; None as for `input_mean`."""
+        standard = self._model.target_standard
+        return None if standard is None else standard.scale
+
+    @property
     def weights(self) -> tuple[Array, ...]:
         """The weights of each layer, (n_in, n_out), as views of `parameters`.
 

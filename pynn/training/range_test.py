@@ -22,6 +22,7 @@ from ..spec.optimizers import LBFGS
 from . import fit
 from .job import Job
 from .model import Model
+from .standardise import prepared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def range_test(
     lowest = arguments.number(span[0], "lowest", above=0)
     highest = arguments.number(span[1], "highest", above=lowest)
     steps = arguments.whole(span[2], "steps", 2)
-    job = fit.check(model, engine, _arguments(owner, data, settings))
+    job = prepared(fit.check(model, engine, _arguments(owner, data, settings)), model)
     if isinstance(job.settings.optimizer, LBFGS):
         raise ValueError(
             "optimizer: found 'lbfgs', which has no learning rate, expected another optimizer"

@@ -302,3 +302,22 @@ def test_predict_refuses_a_picture_for_a_network_of_values(tmp_path):
     net.save(tmp_path / "net.safetensors")
     out = pynn_command(*arguments, "--backend", "numpy")
     assert out.splitlines()[-1].startswith(f"{tmp_path / 'x.png'}: {net.predict(x[:1])[0]} ")
+
+
+def test_standardized_columns(tmp_path):
+    """The network of the run has the statistics, and results are in the unit of the targets."""
+    rows = table().astype(float)
+    rows[:, 0] = 1000 + 0.5 * rows[:, 1] + np.arange(60) / 7
+    data = write(tmp_path / "table.csv", "target,age,chol", rows)
+    options = "--loss mse --standardize --standardize-targets --label-smoothing 0 --dropout 0"
+    out = train(data, tmp_path / "run", *options.split())
+    assert ", standardized inputs, standardized targets: " in out
+    net = pynn.load(tmp_path / "run" / MODEL, backend="numpy")
+    assert net.input_mean.shape == (2,)
+    assert abs(net.target_mean[0] - rows[:, 0].mean()) < 10
+    assert (abs(net.predict(rows[:, 1:]) - 1000) < 200).all()
+    loss = net.evaluate(rows[:, 1:], rows[:, 0].astype("f4"))["loss"]
+    assert f"loss {loss:.5g}" in evaluate(tmp_path / "run", "--data", data)
+    pynn_command("report", tmp_path / "run")
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert re.search(r"standardize targets</dt>\s*<dd[^>]*>(True|yes)", report)

@@ -87,10 +87,49 @@ void Check<T>::gather_from(int source, Size m, Size n, Size variant) {
   }
 }
 
+template <class T> template <class S>
+void Check<T>::gather_standardized_from(int source, Size m, Size n, Size variant) {
+  const Size item = sizeof(S), ldo = padded(n, variant), column = variant % 2 ? item : item + 3;
+  const Size row = (n - 1) * column + item + variant % 5;
+  char* x = operand[0].place<char>("x", m * row - variant % 5);
+  double* mean = operand[1].place<double>("mean", n);
+  double* inverse = operand[2].place<double>("inverse", n);
+  for (Size j = 0; j < n; ++j) {
+    mean[j] = integer(0, j, SECOND) / 7.0;
+    inverse[j] = 1 / (integer(1, j, SECOND) + 9.3);
+    for (Size i = 0; i < m; ++i) {
+      const S value = S(integer(i, j, FIRST) + 8);
+      std::memcpy(x + i * row + j * column, &value, sizeof value);
+    }
+  }
+  for (int i = 0; i < 3; ++i) operand[i].protect();
+  uint32_t* order = operand[3].place<uint32_t>("order", m);
+  for (Size i = 0; i < m; ++i) order[i] = uint32_t((i * 7 + 3) % m);
+  operand[3].protect();
+  T* out = operand[4].place<T>("out", (m - 1) * ldo + up(n));
+  at("gather_standardized", "source=%d m=%td n=%td row_stride=%td col_stride=%td ldo=%td", source,
+     m, n, row, column, ldo);
+  const bool ordered = variant % 3;
+  k.gather_standardized(source, x, row, column, ordered ? order : nullptr, m, n, out, ldo,
+                        ordered ? order + m / 2 : nullptr, ordered ? m - m / 2 : 0, mean, inverse);
+  for (Size i = 0; i < m; ++i) {
+    for (Size j = 0; j < n; ++j) {
+      double value = integer(ordered ? Size(order[i]) : i, j, FIRST) + 8;
+      if (source == SOURCE_UINT8) value *= 1.0 / 255;
+      equal(out[i * ldo + j], double(T((value - mean[j]) * inverse[j])), "out", i, j);
+    }
+    for (Size j = n; j < up(n); ++j) zero_pad(out[i * ldo + j], "out", i, j);
+    for (Size j = up(n); i + 1 < m && j < ldo; ++j) unwritten(out[i * ldo + j], "out", i, j);
+  }
+}
+
 template <class T> void Check<T>::gather(Size m, Size n, Size variant) {
   gather_from<uint8_t>(SOURCE_UINT8, m, n, variant);
   gather_from<float>(SOURCE_FLOAT32, m, n, variant);
   gather_from<double>(SOURCE_FLOAT64, m, n, variant);
+  gather_standardized_from<uint8_t>(SOURCE_UINT8, m, n, variant);
+  gather_standardized_from<float>(SOURCE_FLOAT32, m, n, variant);
+  gather_standardized_from<double>(SOURCE_FLOAT64, m, n, variant);
 }
 
 template <class T> void Check<T>::multiply(Size m, Size n, Size variant) {

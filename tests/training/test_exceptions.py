@@ -57,7 +57,9 @@ def settings(net: pynn.Network) -> Any:
     """What ``fit`` sets before the first update, in a form that can be compared."""
     m = net._model
     classes = None if m.task is None or m.task.classes is None else m.task.classes.tolist()
-    return m.optimizer, m.optimizer_began, classes
+    standard = m.input_standard
+    means = None if standard is None else (standard.mean.tobytes(), standard.scale.tobytes())
+    return m.optimizer, m.optimizer_began, classes, means
 
 
 def vectors(net: pynn.Network) -> list[bytes]:
@@ -180,7 +182,8 @@ SCENARIOS = {
 
 
 def network(backend: str, data: Data, trained: bool) -> pynn.Network:
-    net = pynn.Network([4, 5, 3], backend=backend, threads=1, seed=3, dropout=0.2)
+    settings: Any = {"backend": backend, "threads": 1, "seed": 3}
+    net = pynn.Network([4, 5, 3], dropout=0.2, standardize=True, **settings)
     if trained:
         train_once(net, data, batch_size=8, optimizer="rmsprop")
     return net

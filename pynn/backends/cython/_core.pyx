@@ -49,6 +49,7 @@ import numpy as np
 
 from pynn.arrays.memory import Memory
 from pynn.arrays.sparse import Sparse
+from pynn.arrays.standard import Standardized
 from pynn.backends.contract import Sums
 from pynn.backends.limits import default_threads
 

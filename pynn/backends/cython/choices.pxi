@@ -108,7 +108,7 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
         # Training needs the lists for the gradient; few rows do not pay for a transpose of w.
         return (not l.narrow or p.settings.gradients or p.data.n < TRANSPOSED_ROWS
                 or share * 6 < dense)
-    if l.n_in >= SPARSE_GROUP:
+    if l.n_in >= SPARSE_GROUP or p.data.mean != NULL:   # standardised values are not 0
         return False
     # Rounded products skip zeros only in training: their sums are rounded otherwise than dense
     # ones, and a prediction must not depend on the rows beside it.
@@ -133,7 +133,7 @@ cdef bint marks_pay(Plan* p) noexcept nogil:
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width
-    if not (p.settings.training and l.narrow) or l.bf16:
+    if not (p.settings.training and l.narrow) or l.bf16 or p.data.mean != NULL:
         return False
     if p.rows < MIN_ROWS or p.rows > MARKED_ROWS:
         return False

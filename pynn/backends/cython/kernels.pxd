@@ -108,6 +108,12 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride,
             const uint32_t* order, Py_ssize_t m, Py_ssize_t n, void* out, Py_ssize_t ldo,
             const uint32_t* next, Py_ssize_t known, uint64_t* marks) noexcept nogil
+        # as gather, without marks; an element x of column j becomes (x - mean[j]) · inverse[j]
+        void (*gather_standardized)(
+            int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride,
+            const uint32_t* order, Py_ssize_t m, Py_ssize_t n, void* out, Py_ssize_t ldo,
+            const uint32_t* next, Py_ssize_t known, const double* mean,
+            const double* inverse) noexcept nogil
         # z (m, n) becomes f(z), slope (m, n) or null f'(z)
         void (*activate)(
             int activation, double parameter, void* z, void* slope, Py_ssize_t ld,

@@ -9,7 +9,8 @@
 cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride,
                  Py_ssize_t col_stride, Py_ssize_t place, Py_ssize_t m, Py_ssize_t n, char* out,
                  Py_ssize_t ld, uint64_t* marks) noexcept nogil:
-    """out (m, ld) = m rows of the data set from ``place`` in the order; prefetch later ones."""
+    """out (m, ld) = m rows of x or of the targets from ``place`` in the order; prefetch later
+    ones."""
     cdef Py_ssize_t later = place + p.data.ahead
     if p.data.order == NULL:
         p.k.gather(source, rows + place * row_stride, row_stride, col_stride, NULL, m, n, out, ld,
@@ -17,6 +18,19 @@ cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride,
     else:
         p.k.gather(source, rows, row_stride, col_stride, p.data.order + place, m, n, out, ld,
                    p.data.order + later, p.data.n - later, marks)
+
+
+cdef void gather_standardized(Plan* p, Py_ssize_t place, Py_ssize_t m, char* out) noexcept nogil:
+    """out (m, ld_in) = m standardised rows of x from ``place`` in the order; prefetch later ones."""
+    cdef Data* data = &p.data
+    cdef Py_ssize_t later = place + data.ahead, n = p.layer[0].n_in, ld = p.layer[0].ld_in
+    if data.order == NULL:
+        p.k.gather_standardized(data.source, data.x + place * data.x_row, data.x_row, data.x_col,
+                                NULL, m, n, out, ld, NULL, 0, data.mean, data.inverse)
+    else:
+        p.k.gather_standardized(data.source, data.x, data.x_row, data.x_col, data.order + place, m,
+                                n, out, ld, data.order + later, data.n - later, data.mean,
+                                data.inverse)
 
 
 cdef inline Py_ssize_t row_at(Plan* p, Py_ssize_t place) noexcept nogil:
@@ -40,6 +54,8 @@ cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
     if p.data.source == SOURCE_SPARSE:
         for i in range(m):
             spread_row(p, row_at(p, place + i), start + i)
+    elif p.data.mean != NULL:
+        gather_standardized(p, place, m, own_h(p, start, 0, thread))
     else:
         gather(p, p.data.source, p.data.x, p.data.x_row, p.data.x_col, place, m, l.n_in,
                own_h(p, start, 0, thread), l.ld_in, marks)

@@ -172,6 +172,8 @@ cdef struct Data:
     const int64_t* x_starts         # (n + 1,): where each compressed row begins
     const int32_t* x_columns        # columns of the compressed values, ascending within a row
     Py_ssize_t max_nonzero  # most non-zero values in a row of x
+    const double* mean      # (n_in,) of standardised x, or null
+    const double* inverse   # (n_in,): 1 / scale, or null
     const int32_t* labels   # (n,), or null
     const char* targets     # T (n, n_targets), or null
     const double* sample_weight     # (n,), or null

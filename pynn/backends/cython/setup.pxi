@@ -197,7 +197,8 @@ cdef class PlanOwner:
     The caller sets ``p.settings`` first, then calls ``set_up`` and ``pack``.
     """
     cdef Plan p
-    cdef Held x, y, x_starts, x_columns, sample_weight, parameters, loss_parameters, arena
+    cdef Held x, y, mean, inverse, x_starts, x_columns, sample_weight
+    cdef Held parameters, loss_parameters, arena
     cdef object memory
     cdef Py_ssize_t n_parameters
 
@@ -231,9 +232,16 @@ cdef class PlanOwner:
         return 0
 
     cdef int use_data(self, object x, object y, object sample_weight) except -1:
-        """Point at the data set: x (n, n_in) with any strides or Sparse; y labels (n,), targets (n,
-        n_targets) or None; weights (n,) or None."""
+        """Point at the data set: x (n, n_in) with any strides or Sparse, either of them
+        Standardized or not; y labels (n,), targets (n, n_targets) or None; weights (n,) or None."""
         cdef Data* data = &self.p.data
+        data.mean = data.inverse = NULL
+        if isinstance(x, Standardized):
+            self.mean = Held(x.standard.mean, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            self.inverse = Held(x.standard.inverse, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+            data.mean = <const double*>self.mean.view.buf
+            data.inverse = <const double*>self.inverse.view.buf
+            x = x.rows
         if isinstance(x, Sparse):
             self.x = Held(x.data, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
             self.x_starts = Held(x.indptr, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)

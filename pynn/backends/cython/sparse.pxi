@@ -13,6 +13,7 @@ cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t place) noexcept nogil:
     cdef Py_ssize_t i, item = p.k.itemsize
     cdef const int64_t* starts = p.data.x_starts
     cdef const int32_t* columns = p.data.x_columns
+    cdef const double* inverse = p.data.inverse
     cdef int64_t before = p.zeros.spread[place]
     cdef char* h = at(p.layer[0].h, place, p.layer[0].ld_in, 0, item)
     cdef double value
@@ -27,6 +28,8 @@ cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t place) noexcept nogil:
             value = (<const float*>p.data.x)[i]
         else:
             value = (<const double*>p.data.x)[i]
+        if inverse != NULL:
+            value *= inverse[columns[i]]    # the mean is 0
         if p.layer[0].bf16:
             (<float*>h)[columns[i]] = rounded(<float>value)
         elif item == sizeof(float):

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
 
 from ...arrays.sparse import Sparse
+from ...arrays.standard import Standardized
 from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.optimizers import Optimizer
 from ..contract import (
     Data,
+    Inputs,
     ObjectiveSettings,
     Sums,
     TrainerSettings,
@@ -127,6 +129,8 @@ class Job:
             x_bytes=inputs[0],
             x_single=inputs[1],
             x_double=inputs[2],
+            mean=inputs[3],
+            inverse=inputs[4],
             labels=labels,
             targets=goals,
             loss_parameters=loss_parameters(net),
@@ -167,16 +171,23 @@ class Job:
         return Sums(*self.plan.sums[:3].tolist())
 
 
-def flat_inputs(x: Array, settings: Array) -> list[Array]:
-    """Return ``x_bytes``, ``x_single`` and ``x_double`` of a plan, and write their strides.
+def flat_inputs(x: Array | Standardized, settings: Array) -> list[Array]:
+    """Return ``x_bytes``, ``x_single`` and ``x_double`` of a plan, and write their strides; then
+    ``mean`` and ``inverse``.
 
-    Only the array of the dtype of x has elements.
+    Of the first three, only the array of the dtype of x has elements.
     """
+    mean = inverse = np.empty(0)
+    if isinstance(x, Standardized):
+        mean, inverse = x.standard.mean.view(), x.standard.inverse
+        assert isinstance(x.rows, np.ndarray)
+        x = x.rows
     flat, start, row, column = flat_source(x)
     kind = ("uint8", "float32", "float64").index(x.dtype.name)
     settings[[X_KIND, X_START, X_ROW, X_COLUMN]] = kind, start, row, column
     inputs = [np.empty(0, dtype) for dtype in (np.uint8, np.float32, np.float64)]
     inputs[kind] = flat
+    inputs += [mean, inverse]
     for array in inputs:
         array.flags.writeable = False
     return inputs
@@ -247,15 +258,16 @@ def rule_to_count(net: Architecture, y: Array | None) -> int:
     return NOT_COUNTED if net.regression else BY_LARGEST
 
 
-def _refuse(net: Architecture, x: Array | Sparse, convention: str = "pynn") -> Array:
+def _refuse(net: Architecture, x: Inputs, convention: str = "pynn") -> Array | Standardized:
     """Return x, or raise ValueError for input that this backend does not support."""
-    if isinstance(x, Sparse) or convention != "pynn":
+    rows = x.rows if isinstance(x, Standardized) else x
+    if isinstance(rows, Sparse) or convention != "pynn":
         raise ValueError(
             f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows or conventions of "
             "other libraries; expected "
             + ("backend='numpy', or dense rows" if net.functions else "'cython' or 'numpy'")
         )
-    return x
+    return cast("Array | Standardized", x)
 
 
 class Engine:
@@ -295,7 +307,7 @@ class Engine:
     def depends_on(self) -> dict[str, str]:
         return {"numba": numba.__version__}
 
-    def forward(self, parameters: Array, x: Array | Sparse) -> Array:
+    def forward(self, parameters: Array, x: Inputs) -> Array:
         x = _refuse(self.net, x)
         weights = Weights(self.net, self.custom, parameters, [], learning=False)
         job = Job(weights, self.threads, FORWARD, Data(x, np.empty(0)), len(x))
@@ -305,7 +317,7 @@ class Engine:
     def evaluate(
         self,
         parameters: Array,
-        x: Array | Sparse,
+        x: Inputs,
         y: Array,
         sample_weight: Array | None = None,
         missing: bool = False,
@@ -413,7 +425,7 @@ class Trainer:
 
     def evaluate(
         self,
-        x: Array | Sparse,
+        x: Inputs,
         y: Array,
         sample_weight: Array | None = None,
         missing: bool = False,

@@ -78,6 +78,13 @@ def copy_row(x, start, step, h, factor):
 
 
 @kernel
+def standardize_row(x, start, step, h, unit, mean, inverse):
+    """h = every step-th element of x from start, times unit, standardised in float64."""
+    for j in range(len(h)):
+        h[j] = (np.float64(x[start + j * step]) * unit - mean[j]) * inverse[j]
+
+
+@kernel
 def read_rows(p, first, lo, hi):
     """Gather rows lo to hi of the chunk as floats; uint8 pixels become value / 255."""
     s = p.settings
@@ -86,7 +93,14 @@ def read_rows(p, first, lo, hi):
     for r in range(lo, hi):
         start = s[X_START] + place(p, first + r) * s[X_ROW]
         h = p.block[h0 + r * h_row : h0 + r * h_row + n]
-        if s[X_KIND] == 0:
+        if len(p.mean) > 0:
+            if s[X_KIND] == 0:
+                standardize_row(p.x_bytes, start, s[X_COLUMN], h, 1 / 255, p.mean, p.inverse)
+            elif s[X_KIND] == 1:
+                standardize_row(p.x_single, start, s[X_COLUMN], h, 1.0, p.mean, p.inverse)
+            else:
+                standardize_row(p.x_double, start, s[X_COLUMN], h, 1.0, p.mean, p.inverse)
+        elif s[X_KIND] == 0:
             copy_row(p.x_bytes, start, s[X_COLUMN], h, pixel)
         elif s[X_KIND] == 1:
             copy_row(p.x_single, start, s[X_COLUMN], h, one)

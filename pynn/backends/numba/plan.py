@@ -98,6 +98,8 @@ class Plan(NamedTuple):
     x_bytes: Array  # uint8; the data set is in one of these three
     x_single: Array  # float32
     x_double: Array  # float64
+    mean: Array  # (n_in,) of standardised x, float64, or empty
+    inverse: Array  # (n_in,): 1 / scale, float64, or empty
     labels: Array  # (n,), int32; the targets are in one of these two
     targets: Array  # (n · n_targets,), T
     loss_parameters: Array  # T, or empty
@@ -123,6 +125,7 @@ def signature(dtype: str) -> Any:
         *(types.int64[:, ::1], types.int64[::1], t[::1], f8),
         *(t[::1], t[::1], t[::1], t[::1], t[::1]),
         *(readonly(types.uint8), readonly(types.float32), readonly(types.float64)),
+        *(readonly(types.float64), readonly(types.float64)),
         *(readonly(types.int32), readonly(t), t[::1], readonly(types.float64)),
         *(types.int64[::1], f8, f8, f8, f8, t[::1], t[::1]),
     )

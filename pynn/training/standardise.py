@@ -1,0 +1,262 @@
+"""Standardised inputs and targets of one model: their statistics, and what is computed with them.
+
+Standardised inputs are computed while a backend reads x. Targets are standardised before training,
+which then minimises the loss of standardised targets; outputs and losses are converted back to the
+original unit here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arrays.sparse import Sparse
+from ..arrays.standard import Standard, Standardized, column_standard
+from ..backends.contract import Engine, Inputs
+from ..spec.architecture import Architecture
+from ..spec.losses import LossFunction
+from .model import Model
+
+if TYPE_CHECKING:
+    from .history import Record
+    from .job import Job
+
+Array = np.ndarray
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return an argument that is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: found {value!r}, expected True or False")
+    return bool(value)
+
+
+def check_targets(net: Architecture) -> None:
+    """Raise ValueError unless the targets of a network can be standardised.
+
+    Standardised values have any sign, and the identity reaches all of them.
+    """
+    loss, output = net.loss_function, net.activations[-1]
+    least = getattr(loss, "least_target", None)
+    if not net.regression or least is not None:
+        raise ValueError(
+            f"standardize_targets: found True with loss {net.loss_text!r}, expected False, or a "
+            "loss for values of any sign, such as 'mse'"
+        )
+    if output != "identity":
+        raise ValueError(
+            f"standardize_targets: found True with the output activation {output!r}, expected "
+            "'identity'"
+        )
+
+
+def read_by(model: Model, x: Array | Sparse) -> Inputs:
+    """Return checked x as the engine of a model reads it.
+
+    Raises
+    ------
+    ValueError
+        If the model has no statistics yet; or if x is sparse, and the means are not 0.
+    """
+    unknown = "inputs" if model.standardize and model.input_standard is None else ""
+    if model.standardize_targets and model.target_standard is None:
+        unknown = "targets"
+    if unknown:
+        raise ValueError(
+            "standardize: found a network that has not been trained, so that means and scales of "
+            f"its {unknown} are not known; expected fit first"
+        )
+    return _standardized(x, model.input_standard, "x")
+
+
+def outputs(model: Model, engine: Engine, x: Inputs) -> Array:
+    """Return the outputs (n, n_out) in the original unit, float64 if targets are standardised."""
+    out, standard = engine.forward(model.flat, x), model.target_standard
+    if standard is None:
+        return out
+    loss, factor, summand = model.architecture.loss_function, standard.scale, standard.mean
+    if isinstance(loss, LossFunction):
+        factor, summand = loss.outputs_in_unit(factor, summand)
+    with np.errstate(all="ignore"):
+        original: Array = out * factor + summand
+    return original
+
+
+def original_loss(
+    model: Model,
+    engine: Engine,
+    x: Inputs,
+    y: Array,
+    sample_weight: Array | None = None,
+    missing: bool = False,
+) -> float:
+    """Return the mean loss in the original unit of standardised targets.
+
+    Parameters
+    ----------
+    x
+        As the engine reads it.
+    y
+        Targets (n, n_targets) in their original unit, float64.
+    sample_weight, missing
+        As in ``contract.Data``.
+    """
+    from ..backends import reference
+
+    net, standard = model.architecture, model.target_standard
+    assert standard is not None
+    loss = net.loss_function
+    if isinstance(loss, LossFunction) and loss.degree is None:
+        conversion = loss.loss_in_unit(standard.scale)
+        if conversion is not None:
+            scaled = scaled_targets(model, y)
+            loss_sum, _, weight = engine.evaluate(model.flat, x, scaled, sample_weight, missing)
+            return loss_sum / weight * conversion[0] + conversion[1]
+    with np.errstate(all="ignore"):
+        out = outputs(model, engine, x)
+        found = reference.loss_and_output_gradient(net, out, y, missing=missing)
+        losses, _, total = reference.weigh(*found, sample_weight)
+        return float(losses.sum()) / total
+
+
+def scaled_targets(model: Model, y: Array) -> Array:
+    """Return targets as training of the model takes them."""
+    return y if model.target_standard is None else _scaled(y, model.target_standard, model)
+
+
+# --- Training -------------------------------------------------------------------------------------
+
+
+def prepared(job: Job, model: Model) -> Job:
+    """Return a job with standardised rows and targets, and the statistics that the model gets.
+
+    They are those that the model has, or else are computed from the rows to train on.
+
+    Raises
+    ------
+    ValueError
+        If the targets are classes, or the numbers are too large.
+    """
+    if model.standardize:
+        x = job.data.x
+        assert not isinstance(x, Standardized)
+        standard = model.input_standard or _computed(x, "x")
+
+        def read(rows: Inputs, name: str = "validation[0]") -> Inputs:
+            return _standardized(rows, standard, name)
+
+        job = replace(
+            job,
+            data=job.data._replace(x=read(x, "x")),
+            held=None if job.held is None else job.held._replace(x=read(job.held.x)),
+            measured=None if job.measured is None else job.measured.reading(read),
+            input_standard=standard,
+        )
+    if model.standardize_targets:
+        if job.task.kind != "values":
+            raise ValueError(
+                "standardize_targets: found True with classes in y, expected values to predict"
+            )
+        y = job.data.y
+        standard = model.target_standard or _known(y)
+        _check_missing(job, standard, model)
+        job = replace(
+            job,
+            data=job.data._replace(y=_scaled(y, standard, model)),
+            target_standard=standard,
+            values=y,
+        )
+    return job
+
+
+class Reported:
+    """The losses of one call of ``fit`` in the original unit of the targets.
+
+    The training loss is converted by ``LossFunction.loss_in_unit``; if that has no conversion, it
+    is measured after the epoch.
+    """
+
+    def __init__(self, model: Model, engine: Engine, job: Job) -> None:
+        assert job.target_standard is not None
+        self._model, self._engine, self._job = model, engine, job
+        loss = model.architecture.loss_function
+        self._conversion: tuple[float, float] | None = None
+        if isinstance(loss, LossFunction):
+            self._conversion = loss.loss_in_unit(job.target_standard.scale)
+
+    def converted(self, record: Record) -> Record:
+        """Return a record with its loss in the original unit, if it can be converted."""
+        if self._conversion is None:
+            return record
+        factor, summand = self._conversion
+        return record._replace(loss=record.loss * factor + summand)
+
+    def complete(self, record: Record) -> Record:
+        """Return the record of a complete epoch; the model has its parameters."""
+        held, values = self._job.held, self._job.values
+        if self._conversion is None:
+            assert values is not None
+            data = self._job.data._replace(y=values)
+            loss = original_loss(self._model, self._engine, *data)
+            record = record._replace(loss=loss)
+        if held is not None:
+            loss = original_loss(self._model, self._engine, *held)
+            record = record._replace(validation_loss=loss)
+        return record
+
+
+# --- Both -----------------------------------------------------------------------------------------
+
+
+def _computed(columns: Array | Sparse, name: str) -> Standard:
+    try:
+        return column_standard(columns)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name}: found values in column {error} (counted from 0) whose standard deviation "
+            "float64 cannot hold, expected smaller numbers"
+        ) from None
+
+
+def _known(y: Array) -> Standard:
+    """Return means and scales of targets (n, n_targets), of which NaN are left out."""
+    if not np.isnan(y).any():
+        return _computed(y, "y")
+    columns = [
+        _computed(y[~np.isnan(y[:, [k]]).ravel(), k : k + 1], "y") for k in range(y.shape[1])
+    ]
+    return Standard.of(
+        np.concatenate([column.mean for column in columns]),
+        np.concatenate([column.scale for column in columns]),
+    )
+
+
+def _check_missing(job: Job, standard: Standard, model: Model) -> None:
+    """Raise ValueError if the loss cannot be converted with missing targets."""
+    loss = model.architecture.loss_function
+    missing = job.data.missing or (job.held is not None and job.held.missing)
+    if loss.name == "gaussian_nll" and missing and (standard.scale != standard.scale[0]).any():
+        raise ValueError(
+            "standardize_targets: found missing targets in several columns of y with loss "
+            "'gaussian_nll', expected one column, or no missing targets"
+        )
+
+
+def _scaled(y: Array, standard: Standard, model: Model) -> Array:
+    with np.errstate(all="ignore"):
+        values: Array = (y - standard.mean) * standard.inverse
+        return values.astype(model.dtype)
+
+
+def _standardized(x: Inputs, standard: Standard | None, name: str) -> Inputs:
+    if standard is None:
+        return x
+    assert not isinstance(x, Standardized)
+    if isinstance(x, Sparse) and standard.mean.any():
+        raise ValueError(
+            f"{name}: found a sparse matrix for a network whose means of the inputs were computed "
+            f"from dense rows; expected dense rows, such as {name}.toarray()"
+        )
+    return Standardized(x, standard)
