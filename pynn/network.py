@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,11 +17,11 @@ from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
-from .spec.losses import GaussianNLL, LossFunction
+from .spec.losses import LossFunction
 from .spec.names import BACKENDS, PRECISIONS
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
-from .training import initialise, model_file, standardise
+from .training import evaluation, initialise, model_file, standardise
 from .training.access import Access
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
@@ -30,7 +29,6 @@ from .training.model import Model, TrainingLock, from_earlier_pickle
 
 if TYPE_CHECKING:
     from .backends.contract import Engine, Inputs
-    from .metrics.metric import Metric
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -525,35 +523,6 @@ class Network(Access):
         out = self._engine.forward(self._model.flat, self._features(x))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
-    def predict_distribution(self, x: Any) -> tuple[Array, Array]:
-        """Return the mean and the standard deviation of each target, with loss gaussian_nll.
-
-        Parameters
-        ----------
-        x : array (n, n_in)
-            As in ``fit``.
-
-        Returns
-        -------
-        mean, deviation : ndarray
-            Each in the dtype and in the shape of ``predict``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x does not fit, or the loss predicts no variance.
-        """
-        loss = self.architecture.loss_function
-        if not isinstance(loss, GaussianNLL):
-            raise ValueError(
-                f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
-                "no variance, expected 'gaussian_nll'"
-            )
-        out = standardise.outputs(self._model, self._engine, self._features(x))
-        flat = self._model.known_task.flat
-        mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
-        return mean, deviation if self.target_scale is None else deviation * self.target_scale
-
     def evaluate(
         self,
         x: Any,
@@ -592,31 +561,8 @@ class Network(Access):
         missing = weights.ignores_missing(missing_targets)
         y, task = self._targets(y, len(x), missing)
         w = weights.sample_weight(sample_weight, len(x))
-        chosen: tuple[Metric, ...] = ()
-        if metrics is not None:
-            from .metrics.measure import as_metrics
-            from .training.measurement import check_loss
-
-            a = self.architecture
-            chosen = as_metrics(metrics, task.kind, a.n_out, ("loss", "accuracy"))
-            check_loss(chosen, a)
-        data = x, y, *weights.combined(y, w, missing=missing)
-        model, engine = self._model, self._engine
-        if model.target_standard is None:
-            loss, right, total = engine.evaluate(model.flat, *data)
-            found = {"loss": loss / total}
-        else:
-            found = {"loss": standardise.original_loss(model, engine, *data)}
-            right = total = math.nan
-        if not math.isnan(right):
-            found["accuracy"] = right / total
-        chosen = tuple(metric for metric in chosen if metric.name not in found)
-        if chosen:
-            from .training.measurement import measured
-
-            out = standardise.outputs(model, engine, x)
-            found |= measured(chosen, task, y, self.architecture.loss_function.measured(out), w)
-        return found
+        chosen = () if metrics is None else evaluation.chosen(metrics, self._model, task)
+        return evaluation.evaluate(self._model, self._engine, (x, y, w), task, chosen, missing)
 
     def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:
         """Return mean loss plus ½·l2·Σw² and its gradient, without dropout.

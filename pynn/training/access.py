@@ -1,4 +1,6 @@
-"""``Access``: the methods of ``Network`` that look inside a model or freeze a part of it."""
+"""``Access``: methods of ``Network`` beyond fit, predict and evaluate.
+
+They look inside a model, predict a distribution, freeze layers or measure."""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ import numpy as np
 from ..backends import choose
 from ..spec import arguments
 from ..spec.architecture import Architecture
+from ..spec.losses import GaussianNLL
+from . import standardise
 from .properties import ModelProperties
 
 if TYPE_CHECKING:
@@ -69,6 +73,35 @@ class Access(ModelProperties):
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
         return engine.forward(self._model.flat[: part.n_parameters], x)
+
+    def predict_distribution(self, x: Any) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of each target, with loss gaussian_nll.
+
+        Parameters
+        ----------
+        x : array (n, n_in)
+            As in ``fit``.
+
+        Returns
+        -------
+        mean, deviation : ndarray
+            Each in the dtype and in the shape of ``predict``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x does not fit, or the loss predicts no variance.
+        """
+        loss = self.architecture.loss_function
+        if not isinstance(loss, GaussianNLL):
+            raise ValueError(
+                f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
+                "no variance, expected 'gaussian_nll'"
+            )
+        out = standardise.outputs(self._model, self._engine, self._features(x))
+        flat = self._model.known_task.flat
+        mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
+        return mean, deviation if self.target_scale is None else deviation * self.target_scale
 
     @property
     def frozen(self) -> tuple[int, ...]:

@@ -1,0 +1,72 @@
+"""Loss, accuracy and metrics of a model on a data set: ``Network.evaluate``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends.contract import Engine, Inputs
+from ..checks import weights
+from ..checks.targets import Task
+from . import standardise
+from .model import Model
+
+if TYPE_CHECKING:
+    from ..metrics.metric import Metric
+
+Array = np.ndarray
+
+
+def chosen(metrics: Any, model: Model, task: Task) -> tuple[Metric, ...]:
+    """Return the metrics that the argument ``metrics`` of ``evaluate`` names."""
+    from ..metrics.measure import as_metrics
+    from .measurement import check_loss
+
+    architecture = model.architecture
+    found = as_metrics(metrics, task.kind, architecture.n_out, ("loss", "accuracy"))
+    check_loss(found, architecture)
+    return found
+
+
+def evaluate(
+    model: Model,
+    engine: Engine,
+    data: tuple[Inputs, Array, Array | None],
+    task: Task,
+    metrics: tuple[Metric, ...],
+    missing: bool,
+) -> dict[str, float]:
+    """Return the mean loss, the accuracy except for regression, and metrics by their names.
+
+    Parameters
+    ----------
+    model, engine
+        The model, and the backend that computes.
+    data
+        Rows x (n, n_in), labels or targets y, and weights of the rows (n,) or None, all checked.
+    task
+        The meaning of the outputs.
+    metrics
+        Result of ``chosen``.
+    missing
+        Whether NaN in y stands for a target that is not known.
+    """
+    x, y, w = data
+    weighted = x, y, *weights.combined(y, w, missing=missing)
+    if model.target_standard is None:
+        loss, right, total = engine.evaluate(model.flat, *weighted)
+        found = {"loss": loss / total}
+    else:
+        found = {"loss": standardise.original_loss(model, engine, *weighted)}
+        right = total = math.nan
+    if not math.isnan(right):
+        found["accuracy"] = right / total
+    others = tuple(metric for metric in metrics if metric.name not in found)
+    if others:
+        from .measurement import measured
+
+        out = standardise.outputs(model, engine, x)
+        found |= measured(others, task, y, model.architecture.loss_function.measured(out), w)
+    return found
