@@ -71,7 +71,8 @@ depend on the number of columns only, so that results do not depend on the stora
 def column_standard(rows: Array | Sparse) -> Standard:
     """Return means and population standard deviations of the columns, in float64.
 
-    A column gets scale 1 if all its values are equal, or its deviation has no finite reciprocal.
+    A column gets scale 1 if all its values are equal, except for rounding (a deviation of at most
+    2ε times the mean, ε being float64's), or its deviation has no finite reciprocal.
     uint8 counts as value / 255. The means of sparse rows are returned as 0, and their deviations
     are those from the true means over all entries, as by ``StandardScaler(with_mean=False)`` of
     scikit-learn.
@@ -99,7 +100,9 @@ def _checked(mean: Array, scale: Array) -> Standard:
     wrong = ~(np.isfinite(mean) & np.isfinite(scale))
     if wrong.any():
         raise OverflowError(int(wrong.argmax()))
-    return Standard.of(mean, np.where(np.isfinite(1 / scale), scale, 1.0))
+    # Equal numbers that were computed in different ways differ by rounding.
+    varies = np.isfinite(1 / scale) & (scale > 2 * np.finfo(np.float64).eps * np.abs(mean))
+    return Standard.of(mean, np.where(varies, scale, 1.0))
 
 
 def as_float64(block: Array) -> Array:

@@ -251,9 +251,11 @@ def _matrix(
 
 def _check_yes_or_no(values: Array, net: Architecture, name: str) -> None:
     """Raise ValueError for shares in place of yes or no, for a loss that has no use for them."""
-    if net.loss_function.probabilities or ((values == 0) | (values == 1)).all():
+    known = values[~np.isnan(values)]
+    shares = known[(known != 0) & (known != 1)]
+    if net.loss_function.probabilities or len(shares) == 0:
         return
-    found = values[(values != 0) & (values != 1)][0]
+    found = shares[0]
     raise ValueError(f"{name}: found the target {found:g}, expected 0 or 1 for loss {net.loss!r}")
 
 

@@ -174,7 +174,7 @@ class Options:
     ] = None
     missing_targets: Annotated[
         str,
-        _option("Training", "error, or ignore to leave out targets that are NaN."),
+        _option("Training", "error, or ignore to leave out NaN in targets, except in CSV files."),
     ] = "error"
     shuffle: Annotated[
         bool,

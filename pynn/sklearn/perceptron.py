@@ -362,8 +362,8 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         MLPClassifier or MLPRegressor
             The estimator itself.
         """
-        self._validation = validation_data
         try:
+            self._validation = validation_data
             fitted: _Self = super().fit(X, y, sample_weight)
             return fitted
         finally:

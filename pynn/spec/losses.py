@@ -68,7 +68,8 @@ class LossFunction:
         """
         if self.degree is None or (scale != scale[0]).any():
             return None
-        return float(scale[0]) ** self.degree, 0.0
+        with np.errstate(over="ignore"):  # then losses in the original unit are infinite
+            return float(np.float64(scale[0]) ** self.degree), 0.0
 
     def terms(self, n_out: int, output: str) -> int:
         """Return the number of terms of which the loss of a row is the mean."""

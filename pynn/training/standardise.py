@@ -221,11 +221,16 @@ def _computed(columns: Array | Sparse, name: str) -> Standard:
 
 
 def _known(y: Array) -> Standard:
-    """Return means and scales of targets (n, n_targets), of which NaN are left out."""
+    """Return means and scales of targets (n, n_targets), of which NaN are left out.
+
+    A column without any other number has mean 0 and scale 1.
+    """
     if not np.isnan(y).any():
         return _computed(y, "y")
+    known = ~np.isnan(y)
     columns = [
-        _computed(y[~np.isnan(y[:, [k]]).ravel(), k : k + 1], "y") for k in range(y.shape[1])
+        _computed(y[known[:, k], k : k + 1] if known[:, k].any() else np.zeros((1, 1)), "y")
+        for k in range(y.shape[1])
     ]
     return Standard.of(
         np.concatenate([column.mean for column in columns]),

@@ -227,3 +227,14 @@ def test_arguments() -> None:
     net = fitted(network(), x)
     assert net.input_scale is not None
     assert np.isfinite(net.input_scale).all()
+
+
+def test_equal_numbers_that_differ_by_rounding_are_constant(rng: np.random.Generator) -> None:
+    a = rng.uniform(1, 9, 100)
+    x = np.stack([a * 0.1 / a, a, np.full(100, 1e9) + 1e-5 * a], axis=1)
+    assert x[:, 0].std() > 0
+    net = pynn.Network([3, 1], loss="mse", standardize=True, backend="numpy")
+    net.fit(x, a, epochs=1, progress=False)
+    assert net.input_scale is not None
+    assert net.input_scale[0] == 1
+    np.testing.assert_allclose(net.input_scale[1:], x[:, 1:].std(axis=0), rtol=1e-2)

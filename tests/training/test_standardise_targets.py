@@ -234,3 +234,18 @@ def test_missing_targets_and_weights() -> None:
     found = net.evaluate(X, y, sample_weight=w, missing_targets="ignore")["loss"]
     assert found == pytest.approx(expected, rel=1e-9)
     assert net.history[-1].validation_loss == found
+
+
+def test_a_column_without_a_known_target_has_scale_1(rng: np.random.Generator) -> None:
+    y = rng.normal(5, 3, size=(20, 2))
+    y[:, 1] = np.nan
+    net = pynn.Network([3, 2], loss="mse", standardize_targets=True, backend="numpy")
+    net.fit(rng.normal(size=(20, 3)), y, missing_targets="ignore", epochs=1, progress=False)
+    assert net.target_scale is not None
+    np.testing.assert_allclose(net.target_scale, [y[:, 0].std(), 1], rtol=1e-12)
+
+
+def test_a_loss_that_float64_cannot_hold_is_infinite(rng: np.random.Generator) -> None:
+    net = pynn.Network([3, 1], loss="mse", standardize_targets=True, backend="numpy")
+    y = 1e160 * rng.normal(size=20)
+    assert net.fit(rng.normal(size=(20, 3)), y, epochs=1, progress=False).loss == [np.inf]

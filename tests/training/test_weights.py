@@ -382,3 +382,15 @@ def test_the_code_of_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture
     for code, printed in block.findall(page.read_text(encoding="utf-8")):
         exec(code, names)
         assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_hinges_leave_out_missing_targets(loss: str, rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(20, 3)), np.floor(2 * rng.random((20, 2)))
+    y[0] = np.nan
+    found = []
+    for rows in (slice(None), slice(1, None)):
+        net = pynn.Network([3, 2], loss=loss, backend="numpy", dtype="float64")
+        net.fit(x[rows], y[rows], missing_targets="ignore", batch_size=None, progress=False)
+        found.append(net.parameters)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
