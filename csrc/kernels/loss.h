@@ -681,7 +681,7 @@ void loss(int loss, int output, double parameter, void* z, Size ld, Size m, Size
                  row_right);
   // A row without weight has no influence, even if its loss is infinite.
   for (Size i = 0; t->weights && i < m; ++i) {
-    if (t->weights[i] > 0) continue;
+    if (t->weights[i] != 0) continue;
     row_loss[i] = 0;
     for (Size j = 0; gradient && j < n; ++j) ((T*)z)[i * ld + j] = 0;
   }

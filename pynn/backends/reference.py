@@ -117,7 +117,7 @@ def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array,
     if sample_weight is None:
         return losses, dz / len(dz), float(len(dz))
     total = float(sample_weight.sum())
-    weighs = sample_weight > 0
+    weighs = sample_weight != 0  # scikit-learn's convention has negative ones too
     share = (sample_weight / total)[:, None].astype(dz.dtype)
     return (
         np.where(weighs, losses * sample_weight, 0),

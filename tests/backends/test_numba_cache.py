@@ -59,7 +59,7 @@ def test_an_edited_helper_module_is_compiled_again(tmp_path):
 
     helper = package / "backends" / "numba" / "activations.py"
     source = helper.read_text(encoding="utf-8")
-    changed = source.replace("d = one if z[i] > zero else slope", "d = one if z[i] > zero else one")
+    changed = source.replace("d = one if z[i] > zero else parameter", "d = one")
     assert changed != source
     helper.write_text(changed, encoding="utf-8")
     assert parameters_after_training(tree, cache) != before

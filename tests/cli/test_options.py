@@ -36,7 +36,7 @@ BAD = {
     "--activation silu:beta=2": "--activation: found 'silu:beta=2', expected one of",
     "--activation relu,tanh": "--activation: found 2 names",
     "--loss rmse": "--loss: found 'rmse'",
-    "--loss huber:delta=0": "--loss: Huber.delta: found 0.0",
+    "--loss huber:delta=0": "Huber.delta: found 0",
     "--loss huber:width=2": "--loss: found parameter 'width' of huber, expected one of delta",
     "--output softmax --loss binary_cross_entropy": "--output: found 'softmax'",
     "--dropout 1": "--dropout: found 1",

@@ -7,6 +7,7 @@ MemoryError and KeyboardInterrupt are raised at every event of pynn's Python cod
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ SAMPLE = 15
 def data(rng: np.random.Generator) -> Data:
     y = np.array(["a", "b", "c"])[np.arange(20) % 3]
     return rng.normal(size=(20, 4)).astype("f4"), y
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: checkpoints are written thousands of times."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

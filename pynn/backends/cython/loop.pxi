@@ -111,7 +111,7 @@ cdef void prepare_update(Plan* p, const Chunk* chunk) noexcept nogil:
     cdef int i
     for i in range(p.n_layers):
         p.layer[i].gradient_skips = p.layer[i].skip_h.on
-    if chunk.last and chunk.weight > 0:
+    if chunk.last and chunk.weight != 0:
         prepare_step(p, p.position.rates[chunk.step], chunk.weight)
 
 
@@ -120,7 +120,7 @@ cdef void finish_batch(Plan* p, const Chunk* chunk) noexcept nogil:
     scikit-learn's convention times its number of rows."""
     cdef Position* position = &p.position
     cdef double weight = <double>chunk.batch_rows if p.settings.sklearn else chunk.weight
-    if chunk.weight > 0:
+    if chunk.weight != 0:
         position.loss_sum += (position.batch_loss / chunk.weight * p.settings.loss_factor
                               + position.penalty) * weight
     position.weight_sum += weight
@@ -165,12 +165,12 @@ cdef void train(void* context, int thread) noexcept nogil:
             return
 
         began = seconds() if timed else 0
-        if chunk.weight > 0:  # a batch without weight makes no update
+        if chunk.weight != 0:  # a batch without weight makes no update
             for i in range(p.n_layers - 1, -1, -1):
                 update_layer(p, &p.layer[i], chunk.m, chunk.first, chunk.last, thread)
         if thread == 0:
             finish_chunk(p, &chunk)
-        if timed and chunk.weight > 0:
+        if timed and chunk.weight != 0:
             note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
         wait(p, thread)
         if p.pace.stop:

@@ -117,7 +117,7 @@ def make_run(version):
                 break
             if s[TASK] != FORWARD:
                 add_up(p, position, m, position + m == end)
-            if s[TASK] >= GRADIENT and weight > 0:
+            if s[TASK] >= GRADIENT and weight != 0:
                 if last:
                     set_step(p, batch)
                 if threads == 1:
