@@ -12,7 +12,6 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features, targets, weights
-from .checks.columns import require_columns
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
@@ -28,7 +27,7 @@ from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
 
 if TYPE_CHECKING:
-    from .backends.contract import Engine, Inputs
+    from .backends.contract import Engine
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -389,9 +388,9 @@ class Network(Access):
         -----
         Loss and accuracy of training are means over the epoch, measured on each batch before its
         update, with dropout and without the L2 term. With ``"lbfgs"`` they are measured after each
-        iteration, on all rows, and the learning rate in the records is 0. With weights they are
-        Σ weight · loss / Σ weight over all batches of the epoch, and likewise for rows classified
-        correctly.
+        iteration, on all rows, and the learning rate in the records is 0. With weights the loss is
+        Σ weight · loss / Σ weight over the rows of the epoch, and the accuracy is the weight of the
+        rows classified correctly divided by Σ weight.
 
         After Ctrl-C, MemoryError or an exception in a callback, parameters and optimizer state are
         those of the last whole update, the history has every whole epoch, and the exception is
@@ -430,12 +429,6 @@ class Network(Access):
         )
 
     # --- Prediction -------------------------------------------------------------------------------
-
-    def _features(self, x: Any) -> Inputs:
-        model = self._model
-        require_columns(x, model.columns, "x")
-        x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
-        return standardise.read_by(model, x)
 
     def _targets(self, y: Any, rows: int, missing: bool = False) -> tuple[Array, targets.Task]:
         model = self._model

@@ -181,7 +181,7 @@ def _values(a: Array, net: Architecture, name: str, missing: bool, number_format
 
 
 def _known(a: Array, net: Architecture, name: str) -> Array:
-    """Return targets with another target for those that are missing.
+    """Return targets in which a known target stands for each missing one.
 
     Raises
     ------

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 import threading
 import types
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ from ..arrays.sparse import Sparse
 from ..arrays.vectors import aligned, cast, native
 from ..backends import choose, contract
 from ..spec.architecture import Architecture
+from ..spec.caller import warn_caller
 
 Array = np.ndarray
 
@@ -113,14 +112,8 @@ _NOT_CALLERS = "pynn", "sklearn", "joblib"
 
 
 def warn(message: str, category: type[Warning] = UserWarning, **_: Any) -> None:
-    """Warn at the line of the program that called pynn, also through scikit-learn's tools.
-
-    Python then shows that line, and its default filter shows the warning once for each such line.
-    """
-    frame, level = sys._getframe(1), 2  # 1 is this function
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _NOT_CALLERS:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    """Warn at the line of the program that called pynn, also through scikit-learn's tools."""
+    warn_caller(message, category, _NOT_CALLERS)
 
 
 def with_globals(function: Callable[..., Any], **variables: Any) -> Callable[..., Any]:

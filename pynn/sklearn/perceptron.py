@@ -88,7 +88,7 @@ _NOT_WITH_LBFGS = {
 """Parameters that ``solver="lbfgs"`` does not support, and their defaults."""
 
 _NOT_PICKLED = {"_core", "_copied", "_validation", "_scored", "_objective", "_trained"}
-"""Attributes that are made anew, or exist only during ``fit``, whose callbacks may copy."""
+"""Attributes that copies and pickles leave out: caches, and those that exist only in ``fit``."""
 
 _LOSSES = {
     "softmax": "cross_entropy",

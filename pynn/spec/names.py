@@ -26,8 +26,10 @@ RESERVED = (
     *("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "softplus"),
     *("softmax", "exp", "cross_entropy", "binary_cross_entropy", "mse", "poisson"),
 )
-"""Names that custom functions cannot have. They can have those that were added later, which scripts
-and files of earlier versions may use for custom functions, and then replace pynn's function."""
+"""Names that custom functions cannot have.
+
+Names of activations and losses that pynn got later are allowed, since scripts and files of earlier
+versions may give them to custom functions; the custom function then replaces pynn's."""
 BACKENDS = ("cython", "numba", "numpy")
 """From the fastest to the slowest."""
 CONVENTIONS = ("pynn", "sklearn")

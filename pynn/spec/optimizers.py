@@ -144,7 +144,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 ALL_OPTIMIZERS: dict[str, type[Optimizer]] = {**OPTIMIZERS, LBFGS.name: LBFGS}
-"""``OPTIMIZERS``, which every backend's trainer implements, and those that use its objective."""
+"""``OPTIMIZERS``, which the trainers of all backends implement, and L-BFGS, which calls
+``Engine.objective`` instead."""
 
 
 def as_optimizer(optimizer: str | Optimizer) -> Optimizer:

@@ -13,6 +13,7 @@ module             subject
 ``stepper``        training steps, the counters and the position in the epoch
 ``lbfgs``          full-batch training by SciPy, instead of ``loop``'s steps
 ``slices``         parts of an epoch, shared with ``pynn.sklearn``
+``evaluation``     loss, accuracy and metrics of ``Network.evaluate``
 ``divergence``     checks that parameters are finite, snapshots, and finding the faulty step
 ``range_test``     the learning-rate range test
 ``rates``          the learning rate of every step
@@ -21,7 +22,7 @@ module             subject
 ``measurement``    metrics after each epoch
 ``history``        the records of epochs
 ``progress``       progress bar and lines
-``standardise``    means and scales of the inputs
+``standardise``    means and scales of inputs and targets
 ``profile``        times of the phases of a step
 ``initialise``     initial weights
 ``properties``     the properties of ``Network`` that show its model

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import choose
+from ..checks import features
+from ..checks.columns import require_columns
 from ..spec import arguments
 from ..spec.architecture import Architecture
 from ..spec.losses import GaussianNLL
@@ -18,7 +20,7 @@ from . import standardise
 from .properties import ModelProperties
 
 if TYPE_CHECKING:
-    from ..backends.contract import Engine
+    from ..backends.contract import Engine, Inputs
     from .profile import Profile
     from .range_test import LearningRates
 
@@ -31,8 +33,11 @@ class Access(ModelProperties):
     _engine: Engine
     _asked: tuple[str, int | None]
 
-    def _features(self, x: Any) -> Any:
-        raise NotImplementedError
+    def _features(self, x: Any) -> Inputs:
+        model = self._model
+        require_columns(x, model.columns, "x")
+        x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
+        return standardise.read_by(model, x)
 
     def activations(self, x: Any, layer: int) -> Array:
         """Return the outputs of a layer, after its activation and without dropout.
@@ -118,7 +123,7 @@ class Access(ModelProperties):
         Parameters
         ----------
         layers : int or iterable of int
-            Indices as in ``net.weights``, added to those that are frozen already: 0 is the first
+            Indices as in ``net.weights``; layers frozen before stay frozen. 0 is the first
             hidden layer and −1 the output layer.
 
         Raises

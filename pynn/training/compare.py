@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from ..arrays.fingerprint import fingerprint
 from ..backends.contract import Engine
 from ..files.disk import shown
 from ..spec import activations
+from ..spec.caller import warn_caller
 from ..spec.schedules import has_horizon
 from ..version import __version__
 from .job import Job
 from .model import Model
-from .saver import warn_caller
-
-if TYPE_CHECKING:
-    from .resume import Resumed
+from .slices import Position
 
 OLDER = {
     "precision": "full",
@@ -64,6 +62,26 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
             "parameters": fingerprint(model.parameters)["sha256"],
         },
     }
+
+
+class Resumed(NamedTuple):
+    """The contents of a checkpoint."""
+
+    model: Model
+    run: dict[str, Any]
+    """The description of the run."""
+    position: Position
+    """Position in the epoch ``model.epochs``."""
+    began: int
+    """Epochs of the model when the run began."""
+    history: int
+    """Length of its history when the run began."""
+    ended: bool
+    """Whether training is complete."""
+    stopped: bool
+    """Whether a callback stopped training."""
+    states: list[tuple[str, dict[str, Any]]]
+    """Class and state of each callback that has one."""
 
 
 class Comparison:

@@ -18,6 +18,7 @@ import numpy as np
 from ..arrays.vectors import aligned, finite
 from ..backends import choose
 from ..backends.contract import Data, Engine, ObjectiveSettings, Sums, TrainerSettings
+from ..spec.caller import warn_caller
 from ..spec.optimizers import LBFGS
 from .divergence import DivergenceError
 from .job import Job
@@ -203,8 +204,6 @@ class LbfgsLoop(Loop):
         except _Stopped:
             return
         if result.status == 2:
-            from .saver import warn_caller
-
             warn_caller(
                 f"fit: optimizer 'lbfgs' found no lower loss along its last direction and stopped "
                 f"after {result.nit} iterations (SciPy: {result.message})"

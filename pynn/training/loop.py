@@ -19,7 +19,7 @@ from .standardise import Reported, outputs
 from .stepper import Stepper
 
 if TYPE_CHECKING:
-    from .resume import Resumed
+    from .compare import Resumed
     from .saver import Saver
 
 Array = np.ndarray

@@ -13,6 +13,7 @@ from ..metrics.measure import Measure, as_metrics
 from ..metrics.metric import Metric
 from ..metrics.rows import Rows
 from ..spec.architecture import Architecture
+from ..spec.caller import warn_caller
 from .history import FIELDS
 
 Array = np.ndarray
@@ -137,6 +138,4 @@ def check_loss(metrics: Sequence[Metric], net: Architecture) -> None:
 
 def _warn(message: str) -> None:
     # Imported where it is needed: it imports modules that take time to load.
-    from .saver import warn_caller
-
     warn_caller(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,31 +13,11 @@ from ..files import disk
 from ..files.tensors import load_tensors
 from ..spec import arguments
 from .callbacks import Callback, has_state
-from .compare import Comparison
+from .compare import Comparison, Resumed
 from .job import Job
 from .model import Model
 from .model_file import MISFITS, TENSOR, misfit, rebuild
 from .slices import Position
-
-
-class Resumed(NamedTuple):
-    """The contents of a checkpoint."""
-
-    model: Model
-    run: dict[str, Any]
-    """The description of the run."""
-    position: Position
-    """Position in the epoch ``model.epochs``."""
-    began: int
-    """Epochs of the model when the run began."""
-    history: int
-    """Length of its history when the run began."""
-    ended: bool
-    """Whether training is complete."""
-    stopped: bool
-    """Whether a callback stopped training."""
-    states: list[tuple[str, dict[str, Any]]]
-    """Class and state of each callback that has one."""
 
 
 def resume(path: Path, run: dict[str, Any], job: Job, model: Model) -> Resumed | None:

@@ -8,9 +8,7 @@ A checkpoint is one file, which the next one replaces atomically. It is also a m
 from __future__ import annotations
 
 import json
-import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 
 from ..files import disk
 from ..files.tensors import save_tensors
+from ..spec.caller import warn_caller
 from .callbacks import Callback, has_state
 from .checkpoint import Checkpoint
 from .model import Model
@@ -130,12 +129,3 @@ def _states(calls: Sequence[Callback]) -> tuple[list[dict[str, str]], dict[str, 
                 f"callbacks: found a state of {name} that JSON cannot hold ({error})"
             ) from error
     return states, tensors
-
-
-def warn_caller(message: str) -> None:
-    """Warn with the line outside pynn that called it."""
-    package = __name__.partition(".")[0]
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -132,7 +132,7 @@ def scaled_targets(model: Model, y: Array) -> Array:
 def prepared(job: Job, model: Model) -> Job:
     """Return a job with standardised rows and targets, and the statistics that the model gets.
 
-    They are those that the model has, or else are computed from the rows to train on.
+    Statistics that the model has are used again; otherwise the rows to train on give them.
 
     Raises
     ------

@@ -57,7 +57,7 @@ def head(loss, output, dtype, n_out=3, activation="tanh", rows=40):
 
 
 def heads(n_out):
-    """The pairs of ``HEADS`` that so many outputs allow."""
+    """The losses and output activations of ``HEADS`` that fit this number of outputs."""
     single = [(loss, o) for loss, o in HEADS if o != "softmax" or loss.per_target > 1]
     return single if n_out == 1 else HEADS
 
