@@ -1,6 +1,6 @@
 """``Access``: methods of ``Network`` beyond fit, predict and evaluate.
 
-They look inside a model, predict a distribution, freeze layers or measure."""
+They look inside a model, freeze layers or measure."""
 
 from __future__ import annotations
 
@@ -11,33 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends import choose
-from ..checks import features
-from ..checks.columns import require_columns
 from ..spec import arguments
 from ..spec.architecture import Architecture
-from ..spec.losses import GaussianNLL
-from . import standardise
-from .properties import ModelProperties
+from .prediction import Prediction
 
 if TYPE_CHECKING:
-    from ..backends.contract import Engine, Inputs
     from .profile import Profile
     from .range_test import LearningRates
 
 Array = np.ndarray
 
 
-class Access(ModelProperties):
-    """Base class of ``Network``; ``_engine`` computes, ``_asked`` are its backend and threads."""
+class Access(Prediction):
+    """Base class of ``Network``; ``_asked`` are its backend and threads."""
 
-    _engine: Engine
     _asked: tuple[str, int | None]
-
-    def _features(self, x: Any) -> Inputs:
-        model = self._model
-        require_columns(x, model.columns, "x")
-        x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
-        return standardise.read_by(model, x)
 
     def activations(self, x: Any, layer: int) -> Array:
         """Return the outputs of a layer, after its activation and without dropout.
@@ -78,35 +66,6 @@ class Access(ModelProperties):
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
         return engine.forward(self._model.flat[: part.n_parameters], x)
-
-    def predict_distribution(self, x: Any) -> tuple[Array, Array]:
-        """Return the mean and the standard deviation of each target, with loss gaussian_nll.
-
-        Parameters
-        ----------
-        x : array (n, n_in)
-            As in ``fit``.
-
-        Returns
-        -------
-        mean, deviation : ndarray
-            Each in the dtype and in the shape of ``predict``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x does not fit, or the loss predicts no variance.
-        """
-        loss = self.architecture.loss_function
-        if not isinstance(loss, GaussianNLL):
-            raise ValueError(
-                f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
-                "no variance, expected 'gaussian_nll'"
-            )
-        out = standardise.outputs(self._model, self._engine, self._features(x))
-        flat = self._model.known_task.flat
-        mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
-        return mean, deviation if self.target_scale is None else deviation * self.target_scale
 
     @property
     def frozen(self) -> tuple[int, ...]:
