@@ -325,9 +325,9 @@ class Network(Access):
             floats.
         schedule : str, Schedule or function, optional
             Factor on the learning rate of each step: ``constant``, ``step``, ``exponential``,
-            ``inverse_time``, ``cosine``, ``one_cycle``, ``warm_up``, an object such as
-            ``pynn.StepDecay(every=5)``, or a function of the time in epochs since the network's
-            first training.
+            ``inverse_time``, ``cosine``, ``cosine_restarts``, ``flat_cosine``, ``one_cycle``,
+            ``warm_up``, ``reduce_on_plateau``, an object such as ``pynn.StepDecay(every=5)``, or a
+            function of the time in epochs since the network's first training.
         validation : (x, y), (x, y, sample_weight) or float, optional
             Data to measure loss and accuracy on after every epoch; or the share of the rows to
             hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies

@@ -370,7 +370,7 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
     """
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
-    known = [field.name for field in dataclasses.fields(kind)]
+    known = {field.name: type(field.default) for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     while rest.strip():
         key, _, rest = rest.partition("=")
@@ -381,8 +381,13 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
         if key == "after":
             # The rest belongs to the inner schedule: warm_up:after=step:every=5,factor=0.5
             values[key], rest = parse_spec(option, rest, kinds), ""
+            continue
+        value, _, rest = rest.partition(",")
+        if known[key] is str:
+            values[key] = value.strip()
+        elif known[key] is int:
+            values[key] = parse_int(f"{option}: {name}.{key}", value)
         else:
-            value, _, rest = rest.partition(",")
             numbers = [parse_number(f"{option}: {name}.{key}", part) for part in value.split("/")]
             values[key] = numbers if len(numbers) > 1 else numbers[0]
     return kind(**values)

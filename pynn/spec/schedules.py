@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from .arguments import choose, not_a_class, number
+from .arguments import choose, not_a_class, number, whole
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ class Schedule:
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         raise NotImplementedError
+
+    @property
+    def monitored(self) -> str | None:
+        """The value of the history that the factors depend on, if they depend on one."""
+        return None
+
+    def given(self, values: Iterable[float], larger_is_better: bool) -> Schedule:
+        """Return the schedule of an epoch, after epochs with these values of ``monitored``."""
+        return self
 
     def _check(self, field: str, **bounds: float) -> None:
         number(getattr(self, field), f"{type(self).__name__}.{field}", **bounds)
@@ -99,6 +110,65 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
+class CosineRestarts(Schedule):
+    """Half a cosine from 1 to ``final``, again and again, the first one over ``every`` epochs.
+
+    Each cycle is ``growth`` times as long as the one before (Loshchilov and Hutter 2017, "SGDR",
+    section 3, where they are T_0 and T_mult).
+    """
+
+    name: ClassVar[str] = "cosine_restarts"
+    every: float = 10.0
+    growth: float = 1.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check("every", above=0)
+        self._check("growth", least=1)
+        self._check("final", least=0)
+
+    def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
+        t = self._times(epoch / self.every)
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + np.cos(np.pi * t))
+
+    def _times(self, cycles: np.ndarray) -> np.ndarray:
+        """Return the share of its cycle that has passed; ``cycles`` are times in first cycles."""
+        q = self.growth
+        if q == 1:
+            share: np.ndarray = cycles % 1.0
+            return share
+        # Cycle k begins at 1 + q + … + q^(k-1) = (q^k - 1) / (q - 1). The logarithm can be rounded
+        # to the neighbour of k.
+        k = np.floor(np.log1p(cycles * (q - 1)) / math.log(q))
+        k -= cycles < (q**k - 1) / (q - 1)
+        k += cycles >= (q ** (k + 1) - 1) / (q - 1)
+        found: np.ndarray = (cycles - (q**k - 1) / (q - 1)) / q**k
+        return found
+
+
+@dataclass(frozen=True)
+class FlatCosine(Schedule):
+    """1 in the fraction ``flat`` of the call, then half a cosine to ``final``.
+
+    The cosine is that of Loshchilov and Hutter 2017, eq. 5; fastai calls this schedule flat_cos.
+    """
+
+    name: ClassVar[str] = "flat_cosine"
+    flat: float = 0.75
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check("flat", least=0, most=1)
+        self._check("final", least=0)
+
+    def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
+        if self.flat == 1:
+            return np.ones(len(epoch))
+        t = np.maximum((epoch - start) / (stop - start) - self.flat, 0.0) / (1.0 - self.flat)
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + np.cos(np.pi * t))
+
+
+@dataclass(frozen=True)
 class OneCycle(Schedule):
     """Linear from ``initial`` to 1 in the fraction ``warmup`` of the call, then to ``final``.
 
@@ -141,10 +211,103 @@ class WarmUp(Schedule):
         rise *= factors
         return rise
 
+    @property
+    def monitored(self) -> str | None:
+        return self.after.monitored
+
+    def given(self, values: Iterable[float], larger_is_better: bool) -> Schedule:
+        return replace(self, after=self.after.given(values, larger_is_better))
+
+
+@dataclass(frozen=True)
+class _Fixed(Schedule):
+    """The factor ``factor`` for every step."""
+
+    factor: float
+
+    def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
+        return np.full(len(epoch), self.factor)
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """Multiplied by ``factor`` when a value of the history has stopped improving.
+
+    The steps are those of PyTorch's ReduceLROnPlateau. The factor of an epoch is a function of the
+    records of all earlier epochs of the network, so that a resumed run has the same factors, and
+    two calls of five epochs have those of one of ten. Epochs without the value are left out. A
+    value that is NaN is no improvement.
+
+    Parameters
+    ----------
+    monitor
+        ``"validation_loss"``, ``"loss"``, ``"validation_accuracy"``, ``"accuracy"``, or one of the
+        ``metrics`` of ``fit``, such as ``"validation_auc"``, which states whether larger is better.
+        ``val_`` is short for ``validation_``.
+    factor
+        In [0, 1); the learning rate is multiplied by it each time.
+    patience
+        Number of epochs in a row without improvement before an epoch that reduces the rate.
+    threshold
+        A value counts as an improvement if it is better than the best one so far by more than this
+        share of it: value < best - threshold · abs(best), or > best + threshold · abs(best).
+    cooldown
+        Number of epochs after a reduction in which epochs without improvement do not count.
+    minimum
+        The factor on the learning rate never falls below it.
+    """
+
+    name: ClassVar[str] = "reduce_on_plateau"
+    monitor: str = "validation_loss"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    cooldown: int = 0
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        found = self.monitor
+        if not isinstance(found, str) or not found.isidentifier():
+            raise ValueError(
+                f"ReduceOnPlateau.monitor: found {found!r}, expected the name of a value of the "
+                "history, such as 'validation_loss'"
+            )
+        self._check("factor", least=0, below=1)
+        self._check("threshold", least=0)
+        self._check("minimum", least=0, most=1)
+        whole(self.patience, "ReduceOnPlateau.patience", 0)
+        whole(self.cooldown, "ReduceOnPlateau.cooldown", 0)
+
+    @property
+    def monitored(self) -> str | None:
+        return self.monitor
+
+    def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
+        """Return the factors before the first epoch; ``given`` returns those of a history."""
+        return np.ones(len(epoch))
+
+    def given(self, values: Iterable[float], larger_is_better: bool) -> Schedule:
+        sign = -1.0 if larger_is_better else 1.0
+        found, best, bad, pause = 1.0, math.inf, 0, 0
+        for value in values:
+            margin = self.threshold * abs(best) if math.isfinite(best) else 0.0
+            improved = sign * value < best - margin
+            if improved:
+                best = sign * value
+            bad = 0 if improved else bad + 1
+            if pause > 0:
+                pause, bad = pause - 1, 0
+            if bad > self.patience:
+                found, bad, pause = max(found * self.factor, self.minimum), 0, self.cooldown
+        return _Fixed(found)
+
 
 SCHEDULES: dict[str, type[Schedule]] = {
     kind.name: kind
-    for kind in (Constant, StepDecay, Exponential, InverseTime, Cosine, OneCycle, WarmUp)
+    for kind in (
+        *(Constant, StepDecay, Exponential, InverseTime, Cosine, CosineRestarts, FlatCosine),
+        *(OneCycle, WarmUp, ReduceOnPlateau),
+    )
 }
 
 
@@ -162,4 +325,6 @@ def has_horizon(schedule: Schedule) -> bool:
     """Return whether the factors of a schedule depend on the epoch at which ``fit`` stops."""
     if isinstance(schedule, WarmUp):
         return has_horizon(schedule.after)
-    return type(schedule) not in (Schedule, Constant, StepDecay, Exponential, InverseTime)
+    return type(schedule) not in (
+        *(Schedule, Constant, StepDecay, Exponential, InverseTime, CosineRestarts, ReduceOnPlateau),
+    )

@@ -510,25 +510,36 @@ def check_monitors(
     ``directions`` says of each metric whether larger is better. ``source`` names the arguments that
     would provide validation rows.
     """
-    directions = directions or {}
     for call in calls:
-        if not isinstance(call, Monitoring):
-            continue
-        monitor, kind = call.monitor, type(call).__name__
-        if monitor in directions:
-            call.follow(directions[monitor])
-            continue
-        if monitor not in MONITORS:
-            choose(f"callbacks: {kind}.monitor", monitor, (*MONITORS, *directions))
-        if monitor.startswith("validation") and not validated:
-            raise ValueError(
-                f"callbacks: found {kind} on {monitor!r} but no validation data, expected {source}"
-            )
-        if monitor.endswith("accuracy") and not classified:
-            raise ValueError(
-                f"callbacks: found {kind} on {monitor!r}, expected a loss: regression has "
-                "no accuracy"
-            )
+        if isinstance(call, Monitoring):
+            where = f"callbacks: {type(call).__name__}"
+            found = (validated, classified, directions or {}, source)
+            call.follow(larger_is_better(call.monitor, where, *found))
+
+
+def larger_is_better(
+    monitor: str,
+    where: str,
+    validated: bool,
+    classified: bool,
+    directions: Mapping[str, bool],
+    source: str = "validation=(x, y) or a share of the rows",
+) -> bool:
+    """Return the direction of a value; raise if this call of ``fit`` does not measure it.
+
+    ``where`` names the argument and the object that monitor it, as ``callbacks: EarlyStopping``;
+    ``directions`` and ``source`` are as in ``check_monitors``.
+    """
+    if monitor in directions:
+        return directions[monitor]
+    if monitor not in MONITORS:
+        choose(f"{where}.monitor", monitor, (*MONITORS, *directions))
+    where = where.replace(": ", ": found ")
+    if monitor.startswith("validation") and not validated:
+        raise ValueError(f"{where} on {monitor!r} but no validation data, expected {source}")
+    if monitor.endswith("accuracy") and not classified:
+        raise ValueError(f"{where} on {monitor!r}, expected a loss: regression has no accuracy")
+    return monitor.endswith("accuracy")
 
 
 def has_state(call: Callback) -> bool:

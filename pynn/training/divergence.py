@@ -253,7 +253,7 @@ class Guard:
         while (model.epochs, stepper.position.step) < last:
             end = last[1] if model.epochs == last[0] else stepper.steps
             count = max(1, suspects // 2) if suspects else end - stepper.position.step
-            stepper.train(self._rates.of(model.epochs, stepper.steps), count)
+            stepper.train(self._rates.of(model.epochs, stepper.steps, model.history), count)
             self.write_back()
             done = stepper.trainer.done
             if not self._is_finite():

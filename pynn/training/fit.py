@@ -116,7 +116,8 @@ def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
     epoch = model.epochs if resumed is None else resumed.model.epochs
     if epoch < first + job.epochs and (resumed is None or not resumed.stopped):
         # A schedule that fails in the first epoch leaves the network unchanged.
-        job.rates.of(epoch, job.steps)
+        past = model.history if resumed is None else resumed.model.history
+        job.rates.of(epoch, job.steps, past)
     if resumed is not None:
         model.restore(resumed.model)
     job = prepared(job, model)
@@ -155,12 +156,13 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     rows = _rows(given, model, engine, smoothing)
     x = rows.training.x
     measured = _measurement(given, rows, net)
-    check_monitors(
-        calls,
+    known = (
         rows.held is not None,
         rows.task.kind != "values",
         {} if measured is None else measured.directions,
     )
+    check_monitors(calls, *known)
+    rates.require_measured(*known)
     batch = min(batch_size or len(x), len(x))
     shuffle = bool(given.shuffle)
     return Job(

@@ -160,7 +160,7 @@ class Loop:
     def _train_epoch(self) -> Record | None:
         """Train an epoch; return None if a callback stopped training before its end."""
         stepper = self.stepper
-        rates = self.job.rates.of(self.model.epochs, stepper.steps)
+        rates = self.job.rates.of(self.model.epochs, stepper.steps, self.model.history)
         stepper.begin_epoch()
         while stepper.position.step < stepper.steps and not self.stop:
             self._train_slice(rates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from ..spec import arguments
 from ..spec.schedules import Constant, Schedule, as_schedule
+from .callbacks import larger_is_better
+from .history import Record, full_name
 
 Array = np.ndarray
 
@@ -42,6 +44,7 @@ class Rates:
             self.schedule = as_schedule(schedule)
         self._learning_rate, self._start, self._stop = learning_rate, start, stop
         self._last: tuple[int, int, Array] | None = None
+        self._larger_is_better: bool | None = None
 
     @property
     def scheduled(self) -> bool:
@@ -51,7 +54,38 @@ class Rates:
     def begun_at(self, start: int) -> Rates:
         """Return the rates of a call of as many epochs that began at another epoch."""
         schedule = self.function or self.schedule
-        return Rates(schedule, self._learning_rate, start, start + self._stop - self._start)
+        rates = Rates(schedule, self._learning_rate, start, start + self._stop - self._start)
+        rates._larger_is_better = self._larger_is_better
+        return rates
+
+    def require_measured(
+        self, validated: bool, classified: bool, directions: Mapping[str, bool]
+    ) -> None:
+        """Raise ValueError if the schedule follows a value that the call does not measure.
+
+        The arguments are those of ``callbacks.check_monitors``.
+        """
+        if self.schedule.monitored is not None:
+            self._larger_is_better = larger_is_better(
+                full_name(self.schedule.monitored),
+                f"schedule: {type(self.schedule).__name__}",
+                *(validated, classified, directions),
+            )
+
+    def _given(self, epoch: int, history: Iterable[Record]) -> Schedule:
+        """Return the schedule of an epoch, after the records of earlier ones."""
+        schedule = self.schedule
+        if schedule.monitored is None:
+            return schedule
+        if self._larger_is_better is None:
+            raise ValueError(
+                f"schedule: found {schedule!r}, which follows a history that only Network.fit has; "
+                "expected another schedule"
+            )
+        name = full_name(schedule.monitored)
+        # A divergence repeats steps of epochs before those that the history has by then.
+        before = [record.get(name) for record in history if record.epoch <= epoch]
+        return schedule.given([v for v in before if v is not None], self._larger_is_better)
 
     def factor(self, time: float) -> float:
         """Return the factor of a schedule that is a function, at a time in epochs."""
@@ -67,10 +101,11 @@ class Rates:
                 "epochs, expected a number of 0 or more, the factor on the learning rate"
             ) from None
 
-    def of(self, epoch: int, steps: int) -> Array:
+    def of(self, epoch: int, steps: int, history: Iterable[Record] = ()) -> Array:
         """Return the rates of the steps of an epoch, float64 (steps,).
 
-        Those of the last epoch are kept: a function is called once for each of its steps.
+        ``history`` has the records of all epochs before it. The rates of the last epoch are
+        kept: a function is called once for each of its steps.
         """
         if self._last is not None and self._last[:2] == (epoch, steps):
             return self._last[2]
@@ -78,7 +113,8 @@ class Rates:
         if self.function is not None:
             factors = np.array([self.factor(t) for t in times.tolist()])
         else:
-            found = self.schedule.factors(times, self._start, self._stop)
+            schedule = self._given(epoch, history)
+            found = schedule.factors(times, self._start, self._stop)
             factors = np.asarray(found, dtype=np.float64)
         if factors.shape != (steps,) or not 0 <= factors.min() <= factors.max() < math.inf:
             raise ValueError(

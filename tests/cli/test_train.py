@@ -318,6 +318,11 @@ def test_no_hidden_layer(folder, tmp_path):
             schedules.SCHEDULES,
             pynn.WarmUp(2, pynn.StepDecay(5, 0.5)),
         ),
+        (
+            "reduce-on-plateau:monitor=val_auc,patience=3,factor=0.5",
+            schedules.SCHEDULES,
+            pynn.ReduceOnPlateau("val_auc", 0.5, 3),
+        ),
     ],
 )
 def test_names_with_parameters(text, kinds, expected):
