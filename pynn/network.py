@@ -297,7 +297,7 @@ class Network(Access):
             Σ weight · loss / Σ weight, as in scikit-learn and as cross entropy with weights in
             PyTorch; whole numbers are repetitions of rows within their batch. A batch whose weights
             are all 0 makes no update, but counts as a step.
-        class_weight : "balanced" or dict, optional
+        class_weight : "balanced", dict or pandas series, optional
             Weight of each label, multiplied with ``sample_weight``: ``{label: weight}``, where
             other labels weigh 1, or ``"balanced"`` for n / (number of classes · rows of the class),
             as in scikit-learn. It counts and weights the rows to train on, not those of

@@ -18,6 +18,12 @@ from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, un
 
 Array = np.ndarray
 
+_FOR_YES_OR_NO = {
+    "cross_entropy": "; for a yes or no in each column use loss='binary_cross_entropy'",
+    "focal": "; for a yes or no in each column use output='sigmoid'",
+}
+"""The remedy in errors about rows with several classes, for losses of softmax."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -140,6 +146,13 @@ def _with_task(
             f"{name}: found shape {a.shape}, expected (rows, {net.n_targets}) for loss "
             f"{net.loss_text!r}"
         )
+    if missing and column.dtype.kind == "f" and np.isnan(column).any():
+        row = int(np.isnan(column).argmax())
+        raise ValueError(
+            f"{name}: found nan at row {row} (counted from 0), expected a label in each row: "
+            "missing_targets='ignore' applies to values and to several columns of yes or no; leave "
+            "this row out, or give it sample_weight 0 and any label"
+        )
     return _labels(column, net, task, name)
 
 
@@ -244,7 +257,7 @@ def _matrix(
             found = f"targets that sum to {total[row]:g} in row {row}"
         raise ValueError(
             f"{name}: found {found}, expected labels, or targets of 0 or more that sum to 1 in "
-            f"each row for loss {net.loss!r}{FOR_REGRESSION}"
+            f"each row for loss {net.loss!r}{_FOR_YES_OR_NO[net.loss]}{FOR_REGRESSION}"
         )
     return values, _with_classes(task, net)
 

@@ -73,7 +73,8 @@ def class_weight(
     ----------
     value
         None; ``"balanced"`` for n / (number of classes in y · rows of the class), as in
-        scikit-learn; or a dict of labels and weights, in which a class that is left out weighs 1.
+        scikit-learn; or a dict or a pandas series of labels and weights, in which a class that is
+        left out weighs 1.
     y
         Labels (n,), or targets (n, 1) of one output, as `targets.targets` returns them.
     task
@@ -88,6 +89,7 @@ def class_weight(
     """
     if value is None:
         return None, None
+    value = as_mapping(value)
     balanced = isinstance(value, str) and value == "balanced"
     if not balanced and not isinstance(value, Mapping):
         raise TypeError(
@@ -111,6 +113,15 @@ def class_weight(
     return by_class[index], by_class.tolist()
 
 
+def as_mapping(value: Any) -> Any:
+    """Return a pandas series as a dict of labels and weights, and anything else as it is."""
+    if not hasattr(value, "to_dict") or getattr(value, "ndim", 0) != 1:
+        return value
+    if not value.index.is_unique:
+        raise ValueError("class_weight: found a label twice in the index, expected each label once")
+    return value.to_dict()
+
+
 def _by_label(value: Mapping[Any, Any], classes: Array) -> Array:
     """Return the weight of each class from a dict of labels and weights."""
     places = {label: k for k, label in enumerate(classes.tolist())}
@@ -128,7 +139,12 @@ def _by_label(value: Mapping[Any, Any], classes: Array) -> Array:
 
 
 def combined(
-    y: Array, *factors: Array | None, missing: bool, name: str = "sample_weight"
+    y: Array,
+    *factors: Array | None,
+    missing: bool,
+    name: str = "sample_weight",
+    target: str = "y",
+    rows: str = "rows",
 ) -> tuple[Array | None, bool]:
     """Return ``sample_weight`` and ``missing`` of the backends' ``Data``.
 
@@ -141,8 +157,8 @@ def combined(
     missing
         Whether NaN in targets are left out. The share of its known targets is then a factor of a
         row, so that each known target has the weight of its row.
-    name
-        The name of the weights in the error.
+    name, target, rows
+        The names of weights, targets and rows in the errors.
 
     Returns
     -------
@@ -151,19 +167,23 @@ def combined(
     Raises
     ------
     ValueError
-        If no row has a weight above 0.
+        If no row has a known target and a weight above 0.
     """
     known = ~np.isnan(y) if missing and y.ndim == 2 else None
     product: Array | None = None
     if known is not None and not known.all():
         product = known.mean(axis=1)
+        if not product.any():
+            raise ValueError(
+                f"{target}: found no known target among {len(y)} {rows}, expected one at least"
+            )
     missing = product is not None
     for factor in factors:
         if factor is not None:
             product = factor if product is None else product * factor
     if product is not None and not product.any():
         raise ValueError(
-            f"{name}: found no weight above 0 among {len(y)} rows"
+            f"{name}: found no weight above 0 among {len(y)} {rows}"
             + (" with a known target" if missing else "")
             + ", expected one at least"
         )

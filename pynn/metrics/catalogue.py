@@ -39,6 +39,9 @@ class BuiltIn(Metric):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         raise TypeError(f"{self.name}: found a call, expected net.evaluate(x, y, metrics=…)")
 
+    def check(self, rows: Rows) -> None:
+        """Nothing to check: where it has no value it is NaN."""
+
     def of(self, rows: Rows) -> float:
         one = self._of_values if rows.kind == "values" else self.function
         # After numpy.seterr, a number that underflows would raise.

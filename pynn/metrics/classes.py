@@ -19,7 +19,7 @@ Array = np.ndarray
 
 def accuracy(rows: Rows) -> float:
     """Σ w·[ŷ = y] / Σ w."""
-    return _ratio(np.trace(rows.confusion), rows.confusion.sum())
+    return _share(np.trace(rows.confusion), rows.confusion.sum())
 
 
 def balanced_accuracy(rows: Rows) -> float:
@@ -125,7 +125,7 @@ def _area(true: Array, false: Array) -> float:
     before = true - np.diff(true, prepend=true.dtype.type(0))
     twice = np.diff(false, prepend=false.dtype.type(0)) @ (true + before)
     # Python's numbers: the product of two counts may exceed int64.
-    return twice.item() / (2 * true[-1].item() * false[-1].item())
+    return _share(twice.item(), 2 * true[-1].item() * false[-1].item())
 
 
 def _step_area(true: Array, false: Array) -> float:
@@ -134,7 +134,7 @@ def _step_area(true: Array, false: Array) -> float:
     more = np.diff(true, prepend=true.dtype.type(0))
     above = (true + false).astype(np.float64)
     precision = np.divide(true, above, out=np.zeros(len(above)), where=above > 0)
-    return float(more @ precision / true[-1])
+    return _share(more @ precision, true[-1])
 
 
 # --- Probabilities --------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def top_k(rows: Rows, k: int) -> float:
     own = np.take_along_axis(outputs, index, axis=1)
     earlier = np.arange(rows.n_classes) < index
     ahead = ((outputs > own) | ((outputs == own) & earlier)).sum(axis=1)
-    return _ratio(*_weighted(ahead < k, rows.weight))
+    return _share(*_weighted(ahead < k, rows.weight))
 
 
 def log_loss(rows: Rows) -> float:
@@ -188,6 +188,11 @@ def _weighted(values: Array, weight: Array | None) -> tuple[float, float]:
 
 def _ratio(above: float, below: float) -> float:
     return float(above / below) if below > 0 else math.nan
+
+
+def _share(part: float, whole: float) -> float:
+    """Return part / whole, at most 1: sums of weights depend on the order of their terms."""
+    return _ratio(min(part, whole), whole)
 
 
 def _mean(values: Array) -> float:

@@ -11,10 +11,13 @@ import numpy as np
 
 from . import catalogue, scikit
 from .catalogue import METRICS, BuiltIn
-from .metric import Metric
+from .metric import Metric, Undefined
 from .rows import Rows
 
 Array = np.ndarray
+
+_NOT_DEFINED = "expected rows of more than one class, or at least two values"
+"""What the metrics of pynn need to have a value."""
 
 
 def as_metrics(given: Any, kind: str, n_out: int, taken: Sequence[str] = ()) -> tuple[Metric, ...]:
@@ -130,14 +133,20 @@ class Measure:
         """Return the value of each metric by its name; NaN if an output is not finite."""
         if not np.isfinite(rows.out).all():
             return {metric.name: math.nan for metric in self.metrics}
-        found = {metric.name: _number(metric, metric.of(rows)) for metric in self.metrics}
-        undefined = {name for name, value in found.items() if math.isnan(value)}
-        new = sorted(undefined - self._undefined)
-        if new:
-            self._undefined |= undefined
+        found: dict[str, float] = {}
+        new: dict[str, list[str]] = {}
+        for metric in self.metrics:
+            reason = _NOT_DEFINED if isinstance(metric, BuiltIn) else "expected a number"
+            try:
+                found[metric.name] = _number(metric, metric.of(rows))
+            except Undefined as error:
+                found[metric.name], reason = math.nan, f"expected a number: {error}"
+            if math.isnan(found[metric.name]) and metric.name not in self._undefined:
+                new.setdefault(reason, []).append(metric.name)
+        for reason, names in new.items():
+            self._undefined.update(names)
             self._warn(
-                f"metrics: found NaN for {', '.join(new)}, which these {len(rows.out)} rows do not "
-                "define: expected rows of more than one class, or at least two values"
+                f"metrics: found NaN for {', '.join(names)} of {len(rows.out)} rows, {reason}"
             )
         return found
 

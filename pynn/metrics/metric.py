@@ -88,8 +88,24 @@ class Metric:
         predicted = given.probabilities if self._takes_probabilities(rows) else given.predictions
         return self(given.truth, predicted, given.weight)
 
+    def check(self, rows: Rows) -> None:
+        """Raise ValueError if the metric has no value for the targets of some rows.
+
+        Functions take rows whose targets are all known.
+        """
+        if not len(rows.all_known.y):
+            raise ValueError(
+                f"metrics: found {self.name!r} and no row among {len(rows.y)} whose targets are "
+                "all known, expected one at least: functions and metrics of scikit-learn take such "
+                "rows; those of pynn measure each column on its own"
+            )
+
     def _takes_probabilities(self, rows: Rows) -> bool:
         return self.needs == "probabilities" and rows.kind != "values"
+
+
+class Undefined(ValueError):
+    """A metric has no value for some rows."""
 
 
 def takes_weights(function: Callable[..., Any]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .metric import Metric
+from .metric import Metric, Undefined
 from .rows import Rows
 
 _LARGER = {"_score": True, "_error": False, "_loss": False, "_deviance": False}
@@ -43,11 +44,36 @@ def metric_of(name: str) -> Metric | None:
     return Function(name, function, _LARGER[end], needs)
 
 
-@dataclass(frozen=True)
-class Function(Metric):
-    """A function of ``sklearn.metrics``."""
+class _OfScikitLearn(Metric):
+    """A metric of scikit-learn, which raises ValueError for some targets and predictions."""
+
+    def check(self, rows: Rows) -> None:
+        super().check(rows)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._value(rows.perfect)
+        except ValueError as error:
+            raise ValueError(
+                f"metrics: found {self.name!r}, which scikit-learn does not define for these "
+                f"{len(rows.y)} rows: {error}"
+            ) from None
 
     def of(self, rows: Rows) -> Any:
+        try:
+            return self._value(rows)
+        except ValueError as error:
+            raise Undefined(str(error)) from error
+
+    def _value(self, rows: Rows) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Function(_OfScikitLearn):
+    """A function of ``sklearn.metrics``."""
+
+    def _value(self, rows: Rows) -> Any:
         given = _coded(rows)
         if not self._takes_probabilities(rows):
             return self(given.truth, given.predictions, given.weight)
@@ -58,10 +84,10 @@ class Function(Metric):
 
 
 @dataclass(frozen=True)
-class Scorer(Metric):
+class Scorer(_OfScikitLearn):
     """A scorer of scikit-learn, ``scorer(estimator, x, y)``, of which larger is better."""
 
-    def of(self, rows: Rows) -> Any:
+    def _value(self, rows: Rows) -> Any:
         given = _coded(rows)
         estimator = _estimator(given)
         if given.weight is None:

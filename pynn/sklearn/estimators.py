@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from ..spec.activations import Parametric
 from ..spec.losses import Huber, LossFunction, MeanAbsoluteError, Quantile
 from ..training.history import Record
 from .perceptron import CONSTRAINTS, Perceptron
@@ -30,9 +31,10 @@ _PARAMETERS = """hidden_layer_sizes, solver, alpha, batch_size, learning_rate, l
 power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
 early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
     As in :class:`sklearn.neural_network.{name}`, with the same defaults.
-activation : str or sequence of str, default="relu"
+activation : str, pynn.LeakyReLU, pynn.ELU, pynn.Softplus or sequence of them, default="relu"
     ``identity``, ``logistic``, ``tanh``, ``relu``; new: all other names that ``pynn.Network``
-    takes, such as ``gelu`` and ``silu``, and a list of one name per hidden layer.
+    takes, such as ``gelu`` and ``silu``, objects such as ``pynn.LeakyReLU(0.2)``, and a list of
+    one activation per hidden layer.
 dropout : float or sequence of float, default=0
     New. Probability in [0, 1) of dropping a unit in training, for all hidden layers or one per
     layer. Not supported by ``solver="lbfgs"``.
@@ -89,7 +91,7 @@ class MLPClassifier(Perceptron, sklearn_mlp.MLPClassifier):  # type: ignore[misc
     Parameters
     ----------
     PARAMETERS_OF_BOTH
-    class_weight : dict, list of dict, "balanced" or None, default=None
+    class_weight : dict, pandas series, list of dict, "balanced" or None, default=None
         New. Weights of the classes, multiplied by ``sample_weight``. ``"balanced"`` gives all
         classes the same total weight.
 
@@ -115,13 +117,13 @@ class MLPClassifier(Perceptron, sklearn_mlp.MLPClassifier):  # type: ignore[misc
     _parameter_constraints: ClassVar[dict] = {
         **sklearn_mlp.MLPClassifier._parameter_constraints,
         **CONSTRAINTS,
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "class_weight": [dict, list, HasMethods("to_dict"), StrOptions({"balanced"}), None],
     }
 
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str | Sequence[str] = "relu",
+        activation: str | Parametric | Sequence[str | Parametric] = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -272,7 +274,7 @@ class MLPRegressor(Perceptron, sklearn_mlp.MLPRegressor):  # type: ignore[misc]
         self,
         loss: str = "squared_error",
         hidden_layer_sizes: Any = (100,),
-        activation: str | Sequence[str] = "relu",
+        activation: str | Parametric | Sequence[str | Parametric] = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,

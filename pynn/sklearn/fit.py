@@ -6,6 +6,7 @@ of scikit-learn's ``_fit_stochastic``, in part by calling its methods.
 
 from __future__ import annotations
 
+from numbers import Real
 from operator import is_not
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from sklearn.utils import compute_sample_weight
 
 from ..backends.contract import Data, TrainerSettings
 from ..backends.losses import TERM
+from ..checks.weights import as_mapping
 from ..training.callbacks import as_callbacks, check_monitors, stops
 from ..training.history import Record
 from ..training.progress import Reporter, reporter
@@ -360,6 +362,13 @@ def weight_by_class(class_weight: Any, y: Any, sample_weight: Any, incremental: 
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels.ravel()
+    class_weight = as_mapping(class_weight)
+    for given in class_weight if isinstance(class_weight, list) else [class_weight]:
+        for label, weight in given.items() if isinstance(given, dict) else ():
+            if not isinstance(weight, Real):
+                raise ValueError(
+                    f"class_weight[{label!r}]: found {weight!r}, expected a number of 0 or more"
+                )
     weights = compute_sample_weight(class_weight, labels)
     if not (weights >= 0).all():
         raise ValueError(

@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from ..arrays.vectors import cast, native
 from ..backends.contract import Data, ObjectiveSettings
 from ..checks.arrays import collected
+from ..spec.activations import Parametric
 from ..spec.architecture import Architecture
 from ..spec.arguments import MOST_THREADS, choose
 from ..spec.losses import LossFunction
@@ -58,10 +59,12 @@ from .fit import Fit, TrainingRows, weight_by_class
 Array = np.ndarray
 _Self = TypeVar("_Self", bound="Perceptron")
 
-_ACTIVATIONS = {"logistic", *ACTIVATIONS}
+_NAMES = {"logistic": "sigmoid"}
+"""pynn's names of activations that have another in scikit-learn."""
+_ACTIVATIONS = {*_NAMES, *ACTIVATIONS}
 
 CONSTRAINTS: dict[str, Any] = {
-    "activation": [StrOptions(_ACTIVATIONS), "array-like"],
+    "activation": [StrOptions(_ACTIVATIONS), Parametric, "array-like"],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
     "init": [StrOptions(set(INITIALISERS)), "array-like", None],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -99,6 +102,10 @@ _LOSSES = {
 """pynn's loss for each ``out_activation_`` of scikit-learn."""
 
 
+def _chosen(activation: Any) -> str:
+    return choose("activation", activation, sorted(_ACTIVATIONS))
+
+
 class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
     """Base class of both estimators; precedes scikit-learn's class in their bases."""
 
@@ -113,17 +120,17 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
                 setattr(self, name, parameters.pop(name))
         super().__init__(**parameters)
 
-    def _activations(self, hidden: int) -> list[str]:
-        """Return pynn's names of the hidden layers' activations."""
+    def _activations(self, hidden: int) -> list[str | Parametric]:
+        """Return the hidden layers' activations as pynn names them."""
         given: Any = self.activation
-        names = [given] * hidden if isinstance(given, str) else list(given)
+        names = [given] * hidden if isinstance(given, (str, Parametric)) else list(given)
         if len(names) != hidden:
             raise ValueError(
                 f"activation: found {len(names)} names, expected one, or a list of {hidden}, "
                 "one per hidden layer"
             )
         return [
-            "sigmoid" if choose("activation", name, sorted(_ACTIVATIONS)) == "logistic" else name
+            name if isinstance(name, Parametric) else _NAMES.get(_chosen(name), name)
             for name in names
         ]
 

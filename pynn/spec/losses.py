@@ -62,9 +62,12 @@ class LossFunction:
         """
         return np.tile(scale, self.per_target), np.tile(mean, self.per_target)
 
-    def loss_in_unit(self, scale: Array) -> tuple[float, float] | None:
+    def loss_in_unit(self, scale: Array, shares: Array | None = None) -> tuple[float, float] | None:
         """Return factor and summand that convert the loss of standardised targets to that of the
         original ones; None if there are none.
+
+        ``scale`` has the scale of each column of y, ``shares`` its share of the weights of the
+        mean, (n_targets,) both; None for equal shares.
         """
         if self.degree is None or (scale != scale[0]).any():
             return None
@@ -388,8 +391,9 @@ class GaussianNLL(LossFunction):
         # ``deviations`` are standardised.
         return np.append(scale, np.ones_like(scale)), np.append(mean, np.zeros_like(mean))
 
-    def loss_in_unit(self, scale: Array) -> tuple[float, float] | None:
-        return 1.0, float(np.log(scale).mean())
+    def loss_in_unit(self, scale: Array, shares: Array | None = None) -> tuple[float, float] | None:
+        logarithms = np.log(scale)
+        return 1.0, float(logarithms.mean() if shares is None else logarithms @ shares)
 
     def predictions(self, out: Array, flat: bool) -> Array:
         mean = np.ascontiguousarray(out[:, : out.shape[1] // 2])

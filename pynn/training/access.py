@@ -148,8 +148,10 @@ class Access(Prediction):
         steps : int
             Number of steps, each with a batch of its own; at least 2.
         **settings
-            Arguments of ``fit`` that a step depends on: ``batch_size``, ``optimizer``, ``l2``,
-            ``label_smoothing`` and ``shuffle``, with the defaults of ``fit``.
+            Arguments of ``fit`` that a step depends on, with the defaults of ``fit``:
+            ``sample_weight``, ``class_weight``, ``missing_targets``, ``batch_size``, ``optimizer``,
+            ``l2``, ``label_smoothing`` and ``shuffle``. Not those of whole epochs, such as
+            ``validation``, ``metrics`` and ``schedule``.
 
         Returns
         -------

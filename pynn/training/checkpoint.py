@@ -80,8 +80,8 @@ class Checkpoint:
         given = [name for name, value in every.items() if value is not None]
         if len(given) != 1:
             raise ValueError(
-                f"Checkpoint: found {' and '.join(given) or 'neither'}, expected one of steps, "
-                "epochs and seconds"
+                f"Checkpoint: found {' and '.join(given) or 'no interval'}, expected one of steps, "
+                f"epochs and seconds, as in Checkpoint({path!r}, seconds=60)"
             )
         # The working directory may change during training.
         self.path = Path(os.path.abspath(as_path(path)))

@@ -62,7 +62,7 @@ def evaluate(
         found = {"loss": standardise.original_loss(model, engine, *weighted)}
         right = total = math.nan
     if not math.isnan(right):
-        found["accuracy"] = right / total
+        found["accuracy"] = min(1.0, right / total)  # sums of weights are rounded
     others = tuple(metric for metric in metrics if metric.name not in found)
     if others:
         from .measurement import measured

@@ -266,20 +266,21 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
         (x, y, w), own, share = _validation(
             *(given.validation, (x, y, w), task, pixels, model, missing, codes)
         )
-        name = "sample_weight"
+        names = {"rows": f"rows that validation={share} holds out"}
         if share is None:
-            share, name = "rows of their own", "validation[2]"
+            share, names = "rows of their own", {"name": "validation[2]", "target": "validation[1]"}
             arrays |= {f"validation[{k}]": array for k, array in enumerate(own)}
         held_weight = own[2]
-        combined = weights.combined(own[1], held_weight, missing=missing, name=name)
+        combined = weights.combined(own[1], held_weight, missing=missing, **names)
         held = Data(*own[:2], *combined)
         if engine.name == "numba" and isinstance(held.x, Sparse):
             # It refuses sparse rows, but would do so only after the first epoch.
             engine.forward(model.flat, held.x)
     by_class, class_weight = weights.class_weight(given.class_weight, y, task, net)
     name = "sample_weight" if by_class is None else "sample_weight, class_weight"
-    weight, _ = weights.combined(y, w, by_class, missing=False, name=name)
-    combined = weights.combined(y, weight, missing=missing, name=name)
+    kept = "rows to train on" if isinstance(share, float) else "rows"
+    weight, _ = weights.combined(y, w, by_class, missing=False, name=name, rows=kept)
+    combined = weights.combined(y, weight, missing=missing, name=name, rows=kept)
     if smoothing:
         y = targets.smoothed(y, net, smoothing)
     return _Rows(

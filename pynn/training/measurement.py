@@ -80,8 +80,17 @@ def rows_of(task: Task, y: Array, out: Array, weight: Array | None) -> Rows:
 def measured(
     metrics: Sequence[Metric], task: Task, y: Array, out: Array, weight: Array | None = None
 ) -> dict[str, float]:
-    """Return the metrics of some rows by name; warn of undefined ones."""
-    return Measure(metrics, _warn).of(rows_of(task, y, out, weight))
+    """Return the metrics of some rows by name; warn of undefined ones.
+
+    Raises
+    ------
+    ValueError
+        If a metric has no value for these targets.
+    """
+    rows = rows_of(task, y, out, weight)
+    for metric in metrics:
+        metric.check(rows)
+    return Measure(metrics, _warn).of(rows)
 
 
 def measurement(
@@ -120,7 +129,18 @@ def measurement(
             f"metrics: found {', '.join(metric.name for metric in found)} without validation rows, "
             "expected validation=(x, y) or a share of the rows, or training_metrics=True"
         )
+    for rows in sets:
+        _check(found, task, rows, net)
     return Measurement(found, task, sets)
+
+
+def _check(metrics: Sequence[Metric], task: Task, rows: Measured, net: Architecture) -> None:
+    """Raise ValueError for a metric that has no value for the targets of some rows."""
+    # Metrics take one output for each column of y; for labels these are all.
+    shape = (len(rows.y), net.n_out if rows.y.ndim == 1 else rows.y.shape[1])
+    given = rows_of(task, rows.y, np.broadcast_to(np.zeros((), net.dtype), shape), rows.weight)
+    for metric in metrics:
+        metric.check(given)
 
 
 def check_loss(metrics: Sequence[Metric], net: Architecture) -> None:

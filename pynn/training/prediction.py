@@ -188,7 +188,16 @@ class Prediction(ModelProperties):
         chosen = () if metrics is None else evaluation.chosen(metrics, self._model, task)
         return evaluation.evaluate(self._model, self._engine, (x, y, w), task, chosen, missing)
 
-    def loss_and_gradient(self, x: Any, y: Any, l2: float = 0.0) -> tuple[float, Array]:
+    def loss_and_gradient(
+        self,
+        x: Any,
+        y: Any,
+        l2: float = 0.0,
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        missing_targets: str = "error",
+    ) -> tuple[float, Array]:
         """Return mean loss plus ½·l2·Σw² and its gradient, without dropout.
 
         With ``standardize_targets`` it is the loss of standardised targets, which training
@@ -200,6 +209,8 @@ class Prediction(ModelProperties):
             As in ``fit``; labels must be among ``classes``.
         l2 : float
             As in ``fit``.
+        sample_weight, class_weight, missing_targets
+            As in ``fit``. The mean is Σ weight · loss / Σ weight; ``"balanced"`` counts these rows.
 
         Returns
         -------
@@ -213,11 +224,15 @@ class Prediction(ModelProperties):
             If an argument does not fit.
         """
         l2 = arguments.number(l2, "l2", least=0)
+        missing = weights.ignores_missing(missing_targets)
         x = self._features(x)
-        y, _ = self._targets(y, len(x))
+        y, task = self._targets(y, len(x), missing)
+        w = weights.sample_weight(sample_weight, len(x))
+        by_class, _ = weights.class_weight(class_weight, y, task, self.architecture)
+        combined = weights.combined(y, w, by_class, missing=missing)
         from ..backends.contract import Data, ObjectiveSettings
 
-        data = Data(x, standardise.scaled_targets(self._model, y))
+        data = Data(x, standardise.scaled_targets(self._model, y), *combined)
         settings = ObjectiveSettings(l2=l2)
         return self._engine.objective(data, settings)(self._model.flat)
 

@@ -69,7 +69,7 @@ class Position(NamedTuple):
 
 def share(right: float, weight: float) -> float | None:
     """Return the accuracy; None for regression, and without weight."""
-    return None if math.isnan(right) or weight == 0 else right / weight
+    return None if math.isnan(right) or weight == 0 else min(1.0, right / weight)
 
 
 def train_slice(

@@ -109,7 +109,7 @@ def original_loss(
     assert standard is not None
     loss = net.loss_function
     if isinstance(loss, LossFunction) and loss.degree is None:
-        conversion = loss.loss_in_unit(standard.scale)
+        conversion = loss.loss_in_unit(standard.scale, _shares(y, sample_weight))
         if conversion is not None:
             scaled = scaled_targets(model, y)
             loss_sum, _, weight = engine.evaluate(model.flat, x, scaled, sample_weight, missing)
@@ -161,7 +161,6 @@ def prepared(job: Job, model: Model) -> Job:
             )
         y = job.data.y
         standard = model.target_standard or _known(y)
-        _check_missing(job, standard, model)
         job = replace(
             job,
             data=job.data._replace(y=_scaled(y, standard, model)),
@@ -184,7 +183,9 @@ class Reported:
         loss = model.architecture.loss_function
         self._conversion: tuple[float, float] | None = None
         if isinstance(loss, LossFunction):
-            self._conversion = loss.loss_in_unit(job.target_standard.scale)
+            assert job.values is not None
+            shares = _shares(job.values, job.data.sample_weight)
+            self._conversion = loss.loss_in_unit(job.target_standard.scale, shares)
 
     def converted(self, record: Record) -> Record:
         """Return a record with its loss in the original unit, if it can be converted."""
@@ -238,15 +239,19 @@ def _known(y: Array) -> Standard:
     )
 
 
-def _check_missing(job: Job, standard: Standard, model: Model) -> None:
-    """Raise ValueError if the loss cannot be converted with missing targets."""
-    loss = model.architecture.loss_function
-    missing = job.data.missing or (job.held is not None and job.held.missing)
-    if loss.name == "gaussian_nll" and missing and (standard.scale != standard.scale[0]).any():
-        raise ValueError(
-            "standardize_targets: found missing targets in several columns of y with loss "
-            "'gaussian_nll', expected one column, or no missing targets"
-        )
+def _shares(y: Array, sample_weight: Array | None) -> Array | None:
+    """Return the share of each column (n_targets,) in the weights of the mean loss of all rows.
+
+    A row has the mean loss of its known targets, with the weight of the row. None if all targets
+    are known.
+    """
+    known = ~np.isnan(y)
+    if known.all():
+        return None
+    assert sample_weight is not None  # missing targets give weights
+    of_row = sample_weight / np.maximum(known.sum(axis=1), 1)
+    by_column: Array = of_row @ known
+    return by_column / by_column.sum()
 
 
 def _scaled(y: Array, standard: Standard, model: Model) -> Array:

@@ -142,3 +142,26 @@ def test_missing_targets_of_objects_and_data_frames() -> None:
     flat = network(1, "mse")
     flat.fit(X, frame[0], missing_targets="ignore", progress=False)
     assert flat.predict(X).shape == (6,)
+
+
+def test_class_weights_from_a_series() -> None:
+    pd = pytest.importorskip("pandas")
+    net, x, y = network(), np.eye(2), np.array([0, 1])
+    found = net.loss_and_gradient(x, y, class_weight=pd.Series({1: 3.0, 0: 0.5}))
+    expected = net.loss_and_gradient(x, y, class_weight={0: 0.5, 1: 3.0})
+    assert found[0] == expected[0]
+    twice = pd.Series([1.0, 2.0], index=[1, 1])
+    with pytest.raises(ValueError, match="class_weight: found a label twice in the index"):
+        net.fit(x, y, class_weight=twice)
+
+
+def test_remedies_for_labels_that_are_missing_and_rows_with_several_classes() -> None:
+    x, several = np.eye(3, 2), np.array([[1, 1], [1, 0], [0, 1]])
+    for n_out, loss in ((1, "binary_cross_entropy"), (2, "cross_entropy"), (2, "focal")):
+        with pytest.raises(ValueError, match="y: found nan at row 1 .*, expected a label in each"):
+            network(n_out, loss).fit(x, np.array([0, np.nan, 1]), missing_targets="ignore")
+    for loss, remedy in (
+        *(("cross_entropy", "use loss='binary_cross_entropy'"), ("focal", "use output='sigmoid'")),
+    ):
+        with pytest.raises(ValueError, match=f"for a yes or no in each column {remedy}"):
+            network(2, loss).fit(x, several)

@@ -212,7 +212,7 @@ def test_undefined_values_are_nan_with_one_warning() -> None:
         assert math.isnan(found["average_precision"])
         assert found["f1"] == found["mcc"] == 0
     assert len(warnings_) == 1
-    assert warnings_[0].startswith("metrics: found NaN for auc, average_precision, which these 4")
+    assert warnings_[0].startswith("metrics: found NaN for auc, average_precision of 4 rows")
     assert math.isnan(Measure(as_metrics("r2", "values", 1), warnings_.append).of(
         Rows("values", np.ones((1, 1)), np.ones((1, 1))))["r2"])  # fmt: skip
     # Outputs that are not finite: no metric, and no error of a function.
@@ -231,3 +231,16 @@ def test_every_metric_says_whether_larger_is_better() -> None:
             good, bad = Rows("labels", codes, out), Rows("labels", codes, out[::-1])
         assert (metric.of(good) > metric.of(bad)) == metric.larger_is_better, name
         assert metric.function.__doc__, name
+
+
+def test_weighted_shares_do_not_exceed_1() -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 70))
+        codes, weight = np.arange(n, dtype=np.int32) % 3, rng.random(n)
+        rows = Rows("labels", codes, np.eye(3)[codes], weight)
+        multi = Rows("multilabel", np.eye(3)[codes], np.eye(3)[codes], weight)
+        for name in ("accuracy", "balanced_accuracy", "f1", "auc", "average_precision", "top_1"):
+            found = [value(name, rows)] + ([] if name == "top_1" else [value(name, multi)])
+            assert all(share > 1 - 1e-12 for share in found), name
+            assert max(found) <= 1, (name, seed)

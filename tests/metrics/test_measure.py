@@ -159,3 +159,50 @@ def test_other_names_need_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scikit, "is_installed", lambda: False)
     with pytest.raises(ValueError, match="found 'f1_macro'.*need scikit-learn, which is not inst"):
         as_metrics("f1_macro", "labels", 3)
+
+
+def test_functions_need_a_row_whose_targets_are_all_known() -> None:
+    def worst(y_true, y_pred):
+        return np.abs(y_true - y_pred).max()
+
+    y = np.array([[1.0, np.nan], [np.nan, 2.0]])
+    rows = Rows("values", y, np.ones((2, 2)))
+    for metric in as_metrics([worst, "max_error", "neg_mean_squared_error"], "values", 2):
+        with pytest.raises(ValueError, match=f"found '{metric.name}' and no row among 2 whose tar"):
+            metric.check(rows)
+    (mae,) = as_metrics("mae", "values", 2)
+    mae.check(rows)
+    assert mae.of(rows) == 0.5
+
+
+def test_what_scikit_learn_does_not_define_is_an_error_before_training_or_nan() -> None:
+    pytest.importorskip("sklearn")
+    (metric,) = as_metrics("mean_gamma_deviance", "values", 1)
+    with pytest.raises(ValueError, match="found 'mean_gamma_deviance', which scikit-learn does no"):
+        metric.check(Rows("values", np.array([[1.0], [-1.0]]), np.ones((2, 1))))
+
+    found = []
+    good = Rows("values", np.array([[1.0], [2.0]]), np.array([[1.5], [2.0]]))
+    bad = Rows("values", good.y, np.array([[-1.0], [2.0]]))
+    metric.check(good)
+    measure = Measure([metric], found.append)
+    values = [measure.of(rows)["mean_gamma_deviance"] for rows in (bad, good, bad)]
+    assert [np.isnan(value) for value in values] == [True, False, True]
+    assert len(found) == 1
+    assert found[0].startswith("metrics: found NaN for mean_gamma_deviance of 2 rows, expected a ")
+    # A label that no row has is a matter of the rows, not of the predictions.
+    (loss,) = as_metrics("neg_log_loss", "labels", 3)
+    with pytest.raises(ValueError, match="which scikit-learn does not define for these 2 rows"):
+        loss.check(Rows("labels", np.zeros(2, np.int32), np.full((2, 3), 1 / 3)))
+
+
+def test_nan_from_a_function_warns_once() -> None:
+    found = []
+
+    def lost(y_true, y_pred):
+        return np.nan
+
+    measure = Measure(as_metrics(lost, "labels", 3), found.append)
+    for _ in range(2):
+        assert np.isnan(measure.of(LABELS)["lost"])
+    assert found == ["metrics: found NaN for lost of 4 rows, expected a number"]

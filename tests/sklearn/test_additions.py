@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import scale
 from sklearn.utils.class_weight import compute_sample_weight
 
+import pynn
 from pynn.sklearn.estimators import MLPClassifier, MLPRegressor
 from tests.sklearn.estimators import (
     BOTH,
@@ -504,3 +506,36 @@ def test_validation_data_that_cannot_be(given, expected):
 def test_validation_data_of_a_regressor_that_cannot_be():
     with pytest.raises(ValueError, match=r"^validation_data: found 2 columns of y, expected 1"):
         small(MLPRegressor).fit(X, Z, validation_data=(X_TEST, np.stack([Z_TEST, Z_TEST], 1)))
+
+
+@pytest.mark.parametrize("activation", [pynn.LeakyReLU(0.2), ["silu", pynn.ELU(0.5)]], ids=str)
+def test_activation_objects(activation):
+    settings = {"hidden_layer_sizes": (5, 4), "max_iter": 3, "random_state": 0}
+    model = MLPRegressor(activation=activation, **settings)
+    copied = pickle.loads(pickle.dumps(clone(model)))
+    assert copied.get_params()["activation"] == activation
+    model.fit(X, Z)
+    copied.fit(X, Z)
+    named = MLPRegressor(activation="leaky_relu", **settings).fit(X, Z)
+    assert (copied.predict(X) == model.predict(X)).all()
+    assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
+    assert (named.predict(X) != model.predict(X)).any()
+    z = X @ model.coefs_[0] + model.intercepts_[0]
+    first = (
+        np.where(z > 0, z, 0.2 * z) if not isinstance(activation, list) else z / (1 + np.exp(-z))
+    )
+    z = first @ model.coefs_[1] + model.intercepts_[1]
+    slope = 0.2 * z if not isinstance(activation, list) else 0.5 * np.expm1(np.minimum(z, 0))
+    out = np.where(z > 0, z, slope) @ model.coefs_[2] + model.intercepts_[2]
+    np.testing.assert_allclose(model.predict(X), out.squeeze(), atol=1e-9)
+
+
+def test_class_weights_that_are_no_numbers_and_those_of_a_series():
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"class_weight\[1\]: found 'a', expected a number"):
+        MLPClassifier(class_weight={0: 1, 1: "a"}, max_iter=1).fit(X, Y)
+    weights = {0: 1.0, 1: 0.5, 2: 4.0}
+    settings = {"max_iter": 2, "random_state": 0}
+    found = MLPClassifier(class_weight=pd.Series(weights), **settings).fit(X, Y)
+    expected = MLPClassifier(class_weight=weights, **settings).fit(X, Y)
+    assert found.loss_curve_ == expected.loss_curve_

@@ -345,7 +345,11 @@ def test_loading_runs_no_code(tmp_path: Path, blobs: Data) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "Checkpoint: found neither, expected one of steps, epochs and seconds"),
+        (
+            {},
+            ValueError,
+            "Checkpoint: found no interval, expected one of steps, epochs and sec.*seconds=60",
+        ),
         ({"steps": 1, "epochs": 1}, ValueError, "Checkpoint: found steps and epochs, expected one"),
         ({"steps": 0}, ValueError, "steps: found 0"),
         ({"epochs": 1.5}, ValueError, "epochs: found 1.5"),

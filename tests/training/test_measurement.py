@@ -137,7 +137,7 @@ def test_undefined_metrics_warn_once_in_a_call(blobs: Data) -> None:
         warnings.simplefilter("always")
         history = fit(make(), blobs, validation=one_class, metrics=["auc", "f1"])
     (warning,) = caught
-    assert str(warning.message).startswith("metrics: found NaN for auc, which these")
+    assert str(warning.message).startswith("metrics: found NaN for auc of 50 rows, exp")
     assert warning.filename == __file__
     assert np.isnan(history.validation_auc).all()
 
@@ -227,3 +227,26 @@ def test_progress_shows_metrics(blobs: Data, capsys: pytest.CaptureFixture[str])
     # Within an epoch, the metrics of the last one.
     inside = history[-1]._replace(metrics=None, validation_loss=None, validation_accuracy=None)
     assert describe(inside, history[-1]) == line
+
+
+def test_metrics_without_complete_rows_are_refused_before_training(rng) -> None:
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=(40, 2))
+    y[np.arange(40), np.arange(40) % 2] = np.nan
+
+    def worst(y_true, y_pred):
+        return np.abs(y_true - y_pred).max()
+
+    net = pynn.Network([3, 2], loss="mse", backend="numpy")
+    before = net.parameters.copy()
+    more = {"missing_targets": "ignore", "progress": False, "epochs": 1}
+    with pytest.raises(ValueError, match="metrics: found 'worst' and no row among 8 whose targets"):
+        net.fit(x, y, validation=0.2, metrics=worst, **more)
+    assert net.parameters.tobytes() == before.tobytes()
+    assert net.epochs == 0
+    with pytest.raises(ValueError, match="metrics: found 'worst' and no row among 40 whose target"):
+        net.evaluate(x, y, missing_targets="ignore", metrics=worst)
+    y[0] = 1.0
+    with pytest.raises(ValueError, match="metrics: found 'worst' and no row among 10"):
+        net.fit(x, y, validation=(x[10:20], y[10:20]), metrics=worst, **more)
+    history = net.fit(x, y, validation=(x[:9], y[:9]), metrics=[worst, "mae"], **more)
+    assert history[-1].validation_worst == worst(y[:1], net.predict(x[:1]))

@@ -249,3 +249,35 @@ def test_a_loss_that_float64_cannot_hold_is_infinite(rng: np.random.Generator) -
     net = pynn.Network([3, 1], loss="mse", standardize_targets=True, backend="numpy")
     y = 1e160 * rng.normal(size=20)
     assert net.fit(rng.normal(size=(20, 3)), y, epochs=1, progress=False).loss == [np.inf]
+
+
+@pytest.mark.parametrize("gaps", ["training", "validation", "both"])
+def test_distributions_with_missing_targets(gaps: str) -> None:
+    """Columns whose scales differ count with the weights of their known targets."""
+    incomplete = TWO.copy()
+    incomplete[::3, 0] = np.nan
+    incomplete[5, :] = np.nan
+    y = TWO if gaps == "validation" else incomplete
+    held = TWO if gaps == "training" else incomplete
+    w = np.linspace(0.5, 2, 60)
+    net = network(4, loss="gaussian_nll", dtype="float64")
+    fitted(
+        *(net, y),
+        batch_size=None,
+        learning_rate=1e-30,
+        epochs=1,
+        missing_targets="ignore",
+        sample_weight=w,
+        validation=(X, held, w),
+    )
+    mean, deviation = net.predict_distribution(X)
+
+    def expected(target: np.ndarray) -> float:
+        terms = np.log(deviation) + ((target - mean) / deviation) ** 2 / 2
+        weights = w[:, None] * ~np.isnan(target)
+        return float(np.nansum(weights * terms) / weights.sum())
+
+    assert net.history[-1].loss == pytest.approx(expected(y), rel=1e-9)
+    assert net.history[-1].validation_loss == pytest.approx(expected(held), rel=1e-9)
+    found = net.evaluate(X, held, sample_weight=w, missing_targets="ignore")["loss"]
+    assert found == pytest.approx(expected(held), rel=1e-9)

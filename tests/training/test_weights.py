@@ -394,3 +394,38 @@ def test_hinges_leave_out_missing_targets(loss: str, rng: np.random.Generator) -
         net.fit(x[rows], y[rows], missing_targets="ignore", batch_size=None, progress=False)
         found.append(net.parameters)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loss_and_gradient_have_weights(backend: str, rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(12, 3)), np.arange(12) % 3
+    w, by_class = np.arange(12) % 4, {0: 2, 1: 3}
+    net = pynn.Network([3, 4, 3], dtype="float64", backend=backend, seed=0)
+    repeated = np.repeat(np.arange(12), w * np.array([2, 3, 1])[y])
+    found = net.loss_and_gradient(x, y, 0.1, sample_weight=w, class_weight=by_class)
+    expected = net.loss_and_gradient(x[repeated], y[repeated], 0.1)
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+
+    values = pynn.Network([3, 2], loss="mse", dtype="float64", backend=backend, seed=0)
+    t = rng.normal(size=(12, 2))
+    t[:3] = np.nan
+    found = values.loss_and_gradient(x, t, missing_targets="ignore")
+    expected = values.loss_and_gradient(x[3:], t[3:])
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-14)
+    with pytest.raises(ValueError, match="y: found nan at row 0"):
+        values.loss_and_gradient(x, t)
+
+
+def test_errors_name_the_rows_without_a_known_target(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(40, 3)), np.full((40, 1), np.nan)
+    more = {"missing_targets": "ignore", "progress": False, "epochs": 1}
+    net = pynn.Network([3, 1], loss="mse", backend="numpy", seed=0)
+    y[0] = 1.0
+    with pytest.raises(ValueError, match="^y: found no known target among 8 rows that validation="):
+        net.fit(x, y, validation=0.2, **more)
+    held = pynn.training.split.held_out(40, 0.2, net.seed)
+    y[0], y[np.flatnonzero(held)[0]] = np.nan, 1.0
+    with pytest.raises(ValueError, match="^y: found no known target among 32 rows to train on"):
+        net.fit(x, y, validation=0.2, **more)
