@@ -18,7 +18,7 @@ from ..spec.activations import PARAMETRIC, Parametric
 from ..spec.arguments import choose
 from ..spec.losses import LOSSES, LossFunction
 from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, OUTPUTS, PRECISIONS
-from ..spec.optimizers import OPTIMIZERS, Optimizer
+from ..spec.optimizers import ALL_OPTIMIZERS, LBFGS, Optimizer
 from ..spec.schedules import SCHEDULES, Schedule
 from .app import reported
 
@@ -150,12 +150,22 @@ class Options:
     optimizer: Annotated[
         str,
         _option(
-            "Training", f"{_names(OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7."
+            "Training",
+            f"{_names(ALL_OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7. lbfgs takes "
+            "all rows at once, by default without dropout, schedule and checkpoints.",
         ),
     ] = "adam"
     learning_rate: Annotated[
         float, _option("Training", "Learning rate; the schedule multiplies it.")
     ] = 0.002
+    find_learning_rate: Annotated[
+        bool,
+        _option(
+            "Training",
+            "Train with the rate that a range test of 100 steps suggests, and draw its losses.",
+            "--find-learning-rate",
+        ),
+    ] = False
     schedule: Annotated[
         str, _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2.")
     ] = "one_cycle"
@@ -167,8 +177,9 @@ class Options:
         str | None,
         _option(
             "Training",
-            "balanced: each class weighs n / (number of classes · rows of the class).",
-            metavar="balanced",
+            "balanced: each class weighs n / (number of classes · rows of the class); or the "
+            "weights of labels: ill=3,well=1.",
+            metavar="WEIGHTS",
             show_default="none",
         ),
     ] = None
@@ -288,7 +299,7 @@ def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable
 
     @reported
     def run(ctx: typer.Context, **options: Any) -> None:
-        command(ctx, Options(**_with_preset(ctx, options)))
+        command(ctx, Options(**_with_preset(ctx, _with_defaults_of_lbfgs(ctx, options))))
 
     # Typer reads the options from the signature and the annotations of a function.
     hints = get_type_hints(Options, include_extras=True)
@@ -334,6 +345,14 @@ for _preset in PRESETS.values():
         # of such a short training.
         "checkpoint": 0.0,
     }
+
+
+def _with_defaults_of_lbfgs(ctx: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without what L-BFGS refuses, unless it was typed."""
+    if options["optimizer"].partition(":")[0].strip() != LBFGS.name:
+        return options
+    values = {"dropout": "0", "schedule": "constant", "checkpoint": 0.0}
+    return options | {name: value for name, value in values.items() if not is_typed(ctx, name)}
 
 
 def _with_preset(ctx: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -397,6 +416,21 @@ def parse_activation(option: str, text: str) -> str | Parametric:
     """Convert ``leaky_relu:slope=0.2`` to an object; other text is the name of an activation."""
     name = text.partition(":")[0].strip()
     return parse_spec(option, text, PARAMETRIC) if ":" in text and name in PARAMETRIC else text
+
+
+def parse_class_weight(text: str | None, classes: Sequence[Any]) -> str | dict[Any, float] | None:
+    """Convert ``label=weight,label=weight`` to a dict; other text stays as it is."""
+    if text is None or "=" not in text:
+        return text
+    labels = {str(label): label for label in classes}
+    found = {}
+    for part in parse_list(text):
+        name, _, weight = part.rpartition("=")
+        if name not in labels:
+            expected = ", ".join(labels) or "no labels, since the targets are no classes"
+            raise ValueError(f"class_weight: found the label {name!r}, expected {expected}")
+        found[labels[name]] = parse_number("class_weight", weight)
+    return found
 
 
 def parse_widths(text: str) -> list[int]:

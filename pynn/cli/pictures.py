@@ -13,6 +13,7 @@ from ..files.disk import atomic_write
 if TYPE_CHECKING:
     from ..data.dataset import Pair
     from ..network import Network
+    from ..training.range_test import LearningRates
 
 FILES = (
     "learning_curve.png",
@@ -20,6 +21,7 @@ FILES = (
     "predictions.png",
     "mistakes.png",
     "first_layer.png",
+    "learning_rates.png",
 )
 """Names of all pictures; a run has those that its data allow."""
 
@@ -34,21 +36,24 @@ def check_matplotlib() -> None:
         raise ImportError(f"{error}, or train with --no-pictures") from error
 
 
-def write_curves(folder: Path, net: Network) -> None:
-    """Write the learning curves, if at least one epoch was trained."""
-    from ..plots import for_files, learning_curves
+def write_curves(folder: Path, net: Network, found: LearningRates | None = None) -> None:
+    """Write the learning curves, if at least one epoch was trained, and the range test."""
+    from ..plots import for_files, learning_curves, learning_rates
 
+    if found is not None:
+        with for_files():
+            _write(folder / "learning_rates.png", learning_rates(found))
     if len(net.history):
         with for_files():
             axes = learning_curves(net.history)
             _write(folder / "learning_curve.png", axes[0])
 
 
-def write_all(folder: Path, net: Network, test: Pair) -> None:
+def write_all(folder: Path, net: Network, test: Pair, found: LearningRates | None = None) -> None:
     """Write all pictures that the network and the rows (x, y) allow."""
     from ..plots import confusion_matrix, first_layer_weights, for_files, mistakes, predictions
 
-    write_curves(folder, net)
+    write_curves(folder, net, found)
     images, labels = images_of(net, test[0]), labels_of(net, test[1])
     with for_files():
         if labels is not None and net.classes is not None:

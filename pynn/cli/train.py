@@ -18,7 +18,7 @@ from ..arrays.fingerprint import content_sha256
 from ..backends import machine
 from ..checks import features, targets
 from ..spec.losses import LOSSES, LossFunction
-from ..spec.optimizers import OPTIMIZERS
+from ..spec.optimizers import ALL_OPTIMIZERS, LBFGS
 from ..spec.schedules import SCHEDULES
 from ..training.callbacks import Callback
 from . import folder as folders
@@ -29,6 +29,7 @@ from .options import (
     Options,
     is_typed,
     parse_activation,
+    parse_class_weight,
     parse_int,
     parse_list,
     parse_number,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Pair
     from ..network import Network
     from ..training.history import Record
+    from ..training.range_test import LearningRates
 
 
 @app.command()
@@ -62,11 +64,14 @@ def train(ctx: typer.Context, options: Options) -> None:
     if options.resume and options.run is not None and folders.is_older_split(options.run):
         options = replace(options, stratify=False)
     setup = _prepare(options)
+    if options.find_learning_rate:
+        setup = _with_found_rate(ctx, setup)
+        options = replace(options, learning_rate=setup.settings["learning_rate"])
     folder = folders.new_folder(options.run, options.resume)
     outcome, record = _fit_and_save(setup, options, folder)
     if outcome.exit_code or outcome.diverged:
         if options.pictures:
-            pictures.write_curves(folder, setup.net)
+            pictures.write_curves(folder, setup.net, setup.found)
         _fail_unfinished(setup.net, outcome, folder)
     result = setup.net.evaluate(
         *setup.test, metrics=parse_list(options.metrics), missing_targets=options.missing_targets
@@ -75,7 +80,7 @@ def train(ctx: typer.Context, options: Options) -> None:
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     if options.pictures:
-        pictures.write_all(folder, setup.net, setup.test)
+        pictures.write_all(folder, setup.net, setup.test, setup.found)
     if not options.quiet:
         _print_times(setup.net, outcome, folder)
     for line in metric_lines(setup.tested, result):
@@ -158,6 +163,8 @@ class Setup:
     """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
     """The rows to measure the trained network on."""
+    found: LearningRates | None = None
+    """Result of the range test that chose the learning rate."""
 
 
 def _prepare(options: Options) -> Setup:
@@ -174,6 +181,8 @@ def _prepare(options: Options) -> Setup:
         network |= {"activation": [], "dropout": []}
     net = Network([n_in, *widths, n_out], **network)
     net.columns = data.columns
+    labels = [] if classes is None else classes.tolist()
+    settings["class_weight"] = parse_class_weight(options.class_weight, labels)
     if classes is not None or options.regression:
         net.classes = classes
     # All training rows decide, before some of them are held out.
@@ -192,18 +201,37 @@ def _prepare(options: Options) -> Setup:
     return Setup(data, net, data.train, settings, "test", data.test)
 
 
+def _with_found_rate(ctx: typer.Context, setup: Setup) -> Setup:
+    """Return the setup with the learning rate that a range test suggests."""
+    from ..training.range_test import NOT_FOR_A_STEP
+
+    if is_typed(ctx, "learning_rate"):
+        raise ValueError(
+            "find_learning_rate: found --learning-rate as well, expected one of the two"
+        )
+    settings = {k: v for k, v in setup.settings.items() if k not in NOT_FOR_A_STEP}
+    found = setup.net.find_learning_rate(*setup.rows, **settings)
+    if found.suggestion is None:
+        raise ValueError(
+            f"find_learning_rate: found no rate from {found.rates[0]:g} on that lowers the loss, "
+            "expected --learning-rate RATE"
+        )
+    return replace(
+        setup, settings=setup.settings | {"learning_rate": found.suggestion}, found=found
+    )
+
+
 def _fit_settings(options: Options) -> dict[str, Any]:
     """Return the arguments of ``fit`` that need no data."""
     batch_size = options.batch_size
     return {
         "epochs": options.epochs,
         "batch_size": "full" if batch_size == "full" else parse_int("batch_size", batch_size),
-        "optimizer": parse_spec("optimizer", options.optimizer, OPTIMIZERS),
+        "optimizer": parse_spec("optimizer", options.optimizer, ALL_OPTIMIZERS),
         "learning_rate": options.learning_rate,
         "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
         "l2": options.l2,
         "label_smoothing": options.label_smoothing,
-        "class_weight": options.class_weight,
         "missing_targets": options.missing_targets,
         "metrics": parse_list(options.metrics),
         "training_metrics": options.training_metrics,
@@ -421,6 +449,7 @@ def _record(setup: Setup, options: Options, outcome: Outcome) -> dict[str, Any]:
             "test_rows": None if data.test is None else len(data.test[0]),
             "sha256": content_sha256(data.train + (data.test or ())),
         },
+        "range_test": None if setup.found is None else setup.found.to_dict(),
         "environment": machine.environment(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "result": {
@@ -465,10 +494,16 @@ def _print_summary(setup: Setup, options: Options) -> None:
     )
     typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")
     smoothing = settings["label_smoothing"]
+    steps = (
+        f"{settings['epochs']} epochs, batch {settings['batch_size']}, {options.optimizer}, "
+        f"learning rate {settings['learning_rate']:g}"
+        + ("" if setup.found is None else " (from a range test)")
+        + f", {options.schedule}"
+    )
+    if isinstance(settings["optimizer"], LBFGS):
+        steps = f"{settings['epochs']} iterations, all rows, {options.optimizer}"
     typer.echo(
-        f"training  {settings['epochs']} epochs, batch {settings['batch_size']}, "
-        f"{options.optimizer}, learning rate {settings['learning_rate']:g}, "
-        f"{options.schedule}, l2 {settings['l2']:g}, "
+        f"training  {steps}, l2 {settings['l2']:g}, "
         + (f"label smoothing {smoothing:g}, " if smoothing else "")
         + f"seed {net.seed}"
     )

@@ -72,6 +72,14 @@ class LearningRates:
             f"suggestion {text})"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return rates, losses and suggestion as plain data."""
+        return {
+            "rates": self.rates.tolist(),
+            "losses": self.losses.tolist(),
+            "suggestion": self.suggestion,
+        }
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the losses over the rates: :func:`pynn.plots.learning_rates`."""
         from ..plots import curves

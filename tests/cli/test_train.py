@@ -41,7 +41,8 @@ def test_train_writes_all_of_a_run(folder, tmp_path):
     pictures = ["learning_curve", "confusion_matrix", "predictions", "mistakes", "first_layer"]
     names = {f"{name}.png" for name in pictures}
     names |= {"model.safetensors", "history.json", "settings.json"}
-    assert {path.name for path in run.iterdir()} == names == set(run_folder.WRITTEN)
+    assert {path.name for path in run.iterdir()} == names
+    assert names | {"learning_rates.png"} == set(run_folder.WRITTEN)
     for name in pictures:
         with Image.open(run / f"{name}.png") as image:
             assert min(image.size) > 200
@@ -122,9 +123,61 @@ def test_classes_are_weighted(folder, tmp_path):
         pynn_command("train", *small, *options, "--run", run)
         losses.append(json.loads((run / "history.json").read_text())["loss"])
     assert losses[0] != losses[1]
+    weights = 300 / 3 / np.bincount(digits(300, 300)[1])
+    text = ",".join(f"{label}={weight}" for label, weight in enumerate(weights))
+    pynn_command("train", *small, "--class-weight", text, "--run", tmp_path / "2")
+    losses.append(json.loads((tmp_path / "2" / "history.json").read_text())["loss"])
+    assert losses[2] == pytest.approx(losses[1], rel=1e-6)
+    options = ["--class-weight", "0=1,3=2", "--run", tmp_path / "new"]
+    assert "pynn: --class-weight: found the label '3', expected 0, 1, 2" in (
+        pynn_command("train", *small, *options, code=1)
+    )
     options = ["--class-weight", "even", "--run", tmp_path / "new"]
     assert "pynn: --class-weight: found 'even', expected None, 'balanced' or a dict" in (
         pynn_command("train", *small, *options, code=1)
+    )
+
+
+def test_lbfgs_trains_on_all_rows(folder, tmp_path):
+    pytest.importorskip("scipy")
+    run = tmp_path / "run"
+    small = [option for option in SMALL if option not in ("--dropout", "0")]
+    given = [*small, "--data", folder, "--optimizer", "lbfgs:memory=5", "--epochs", 3, "--run", run]
+    out = pynn_command("train", *given, "--validation", 0)
+    assert "training  3 iterations, all rows, lbfgs:memory=5, l2 0, seed 0" in out
+    net = pynn.Network([784, 8, 3], backend="numpy")
+    net.fit(*digits(300, 300), optimizer=pynn.LBFGS(5), epochs=3, progress=False)
+    found = pynn.load(run / "model.safetensors", backend="numpy")
+    np.testing.assert_array_equal(found.parameters, net.parameters)
+    given[-1] = tmp_path / "other"
+    assert "found 'lbfgs' with dropout, expected" in (
+        pynn_command("train", *given, "--dropout", 0.1, code=1)
+    )
+    assert "found 'lbfgs', which has no learning rate" in (
+        pynn_command("train", *given, "--find-learning-rate", code=1)
+    )
+    assert not given[-1].exists()
+
+
+def test_the_learning_rate_is_found(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    given = [*SMALL, "--data", folder, "--epochs", 2, "--find-learning-rate", "--run", run]
+    out = pynn_command("train", *given, "--pictures", "--validation", 0)
+    same = pynn.Network([784, 8, 3], backend="numpy")
+    found = same.find_learning_rate(*digits(300, 300))
+    assert f"learning rate {found.suggestion:g} (from a range test)" in out
+    with Image.open(run / "learning_rates.png") as image:
+        assert min(image.size) > 200
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["range_test"] == found.to_dict()
+    assert settings["options"]["learning_rate"] == found.suggestion
+    same.fit(*digits(300, 300), epochs=2, learning_rate=found.suggestion, schedule="one_cycle")
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    np.testing.assert_array_equal(net.parameters, same.parameters)
+    given[-1] = tmp_path / "other"
+    assert "--find-learning-rate: found --learning-rate as well" in (
+        pynn_command("train", *given, "--learning-rate", 0.1, code=1)
     )
 
 
