@@ -1,8 +1,12 @@
 """Plots of runs and predictions, drawn with matplotlib (the extra ``plots``).
 
-Every function draws on the Axes it is given and returns it. Without Axes it makes a new figure: in
-a notebook, or if the caller has imported ``matplotlib.pyplot``, a figure that ``plt.show()`` shows;
-otherwise a plain ``Figure``, which needs no display and is freed with its last reference.
+Every function draws on the Axes it is given and returns it. Without Axes it makes a new figure, the
+current one of ``pyplot``: ``plt.show()`` displays it, ``plt.savefig("a.png")`` writes it, and
+``plt.close()`` frees it. ``ax.figure.savefig`` writes it too. Within ``unregistered()`` figures
+stay out of ``pyplot`` and are freed with their last reference.
+
+``style="dark"`` draws on a dark background. Without it plots follow matplotlib's settings: after
+``plt.style.use("dark_background")`` they take the colours that suit it.
 
 The colours are distinguishable with every kind of colour blindness, and no information depends on
 colour alone: lines also differ in dashes, bars and images in labels. The plots therefore work when
@@ -12,7 +16,7 @@ printed in greyscale.
 from .classes import confusion_matrix
 from .curves import comparison, learning_curves, learning_rates, norms
 from .pictures import first_layer_weights, mistakes, predictions, side_of
-from .style import COLORS, DASHES, MARKERS, for_files, percent, require
+from .style import COLORS, DASHES, MARKERS, for_files, percent, require, unregistered
 
 __all__ = [
     "COLORS",
@@ -30,4 +34,5 @@ __all__ = [
     "predictions",
     "require",
     "side_of",
+    "unregistered",
 ]

@@ -624,6 +624,11 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             best = {"coefs_": self._best_coefs, "intercepts_": self._best_intercepts}
             self.__dict__.update(best)
             self._adopt()
+            scores = self.validation_scores_ or []
+            if scores and len(scores) == len(self.history_):
+                self.history_.restored_epoch = self.history_.epoch[
+                    int(np.nan_to_num(scores, nan=-np.inf).argmax())
+                ]
         run.call_on_fit_end()
 
     def _hold_out(self, X: Any, y: Array, sample_weight: Array | None) -> TrainingRows:

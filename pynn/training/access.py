@@ -13,7 +13,7 @@ import numpy as np
 from ..backends import choose
 from ..spec import arguments
 from ..spec.architecture import Architecture
-from .prediction import Prediction
+from .described import Described
 
 if TYPE_CHECKING:
     from .profile import Profile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-class Access(Prediction):
+class Access(Described):
     """Base class of ``Network``; ``_asked`` are its backend and threads."""
 
     _asked: tuple[str, int | None]

@@ -283,6 +283,9 @@ class EarlyStopping(Monitoring):
         if self._parameters is not None:
             net.parameters = self._parameters
             self._parameters = None
+            history = getattr(net, "history", None)
+            if history:
+                history.restored_epoch = self.best_epoch
 
     def _settings(self) -> str:
         return (

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from .tables import aligned, html_table
+
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 
 class Record(NamedTuple):
@@ -66,6 +71,8 @@ class Record(NamedTuple):
 FIELDS = tuple(name for name in Record._fields if name != "metrics")
 """The values of every record."""
 
+_ALWAYS = ("epoch", "loss", "learning_rate", "seconds", "samples_per_second", "step", "steps")
+
 
 def full_name(name: str) -> str:
     """Return the name of a value, where ``val_`` is short for ``validation_``."""
@@ -79,7 +86,8 @@ class History:
     list of the losses of all epochs, as are ``epoch``, ``accuracy``, ``validation_loss``,
     ``validation_accuracy``, ``learning_rate``, ``seconds`` and ``samples_per_second``, and every
     metric: ``history["validation_auc"]``, ``history["val_auc"]`` or ``history.validation_auc``.
-    Values that were not measured are None.
+    Values that were not measured are None. ``restored_epoch`` is the epoch that EarlyStopping
+    restored the parameters of, or None.
 
     Examples
     --------
@@ -89,6 +97,9 @@ class History:
     >>> history[-1].accuracy
     0.9
     """
+
+    restored_epoch: int | None = None
+    """The epoch that EarlyStopping restored the parameters of; None if they are of the last."""
 
     epoch: list[int]
     loss: list[float]
@@ -142,7 +153,12 @@ class History:
                 raise KeyError(f"History has no {at!r}; it has {', '.join(self.names)}")
             return [record.get(name) for record in self._records]
         found = self._records[at]
-        return History(found) if isinstance(found, list) else found
+        if not isinstance(found, list):
+            return found
+        part = History(found)
+        if any(record.epoch == self.restored_epoch for record in found):
+            part.restored_epoch = self.restored_epoch
+        return part
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and self._records == other._records
@@ -152,6 +168,7 @@ class History:
     def append(self, record: Record) -> None:
         """Add the record of an epoch."""
         self._records.append(record)
+        self.restored_epoch = None  # the parameters are those of this epoch
 
     def replace_last(self, record: Record) -> None:
         """Replace the last record."""
@@ -163,6 +180,8 @@ class History:
     def cut(self, length: int) -> None:
         """Remove all but the first ``length`` records."""
         del self._records[length:]
+        if all(record.epoch != self.restored_epoch for record in self._records):
+            self.restored_epoch = None
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return a dictionary from names to lists of one number (or None) per epoch.
@@ -201,10 +220,38 @@ class History:
             records.append(Record(*row)._replace(metrics=known or None))
         return cls(records)
 
-    def __repr__(self) -> str:
-        """Return a small table; of a long history its first and last epochs."""
-        if not self._records:
-            return "History: no epochs"
+    def to_frame(self) -> DataFrame:
+        """Return a data frame with a row per epoch (requires pandas).
+
+        Returns
+        -------
+        pandas.DataFrame
+            The index is the epoch; the columns are the values that were measured, metrics included.
+            A value that a single epoch lacks is NaN.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                f"to_frame needs pandas, which is not installed ({error}): "
+                "pip install 'pynn-mlp[data]'"
+            ) from error
+        columns = {
+            name: column
+            for name, column in self.to_dict().items()
+            if name in _ALWAYS or any(value is not None for value in column)
+        }
+        index = pandas.Index(columns.pop("epoch"), name="epoch", dtype="int64")
+        whole = {name: "int64" if name in ("step", "steps") else "float64" for name in columns}
+        return pandas.DataFrame(columns, index=index).astype(whole)
+
+    def _rows(self) -> list[list[str]]:
+        """Return heads and rows of a small table; of a long history its first and last epochs."""
         shown = {
             "epoch": "{:d}",
             "loss": "{:.4f}",
@@ -227,21 +274,54 @@ class History:
         ]
         if cut:
             rows.insert(5, ["…"] * len(names))
-        heads = [name.replace("_", " ") for name in names]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = [heads, *rows]
-        return "\n".join(
-            "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
-        )
+        return [[name.replace("_", " ") for name in names], *rows]
 
-    def plot(self) -> tuple[Axes, ...]:
-        """Draw loss and accuracy over the epochs (requires matplotlib).
+    def __repr__(self) -> str:
+        """Return a small table; of a long history its first and last epochs."""
+        if not self._records:
+            return "History: no epochs"
+        lines = self._rows()
+        return aligned(lines, [True] * len(lines[0]))
+
+    def _repr_html_(self) -> str:
+        if not self._records:
+            return "<p>History: no epochs</p>"
+        heads, *rows = self._rows()
+        return html_table(heads, rows)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> tuple[Axes, ...]:
+        """Draw loss, accuracy and metrics over the epochs (requires matplotlib).
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            An image file to write; its name ends in ``.png``, ``.svg``, ``.pdf`` or another format
+            of matplotlib. ``pyplot`` does not keep the figure then, so that nothing has to be
+            closed.
 
         Returns
         -------
         tuple of matplotlib Axes
             Those of :func:`pynn.plots.learning_curves`, which can also draw into existing axes.
+            Without a path the figure is the current one of ``pyplot``: ``plt.savefig`` writes it
+            and ``plt.show`` displays it.
+
+        Raises
+        ------
+        ValueError
+            If the history is empty, or matplotlib does not know the format of the file.
+        OSError
+            If the file cannot be written.
+        ImportError
+            If matplotlib is not installed.
         """
         from ..plots import curves
+        from ..plots.style import unregistered
 
-        return curves.learning_curves(self)
+        if path is None:
+            return curves.learning_curves(self)
+        with unregistered():
+            axes = curves.learning_curves(self)
+            figure: Any = axes[0].figure
+            figure.savefig(path)
+        return axes

@@ -140,6 +140,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "optimizer_began": model.optimizer_began,
         # JSON has neither NaN nor infinity.
         "history": {name: [_to_json(v) for v in column] for name, column in history.items()},
+        "restored_epoch": model.history.restored_epoch,
     }
 
 
@@ -190,6 +191,11 @@ def rebuild(
             name: [_from_json(name, v) for v in column]
             for name, column in document["history"].items()
         }
+    )
+    # Files of earlier versions do not name it.
+    restored = document.get("restored_epoch")
+    history.restored_epoch = (
+        None if restored is None else arguments.whole(restored, "restored_epoch", 0, MOST_EPOCHS)
     )
 
     seed = arguments.whole(document["seed"], "seed", 0, 2**64 - 1)

@@ -108,7 +108,12 @@ def test_learning_curves_and_comparison_of_estimators(settings):
     one = classifier(**settings)
     regressor = MLPRegressor(max_iter=2, random_state=0).fit(X, Y)
     loss = curves.learning_curves(one)[0]
-    np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), one.loss_curve_)
+    restored = one.history_.restored_epoch
+    assert (restored is not None) == bool(settings)
+    if restored:
+        assert one.validation_scores_[restored - 1] == one.best_validation_score_
+    end = restored or len(one.loss_curve_)
+    np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), one.loss_curve_[:end])
     axes = curves.comparison({"one": one, "two": regressor, "three": one.history_})
     assert len(axes) == (2 if settings else 1)
     np.testing.assert_array_equal(axes[0].get_lines()[1].get_ydata(), regressor.loss_curve_)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("pytest_mpl")
 
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
@@ -26,14 +25,6 @@ from matplotlib.text import Text
 import pynn
 from pynn.training.history import History, Record
 from tests.child import python
-
-
-@pytest.fixture(autouse=True)
-def _no_figure_is_kept() -> Iterator[None]:
-    # pytest-mpl imports pyplot, which then keeps the figures of all tests.
-    yield
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def history(**columns: list[float | None]) -> History:
@@ -63,21 +54,24 @@ def test_learning_curves_draw_the_history():
         (loss, ("loss", "validation_loss"), 1),
         (accuracy, ("accuracy", "validation_accuracy"), 100),
     ):
-        lines = ax.get_lines()
+        *lines, ring = ax.get_lines()
         assert len(lines) == 2
+        assert ring.get_xdata() == [3]
         for line, name in zip(lines, names, strict=True):
             np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
             np.testing.assert_allclose(line.get_ydata(), np.multiply(getattr(h, name), scale))
         assert lines[0].get_color() != lines[1].get_color()
         assert ax.get_xlabel() == "epoch"
     legend = [text.get_text() for text in accuracy.get_legend().get_texts()]
-    assert legend == ["training (95.00 %)", "validation (91.00 %)"]
+    expected = ["training (95.00 %)", "validation (91.00 %)", "best: 91.00 % in epoch 3"]
+    assert legend == expected
     assert loss.get_yscale() == "linear"
+    assert loss.figure.get_suptitle() == "3 epochs"
 
 
 def test_learning_curves_without_validation_or_accuracy():
     (ax,) = curves.learning_curves(history(loss=[3.0, 1.0, 0.01]))
-    assert len(ax.get_lines()) == 1
+    assert len(ax.get_lines()) == 2  # the training and a ring
     assert ax.get_yscale() == "log"
     assert len(ax.figure.axes) == 1
 
@@ -108,10 +102,11 @@ def test_metrics_have_panels():
     h = History([Record(k, 0.1, metrics=m) for k, m in enumerate(values, 1)])
     axes = curves.learning_curves(h)
     assert [ax.get_ylabel() for ax in axes] == ["loss", "auc", "log loss"]
-    training, validation = axes[1].get_lines()
+    training, validation, best = axes[1].get_lines()
     np.testing.assert_array_equal(training.get_ydata(), [0.25, 0.4])
     np.testing.assert_array_equal(validation.get_ydata(), [0.5, 0.8])
-    assert len(axes[2].get_lines()) == 1
+    np.testing.assert_array_equal(best.get_xydata(), [[2, 0.8]])
+    assert len(axes[2].get_lines()) == 2
     given = Figure().subplots(1, 2)
     assert curves.learning_curves(h, given) == tuple(given)
     training, validation = curves.comparison({"a": h, "b": h}, "auc")
@@ -149,7 +144,48 @@ def test_curves_that_are_not_finite_are_labelled():
 
 def test_training_and_validation_differ_without_colours():
     (ax,) = curves.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5]))
-    assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
+    assert len({line.get_linestyle() for line in ax.get_lines()[:2]}) == 2
+
+
+def test_learning_curves_show_the_epoch_that_early_stopping_restored():
+    h = history(loss=[4.0, 3.0, 2.0, 1.0], validation_loss=[3.0, 1.0, 2.0, 3.0])
+    h.restored_epoch = 2
+    (ax,) = curves.learning_curves(h)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    best = "best: 1 in epoch 2"
+    assert legend == ["training (3)", "validation (1)", best, "restored epoch 2"]
+    training, later, *_, line = ax.get_lines()
+    np.testing.assert_array_equal(training.get_xdata(), [1, 2])
+    np.testing.assert_array_equal(later.get_ydata(), [3, 2, 1])
+    assert later.get_alpha() < 1
+    assert line.get_xdata() == [2, 2]
+
+
+def test_a_note_explains_a_validation_that_starts_better():
+    better = history(loss=[2.0, 1.0], validation_loss=[1.5, 1.2])
+    (ax,) = curves.learning_curves(better)
+    assert "it can therefore start better than training" in ax.figure.get_supxlabel()
+    (ax,) = curves.learning_curves(history(loss=[2.0, 1.0], validation_loss=[2.5, 1.2]))
+    assert ax.figure.get_supxlabel() == ""
+    given = Figure().add_subplot()
+    curves.learning_curves(better, given, title="mine")
+    assert (given.get_title(), given.figure.get_supxlabel()) == ("mine", "")
+
+
+@pytest.mark.parametrize(
+    ("ends", "ticks"),
+    [
+        ((1, 1), [1]),
+        ((1, 3), [1, 2, 3]),
+        ((1, 20), [1, 5, 10, 15, 20]),
+        ((1, 21), [1, 5, 10, 15, 21]),
+        ((1, 60), [1, 10, 20, 30, 40, 50, 60]),
+        ((8, 108), [8, 20, 40, 60, 80, 108]),
+        ((1, 1000), [1, 200, 400, 600, 800, 1000]),
+    ],
+)
+def test_ticks_show_the_first_and_the_last_epoch(ends, ticks):
+    assert curves.epoch_ticks(*ends) == ticks
 
 
 # --- Comparison -----------------------------------------------------------------------------------
@@ -163,7 +199,7 @@ RUNS = {
 def test_comparison_draws_every_run_in_both_panels():
     training, validation = curves.comparison(RUNS)
     for ax, name in (training, "loss"), (validation, "validation_loss"):
-        for line, run in zip(ax.get_lines(), RUNS.values(), strict=True):
+        for line, run in zip(ax.get_lines()[:2], RUNS.values(), strict=True):
             np.testing.assert_array_equal(line.get_xdata(), run.epoch)
             expected = np.array(getattr(run, name), dtype=float)
             np.testing.assert_array_equal(line.get_ydata(), expected)
@@ -174,28 +210,47 @@ def test_comparison_draws_every_run_in_both_panels():
     assert training.get_yscale() == validation.get_yscale() == "log"
     assert training.get_legend() is None
     legend = [text.get_text() for text in validation.get_legend().get_texts()]
-    assert legend == ["slow (2.5)", r"\$fast\$ (0.05)"]
+    assert legend == ["slow (2.5, epoch 2)", r"\$fast\$ (0.05, epoch 3)"]
+    weights = [text.get_fontweight() for text in validation.get_legend().get_texts()]
+    assert weights == ["normal", "bold"]
+    # Rings at the best epochs: the second run has no validation.
+    assert [line.get_xdata().tolist() for line in validation.get_lines()[2:]] == [[2]]
+    assert [line.get_xdata().tolist() for line in training.get_lines()[2:]] == [[3]]
 
 
 def test_comparison_of_accuracies_without_validation():
     (ax,) = curves.comparison(list(RUNS.values()), measure="accuracy")
     np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), [50, 80, 90])
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["run 1 (60.00 %)", "run 2 (90.00 %)"]
+    assert legend == ["run 1 (60.00 %, epoch 2)", "run 2 (90.00 %, epoch 3)"]
 
 
 def test_comparison_on_one_given_axes_is_of_training():
     ax = Figure().add_subplot()
     assert curves.comparison(RUNS, ax=ax) == (ax,)
-    assert ax.get_legend().get_texts()[0].get_text() == "slow (2)"
+    assert ax.get_legend().get_texts()[0].get_text() == "slow (2, epoch 2)"
 
 
 def test_eight_runs_look_different_in_colour_and_in_grey():
     h = history(loss=[2.0, 1.0])
     (ax,) = curves.comparison([h] * 8)
-    looks = [(x.get_color(), x.get_linestyle(), x.get_marker()) for x in ax.get_lines()]
+    looks = [(x.get_color(), x.get_linestyle(), x.get_marker()) for x in ax.get_lines()[:8]]
     assert len(set(looks)) == 8
     assert len({look[1:] for look in looks}) == 8
+
+
+def test_runs_of_ordered_values_go_from_dark_to_bright():
+    h = history(loss=[2.0, 1.0])
+    for labels in ((0.1, 0.001, 0.01), ("rate 0.1", "rate 1e-3", "rate .01")):
+        (ax,) = curves.comparison(dict.fromkeys(labels, h))
+        light = [style.luminance(line.get_color()[:3]) for line in ax.get_lines()[:3]]
+        assert np.argsort(light).tolist() == [1, 2, 0]
+        (ax,) = curves.comparison(dict.fromkeys(labels, h), ordered=False)
+        assert [line.get_color() for line in ax.get_lines()[:3]] == list(style.COLORS[:3])
+    (ax,) = curves.comparison(dict.fromkeys(["sgd 1", "adam 2", "adam 3"], h))
+    assert ax.get_lines()[0].get_color() == style.BLUE
+    with pytest.raises(ValueError, match="ordered: found the labels 'a', 'b'"):
+        curves.comparison({"a": h, "b": h}, ordered=True)
 
 
 @pytest.mark.parametrize(
@@ -224,9 +279,10 @@ def test_norms_plot_every_recorded_value():
     gradients, weights = curves.norms(recorded)
     for ax, values in (gradients, recorded.gradients), (weights, recorded.weights):
         np.testing.assert_array_equal([line.get_ydata() for line in ax.get_lines()], values)
+        assert [line.get_color() for line in ax.get_lines()] == list(style.COLORS[:2])
         np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [0, 7])
         assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
-    assert (gradients.get_yscale(), weights.get_yscale()) == ("log", "linear")
+    assert gradients.get_yscale() == weights.get_yscale() == "log"
     legend = [text.get_text() for text in weights.get_legend().get_texts()]
     assert legend == ["layer 1: 5 → 4", "layer 2: 4 → 3"]
     one = Figure().add_subplot()
@@ -644,24 +700,74 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def test_no_pyplot_unless_the_caller_uses_it():
-    out = run(
-        "import io, sys; from pynn import plots\n"
-        "ax = plots.confusion_matrix([0, 1], [1, 1])\n"
-        "ax.figure.savefig(io.BytesIO(), format='png')\n"
-        "print('matplotlib.pyplot' in sys.modules)"
-    )
-    assert out.split() == ["False"]
+DRAW_AND_SAVE = """
+import io, sys
+import numpy as np
+from pynn import plots
+from pynn.training.history import History, Record
+{before}
+history = History([Record(1, 0.5), Record(2, 0.3)])
+axes = history.plot()
+import matplotlib, matplotlib.pyplot as plt
+print(plt.gcf() is axes[0].figure, len(plt.get_fignums()), matplotlib.get_backend().lower())
+file = io.BytesIO()
+plt.savefig(file, format="rgba")
+print(len(np.unique(np.frombuffer(file.getvalue(), "u1"))) > 10)
+plt.close("all")
+print(len(plt.get_fignums()))
+"""
 
 
-def test_figures_are_registered_with_pyplot_if_the_caller_imported_it():
+@pytest.mark.parametrize(
+    ("before", "backend"),
+    [
+        ("", "agg"),
+        ("import matplotlib.pyplot", "agg"),
+        ("import matplotlib; matplotlib.use('svg')", "svg"),
+        ("import matplotlib.pyplot as plt; plt.switch_backend('svg')", "svg"),
+    ],
+)
+def test_pyplot_saves_a_plot_however_it_was_imported(before, backend):
+    code = DRAW_AND_SAVE.format(before=before)
+    done = python(code, environment={"MPLBACKEND": "agg"})
+    assert done.stdout.split() == ["True", "1", backend, "True", "0"], done.stderr
+
+
+def test_a_history_writes_a_file_without_pyplot(tmp_path):
     out = run(
-        "import matplotlib; matplotlib.use('svg'); import matplotlib.pyplot as plt\n"
-        "from pynn import plots\n"
-        "ax = plots.confusion_matrix([0, 1], [1, 1])\n"
-        "print(plt.figure(plt.get_fignums()[-1]) is ax.figure, matplotlib.get_backend())"
+        "import sys; from pynn.training.history import History, Record\n"
+        f"axes = History([Record(1, 0.5)]).plot({str(tmp_path / 'a.svg')!r})\n"
+        "print('matplotlib.pyplot' in sys.modules, len(axes))"
     )
-    assert out.split() == ["True", "svg"]
+    assert out.split() == ["False", "1"]
+    assert (tmp_path / "a.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_plots_are_drawn_in_a_dark_style():
+    h = history(loss=[2.0, 1.0], validation_loss=[2.0, 1.5])
+    (ax,) = curves.learning_curves(h, style="dark")
+    paper = ax.get_facecolor()[:3]
+    assert style.luminance(paper) < 0.02
+    shown = [line.get_color() for line in ax.get_lines()]
+    shown += [text.get_color() for text in ax.figure.findobj(Text) if text.get_text()]
+    for color in (*shown, *style.DARK.colors, style.DARK.faint, style.DARK.grey):
+        assert style.contrast(paper, to_rgb(color)) >= 4.5, color
+    for color in (style.LIGHT.blue, style.LIGHT.faint):
+        assert style.contrast((1, 1, 1), to_rgb(color)) >= 4.5
+    assert style.contrast((1, 1, 1), to_rgb(style.ORANGE)) >= 3  # lines need less than text
+    with pytest.raises(ValueError, match="style: found 'black', expected 'light', 'dark' or None"):
+        curves.learning_curves(h, style="black")
+
+
+def test_plots_follow_a_dark_background_of_the_user():
+    import matplotlib.pyplot as plt
+
+    h = history(loss=[2.0, 1.0])
+    with plt.style.context("dark_background"):
+        assert curves.learning_curves(h)[0].get_lines()[0].get_color() == style.DARK.blue
+    dark = Figure(facecolor="black").add_subplot(facecolor="black")
+    assert curves.learning_curves(h, dark)[0].get_lines()[0].get_color() == style.DARK.blue
+    assert curves.learning_curves(h)[0].get_lines()[0].get_color() == style.BLUE
 
 
 def test_figures_for_files_are_white_and_stay_away_from_pyplot():

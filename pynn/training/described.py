@@ -1,0 +1,137 @@
+"""``Described``: a network as a table of text or HTML, and its score."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from .prediction import Prediction
+from .properties import ModelProperties
+from .tables import aligned, html_table, size_text
+
+Array = np.ndarray
+
+NUMBERS = ("layer", "inputs", "outputs", "dropout", "parameters")
+"""Columns of the table of layers that are aligned to the right."""
+
+
+class Described(Prediction):
+    """Base class of ``Network``: methods that describe the network or score it."""
+
+    def summary(self) -> Text:
+        """Return a table of the layers, with their parameters and the memory that they take.
+
+        Returns
+        -------
+        str
+            The table; in an interactive session it is displayed with its line breaks. Layers are
+            counted from 0, as in ``net.weights``.
+
+        Examples
+        --------
+        >>> from pynn import Network
+        >>> print(Network([4, 8, 3], backend="numpy").summary())
+        layer  inputs  outputs  activation  parameters
+            0       4        8  relu                40
+            1       8        3  softmax             27
+        total                                       67
+        loss: cross_entropy
+        memory: 268 B for parameters in float32
+        trained: not yet
+        """
+        rows = _layers(self)
+        heads = list(rows[0])
+        lines = [heads, *([str(row[name]) for name in heads] for row in rows)]
+        lines.append(["total", *[""] * (len(heads) - 2), f"{self.architecture.n_parameters:,}"])
+        table = aligned(lines, [name in NUMBERS for name in heads])
+        return Text("\n".join([table, *(f"{k}: {v}" for k, v in _facts(self))]))
+
+    def _repr_html_(self) -> str:
+        rows = _layers(self)
+        total = ["total", *[""] * (len(rows[0]) - 2), f"{self.architecture.n_parameters:,}"]
+        table = html_table(list(rows[0]), [list(row.values()) for row in rows], total)
+        facts = "<br>".join(f"{escape(k)}: {escape(v)}" for k, v in _facts(self))
+        return f"{table}<p>{facts}</p>"
+
+    def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of the predictions, or R² for a regression, as in scikit-learn.
+
+        Parameters
+        ----------
+        x, y : array
+            As in ``evaluate``.
+        sample_weight : array (n,), optional
+            Weights of the rows; None for 1.
+
+        Returns
+        -------
+        float
+            For labels the share of rows whose label is predicted; for multi-label targets the share
+            of rows all of whose labels are; for a regression R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², the
+            mean over several targets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x, y or the weights do not fit.
+        """
+        found = self.evaluate(x, y, sample_weight=sample_weight, metrics=self._score_metric())
+        if self._model.known_task.kind == "multilabel":
+            right = (self.predict(x) == np.asarray(y)).all(axis=1)
+            return float(np.average(right, weights=sample_weight))
+        return float(found["accuracy" if "accuracy" in found else "r2"])
+
+    def _score_metric(self) -> str | None:
+        return "r2" if self._model.known_task.kind == "values" else None
+
+
+class Text(str):
+    """Text that an interactive session displays with its line breaks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _layers(net: ModelProperties) -> list[dict[str, Any]]:
+    """Return a row of the table for each layer."""
+    a = net.architecture
+    has_dropout = any(a.dropout)
+    rows = []
+    for k, activation in enumerate(a.given_activations()):
+        n_in, n_out = a.sizes[k], a.sizes[k + 1]
+        row = {"layer": k, "inputs": f"{n_in:,}", "outputs": f"{n_out:,}"}
+        row["activation"] = str(activation)
+        if has_dropout:
+            row["dropout"] = f"{a.dropout[k]:g}" if k < len(a.dropout) else "–"
+        if net._model.frozen:
+            row["frozen"] = "yes" if k in net._model.frozen else "no"
+        row["parameters"] = f"{(n_in + 1) * n_out:,}"
+        rows.append(row)
+    return rows
+
+
+def _facts(net: ModelProperties) -> list[tuple[str, str]]:
+    """Return names and values of what the table of layers does not show."""
+    a, model = net.architecture, net._model
+    item = np.dtype(a.dtype).itemsize
+    memory = f"{size_text(a.n_parameters * item)} for parameters in {a.dtype}"
+    if model.optimizer is not None and model.optimizer_state:
+        state = sum(slot.nbytes for slot in model.optimizer_state)
+        memory += f", {size_text(state)} for the state of {model.optimizer.name}"
+    facts = [("loss", a.loss_text), ("memory", memory)]
+    inputs = ["pixels" if net.pixels else "values"] if isinstance(net.pixels, bool) else []
+    inputs += ["standardized"] if model.standardize else []
+    if inputs:
+        facts.append(("inputs", ", ".join(inputs)))
+    if model.standardize_targets:
+        facts.append(("targets", "standardized"))
+    classes = net.classes if model.task is not None else None
+    if classes is not None:
+        names = [str(name) for name in classes[:10].tolist()]
+        facts.append(("classes", ", ".join(names) + (", …" if len(classes) > 10 else "")))
+    trained = f"{net.epochs:,} epochs, {net.updates:,} updates" if net.updates else "not yet"
+    return [*facts, ("trained", trained)]
