@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
     "sphinxcontrib.mermaid",
     "repository_links",
+    "generated_tables",
 ]
 exclude_patterns = ["_extensions", "_templates"]
 templates_path = ["_templates"]

@@ -684,6 +684,6 @@ def test_copy_is_independent(blobs):
 
 def test_more_layers_than_the_compiled_backend_supports_are_refused():
     pytest.importorskip("pynn.backends.cython._core")
-    with pytest.raises(ValueError, match="sizes: found 71 layers, expected at most 64"):
+    with pytest.raises(ValueError, match="'cython', which does not support more than 64 layers"):
         pynn.Network([10] + [12] * 70 + [2], backend="cython")
     assert pynn.Network([10] + [12] * 70 + [2], backend="numpy").epochs == 0

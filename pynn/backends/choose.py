@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.names import BACKENDS
+from . import gaps
 from .limits import default_threads, useful
 
 if TYPE_CHECKING:
@@ -77,16 +78,16 @@ def capable(net: Architecture, threads: int | None) -> Engine:
     reason = available()["cython"]
     if reason:
         _warn_without_core("numpy", reason)
-    # The compiled core has fixed arrays for 64 layers.
-    return create("numpy" if reason or net.n_layers > 64 else "cython", net, threads)
+    lacking = gaps.lacking_of("cython", net)
+    return create("numpy" if reason or lacking else "cython", net, threads)
 
 
 def _check_bf16(name: str, net: Architecture) -> None:
     """Raise ImportError if a backend cannot round to bfloat16 here."""
-    if name == "numba":
+    if gaps.lacks(name, "bf16"):
         from .contract import why_numba
 
-        found = f"the backend 'numba'{why_numba(net)}, which does not support it"
+        found = f"the backend {name!r}{why_numba(net)}, which does not support it"
     elif name == "cython":
         from .cython import _core  # type: ignore[attr-defined]
 
@@ -111,9 +112,9 @@ def _resolve_for_functions(name: str, net: Architecture) -> str:
         If it is the compiled core, which cannot call Python functions.
     """
     reason = available()["numba"]
-    if name == "cython":
+    if name != "auto" and gaps.lacks(name, "functions"):
         raise ValueError(
-            f"backend: found 'cython' and {net.functions[0]!r}, a custom function, which the "
+            f"backend: found {name!r} and {net.functions[0]!r}, a custom function, which the "
             "compiled core does not support; expected 'numba'"
             + (f" ({reason}: pip install 'pynn-mlp[numba]')" if reason else "")
             + ", which compiles it, 'numpy', or 'auto' for the faster of the two"
@@ -143,7 +144,7 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     Raises
     ------
     ValueError
-        If no backend has that name, it does not support custom functions, or
+        If no backend has that name, it lacks what the network uses (``gaps``), or
         ``PYNN_NUM_THREADS`` is not a number of threads.
     ImportError
         If it cannot be used here, or does not support the precision of the architecture here.
@@ -155,6 +156,7 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
         threads = useful(threads)
     if net.precision == "bf16":
         _check_bf16(name, net)
+    gaps.check_network(name, net)
     if name == "cython":
         from .cython import _core  # type: ignore[attr-defined]
 

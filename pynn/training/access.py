@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import choose
+from ..backends import choose, gaps
 from ..spec import arguments
 from ..spec.architecture import Architecture
 from .described import Described
@@ -200,8 +200,9 @@ class Access(Described):
         >>> print(profile)  # doctest: +SKIP
         """
         name = self._engine.name
-        if name != "cython":
-            raise ValueError(f"profile: found the backend {name!r}, expected 'cython'")
+        if gaps.lacks(name, "profile"):
+            expected = " or ".join(map(repr, gaps.having("profile")))
+            raise ValueError(f"profile: found the backend {name!r}, expected {expected}")
         from .profile import Profile
 
         return Profile(self._model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..arrays.sparse import Sparse
+from ..backends import gaps
 from ..backends.contract import Data, Engine, Inputs, TrainerSettings
 from ..checks import features, targets, weights
 from ..checks.columns import Columns, names_of, require_columns
@@ -273,7 +274,7 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
         held_weight = own[2]
         combined = weights.combined(own[1], held_weight, missing=missing, **names)
         held = Data(*own[:2], *combined)
-        if engine.name == "numba" and isinstance(held.x, Sparse):
+        if gaps.lacks(engine.name, "sparse") and isinstance(held.x, Sparse):
             # It refuses sparse rows, but would do so only after the first epoch.
             engine.forward(model.flat, held.x)
     by_class, class_weight = weights.class_weight(given.class_weight, y, task, net)

@@ -302,7 +302,7 @@ def test_errors_say_why_the_backend_is_numba(blobs):
     sparse = pytest.importorskip("scipy.sparse")
     x, y = blobs
     rows = sparse.csr_matrix(x)
-    why = r"found 'numba' \(chosen for Activation\('swish'\), a custom function\), which takes no"
+    why = r"found 'numba' \(chosen for Activation\('swish'\), a custom function\), which does not"
     net = make("auto")
     for ask in (
         lambda: net.predict(rows),
@@ -314,7 +314,7 @@ def test_errors_say_why_the_backend_is_numba(blobs):
         with pytest.raises(ValueError, match=f"backend: {why} .*; expected backend='numpy'"):
             ask()
     assert len(make("numpy").predict(rows)) == len(x)
-    with pytest.raises(ValueError, match="backend: found 'numba', which .* 'cython' or 'numpy'"):
+    with pytest.raises(ValueError, match="backend: found 'numba', which .*'cython' or 'numpy'"):
         make("numba", activation="relu").predict(rows)
     why = r"'bf16' with the backend 'numba' \(chosen for Activation\('swish'\), a custom function"
     with pytest.raises(ImportError, match=f"precision: found {why}.*backend='numpy'"):

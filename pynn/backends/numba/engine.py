@@ -18,6 +18,7 @@ from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.optimizers import Optimizer
+from .. import gaps
 from ..contract import (
     Data,
     Inputs,
@@ -261,11 +262,14 @@ def rule_to_count(net: Architecture, y: Array | None) -> int:
 def _refuse(net: Architecture, x: Inputs, convention: str = "pynn") -> Array | Standardized:
     """Return x, or raise ValueError for input that this backend does not support."""
     rows = x.rows if isinstance(x, Standardized) else x
-    if isinstance(rows, Sparse) or convention != "pynn":
+    used = {"sparse": isinstance(rows, Sparse), "convention": convention != "pynn"}
+    for gap in [gap for gap in used if used[gap] and gaps.lacks("numba", gap)]:
+        name = gaps.GAPS[gap].feature.replace("`", "")
+        others = gaps.having(gap, "functions") if net.functions else gaps.having(gap)
         raise ValueError(
-            f"backend: found 'numba'{why_numba(net)}, which takes no sparse rows or conventions of "
-            "other libraries; expected "
-            + ("backend='numpy', or dense rows" if net.functions else "'cython' or 'numpy'")
+            f"backend: found 'numba'{why_numba(net)}, which does not support {name}; "
+            f"expected backend={' or '.join(map(repr, others))}"
+            + (", or dense rows" if gap == "sparse" else "")
         )
     return cast("Array | Standardized", x)
 
