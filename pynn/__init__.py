@@ -53,6 +53,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, datasets, plots
+    from .many import Each, FitManyError, fit_many
     from .metrics.metric import Metric
     from .training.divergence import DivergenceError
 
@@ -71,9 +72,11 @@ __all__ = [
     "Cosine",
     "CosineRestarts",
     "DivergenceError",
+    "Each",
     "EarlyStopping",
     "Every",
     "Exponential",
+    "FitManyError",
     "FlatCosine",
     "Focal",
     "History",
@@ -99,6 +102,7 @@ __all__ = [
     "callbacks",
     "data",
     "datasets",
+    "fit_many",
     "info",
     "load",
     "plots",
@@ -117,6 +121,10 @@ def __getattr__(name: str) -> Any:
         from .metrics.metric import Metric
 
         return Metric
+    if name in ("Each", "FitManyError", "fit_many"):
+        from . import many
+
+        return getattr(many, name)
     if name in ("data", "datasets", "nielsen", "plots", "sklearn"):
         import importlib
 

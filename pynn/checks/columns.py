@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..files.disk import shown
+from .shared import value_of
 
 Columns = tuple[str, ...]
 
 
 def names_of(x: Any) -> Columns | None:
     """Return the names of the columns of a data frame or table; None if not all are text."""
+    x = value_of(x)
     if isinstance(x, (np.ndarray, type, list, tuple)):
         return None
     names: Any = None

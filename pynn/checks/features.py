@@ -13,6 +13,7 @@ from ..arrays.vectors import cast, native
 from ..spec.architecture import Architecture
 from .arrays import check_finite, first_above, is_sparse, place
 from .convert import as_numbers
+from .shared import Shared
 
 Array = np.ndarray
 
@@ -59,7 +60,12 @@ def features(
         If its shape does not fit, or it is empty, masked, or holds NaN or infinity; if its values
         are neither pixels nor values as the network requires.
     """
-    return _converted(_rows(x, net, name), np.dtype(number_format or net.dtype), name, pixels)
+    dtype = np.dtype(number_format or net.dtype)
+    if isinstance(x, Shared):
+        return x.once(
+            (net.n_in, pixels, dtype), lambda: features(x.value, net, name, pixels, number_format)
+        )
+    return _converted(_rows(x, net, name), dtype, name, pixels)
 
 
 def training_features(
@@ -73,10 +79,16 @@ def training_features(
 
     This decides ``"auto"``: uint8 with a value above 1 means pixels.
     """
+    dtype = np.dtype(number_format or net.dtype)
+    if isinstance(x, Shared):
+        return x.once(
+            ("training", net.n_in, pixels, dtype),
+            lambda: training_features(x.value, net, pixels, name, number_format),
+        )
     rows = _rows(x, net, name)
     if isinstance(pixels, str):
         pixels = are_pixels(rows, name)
-    return _converted(rows, np.dtype(number_format or net.dtype), name, pixels), pixels
+    return _converted(rows, dtype, name, pixels), pixels
 
 
 def are_pixels(rows: Any, name: str = "x") -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..spec.functions import Loss
 from .arrays import check_finite, collected, is_missing
 from .convert import as_numbers, numbers_of
 from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
+from .shared import Shared
 
 Array = np.ndarray
 
@@ -85,6 +86,14 @@ def targets(
         If y does not fit the rows, the loss, the number of outputs or the classes, or gives the
         outputs another meaning than ``task``.
     """
+    if isinstance(y, Shared):
+        values, found = y.once(
+            _format(rows, net, task, missing, number_format),
+            lambda: targets(y.value, rows, net, task, name, rows_of, missing, number_format),
+        )
+        if found.classes is not None:  # users may change the classes of one of the networks
+            found = replace(found, classes=found.classes.copy())
+        return values, found
     dtype = number_format or net.dtype
     values, found = _with_task(y, rows, net, task, name, rows_of, missing, dtype)
     if task is not None and task.kind == "labels" and net.regression and net.n_out == 1:
@@ -93,6 +102,19 @@ def targets(
     if task is not None and found.kind != task.kind and not (net.regression and net.n_out == 1):
         raise _another_meaning(values, task, net, name)
     return values, found
+
+
+def _format(
+    rows: int, net: Architecture, task: Task | None, missing: bool, number_format: str | None
+) -> tuple[Any, ...]:
+    """Return what the result of `targets` depends on besides y."""
+    known: tuple[Any, ...] | None = None
+    if task is not None:
+        classes = task.classes
+        labels = None if classes is None else (classes.dtype.str, classes.tobytes())
+        known = (task.kind, task.flat, labels)
+    output = net.sizes[-1], net.activations[-1], net.loss, net.loss_parameters, net.functions
+    return (*output, rows, net.dtype, number_format, missing, known)
 
 
 def _another_meaning(values: Array, task: Task, net: Architecture, name: str) -> ValueError:

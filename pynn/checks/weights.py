@@ -11,6 +11,7 @@ from ..spec.architecture import Architecture
 from ..spec.arguments import choose, number
 from .convert import as_numbers
 from .labels import spell
+from .shared import Shared
 from .targets import Task
 
 Array = np.ndarray
@@ -46,6 +47,8 @@ def sample_weight(
     """
     if value is None:
         return None
+    if isinstance(value, Shared):
+        return value.once(rows, lambda: sample_weight(value.value, rows, name, rows_of))
     a = as_numbers(value, name)
     if a.ndim != 1:
         raise ValueError(

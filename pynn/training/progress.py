@@ -199,14 +199,26 @@ def reporter(progress: object, first: int, last: int) -> Reporter | None:
         If ``progress`` is not ``"auto"``, True, False or a function.
     """
     check_progress(progress)
-    if progress is False:
-        return None
     if callable(progress):
         return Reporter(progress)
+    kind = display(progress)
+    if kind is None:
+        return None
+    return Lines(last) if kind == "lines" else Bar(first, last, kind == "notebook")
+
+
+def display(progress: object) -> str | None:
+    """Return where progress is shown: ``"terminal"`` and ``"notebook"`` for a bar, ``"lines"``, or
+    None for nowhere.
+
+    ``progress`` is ``"auto"``, True or False.
+    """
+    if progress is False:
+        return None
     notebook = _in_notebook()
     terminal = not notebook and sys.stderr is not None and sys.stderr.isatty()
     if progress is not True and not (terminal or notebook):
         return None
     if _has("rich") and (terminal or (notebook and _has("ipywidgets"))):
-        return Bar(first, last, notebook)
-    return Lines(last)
+        return "notebook" if notebook else "terminal"
+    return "lines"

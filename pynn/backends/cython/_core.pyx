@@ -51,6 +51,7 @@ from pynn.arrays.memory import Memory
 from pynn.arrays.sparse import Sparse
 from pynn.arrays.standard import Standardized
 from pynn.backends.contract import Sums
+from pynn.backends.interrupts import raise_pending
 from pynn.backends.limits import default_threads
 
 from .kernels cimport *

@@ -181,6 +181,7 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
             p.pace.trials.pace[p.pace.threads == 1] = (position.chunks - chunks) / took
             balance(p)
         PyErr_CheckSignals()
+        raise_pending()
     return 0
 
 

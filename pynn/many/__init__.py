@@ -1,0 +1,7 @@
+"""Many networks at once: ``fit_many`` trains them, ``Ensemble`` combines their predictions."""
+
+from .errors import FitManyError
+from .fit import fit_many
+from .settings import Each
+
+__all__ = ["Each", "FitManyError", "fit_many"]

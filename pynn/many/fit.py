@@ -1,0 +1,221 @@
+"""``fit_many``: train many networks at once, each on one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends import choose
+from ..backends.limits import default_threads
+from ..checks.arrays import as_array
+from ..network import Network
+from ..spec import arguments
+from ..training import fit
+from ..training.history import History
+from .errors import FitManyError
+from .progress import Display, ManyProgress, display_of
+from .queue import Queue
+from .settings import Each, Settings
+
+Array = np.ndarray
+Networks = Sequence[Network] | Mapping[Any, Network]
+
+
+def fit_many(
+    networks: Networks,
+    x: Any,
+    y: Any = None,  # required, as in fit
+    *,
+    groups: Any = None,
+    rows: Any = None,
+    threads: int | None = None,
+    progress: bool | str | Callable[[ManyProgress], object] = "auto",
+    **settings: Any,
+) -> list[History]:
+    """Train many networks, each on one thread, with results identical to separate calls of ``fit``.
+
+    The networks wait in one queue, those with most rows and parameters first. Training holds
+    Python's global interpreter lock only between two slices of steps. Data that several networks
+    share are checked and converted once, and not copied.
+
+    Parameters
+    ----------
+    networks : list of Network, or dict with groups
+        Different networks of any architectures. Their argument ``threads`` does not apply.
+    x, y : array, or list of arrays
+        As in ``Network.fit``, for all networks. A list has one data set for each network; rows that
+        are lists must be made an array with ``numpy.asarray``.
+    groups : array (n,), optional
+        The group of each row of x, y and ``sample_weight``: numbers or strings. Each network trains
+        on the rows of one group. ``networks`` is a list in ascending order of the groups, as
+        ``numpy.unique`` returns them, or a dict from group to network. Not with ``rows``.
+    rows : list of arrays, optional
+        For each network the rows of x, y and ``sample_weight`` to train on: indices, of which some
+        may be repeated, or a mask of booleans. Rows are copied when the training of their network
+        begins, consecutive ones not at all.
+    threads : int, optional
+        Number of networks that train at a time; None for the default of ``Network``.
+    progress : {"auto", True, False} or function
+        One progress bar for all networks, as in ``fit``. A function receives a ``ManyProgress``
+        about ten times a second.
+    **settings
+        Arguments of ``Network.fit``. A list has one value for each network; in ``metrics`` and
+        ``callbacks`` a list is one value for all, and :class:`pynn.Each` has one for each, as it
+        does everywhere. Tuples and arrays are one value. Callback objects for all networks are
+        copied for each of them; functions are called by several threads. Checkpoints, and files of
+        ``SaveBest``, must be different.
+
+    Returns
+    -------
+    list of History
+        The result of ``fit`` of each network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``networks``, ``groups``, ``rows``, ``threads`` or the length of a list does not fit, or
+        there is no such setting. No network is changed then.
+    FitManyError
+        At the end, if networks failed: an argument does not fit them, training diverged, or a
+        callback raised. Each of them is as after its own ``fit``; the others are trained.
+
+    Notes
+    -----
+    After Ctrl-C every network is as after Ctrl-C in its own ``fit``: whole updates and whole
+    epochs, and a checkpoint if it has one. Networks that had not begun are unchanged. Training ends
+    within a second, unless a callback runs longer.
+
+    Examples
+    --------
+    >>> networks = [pynn.Network([20, 64, 2], seed=seed) for seed in range(100)]  # doctest: +SKIP
+    >>> pynn.fit_many(networks, x, y, epochs=20)  # doctest: +SKIP
+    >>> pynn.fit_many(networks, x, y, learning_rate=rates, l2=penalties)  # doctest: +SKIP
+    """
+    names, found = _networks(networks, groups)
+    if groups is not None:
+        if rows is not None:
+            raise ValueError("rows: found rows and groups, expected one of them")
+        rows = _rows_of_groups(networks, groups)
+    given = Settings(len(found), {"x": x, "y": y, **settings}, _rows(rows, len(found)))
+    most = default_threads() if threads is None else arguments.threads(threads)
+    assert most is not None
+    display = display_of(progress)
+    work = [given.work(k) * net.architecture.n_parameters for k, net in enumerate(found)]
+    order = sorted(range(len(found)), key=lambda k: -work[k])
+    queue = Queue(lambda k: train(found[k], given.of(k)), order)
+    try:
+        if found:
+            report = None if display is None else _Report(display, queue, found, given).show
+            queue.run(min(most, len(found)), report)
+    finally:
+        if display is not None:
+            display.close()
+    histories = [queue.results.get(k) for k in range(len(found))]
+    if queue.failures:
+        raise FitManyError.of(queue.failures, names, histories)
+    return [history for history in histories if history is not None]
+
+
+def train(net: Network, given: dict[str, Any]) -> History:
+    """Call ``fit`` of a network with one thread, without progress."""
+    engine, threads = net._engine, net._asked[1]
+    if threads != 1:
+        engine = choose.create(engine.name, net.architecture, 1)
+    return fit.fit(net, net._model, engine, net._lock, fit.Arguments(**given, progress=False))
+
+
+def _networks(networks: Any, groups: Any) -> tuple[list[str], list[Network]]:
+    """Return the names of networks in errors, and the networks."""
+    if isinstance(networks, Mapping):
+        if groups is None:
+            raise TypeError("networks: found a dict without groups, expected a list")
+        names, found = [f"networks[{key!r}]" for key in networks], list(networks.values())
+    elif isinstance(networks, Sequence) and not isinstance(networks, str):
+        found = list(networks)
+        names = [f"networks[{k}]" for k in range(len(found))]
+    else:
+        raise TypeError(
+            f"networks: found {type(networks).__name__}, expected a list of pynn.Network objects"
+        )
+    first: dict[int, str] = {}
+    for name, net in zip(names, found, strict=True):
+        if not isinstance(net, Network):
+            raise TypeError(f"{name}: found {type(net).__name__}, expected a pynn.Network")
+        if id(net) in first:
+            raise ValueError(
+                f"{name}: found the same network as {first[id(net)]}, expected different ones"
+            )
+        first[id(net)] = name
+    return names, found
+
+
+def _rows(rows: Any, count: int) -> list[Any] | None:
+    """Return the argument ``rows``, one array for each network."""
+    if rows is None:
+        return None
+    found = rows.values if isinstance(rows, Each) else rows
+    if not isinstance(found, (list, tuple)) or len(found) != count:
+        text = f"{len(found)}" if isinstance(found, (list, tuple)) else type(found).__name__
+        raise ValueError(f"rows: found {text}, expected a list of {count}, one for each network")
+    return [_indices(one, f"rows[{k}]") for k, one in enumerate(found)]
+
+
+def _indices(rows: Any, name: str) -> Array:
+    found = as_array(rows, name)
+    if found.ndim != 1 or found.dtype.kind not in "iub":
+        raise TypeError(
+            f"{name}: found {found.dtype} of shape {found.shape}, expected indices of rows, or a "
+            "mask of booleans, of one dimension"
+        )
+    return found
+
+
+def _rows_of_groups(networks: Networks, groups: Any) -> list[Array]:
+    """Return the rows of each group, in the order of the networks."""
+    of_row = as_array(groups, "groups")
+    if of_row.ndim != 1:
+        raise ValueError(f"groups: found shape {of_row.shape}, expected (rows,)")
+    labels, codes = np.unique(of_row, return_inverse=True)
+    # One sort finds the rows of all groups; a stable one keeps their order.
+    parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    if not isinstance(networks, Mapping):
+        if len(networks) != len(labels):
+            raise ValueError(
+                f"groups: found {len(labels)} different groups, expected {len(networks)}, one for "
+                "each network"
+            )
+        return parts
+    by_label = dict(zip(labels.tolist(), parts, strict=True))
+    missing = [key for key in networks if key not in by_label]
+    others = [key for key in by_label if key not in networks]
+    if missing or others:
+        found = f"no rows of {missing[0]!r}" if missing else f"{others[0]!r} without a network"
+        raise ValueError(f"groups: found {found}, expected the keys of networks")
+    return [by_label[key] for key in networks]
+
+
+class _Report:
+    """Computes the progress of a queue of networks, and shows it."""
+
+    def __init__(
+        self, display: Display, queue: Queue, networks: list[Network], given: Settings
+    ) -> None:
+        self._display, self._queue = display, queue
+        self._networks, self._given = networks, given
+        self._before = [net.epochs for net in networks]
+        self._began = time.perf_counter()
+
+    def show(self) -> None:
+        queue, count = self._queue, len(self._networks)
+        finished, failed = len(queue.results), len(queue.failures)
+        share = (finished + failed + sum(map(self._share, list(queue.running)))) / count
+        seconds = time.perf_counter() - self._began
+        self._display.show(ManyProgress(finished, failed, count, min(share, 1.0), seconds))
+
+    def _share(self, k: int) -> float:
+        """Return the share of the epochs of a network in training that are complete."""
+        done = self._networks[k].epochs - self._before[k]
+        return min(done / max(self._given.epochs(k), 1), 1.0)

@@ -1,0 +1,226 @@
+"""The arguments of ``fit_many``: which of them are of all networks, and which of each."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks.shared import Shared
+from ..network import Network
+from ..spec.arguments import choose
+from ..training.callbacks import Callback, SaveBest, has_state
+
+WHOLE_LISTS = ("metrics", "callbacks")
+"""Settings whose lists are one value for all networks, as in ``fit``."""
+ROWWISE = ("x", "y", "sample_weight")
+"""Arguments that ``rows`` selects from."""
+
+
+class Each:
+    """One value for each network, in any argument of ``fit_many``.
+
+    A list means the same, except in ``metrics`` and ``callbacks``, whose lists are one value for
+    all networks.
+
+    Parameters
+    ----------
+    values : iterable
+        As many as there are networks.
+
+    Examples
+    --------
+    >>> stops = [pynn.EarlyStopping(patience=3) for _ in networks]  # doctest: +SKIP
+    >>> pynn.fit_many(networks, x, y, callbacks=pynn.Each(stops))  # doctest: +SKIP
+    """
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self.values = list(values)
+
+    def __repr__(self) -> str:
+        return f"Each({self.values!r})"
+
+
+def defaults() -> dict[str, Any]:
+    """Return the settings of ``fit`` with their default values."""
+    parameters = inspect.signature(Network.fit).parameters
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in ("self", "x", "y", "progress")
+    }
+
+
+class Settings:
+    """The arguments of ``fit`` for each of several networks.
+
+    Parameters
+    ----------
+    count : int
+        Number of networks.
+    given : mapping
+        x, y and settings as the user gave them.
+    rows : sequence of ndarray, optional
+        For each network the rows to train on, as indices or as a mask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such setting, a list has another length, or networks would share an object
+        that belongs to one of them.
+    """
+
+    def __init__(
+        self, count: int, given: Mapping[str, Any], rows: Sequence[Any] | None = None
+    ) -> None:
+        known = defaults()
+        _require_known(given, known)
+        self._rows, self._count = rows, count
+        values = {**known, **given}
+        self.one: dict[str, Any] = {}
+        self.each: dict[str, list[Any]] = {}
+        for name, value in values.items():
+            found = self._of_each(name, value)
+            if found is None:
+                self.one[name] = value
+            else:
+                self.each[name] = found
+        self._check_owned()
+        self._share()
+
+    def _of_each(self, name: str, value: Any) -> list[Any] | None:
+        """Return the values of the networks; None if one value is for all."""
+        if isinstance(value, Each):
+            found = value.values
+        elif isinstance(value, list) and name not in WHOLE_LISTS:
+            found = value
+        else:
+            return None
+        if len(found) == self._count:
+            return found
+        remedy = "one value for each network"
+        if name in ROWWISE:
+            remedy += f", or numpy.asarray({name}) for all of them"
+        raise ValueError(f"{name}: found a list of {len(found)}, expected {self._count}, {remedy}")
+
+    def _check_owned(self) -> None:
+        """Refuse files and states that several networks would write to."""
+        if self._count == 1:
+            return
+        if self.one.get("checkpoint") is not None:
+            raise ValueError(
+                f"checkpoint: found one for {self._count} networks, expected a list of checkpoints "
+                "with different paths"
+            )
+        paths = Counter(
+            str(one.path) for one in self.each.get("checkpoint", ()) if hasattr(one, "path")
+        )
+        if paths and max(paths.values()) > 1:
+            path = paths.most_common(1)[0][0]
+            raise ValueError(f"checkpoint: found the path {path} twice, expected different paths")
+        if any(isinstance(call, SaveBest) for call in _listed(self.one.get("callbacks"))):
+            raise ValueError(
+                f"callbacks: found one SaveBest for {self._count} networks, expected "
+                "pynn.Each([…]) of callbacks with different paths"
+            )
+        owners: dict[int, int] = {}
+        for k, calls in enumerate(self.each.get("callbacks", ())):
+            for call in _listed(calls):
+                first = owners.setdefault(id(call), k)
+                if first != k and isinstance(call, Callback) and has_state(call):
+                    raise ValueError(
+                        f"callbacks: found the same {type(call).__name__} for networks {first} and "
+                        f"{k}, expected one for each: it has a state"
+                    )
+
+    def _share(self) -> None:
+        """Wrap data of several networks in ``Shared``, so that they are converted once."""
+        for name in ROWWISE:
+            if name in self.one and self.one[name] is not None and self._rows is None:
+                self.one[name] = Shared(self.one[name])
+            elif name in self.each:
+                self.each[name] = _shared_where_repeated(self.each[name])
+        validation = self.one.get("validation")
+        if isinstance(validation, (tuple, list)):
+            self.one["validation"] = tuple(
+                None if part is None else Shared(part) for part in validation
+            )
+
+    def of(self, k: int) -> dict[str, Any]:
+        """Return the arguments of ``fit`` for network k."""
+        found = {**self.one, **{name: values[k] for name, values in self.each.items()}}
+        if self._rows is not None:
+            for name in ROWWISE:
+                if name in self.one and found[name] is not None:
+                    found[name] = take(found[name], self._rows[k])
+        if "callbacks" in self.one:
+            found["callbacks"] = _copies(found["callbacks"])
+        return found
+
+    def epochs(self, k: int) -> int:
+        """Return the epochs of network k; 1 for a value that ``fit`` will refuse."""
+        found = self.each["epochs"][k] if "epochs" in self.each else self.one["epochs"]
+        return int(found) if isinstance(found, (int, np.integer)) else 1
+
+    def work(self, k: int) -> float:
+        """Return the rows that network k trains on, in all epochs, as far as it is known."""
+        x = self.each["x"][k] if "x" in self.each else self.one["x"]
+        data = x.value if isinstance(x, Shared) else x
+        if self._rows is not None:
+            data = self._rows[k]
+        shape = getattr(data, "shape", None)
+        rows = shape[0] if shape else len(data) if hasattr(data, "__len__") else 1
+        return float(self.epochs(k) * rows) if isinstance(rows, (int, np.integer)) else 0.0
+
+
+def _require_known(given: Iterable[str], known: Iterable[str]) -> None:
+    names = "x", "y", *known, "groups", "rows", "threads", "progress"
+    for name in given:
+        try:
+            choose("fit_many", name, names)
+        except ValueError as error:
+            raise TypeError(str(error)) from None
+
+
+def take(values: Any, rows: Any) -> Any:
+    """Return some rows of an array, a sparse matrix, a data frame or a list.
+
+    Consecutive rows of an array are a view.
+    """
+    rows = np.asarray(rows)
+    if rows.dtype.kind == "b":
+        rows = np.flatnonzero(rows)
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    if isinstance(values, (list, tuple)):
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and len(rows) and _are_consecutive(rows):
+        return values[rows[0] : rows[0] + len(rows)]
+    return values[rows]
+
+
+def _are_consecutive(rows: np.ndarray) -> bool:
+    first, last = int(rows[0]), int(rows[-1])
+    return first >= 0 and last - first + 1 == len(rows) and bool((np.diff(rows) == 1).all())
+
+
+def _shared_where_repeated(values: list[Any]) -> list[Any]:
+    """Wrap values that the list has several times in one ``Shared`` each."""
+    counts = Counter(map(id, values))
+    shared = {id(one): Shared(one) for one in values if counts[id(one)] > 1 and one is not None}
+    return [shared.get(id(one), one) for one in values]
+
+
+def _listed(calls: Any) -> list[Any]:
+    return list(calls) if isinstance(calls, (list, tuple)) else [calls]
+
+
+def _copies(calls: Any) -> Any:
+    """Return callbacks for one network: functions themselves, and copies of objects."""
+    if isinstance(calls, (list, tuple)):
+        return [_copies(call) for call in calls]
+    return copy.deepcopy(calls) if isinstance(calls, Callback) else calls

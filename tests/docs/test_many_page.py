@@ -1,0 +1,19 @@
+"""The code of the page on many models prints what the page says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.test_layers_page import BLOCK
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "many-models.md").read_text("utf-8")
+
+
+def test_the_code_on_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    for code, printed in BLOCK.findall(PAGE):
+        exec(code, names)
+        assert capsys.readouterr().out == printed
