@@ -65,7 +65,7 @@ def write_all(folder: Path, net: Network, test: Pair, found: LearningRates | Non
                     ax = draw(probabilities, images, labels, classes=net.classes)
                     _write(folder / f"{name}.png", ax)
         if images is not None:
-            ax = first_layer_weights(net, shape=images.shape[1:])
+            ax = first_layer_weights(net, shape=images.shape[1:], x=images)
             _write(folder / "first_layer.png", ax)
 
 

@@ -16,14 +16,18 @@ printed in greyscale.
 from .classes import confusion_matrix
 from .curves import comparison, learning_curves, learning_rates, norms
 from .pictures import first_layer_weights, mistakes, predictions, side_of
+from .reliability import calibration
 from .style import COLORS, DASHES, MARKERS, for_files, percent, require, unregistered
+from .values import error_histogram, predicted_against_true, residuals
 
 __all__ = [
     "COLORS",
     "DASHES",
     "MARKERS",
+    "calibration",
     "comparison",
     "confusion_matrix",
+    "error_histogram",
     "first_layer_weights",
     "for_files",
     "learning_curves",
@@ -31,8 +35,10 @@ __all__ = [
     "mistakes",
     "norms",
     "percent",
+    "predicted_against_true",
     "predictions",
     "require",
+    "residuals",
     "side_of",
     "unregistered",
 ]

@@ -39,6 +39,8 @@ def history_of(run: Any, argument: str = "history") -> Any:
 def probabilities_of(model: Any, x: np.ndarray, n: int) -> np.ndarray:
     """Return the probabilities (n, n_classes) of a model or of the caller.
 
+    Models whose outputs are no probabilities give these outputs.
+
     Parameters
     ----------
     model : Network, classifier or array_like, shape (n, n_classes)
@@ -48,6 +50,9 @@ def probabilities_of(model: Any, x: np.ndarray, n: int) -> np.ndarray:
     """
     if hasattr(model, "feedforward"):  # pynn.nielsen: inputs and outputs are columns
         model = np.asarray(model.feedforward(np.asarray(x).reshape(n, -1).T)).T
+    elif _has_margins(model):  # a Network with a hinge loss
+        out = np.asarray(model.activations(x, layer=-1))
+        model = np.concatenate([-out, out], axis=1) if out.shape[1] == 1 else out
     elif hasattr(model, "predict_proba"):
         # Estimators accept only two axes.
         model = model.predict_proba(np.asarray(x).reshape(n, -1) if _is_estimator(model) else x)
@@ -63,6 +68,18 @@ def probabilities_of(model: Any, x: np.ndarray, n: int) -> np.ndarray:
             f"({n}, n_classes)"
         )
     return probabilities
+
+
+def _has_margins(model: Any) -> bool:
+    loss = getattr(getattr(model, "architecture", None), "loss_function", None)
+    return hasattr(model, "activations") and not getattr(loss, "probabilities", True)
+
+
+def are_probabilities(rows: np.ndarray) -> bool:
+    """Whether outputs (n, n_classes) are in [0, 1] and sum to 1 in every row that is finite."""
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    within = ((rows >= -1e-6) & (rows <= 1 + 1e-6)).all()
+    return bool(within and (np.abs(rows.sum(axis=1) - 1) < 1e-3).all())
 
 
 def classes_of(model: Any) -> ArrayLike | None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .classes import class_indices
-from .models import classes_of, names_of, probabilities_of, weights_of
-from .style import BLUE, GREY, ORANGE, new_axes, percent, plain_text, ramp
+from .models import are_probabilities, classes_of, names_of, probabilities_of, weights_of
+from .style import new_axes, paint, percent, plain_text, ramp, styled, text_color_on, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 _GAP = 2
-"""Pixels between two images on the sheet of the first layer's weights."""
+"""Pixels between two images side by side on the sheet of the first layer's weights."""
 
 # --- Predictions and mistakes ---------------------------------------------------------------------
 
 
+@styled
 def predictions(
     model: Any,
     x: np.ndarray,
@@ -28,12 +30,16 @@ def predictions(
     count: int = 12,
     classes: ArrayLike | None = None,
     ax: Axes | None = None,
+    style: str | None = None,
 ) -> Axes:
     """Draw sample images with the probabilities that the network assigns to their classes.
 
     The samples range from the image with the highest probability to the one with the lowest, in
     equal steps of the highest probability of each image; each step takes the first row that is
     nearest to it. With random rows nearly all probabilities would be high.
+
+    Outputs that are not in [0, 1] or do not sum to 1 are no probabilities; they are shown without
+    per cent signs.
 
     For each image the three most probable classes are shown (the true class replaces the third if
     it is not among them), the true class in blue and bold, and in the title the true and the
@@ -55,6 +61,9 @@ def predictions(
         Names of the classes. By default ``model.classes`` or ``model.classes_``, or 0, 1, 2, ….
     ax : Axes, optional
         Where to draw.
+    style : {"light", "dark"}, optional
+        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
+        background.
 
     Returns
     -------
@@ -73,9 +82,33 @@ def predictions(
     names = names_of(model, probabilities.shape[1], classes)
     rows = _evenly_sure(np.nan_to_num(probabilities.max(axis=1)), max(1, count))
     truth = None if labels is None else labels[rows]
-    ax = _tiles(images[rows], probabilities[rows], names, truth, ax)
-    ax.set_title(f"{len(rows)} of {len(images):,} images, from surest to least sure")
+    ax = _tiles(_Sample(images, probabilities, rows), names, truth, ax)
+    many = f"{len(rows)} of {len(images):,} images from most to least confident"
+    return _title_sheet(ax, many, "equal steps of confidence, not a random sample", labels)
+
+
+def _title_sheet(ax: Axes, title: str, line: str, labels: np.ndarray | None) -> Axes:
+    """Write a title, and below it a line about the choice of images and the bold class."""
+    bold = "" if labels is None else "; the true class is bold"
+    ax.set_title(title, pad=18)
+    ax.annotate(
+        line + bold, (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+        ha="center", va="bottom", fontsize="small", color=theme().faint,
+    )  # fmt: skip
     return ax
+
+
+class _Sample(NamedTuple):
+    """Rows that are drawn."""
+
+    all_images: np.ndarray
+    all_outputs: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the outputs are probabilities."""
+        return are_probabilities(self.all_outputs)
 
 
 def _evenly_sure(sureness: np.ndarray, count: int) -> np.ndarray:
@@ -90,6 +123,7 @@ def _evenly_sure(sureness: np.ndarray, count: int) -> np.ndarray:
     return np.array(rows)
 
 
+@styled
 def mistakes(
     model: Any,
     x: np.ndarray,
@@ -97,8 +131,13 @@ def mistakes(
     count: int = 12,
     classes: ArrayLike | None = None,
     ax: Axes | None = None,
+    style: str | None = None,
 ) -> Axes:
     """Draw the worst mistakes: wrongly classified images with the least probable true class.
+
+    For each image the title has the true class, the predicted one, and the number of its row in
+    `x`; bars show the three most probable classes, and the true class, in blue and bold, in place
+    of the third if it is not among them.
 
     Parameters
     ----------
@@ -116,6 +155,9 @@ def mistakes(
         Names of the classes. By default ``model.classes`` or ``model.classes_``, or 0, 1, 2, ….
     ax : Axes, optional
         Where to draw.
+    style : {"light", "dark"}, optional
+        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
+        background.
 
     Returns
     -------
@@ -140,28 +182,25 @@ def mistakes(
         ax.set_axis_off()
         ax.text(0.5, 0.5, f"no mistake in {len(images):,}", ha="center", va="center")
         return ax
-    ax = _tiles(images[worst], probabilities[worst], names, labels[worst], ax)
+    ax = _tiles(_Sample(images, probabilities, worst), names, labels[worst], ax)
     many = f"the {len(worst)} worst of {len(wrong):,} mistakes in {len(images):,} images"
-    ax.set_title(many if len(wrong) > 1 else f"the one mistake in {len(images):,} images")
-    return ax
+    title = many if len(wrong) > 1 else f"the one mistake in {len(images):,} images"
+    kind = "probability" if are_probabilities(probabilities) else "output"
+    return _title_sheet(ax, title, f"worst: the least {kind} for the true class", labels)
 
 
-def _tiles(
-    images: np.ndarray,
-    probabilities: np.ndarray,
-    names: list[Any],
-    truth: np.ndarray | None,
-    ax: Axes | None,
-) -> Axes:
+def _tiles(sample: _Sample, names: list[Any], truth: np.ndarray | None, ax: Axes | None) -> Axes:
     """Draw images with bars of their most probable classes, side by side."""
+    images, probabilities = sample.all_images[sample.rows], sample.all_outputs[sample.rows]
     texts = [plain_text(name, 18) for name in names]
+    spell = percent if sample.probabilities else "{:.2f}".format
     # Long names go above their bars, and titles have two lines.
     long = max(map(len, texts)) > 3
     columns = min(3 if long else 4, len(images))
     lines = -(-len(images) // columns)
     if ax is None:
         tile = (3.4, 1.8) if long else (2.6, 1.5)
-        ax = new_axes(tile[0] * columns, tile[1] * lines + 0.35)
+        ax = new_axes(tile[0] * columns, tile[1] * lines + 0.6)
     ax.set_axis_off()
     width, height = 1 / columns, 1 / lines
     share = 0.7 if long else 0.82
@@ -178,40 +217,50 @@ def _tiles(
         else:
             frame = (left + 0.57 * width, bottom + 0.06 * height, 0.34 * width, 0.7 * height)
         correct = [None if true is None else names[k] == true for k in top]
-        _draw_bars(ax.inset_axes(frame), row[top], [texts[k] for k in top], correct, long)
-        _title_image(picture, names[int(top[0])], true, long)
+        bars = ax.inset_axes(frame)
+        _draw_bars(bars, row[top], [texts[k] for k in top], correct, long, spell)
+        _title_image(picture, names[int(top[0])], true, int(sample.rows[place]), long)
     return ax
 
 
 def _draw_image(ax: Axes, image: np.ndarray) -> None:
-    ax.imshow(image, cmap="gray_r", interpolation="nearest")
+    colors = ramp(theme().paper, theme().ink)
+    ax.imshow(image, cmap=colors, interpolation="nearest")
     ax.set_anchor("NW")
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.spines[:].set_color("#CCCCCC")
+    ax.spines[:].set_color(theme().line)
 
 
-def _title_image(ax: Axes, predicted: Any, true: Any, long: bool) -> None:
-    """Write the predicted class and, if it is known, the true one above an image."""
+def _title_image(ax: Axes, predicted: Any, true: Any, row: int, long: bool) -> None:
+    """Write predicted and, if it is known, true class above an image, and its row below."""
     title = plain_text(predicted if true is None else true)
     style: dict[str, Any] = {}
     if true is not None and predicted == true:
-        title, style = f"{title} ✓", {"color": BLUE}
+        title, style = f"{title} ✓", {"color": theme().blue}
     elif true is not None:
         separator = "\n" if long else " "
-        title = f"{title}{separator}taken for {plain_text(predicted)} ✗"
-        style = {"color": ORANGE}
+        title = f"{title}{separator}predicted as {plain_text(predicted)} ✗"
+        style = {"color": theme().orange}
     ax.set_title(title, loc="left", fontsize=9 if long else 10, pad=3, **style)
+    ax.set_xlabel(f"row {row:,}", loc="left", fontsize=7, labelpad=2, color=theme().faint)
 
 
 def _draw_bars(
-    ax: Axes, shares: np.ndarray, names: list[str], correct: list[bool | None], long: bool
+    ax: Axes,
+    shares: np.ndarray,
+    names: list[str],
+    correct: list[bool | None],
+    long: bool,
+    spell: Callable[[float], str],
 ) -> None:
     """Draw a bar for each class: the true one blue and bold, others orange, grey if unknown."""
-    colors = [GREY if c is None else BLUE if c else ORANGE for c in correct]
+    colors = [theme().grey if c is None else theme().blue if c else theme().orange for c in correct]
     weights = ["bold" if c else "normal" for c in correct]
     ax.barh(range(len(names)), shares, color=colors, height=0.34 if long else 0.62)
-    ax.set_xlim(0, 1)
+    # Outputs that are no probabilities may be of any size.
+    largest = max(1.0, float(np.nan_to_num(shares).max()))
+    ax.set_xlim(min(0.0, float(np.nan_to_num(shares).min())), largest)
     ax.set_ylim(len(names) - 0.7 if long else len(names) - 0.5, -0.8 if long else -0.5)
     ax.set_xticks([])
     ax.spines[["top", "right", "bottom"]].set_visible(False)
@@ -219,38 +268,47 @@ def _draw_bars(
         ax.set_yticks([])
         for line, (name, share) in enumerate(zip(names, shares, strict=True)):
             ax.text(
-                0.02, line - 0.22, f"{percent(share)}  {name}", fontsize=7.5, weight=weights[line],
+                0.02, line - 0.22, f"{spell(share)}  {name}", fontsize=7.5, weight=weights[line],
                 ha="left", va="bottom",
             )  # fmt: skip
         return
     ax.set_yticks(range(len(names)), names)
+    paint(ax)
     ax.tick_params(length=0, labelsize=9)
     for label, weight in zip(ax.get_yticklabels(), weights, strict=True):
         label.set_fontweight(weight)
     for line, share in enumerate(shares):
-        inside = share > 0.6
+        inside = share > 0.6 * largest
+        gap = 0.04 * largest
         ax.text(
-            min(share, 1) - 0.04 if inside else np.nan_to_num(share) + 0.04,
+            min(share, largest) - gap if inside else max(np.nan_to_num(share), 0.0) + gap,
             line,
-            percent(share),
+            spell(share),
             ha="right" if inside else "left",
             va="center",
             fontsize=7.5,
-            color=None if not inside else "white" if colors[line] == BLUE else "black",
+            color=text_color_on(colors[line]) if inside else None,
         )
 
 
 # --- Weights of the first layer -------------------------------------------------------------------
 
 
+@styled
 def first_layer_weights(
-    net: Any, count: int = 100, ax: Axes | None = None, shape: tuple[int, int] | None = None
+    net: Any,
+    count: int = 25,
+    ax: Axes | None = None,
+    shape: tuple[int, int] | None = None,
+    x: ArrayLike | None = None,
+    style: str | None = None,
 ) -> Axes:
     """Draw the weights of each unit of the first layer as an image.
 
-    The units with the largest weights (Euclidean norm) are shown, the largest first. For a network
-    without hidden layers these are the outputs, in the order of their classes, with names. Orange
-    marks positive weights, blue negative ones, white zero; in greyscale the negative ones are dark.
+    The units with the largest weights (Euclidean norm) are shown, the largest first, with their
+    numbers, counted from 0. For a network without hidden layers these are the outputs, in the order
+    of their classes, with names. Orange marks positive weights, which raise the unit's sum where
+    the pixel is bright, blue negative ones, white zero; in greyscale the negative ones are dark.
     All images share one scale, which ends at the 99.8th percentile of the absolute weights.
 
     Parameters
@@ -258,12 +316,18 @@ def first_layer_weights(
     net : Network or estimator
         A network whose inputs are pixels, also of ``pynn.nielsen``, or a fitted estimator of
         ``pynn.sklearn``.
-    count : int, default 100
+    count : int, default 25
         The maximum number of units.
     ax : Axes, optional
         Where to draw.
     shape : (int, int), optional
         Height and width of the images in pixels. By default they are square.
+    x : array_like, shape (n, height, width) or (n, pixels), optional
+        The rows of the training. Pixels that are 0 in all of them are drawn pale: training has left
+        their weights at the random numbers they began with, or only made them smaller.
+    style : {"light", "dark"}, optional
+        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
+        background.
 
     Returns
     -------
@@ -272,7 +336,7 @@ def first_layer_weights(
     Raises
     ------
     ValueError
-        If the number of inputs does not match `shape`, or is not a square.
+        If the number of inputs does not match `shape` or `x`, or is not a square.
     ImportError
         If matplotlib is not installed.
     """
@@ -288,26 +352,57 @@ def first_layer_weights(
     classes = None if len(layers) > 1 else _classes_of_units(net, weights.shape[1], len(order))
     if classes is not None:
         order = np.arange(len(order))
-    sizes = np.abs(images[order])
+    used = _used_pixels(x, len(weights)).reshape(images.shape[1:])
+    sizes = np.abs(images[order][:, used])
     sizes = sizes[np.isfinite(sizes)]  # a network that has diverged has others
     limit = float(np.percentile(sizes, 99.8)) if sizes.size else 0.0
     limit = limit or 1.0
     sheet, corners = _sheet(images[order])
+    opacity, _ = _sheet(np.broadcast_to(np.where(used, 1.0, 0.12), images[order].shape))
     if ax is None:
         ax = _sheet_axes(images[order], sheet.shape)
-    colors = ramp("#05304F", "#2A7FB8", "#F6F6F6", "#F3A56B", ORANGE)
-    drawn = ax.imshow(sheet, cmap=colors, vmin=-limit, vmax=limit, interpolation="nearest")
+    drawn = ax.imshow(
+        sheet, cmap=ramp(*theme().diverging), vmin=-limit, vmax=limit, interpolation="nearest",
+        alpha=np.nan_to_num(opacity),
+    )  # fmt: skip
     ax.set_axis_off()
-    for (top, left), name in zip(corners, classes or (), strict=False):
-        ax.text(left, top, plain_text(name), va="top", ha="left", fontsize="small")
-    units = weights.shape[1]
-    few = f"{len(order)} of {units} units, largest weights"
-    every = f"all {units} units" if units > 1 else "its one unit"
-    ax.set_title(f"first layer, {few if units > len(order) else every}", fontsize="medium")
-    bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.8, pad=0.02, extend="both")
-    bar.set_label("weight: against – for the unit")
+    names = [f"unit {k}" for k in order] if classes is None else [plain_text(c) for c in classes]
+    for (top, left), name in zip(corners, names, strict=True):
+        ax.text(left - 0.5, top - 0.6, name, va="bottom", ha="left", fontsize="x-small")
+    ax.set_ylim(sheet.shape[0] - 0.5, -_gap(images) - 0.5)
+    ax.set_title(_sheet_title(len(order), weights.shape[1], used), fontsize="medium")
+    bar = ax.figure.colorbar(_opaque(drawn), ax=ax, shrink=0.8, pad=0.02, extend="both")
+    bar.set_label("weight: blue lowers, orange raises the unit's sum")
     bar.outline.set_visible(False)
+    paint(bar.ax)
     return ax
+
+
+def _sheet_title(drawn: int, units: int, used: np.ndarray) -> str:
+    few = f"{drawn} of {units:,} units with the largest weights"
+    every = f"all {units:,} units" if units > 1 else "its one unit"
+    pale = "" if used.all() else "\npale: pixels that are 0 in all rows"
+    return f"first layer, {few if units > drawn else every}{pale}"
+
+
+def _opaque(image: Any) -> Any:
+    """Return the colour scale of an image without its opacity, which a colour bar would show."""
+    from matplotlib.cm import ScalarMappable
+
+    return ScalarMappable(norm=image.norm, cmap=image.cmap)
+
+
+def _used_pixels(x: ArrayLike | None, pixels: int) -> np.ndarray:
+    """Return which pixels are not 0 in all rows."""
+    if x is None:
+        return np.ones(pixels, bool)
+    rows = np.asarray(x)
+    if not len(rows) or rows.size != len(rows) * pixels:
+        raise ValueError(
+            f"x: found shape {rows.shape}, expected rows of {pixels} pixels, the inputs of net"
+        )
+    used: np.ndarray = (rows.reshape(len(rows), pixels) != 0).any(axis=0)
+    return used
 
 
 def _classes_of_units(net: Any, units: int, drawn: int) -> list[Any] | None:
@@ -318,29 +413,36 @@ def _classes_of_units(net: Any, units: int, drawn: int) -> list[Any] | None:
     return list(classes)
 
 
+def _gap(images: np.ndarray) -> int:
+    """Return the pixels between two rows of images (n, height, width), which hold a name."""
+    return max(2, round(0.22 * images.shape[1]))
+
+
 def _sheet(images: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return images (n, height, width) in rows on one large image, and their top left corners."""
     columns, lines = _grid(images)
-    height, width = images.shape[1] + _GAP, images.shape[2] + _GAP
-    sheet = np.full((lines * height - _GAP, columns * width - _GAP), np.nan)
+    gap = _gap(images)
+    height, width = images.shape[1] + gap, images.shape[2] + _GAP
+    sheet = np.full((lines * height - gap, columns * width - _GAP), np.nan)
     corners = [(k // columns * height, k % columns * width) for k in range(len(images))]
     for (top, left), image in zip(corners, images, strict=True):
-        sheet[top : top + height - _GAP, left : left + width - _GAP] = image
+        sheet[top : top + height - gap, left : left + width - _GAP] = image
     return sheet, corners
 
 
 def _grid(images: np.ndarray) -> tuple[int, int]:
     """Return the numbers of columns and lines that make the sheet about square."""
     n, height, width = images.shape
-    columns = min(n, max(1, round(math.sqrt(n * (height + _GAP) / (width + _GAP)))))
+    columns = math.sqrt(n * (height + _gap(images)) / (width + _GAP))
+    columns = min(n, max(1, round(columns)))
     return columns, -(-n // columns)
 
 
 def _sheet_axes(images: np.ndarray, shape: tuple[int, ...]) -> Axes:
     height, width = shape
-    side = float(np.clip(0.62 * max(_grid(images)), 3.4, 7.5))
+    side = float(np.clip(1.25 * max(_grid(images)), 3.4, 7.5))
     return new_axes(
-        side * min(1, width / height) + 1.3, max(side * min(1, height / width), 1.6) + 0.5
+        side * min(1, width / height) + 1.3, max(side * min(1, height / width), 1.6) + 0.7
     )
 
 
