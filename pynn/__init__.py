@@ -53,7 +53,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, datasets, plots
-    from .many import Each, FitManyError, fit_many
+    from .many import Each, Ensemble, FitManyError, fit_many
     from .metrics.metric import Metric
     from .training.divergence import DivergenceError
 
@@ -74,6 +74,7 @@ __all__ = [
     "DivergenceError",
     "Each",
     "EarlyStopping",
+    "Ensemble",
     "Every",
     "Exponential",
     "FitManyError",
@@ -121,7 +122,7 @@ def __getattr__(name: str) -> Any:
         from .metrics.metric import Metric
 
         return Metric
-    if name in ("Each", "FitManyError", "fit_many"):
+    if name in ("Each", "Ensemble", "FitManyError", "fit_many"):
         from . import many
 
         return getattr(many, name)

@@ -12,7 +12,10 @@ from tests.docs.test_layers_page import BLOCK
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "many-models.md").read_text("utf-8")
 
 
-def test_the_code_on_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_on_the_page_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for code, printed in BLOCK.findall(PAGE):
         exec(code, names)
