@@ -257,6 +257,7 @@ class Network(Access):
         batch_size: int | str | None = 64,
         optimizer: str | Optimizer = "adam",
         learning_rate: float = 1e-3,
+        layer_rates: Sequence[float] | None = None,
         l2: float = 0.0,
         label_smoothing: float = 0.0,
         schedule: str | Schedule | Callable[[float], float] | None = None,
@@ -316,6 +317,11 @@ class Network(Access):
             once, without batch size and learning rate: see :class:`pynn.LBFGS`.
         learning_rate : float
             The step size, above 0.
+        layer_rates : sequence of float (n_layers,), optional
+            A factor of 0 or more on the learning rate of each layer, in the order of
+            ``net.weights``; weight decay has the same factor. With 0 the gradient does not change
+            the layer, but its optimizer state follows the gradient: see ``freeze``, which saves the
+            time too.
         l2 : float
             Adds ½·l2·Σw² to the function that training minimises, over the weights, not the biases.
         label_smoothing : float

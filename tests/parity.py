@@ -86,7 +86,7 @@ class Case:
 
     Parameters
     ----------
-    optimizer, batch_size, l2, shuffle, convention, watch, frozen
+    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates
         As in ``TrainerSettings``.
     sample_weight, missing
         As in ``Data``.
@@ -114,6 +114,7 @@ class Case:
     convention: str = "pynn"
     watch: bool = False
     frozen: tuple[int, ...] = ()
+    layer_rates: tuple[float, ...] = ()
     sample_weight: np.ndarray | None = None
     missing: bool = False
     slices: int | None = None
@@ -133,6 +134,7 @@ class Case:
             convention=self.convention,
             watch=self.watch,
             frozen=self.frozen,
+            layer_rates=self.layer_rates,
         )
 
     def rates(self, done: int, count: int) -> np.ndarray:

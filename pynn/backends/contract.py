@@ -106,6 +106,8 @@ class TrainerSettings(ObjectiveSettings):
     frozen
         Indices of the layers whose parameters and optimizer state stay as they are. The L2 term
         does not change them either. The backward pass ends at the first other layer.
+    layer_rates
+        A factor on the learning rate for each layer, or empty: 1 for all.
     """
 
     optimizer: Optimizer
@@ -114,6 +116,7 @@ class TrainerSettings(ObjectiveSettings):
     shuffle: bool = True
     watch: bool = False
     frozen: tuple[int, ...] = ()
+    layer_rates: tuple[float, ...] = ()
 
 
 def lowest_trained(layers: int, frozen: Collection[int]) -> int:

@@ -378,13 +378,15 @@ class Trainer:
 
     def _update(self, step: int, rate: float) -> None:
         (dweights, dbiases), o = self.gradients, self.settings.optimizer
+        factors = self.settings.layer_rates
         for k in range(self._lowest, self.net.n_layers):
             if k in self.settings.frozen:
                 continue
             slots_w = [w[k] for w, _ in self.states]
             slots_b = [b[k] for _, b in self.states]
-            update(o, self.weights[k], dweights[k], slots_w, step, rate, True)
-            update(o, self.biases[k], dbiases[k], slots_b, step, rate, False)
+            own = rate * factors[k] if factors else rate
+            update(o, self.weights[k], dweights[k], slots_w, step, own, True)
+            update(o, self.biases[k], dbiases[k], slots_b, step, own, False)
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
         """Return the indices of the rows of a batch, the rows, their targets and dropout masks."""

@@ -166,6 +166,15 @@ class Options:
             "--find-learning-rate",
         ),
     ] = False
+    layer_rates: Annotated[
+        str | None,
+        _option(
+            "Training",
+            "Factors on the learning rate, one for each layer: 0.1,0.5,1.",
+            metavar="FACTORS",
+            show_default="1 for all",
+        ),
+    ] = None
     schedule: Annotated[
         str, _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2.")
     ] = "one_cycle"

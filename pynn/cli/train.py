@@ -229,6 +229,10 @@ def _fit_settings(options: Options) -> dict[str, Any]:
         "batch_size": "full" if batch_size == "full" else parse_int("batch_size", batch_size),
         "optimizer": parse_spec("optimizer", options.optimizer, ALL_OPTIMIZERS),
         "learning_rate": options.learning_rate,
+        "layer_rates": [
+            parse_number("layer_rates", part) for part in parse_list(options.layer_rates)
+        ]
+        or None,
         "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
         "l2": options.l2,
         "label_smoothing": options.label_smoothing,

@@ -24,6 +24,7 @@ OLDER = {
     "class_weight": None,
     "missing_targets": "error",
     "frozen": [],
+    "layer_rates": [],
     "standardize": False,
     "standardize_targets": False,
 }

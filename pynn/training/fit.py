@@ -50,6 +50,7 @@ class Arguments:
     batch_size: Any
     optimizer: Any
     learning_rate: Any
+    layer_rates: Any
     l2: Any
     label_smoothing: Any
     schedule: Any
@@ -147,6 +148,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     batch_size = arguments.batch_size(given.batch_size)
     optimizer = as_optimizer(given.optimizer)
     learning_rate = arguments.number(given.learning_rate, "learning_rate", above=0)
+    factors = _layer_rates(given.layer_rates, net)
     l2 = arguments.number(given.l2, "l2", least=0)
     smoothing = targets.label_smoothing(given.label_smoothing, net)
     rates = Rates(given.schedule, learning_rate, model.epochs, model.epochs + epochs)
@@ -181,6 +183,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             shuffle=shuffle,
             watch=True,
             frozen=_frozen(model),
+            layer_rates=factors,
         ),
         rates=rates,
         epochs=epochs,
@@ -195,6 +198,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "batch_size": batch,
             "optimizer": repr(optimizer),
             "learning_rate": learning_rate,
+            "layer_rates": list(factors),
             "l2": l2,
             "frozen": list(model.frozen),
             "label_smoothing": smoothing,
@@ -216,6 +220,21 @@ def _frozen(model: Model) -> tuple[int, ...]:
             "fit: found all layers frozen, expected at least one to train; see net.unfreeze"
         )
     return model.frozen
+
+
+def _layer_rates(given: Any, net: Architecture) -> tuple[float, ...]:
+    """Return a factor on the learning rate for each layer; none if all are 1."""
+    if given is None:
+        return ()
+    expected = f"{net.n_layers} finite numbers of 0 or more, one for each layer"
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__len__") or np.ndim(given) != 1:
+        raise ValueError(f"layer_rates: found {given!r}, expected {expected}")
+    if len(given) != net.n_layers:
+        raise ValueError(f"layer_rates: found {len(given)} numbers, expected {expected}")
+    found = tuple(
+        arguments.number(value, f"layer_rates[{k}]", least=0) for k, value in enumerate(given)
+    )
+    return () if all(factor == 1 for factor in found) else found
 
 
 class _Rows(NamedTuple):

@@ -60,6 +60,7 @@ def adapted(job: Job, model: Model, engine: Engine) -> Job:
         "dropout": any(net.dropout),
         "precision='bf16'": net.precision != "full",
         "a schedule": job.rates.scheduled,
+        "layer_rates": bool(job.settings.layer_rates),
         "a checkpoint": job.checkpoint is not None,
         "shuffle='blocks'": job.blocks is not None,
         "profile": model.profile is not None,

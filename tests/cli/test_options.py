@@ -52,6 +52,8 @@ BAD = {
     "--batch-size 0": "--batch-size: found 0",
     "--batch-size half": "--batch-size: found 'half'",
     "--learning-rate 0": "--learning-rate: found 0",
+    "--layer-rates 1": "--layer-rates: found 1 numbers, expected 2 finite numbers",
+    "--layer-rates 1,x,1": "--layer-rates: found 'x'",
     "--l2 -1": "--l2: found -1",
     "--validation 1": "--validation: found 1",
     "--validation 0.0001": "--validation: found the share 0.0001, which is 0 of 300 rows",

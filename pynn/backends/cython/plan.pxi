@@ -119,6 +119,7 @@ cdef struct Layer:
     bint direct             # w is in the caller's flat vector, with rows of n_out
     bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
     bint by_columns         # threads share its outputs instead of the rows of the chunk
+    double rate             # factor on the learning rate
     bint frozen             # its parameters and their optimizer slots stay as they are
     bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
     Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off

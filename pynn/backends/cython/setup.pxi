@@ -97,6 +97,7 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.activation = _ACTIVATION[net.activations[i]]
         l.parameter = net.activation_parameter(i)
         l.dropout = net.dropout[i] if hidden else 0.0
+        l.rate = 1
         l.keep_slope = hidden and (
             slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0))
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0

@@ -12,6 +12,7 @@ cdef struct Stage:
     bint in_product         # the product itself applies SGD to the weights
     bint adam               # the last part of a sparse product applies Adam
     int finish              # of the product: FINISH_STORE, FINISH_ADD or FINISH_SGD
+    Step step_w, step_b     # coefficients of the update, with the layer's factor on the rate
 
 
 cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
@@ -21,13 +22,17 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     cdef bint scatter = sparse and p.zeros.scatter
     cdef bint listed = not scatter and (sparse or l.gradient_skips)
     stage.m = m
+    stage.step_w, stage.step_b = p.position.step_w, p.position.step_b
+    stage.step_w.rate *= l.rate
+    stage.step_w.decay *= l.rate
+    stage.step_b.rate *= l.rate
     stage.first = first
     stage.updates = last and p.settings.training
     # SGD needs no sum of its own if there is one chunk, in one part.
     stage.in_product = stage.updates and first and p.settings.rule == RULE_SGD
     if scatter:
         stage.in_product = (stage.in_product and m <= SCATTER_ROWS
-                            and p.position.step_w.l2 == 0)
+                            and stage.step_w.l2 == 0)
     elif listed and m > SPARSE_PART:
         stage.in_product = False
     # Weights and moments that exceed L2 are read faster by the update of whole blocks.
@@ -73,15 +78,15 @@ cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexc
         return
     if number == 0 and p.zeros.marks != NULL:
         k.gradient_marked(l.dz, l.ld, own_h(p, 0, 0, thread), l.ld_in, p.zeros.marks, g, l.ld_in,
-                          l.n_out, start, stop, stage.m, stage.finish, &p.position.step_w)
+                          l.n_out, start, stop, stage.m, stage.finish, &stage.step_w)
     else:
         k.matmul(l.dz, l.ld, 1, at(l.h, 0, 0, start, item), l.ld_in, at(g, 0, 0, start, item),
-                 l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &p.position.step_w)
+                 l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &stage.step_w)
     tick(p, thread, GRADIENT, number)
     if stage.updates and not stage.in_product:
         for j in range(l.n_out):
             offset = (j * l.ld_in + start) * item
-            optimizer_step(p, &p.position.step_w, l.w + offset, l.dw + offset, l.sw, offset,
+            optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
                            round_up(stop - start, k.width))
     if stage.updates and l.squares != NULL:
         square_weights(p, l, start, stop)
@@ -101,16 +106,16 @@ cdef void block_gradient(Plan* p, Layer* l, const Stage* stage, Py_ssize_t i, Py
     elif l.bf16:
         p.k16.matmul(at(l.h_pairs, 0, 0, i, sizeof(float)), l.ld_in, 1, l.dz_pairs,
                      panel_pairs(p.rows), g, l.ld, rows, l.n_out, (m + 1) // 2, stage.finish, NULL,
-                     &p.position.step_w)
+                     &stage.step_w)
     else:
         p.k.matmul(at(l.h, 0, 0, i, item), l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
-                   stage.finish, NULL, &p.position.step_w)
+                   stage.finish, NULL, &stage.step_w)
 
 
 cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
     """This thread's rows of the weights (n_in, ld), block by block."""
     cdef Py_ssize_t item = p.k.itemsize, start, stop, rows, offset, number = l - &p.layer[0]
-    cdef Step step = p.position.step_w
+    cdef Step step = stage.step_w
     cdef char *g
     step.w = 0
     share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
@@ -130,7 +135,7 @@ cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcep
         tick(p, thread, GRADIENT, number)
         if stage.updates:
             if not stage.in_product and not stage.adam:
-                optimizer_step(p, &p.position.step_w, l.w + offset, g, l.sw, offset, rows * l.ld)
+                optimizer_step(p, &stage.step_w, l.w + offset, g, l.sw, offset, rows * l.ld)
                 tick(p, thread, UPDATE, number)
             refresh_transpose(p, l, start, start + rows)
             tick(p, thread, TRANSPOSE, number)
@@ -148,7 +153,7 @@ cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexc
     offset = start * p.k.itemsize
     p.k.column_sum(l.dz + offset, l.ld, stage.m, stop - start, l.db + offset, not stage.first)
     if stage.updates:
-        optimizer_step(p, &p.position.step_b, l.b + offset, l.db + offset, l.sb, offset,
+        optimizer_step(p, &stage.step_b, l.b + offset, l.db + offset, l.sb, offset,
                        round_up(stop - start, p.k.width))
 
 

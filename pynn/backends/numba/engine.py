@@ -229,9 +229,10 @@ def optimizer_constants(
     """Return ``constants`` and ``coefficients`` of a plan."""
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
-    c = np.zeros(KEPT + 2 * net.n_layers, net.dtype)
+    c = np.zeros(KEPT + 3 * net.n_layers, net.dtype)
     constants = np.zeros(4)
     c[L2] = l2
+    c[KEPT + 2 * net.n_layers :] = 1
     for k, rate in enumerate(net.dropout):
         c[KEPT + k] = 1 / (1 - rate)
     for k in range(net.n_layers):
@@ -367,6 +368,8 @@ class Engine:
         job = Job(weights, self.threads, TRAIN, data, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
         job.plan.layers[list(settings.frozen), FROZEN] = 1
+        if settings.layer_rates:
+            job.plan.coefficients[KEPT + 2 * self.net.n_layers :] = settings.layer_rates
         job.plan.settings[LOWEST] = lowest_trained(self.net.n_layers, settings.frozen)
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 

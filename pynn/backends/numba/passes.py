@@ -186,7 +186,7 @@ def activate_outputs(p, lo, hi):
     else:
         z = p.block[layer[Z] + lo * z_row : layer[Z] + hi * z_row]
         a = p.block[layer[DZ] + lo * z_row : layer[DZ] + hi * z_row]
-        parameter = p.coefficients[len(p.coefficients) - 1]
+        parameter = p.coefficients[KEPT + 2 * len(p.layers) - 1]
         activation(layer[NAME], layer[ADDRESS], z, a, parameter)
 
 

@@ -80,7 +80,7 @@ L2 = 0  # the factor of L2
 (C1, C1_REST, C2, C2_REST, EPSILON) = range(1, 6)  # decay rates of the moments, 1 − rate, ε
 (RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
 KEPT = 10  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
-# parameter of its activation
+# parameter of its activation; then for each layer, the factor on its learning rate
 
 
 class Plan(NamedTuple):
@@ -88,7 +88,7 @@ class Plan(NamedTuple):
 
     layers: Array  # (n_layers, FIELDS), int64
     settings: Array  # (SETTINGS,), int64
-    coefficients: Array  # (KEPT + 2·n_layers,), T
+    coefficients: Array  # (KEPT + 3·n_layers,), T
     constants: Array  # (4,), float64: beta1, beta2, epsilon, weight decay
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
     transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first

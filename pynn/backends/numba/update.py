@@ -21,6 +21,7 @@ from .plan import (
     FIRST_BATCH,
     FROZEN,
     H_ROW,
+    KEPT,
     L2,
     MOMENTUM,
     N_IN,
@@ -48,14 +49,16 @@ BAND = 64
 
 
 @kernel
-def update(optimizer, w, g, u, v, c, decay):
-    """Apply one step to a range of parameters w with gradient g and state u, v; c: coefficients.
+def update(optimizer, w, g, u, v, c, factor, decay):
+    """Apply one step to a range of parameters w with gradient g and state u, v; c: coefficients;
+    ``factor``: of the learning rate.
 
     The formulas are those of ``backends/updates.py``.
     """
     n = len(w)
     rate, c1, c1_rest, c2, c2_rest = c[RATE], c[C1], c[C1_REST], c[C2], c[C2_REST]
     epsilon = c[EPSILON]
+    rate *= factor
     if optimizer == SGD:
         for i in range(n):
             w[i] -= rate * g[i]
@@ -72,9 +75,9 @@ def update(optimizer, w, g, u, v, c, decay):
             u[i] = c1 * u[i] + c1_rest * g[i] * g[i]
             w[i] -= rate * g[i] / (math.sqrt(u[i]) + epsilon)
     else:
-        step_size, step_epsilon = c[STEP_SIZE], c[STEP_EPSILON]
+        step_size, step_epsilon = factor * c[STEP_SIZE], c[STEP_EPSILON]
         if optimizer == ADAMW and decay:
-            decay_rate = c[DECAY]
+            decay_rate = factor * c[DECAY]
             for i in range(n):
                 w[i] -= decay_rate * w[i]
         for i in range(n):
@@ -96,6 +99,7 @@ def weights_pass(p, part, parts, m, before, last):
         if layer[FROZEN]:
             continue
         n_in, row = layer[N_IN], layer[W_ROW]
+        factor = p.coefficients[KEPT + 2 * len(p.layers) + k]
         stop = (part + 1) * (n_in + 1) // parts
         for lo in range(part * (n_in + 1) // parts, stop, BAND):
             hi = min(stop, lo + BAND)
@@ -119,7 +123,7 @@ def weights_pass(p, part, parts, m, before, last):
                     for i in range(len(w)):
                         g[i] += l2 * w[i]
                 u, v = p.state[a:b], p.state[size + a : size + b]
-                update(p.settings[UPDATE_RULE], w, g, u, v, p.coefficients, decay)
+                update(p.settings[UPDATE_RULE], w, g, u, v, p.coefficients, factor, decay)
             if k > 0:
                 transpose(
                     *(p.weights, start, row, p.transposed, layer[T] + lo, layer[T_ROW]),
