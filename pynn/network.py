@@ -60,6 +60,10 @@ class Network(Access):
         :class:`pynn.Focal`. A custom :class:`pynn.Loss` interprets y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of dropping a unit in training, for all hidden layers or per layer.
+    residual : bool
+        Whether every hidden layer with as many outputs as inputs adds its inputs to its outputs
+        (He et al. 2016), after activation and dropout: the inputs are not dropped. The first hidden
+        layer is such a layer if it is as wide as x.
     init : str or sequence of str, optional
         Initial weights of all layers, or one per layer: ``he_normal``, ``he_uniform``,
         ``glorot_normal``, ``glorot_uniform``, ``lecun_normal``, ``lecun_uniform``, ``normal``
@@ -167,6 +171,7 @@ class Network(Access):
         output: ActivationLike | None = None,
         loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
+        residual: bool = False,
         init: str | Sequence[str | None] | None = None,
         pixels: bool | str = "auto",
         standardize: bool = False,
@@ -177,7 +182,9 @@ class Network(Access):
         threads: int | None = None,
         seed: int | None = 0,
     ) -> None:
-        net = Architecture.build(sizes, activation, output, loss, dropout, dtype, precision)
+        net = Architecture.build(
+            *(sizes, activation, output, loss, dropout, dtype, precision, residual)
+        )
         names = initialise.names(net, init)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
@@ -231,6 +238,7 @@ class Network(Access):
             "-".join(map(str, a.sizes)),
             *(["/".join(hidden if len(names) > 1 else names)] if names else []),
             output,
+            *(["residual"] if any(a.residual) else []),
             a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             *(["standardized"] if self._model.standardize else []),

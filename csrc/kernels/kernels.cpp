@@ -54,6 +54,8 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .activate = activate<T>,
           .times_slope = times_slope<T>,
           .multiply = multiply<T>,
+          .multiply_keeping = multiply_keeping<T>,
+          .add = add<T>,
           .dropout = dropout<T>,
           .loss = loss<T>,
           .copy_far = copy_far<T>,

@@ -7,9 +7,10 @@
 // Padding. In the core every leading dimension is a multiple of the vector width. The columns of a
 // row from n on are pads. They are 0 in every operand, and every kernel keeps them 0, so that inner
 // loops need no masks. Rows are accessed up to the next multiple of the vector width, the last row
-// too; activate, times_slope, multiply, and z of loss: m·ld elements. Accessed exactly are A of the
-// matrix products, z and bias of matmul_narrow, x and order of gather, lists, targets, and arrays
-// with one element per row. The pads that activate and loss read may hold anything.
+// too; activate, times_slope, multiply, multiply_keeping, add, and z of loss: m·ld elements.
+// Accessed exactly are A of the matrix products, z and bias of matmul_narrow, x and order of gather,
+// lists, targets, and arrays with one element per row. The pads that activate and loss read may hold
+// anything.
 //
 // Alignment. Operands need the alignment of their elements only; x of gather needs none.
 //
@@ -226,6 +227,10 @@ struct Kernels {
                       std::ptrdiff_t m);
   // d (m, ld) *= s (m, ld).
   void (*multiply)(void* d, const void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
+  // The same, and s becomes the d of before.
+  void (*multiply_keeping)(void* d, void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
+  // d (m, ld) += s (m, ld).
+  void (*add)(void* d, const void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
   // a and slope (m, n) *= scale where a unit is kept, and *= 0 where it is dropped. ``row`` is the
   // number of the first row within the batch.
   void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,

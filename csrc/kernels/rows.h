@@ -183,6 +183,21 @@ template <class T> void multiply(void* d_, const void* s_, Size ld, Size m) {
   for (Size j = 0; j < m * ld; j += width<T>) store(d + j, load(d + j) * load(s + j));
 }
 
+template <class T> void multiply_keeping(void* d_, void* s_, Size ld, Size m) {
+  T *d = (T*)d_, *s = (T*)s_;
+  for (Size j = 0; j < m * ld; j += width<T>) {
+    const V<T> before = load(d + j);
+    store(d + j, before * load(s + j));
+    store(s + j, before);
+  }
+}
+
+template <class T> void add(void* d_, const void* s_, Size ld, Size m) {
+  T* d = (T*)d_;
+  const T* s = (const T*)s_;
+  for (Size j = 0; j < m * ld; j += width<T>) store(d + j, load(d + j) + load(s + j));
+}
+
 template <class T>
 void copy_far(const void* from_, Size ldf, void* to_, Size ldt, Size m, Size n) {
   for (Size i = 0; i < m; ++i) {

@@ -10,7 +10,7 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
     x or h  (m, n_in)     input of a layer
     w, b    (n_in, n_out), (n_out,)
     z       (m, n_out)    = h @ w + b, before the activation
-    a       (m, n_out)    = f(z); after dropout it is the next layer's h
+    a       (m, n_out)    = f(z); after dropout, plus h if the layer is residual, the next layer's h
     dz      (m, n_out)    ∂loss/∂z
 """
 
@@ -75,14 +75,27 @@ def forward(
     ``masks`` holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and
     1 / (1 - p) for the others, so that the expected a is unchanged (inverted dropout, Srivastava et
     al. 2014, section 10). It is empty outside training.
+
+    A residual layer adds its own input to that, which is not dropped (He et al. 2016, equation 1,
+    without an activation after the sum; dropout as in Vaswani et al. 2017, section 5.4).
     """
     hs, zs = [x], []
     for k in range(net.n_layers):
         zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
             a = activation_of(net, k, zs[k])
-            hs.append(a * masks[k] if masks else a)
+            a = a * masks[k] if masks else a
+            hs.append(a + hs[k] if net.adds_input(k) else a)
     return hs, zs
+
+
+def outputs(net: Architecture, hs: list[Array], zs: list[Array]) -> Array:
+    """Return the outputs of the last layer (m, n_out).
+
+    It is residual only where it is a hidden layer of a larger network (``Network.activations``).
+    """
+    a = activation_of(net, -1, zs[-1])
+    return a + hs[-1] if net.adds_input(net.n_layers - 1) else a
 
 
 def loss_and_output_gradient(
@@ -166,13 +179,18 @@ def backward(
     dbiases: list[Array],
     lowest: int = 0,
 ) -> None:
-    """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4)."""
+    """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4).
+
+    ``dh``, the gradient of a layer's output, also goes past a residual layer to its input.
+    """
+    dh = dz
     for k in reversed(range(lowest, net.n_layers)):
         dweights[k][...] = multiply(net, k, hs[k].T, dz)
         dbiases[k][...] = dz.sum(axis=0)
         if k > lowest:
             dz = multiply(net, k, dz, weights[k].T)
-            dz *= derivative_of(net, k - 1, zs[k - 1])
+            dh = dz + dh if net.adds_input(k) else dz
+            dz = dh * derivative_of(net, k - 1, zs[k - 1])
             if masks:
                 dz *= masks[k - 1]
 
@@ -221,8 +239,8 @@ class Engine:
         weights, biases = self.net.views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
-            _, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
-            out[rows] = activation_of(self.net, -1, zs[-1])
+            hs, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
+            out[rows] = outputs(self.net, hs, zs)
         return out
 
     @SILENT

@@ -114,6 +114,14 @@ class Options:
         str,
         _option("Network", "Share of units to drop, one for all hidden layers or one for each."),
     ] = "0.1"
+    residual: Annotated[
+        bool,
+        _option(
+            "Network",
+            "Add the inputs of every hidden layer with as many outputs to its outputs.",
+            "--residual/--no-residual",
+        ),
+    ] = False
     init: Annotated[
         str | None,
         _option(

@@ -255,6 +255,7 @@ def _network_settings(options: Options) -> dict[str, Any]:
         "output": None if options.output is None else parse_activation("output", options.output),
         "loss": parse_spec("loss", options.loss, LOSSES),
         "dropout": _one_or_each(dropout or [0.0]),
+        "residual": options.residual,
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
         "standardize": options.standardize,
         "standardize_targets": options.standardize_targets,
@@ -488,13 +489,14 @@ def _print_summary(setup: Setup, options: Options) -> None:
     net, settings = setup.net, setup.settings
     a = net.architecture
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
+    residual = ", residual" if options.residual else ""
     *names, output = map(str, a.given_activations())
     hidden = _once(names) or "no hidden layer"
     flags = ("inputs", options.standardize), ("targets", options.standardize_targets)
     standardized = "".join(f", standardized {what}" for what, flag in flags if flag)
     typer.echo(
         f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {output}, {a.loss_text}, "
-        f"dropout {dropout}{standardized}: {a.n_parameters:,} parameters"
+        f"dropout {dropout}{residual}{standardized}: {a.n_parameters:,} parameters"
     )
     typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")
     smoothing = settings["label_smoothing"]

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .activations import Parametric, check_activation, default_parameter, with_parameter
+from .activations import (
+    Parametric,
+    check_activation,
+    default_parameter,
+    describe,
+    with_parameter,
+)
 from .arguments import choose
 from .functions import Activation, Function, Loss
 from .losses import LossFunction, as_loss, loss_from
@@ -49,6 +55,8 @@ class Architecture:
     activation_parameters
         Parameter of each activation, 0 for those without one, length L; empty if all have their
         default.
+    residual
+        Whether each layer adds its input to its output, length L; empty if none does.
     """
 
     sizes: tuple[int, ...]
@@ -60,6 +68,7 @@ class Architecture:
     functions: tuple[Function, ...] = ()
     loss_parameters: tuple[tuple[str, Any], ...] = ()
     activation_parameters: tuple[float, ...] = ()
+    residual: tuple[bool, ...] = ()
 
     @staticmethod
     def build(
@@ -70,6 +79,7 @@ class Architecture:
         dropout: float | Sequence[float] = 0.0,
         dtype: object = "float32",
         precision: str = "full",
+        residual: bool = False,
     ) -> Architecture:
         """Check the arguments of a user and expand them to one value per layer."""
         widths = _widths(sizes)
@@ -103,6 +113,7 @@ class Architecture:
                 () if isinstance(loss, Loss) else tuple(sorted(loss.parameters().items()))
             ),
             activation_parameters=_parameters(activations),
+            residual=_residual(residual, widths),
         )
 
     def custom(self, name: str) -> Any:
@@ -115,12 +126,29 @@ class Architecture:
             return self.activation_parameters[layer]
         return default_parameter(self.activations[layer])
 
+    def adds_input(self, layer: int) -> bool:
+        """Return whether a layer adds its input to its output."""
+        return bool(self.residual) and self.residual[layer]
+
     def given_activations(self) -> list[str | Parametric]:
         """Return the activation of every layer: a name, or an object if its parameter differs from
         the default.
         """
         layers = enumerate(self.activations)
         return [with_parameter(name, self.activation_parameter(k)) for k, name in layers]
+
+    def describe_layers(self) -> list[str | dict[str, Any]]:
+        """Return every layer as JSON can hold it: its activation, and what else it does.
+
+        Both stand in one entry, so that earlier versions refuse what they do not know.
+        """
+        layers: list[str | dict[str, Any]] = []
+        for k, activation in enumerate(self.given_activations()):
+            layer = describe(activation)
+            if self.adds_input(k):
+                layer = {**({"name": layer} if isinstance(layer, str) else layer), "residual": True}
+            layers.append(layer)
+        return layers
 
     @property
     def loss_function(self) -> Any:
@@ -147,7 +175,12 @@ class Architecture:
         return len(self.sizes) - 1
 
     def rounds(self, layer: int) -> bool:
-        """Return whether the operands of a layer's matrix products are rounded to bfloat16."""
+        """Return whether the operands of a layer's matrix products are rounded to bfloat16.
+
+        Not if the layer adds x to its outputs: x is rounded where it is stored.
+        """
+        if layer == 0 and self.adds_input(layer):
+            return False
         return self.precision == "bf16" and self.sizes[layer + 1] >= BF16_OUTPUTS
 
     @property
@@ -307,6 +340,19 @@ def _dropout(dropout: float | Sequence[float], hidden: int) -> list[float]:
             "one for each hidden layer"
         )
     return rates
+
+
+def _residual(residual: object, widths: list[int]) -> tuple[bool, ...]:
+    """Return whether each layer adds its input: the hidden ones with as many outputs as inputs."""
+    if not isinstance(residual, (bool, np.bool_)):
+        raise TypeError(f"residual: found {residual!r}, expected True or False")
+    adds = [m == n for m, n in pairwise(widths[:-1])]
+    if residual and not any(adds):
+        raise ValueError(
+            f"residual: found True with sizes {widths}, expected a hidden layer with as many "
+            "outputs as inputs, since only such layers can add their input"
+        )
+    return (*adds, False) if residual else ()
 
 
 def _dtype(dtype: object) -> str:

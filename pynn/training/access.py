@@ -28,7 +28,7 @@ class Access(Described):
     _asked: tuple[str, int | None]
 
     def activations(self, x: Any, layer: int) -> Array:
-        """Return the outputs of a layer, after its activation and without dropout.
+        """Return the outputs of a layer, which are the inputs of the next, without dropout.
 
         Parameters
         ----------
@@ -221,6 +221,7 @@ def first_layers(net: Architecture, count: int) -> Architecture:
         loss_parameters=(),
         functions=tuple(f for f in net.functions if f.name in used),
         activation_parameters=net.activation_parameters[:count],
+        residual=net.residual[:count],
     )
 
 

@@ -27,6 +27,7 @@ OLDER = {
     "layer_rates": [],
     "standardize": False,
     "standardize_targets": False,
+    "residual": False,
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
@@ -40,6 +41,7 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         "activation": [activations.describe(f) for f in a.given_activations()],
         "loss": a.loss_text,
         "dropout": list(a.dropout),
+        "residual": any(a.residual),
         "dtype": a.dtype,
         "precision": a.precision,
         "standardize": model.standardize,

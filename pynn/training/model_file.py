@@ -121,9 +121,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     a = model.architecture
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
     architecture["loss_parameters"] = dict(a.loss_parameters)
-    # A parameter stands beside its name, so that earlier versions refuse the file.
-    architecture["activations"] = [activations.describe(f) for f in a.given_activations()]
-    del architecture["activation_parameters"]
+    architecture["activations"] = a.describe_layers()
+    del architecture["activation_parameters"], architecture["residual"]
     architecture["functions"] = {custom.name: custom.fingerprint() for custom in a.functions}
     return tensors, {
         "architecture": architecture,
@@ -242,9 +241,10 @@ def _architecture(
     precision: str | None,
 ) -> Architecture:
     values = dict(saved.get("functions", {}))
+    layers, residual = zip(*map(_without_residual, saved["activations"]), strict=True)
     *hidden, output = (
         _function(name, Activation, values, functions)
-        for name in map(activations.from_description, saved["activations"])
+        for name in map(activations.from_description, layers)
     )
     loss = _function(saved["loss"], Loss, values, functions)
     if isinstance(loss, str):
@@ -254,7 +254,16 @@ def _architecture(
         *(saved["sizes"], hidden, output, loss, saved["dropout"], saved["dtype"]),
         # Files of earlier versions do not name the precision.
         precision or saved.get("precision", "full"),
+        any(residual),
     )
+
+
+def _without_residual(layer: Any) -> tuple[Any, bool]:
+    """Return the activation of ``Architecture.describe_layers``, and whether it adds its input."""
+    if not isinstance(layer, Mapping) or "residual" not in layer:
+        return layer, False
+    settings = {name: value for name, value in layer.items() if name != "residual"}
+    return settings["name"] if len(settings) == 1 else settings, bool(layer["residual"])
 
 
 def _loss(name: str, parameters: Mapping[str, Any]) -> LossFunction:

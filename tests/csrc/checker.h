@@ -312,6 +312,8 @@ template <class T> struct Check {
   void copy_far(Size m, Size n, Size variant);
   void square_sum(Size m, Size n, Size variant);
   void multiply(Size m, Size n, Size variant);
+  void multiply_keeping(Size m, Size n, Size variant);
+  void add(Size m, Size n, Size variant);
 
   // activations.cpp
   void check_activations();

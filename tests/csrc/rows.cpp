@@ -1,4 +1,4 @@
-// Checks the kernels that go over rows: rows.h, and multiply.
+// Checks the kernels that go over rows: rows.h.
 
 #include "checker.h"
 
@@ -144,6 +144,31 @@ template <class T> void Check<T>::multiply(Size m, Size n, Size variant) {
       equal(d[i * ld + j], double(integer(i, j, FIRST) * integer(i, j, SECOND)), "d", i, j);
 }
 
+template <class T> void Check<T>::multiply_keeping(Size m, Size n, Size variant) {
+  const Size ld = padded(n, variant);
+  T* d = reals(operand[0], "d", m, ld, ld, FIRST, T(1));
+  T* s = reals(operand[1], "s", m, ld, ld, SECOND, T(1));
+  at("multiply_keeping", "m=%td n=%td ld=%td", m, n, ld);
+  k.multiply_keeping(d, s, ld, m);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < ld; ++j) {
+      equal(d[i * ld + j], double(integer(i, j, FIRST) * integer(i, j, SECOND)), "d", i, j);
+      equal(s[i * ld + j], double(integer(i, j, FIRST)), "s", i, j);
+    }
+}
+
+template <class T> void Check<T>::add(Size m, Size n, Size variant) {
+  const Size ld = padded(n, variant);
+  T* d = reals(operand[0], "d", m, ld, ld, FIRST, T(1));
+  const T* s = reals(operand[1], "s", m, ld, ld, SECOND, T(1));
+  operand[1].protect();
+  at("add", "m=%td n=%td ld=%td", m, n, ld);
+  k.add(d, s, ld, m);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < ld; ++j)
+      equal(d[i * ld + j], double(integer(i, j, FIRST) + integer(i, j, SECOND)), "d", i, j);
+}
+
 template <class T> void Check<T>::copy_far(Size m, Size n, Size variant) {
   const Size off = variant % (width + 1), ldf = n + variant % 3, ldt = n + variant % 5;
   const Size last = (m - 1) * ldt + n;
@@ -182,6 +207,8 @@ template <class T> void Check<T>::check_rows() {
       column_sum(m, n, variant);
       gather(m, n, variant);
       multiply(m, n, variant);
+      multiply_keeping(m, n, variant);
+      add(m, n, variant);
       square_sum(m, n, variant);
       copy_far(m, n, variant);
     });

@@ -143,7 +143,7 @@ cdef bint marks_pay(Plan* p) noexcept nogil:
 # --- Zeros of hidden layers -----------------------------------------------------------------------
 
 cdef inline bint switches_off(Plan* p, Py_ssize_t i) noexcept nogil:
-    """Whether layer i has outputs that are 0 with a derivative of 0."""
+    """Whether layer i has values f(z) that are 0 with a derivative of 0."""
     return i < p.n_layers - 1 and (p.layer[i].activation == RELU or p.layer[i].dropout > 0)
 
 
@@ -156,7 +156,8 @@ cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
     cdef Layer* l = &p.layer[i]
     cdef bint wide = (p.settings.training and not l.narrow and not l.bf16 and not l.by_columns
                       and p.rows >= MIN_ROWS)
-    l.skip_h.may = wide and i > 0 and switches_off(p, i - 1) and l.n_in < SPARSE_GROUP
+    l.skip_h.may = (wide and i > 0 and switches_off(p, i - 1) and not p.layer[i - 1].residual
+                    and l.n_in < SPARSE_GROUP)
     l.skip_dz.may = (wide and i > 0 and switches_off(p, i) and not l.dots
                      and l.n_out < SPARSE_GROUP)
     l.skip_h.on = l.skip_dz.on = l.gradient_skips = False

@@ -124,6 +124,10 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             Py_ssize_t m) noexcept nogil
         # d (m, ld) *= s (m, ld)
         void (*multiply)(void* d, const void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+        # as multiply, and s becomes the d of before
+        void (*multiply_keeping)(void* d, void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+        # d (m, ld) += s (m, ld)
+        void (*add)(void* d, const void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
         # a (m, n) and slope (m, n) or null, times scale or 0
         void (*dropout)(
             void* a, void* slope, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,

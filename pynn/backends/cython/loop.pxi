@@ -191,6 +191,8 @@ cdef void sweep_passes(Plan* p, Py_ssize_t row, Py_ssize_t m, bint timed,
         if p.out != NULL:
             p.k.activate(p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), NULL, l.ld,
                          stop - start, l.n_out)
+            if l.residual:
+                add_input(p, p.n_layers - 1, start, stop - start, thread)
             for i in range(start, stop):
                 memcpy(at(p.out, row + i, l.n_out, 0, item), at(l.z, i, l.ld, 0, item),
                        l.n_out * item)

@@ -184,6 +184,14 @@ cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
         p.k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
 
 
+cdef void add_input(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
+                    int thread) noexcept nogil:
+    """Rows of f(z) + h of a residual layer, which has as many outputs as inputs."""
+    cdef Layer* l = &p.layer[i]
+    cdef char* h = at(l.h, start, l.ld, 0, p.k.itemsize) if i > 0 else own_h(p, start, 0, thread)
+    p.k.add(at(l.z, start, l.ld, 0, p.k.itemsize), h, l.ld, m)
+
+
 cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows, Py_ssize_t row,
                   int thread) noexcept nogil:
     """Read rows of the chunk at ``row``, and compute every layer's h and z."""
@@ -194,6 +202,8 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows
         affine(p, i, start, m, chunk_rows, thread)
         if i < p.n_layers - 1:
             activate(p, i, start, m, row)
+            if p.layer[i].residual:
+                add_input(p, i, start, m, thread)
             round_h(p, &p.layer[i + 1], start, m)
         tick(p, thread, FORWARD, i)
 
@@ -297,7 +307,11 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_row
             times_transpose_by_columns(p, i, chunk_rows, thread)
         else:
             times_transpose_wide(p, i, start, m, thread)
-        if below.slope != NULL:
+        if l.residual:
+            p.k.add(dz, at(l.slope, start, l.ld, 0, item), l.ld, m)
+        if below.residual:
+            p.k.multiply_keeping(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
+        elif below.slope != NULL:
             p.k.multiply(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
         else:
             p.k.times_slope(below.activation, below.parameter, dz,

@@ -121,6 +121,7 @@ cdef struct Layer:
     bint by_columns         # threads share its outputs instead of the rows of the chunk
     double rate             # factor on the learning rate
     bint frozen             # its parameters and their optimizer slots stay as they are
+    bint residual           # h is added to f(z)
     bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
     Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off
     bint gradient_skips     # whether this chunk's gradient skips the zeros of h
@@ -137,8 +138,9 @@ cdef struct Layer:
     Py_ssize_t n_squares
     # Rows of a chunk
     char *h                 # T (rows, ld_in): input of the layer; the z of the layer below
-    char *z                 # T (rows, ld): h · w + b, then f(z)
-    char *slope             # T (rows, ld): f'(z), or null
+    char *z                 # T (rows, ld): h · w + b, then f(z), plus h if residual
+    char *slope             # T (rows, ld): f'(z), or null; of residual layers, after the backward
+                            # pass, the gradient of f(z) + h, which is added to that of h
     char *dz                # T (rows, ld); in the output layer it is z
     # Rounded to bfloat16: pairs of 4 bytes, or floats
     char *h16               # pairs (rows, ld_in / 2)

@@ -98,8 +98,9 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.parameter = net.activation_parameter(i)
         l.dropout = net.dropout[i] if hidden else 0.0
         l.rate = 1
+        l.residual = net.adds_input(i)
         l.keep_slope = hidden and (
-            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0))
+            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0) or l.residual)
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
     return flops

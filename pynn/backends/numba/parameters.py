@@ -22,6 +22,7 @@ from .plan import (
     N_IN,
     N_OUT,
     NAME,
+    RESIDUAL,
     T_ROW,
     THRESHOLD,
     VECTOR,
@@ -89,6 +90,7 @@ class Weights:
             layer[ADDRESS] = custom[name].address if name in custom else 0
             layer[W], layer[W_ROW] = size, row_length(n_out, net.dtype)
             layer[T], layer[T_ROW] = transposed_size, row_length(n_in, net.dtype)
+            layer[RESIDUAL] = net.adds_input(k)
             rate = net.dropout[k] if k < len(net.dropout) else 0.0
             layer[THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
             size += (n_in + 1) * int(layer[W_ROW])

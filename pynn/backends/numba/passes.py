@@ -33,6 +33,7 @@ from .plan import (
     N_TARGETS,
     NAME,
     OUTPUT_LOSS,
+    RESIDUAL,
     SEED,
     SHUFFLED,
     STREAM,
@@ -109,6 +110,17 @@ def read_rows(p, first, lo, hi):
 
 
 @kernel
+def add_input(p, layer, out, lo, hi):
+    """Add rows lo to hi of a residual layer's h to its outputs from element ``out`` on."""
+    row, n = layer[Z_ROW], layer[N_OUT]  # h has as many columns, and rows of the same length
+    for r in range(lo, hi):
+        h = p.block[layer[H] + r * row : layer[H] + r * row + n]
+        a = p.block[out + r * row : out + r * row + n]
+        for j in range(n):
+            a[j] += h[j]
+
+
+@kernel
 def forward(p, first, lo, hi):
     """Write every layer's h and f'(z), both times the factor of dropout, and the last layer's z."""
     s = p.settings
@@ -137,6 +149,8 @@ def forward(p, first, lo, hi):
                     *(np.uint64(s[STREAM] + k), np.uint64(layer[THRESHOLD])),
                     p.coefficients[KEPT + k],
                 )
+        if layer[RESIDUAL]:
+            add_input(p, layer, h0, lo, hi)
         for r in range(hi - lo):
             h[r * z_row + n] = h.dtype.type(1)
 
@@ -277,7 +291,10 @@ def loss_and_output_gradient(p, first, lo, hi, weight):
 
 @kernel
 def backward(p, lo, hi):
-    """Write dz of every layer, from the last to the lowest trained (Nielsen 2015, BP2)."""
+    """Write dz of every layer, from the last to the lowest trained (Nielsen 2015, BP2).
+
+    In a residual layer the gradient of its outputs takes the place of f'(z), for that of its h.
+    """
     for k in range(len(p.layers) - 1, p.settings[LOWEST], -1):
         layer, below = p.layers[k], p.layers[k - 1]
         row = below[Z_ROW]
@@ -289,8 +306,16 @@ def backward(p, lo, hi):
         )
         dz = p.block[below[DZ] + lo * row : below[DZ] + hi * row]
         slope = p.block[below[Z] + lo * row : below[Z] + hi * row]
-        for i in range(len(dz)):
-            dz[i] *= slope[i]
+        if layer[RESIDUAL]:
+            passed = p.block[layer[Z] + lo * row : layer[Z] + hi * row]
+            for i in range(len(dz)):
+                dz[i] += passed[i]
+        if below[RESIDUAL]:
+            for i in range(len(dz)):
+                dz[i], slope[i] = dz[i] * slope[i], dz[i]
+        else:
+            for i in range(len(dz)):
+                dz[i] *= slope[i]
 
 
 @kernel
@@ -304,6 +329,9 @@ def rows_pass(p, part, parts, first, m, weight):
     forward(p, first, lo, hi)
     if p.settings[TASK] == FORWARD:
         activate_outputs(p, lo, hi)
+        last = p.layers[len(p.layers) - 1]
+        if last[RESIDUAL]:
+            add_input(p, last, last[DZ], lo, hi)
         write_outputs(p, first, lo, hi)
         return
     loss_and_output_gradient(p, first, lo, hi, weight)

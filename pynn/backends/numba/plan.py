@@ -57,7 +57,8 @@ NAME = 11  # activation of the outputs
 THRESHOLD = 12  # a unit is dropped if its random word is below; -1 without dropout
 ADDRESS = 13  # machine code of a custom activation
 FROZEN = 14  # whether training leaves the layer as it is
-FIELDS = 15
+RESIDUAL = 15  # whether h is added to the outputs
+FIELDS = 16
 
 # --- Elements of ``settings`` ---------------------------------------------------------------------
 
