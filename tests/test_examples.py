@@ -76,6 +76,17 @@ def test_there_are_six_short_examples():
         assert len(script.read_text(encoding="utf-8").splitlines()) < 70, script.name
 
 
+def test_the_example_of_tabular_data(capsys):
+    pytest.importorskip("sklearn")
+    runpy.run_path(str(EXAMPLES / "tabular_data.py"))
+    tumours, patients, share = capsys.readouterr().out.splitlines()
+    named = dict(re.findall(r"(\w+) (-?\d+\.\d+)", tumours))
+    assert named.keys() == {"loss", "accuracy", "auc", "f1"}
+    assert float(named["auc"]) > 0.97
+    assert dict(re.findall(r"(\w+) (-?\d+\.\d+)", patients)).keys() == {"loss", "mae", "r2"}
+    assert 75 < int(share.partition("%")[0]) < 98
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_example_runs_from_any_folder(quick, tmp_path, script):
     number = script.name[0]

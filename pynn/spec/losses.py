@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,7 +45,7 @@ class LossFunction:
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters by name."""
-        return asdict(self)
+        return dict(vars(self))  # its fields; ``asdict`` takes ten times as long
 
     @property
     def per_target(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -154,4 +155,9 @@ def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     not_a_class("optimizer", optimizer)
-    return ALL_OPTIMIZERS[choose("optimizer", optimizer, ALL_OPTIMIZERS)]()
+    return _by_name(choose("optimizer", optimizer, ALL_OPTIMIZERS))
+
+
+@functools.cache
+def _by_name(name: str) -> Optimizer:
+    return ALL_OPTIMIZERS[name]()

@@ -156,7 +156,8 @@ class History:
         if not isinstance(found, list):
             return found
         part = History(found)
-        if any(record.epoch == self.restored_epoch for record in found):
+        restored = self.restored_epoch
+        if restored is not None and any(record.epoch == restored for record in found):
             part.restored_epoch = self.restored_epoch
         return part
 
@@ -180,7 +181,8 @@ class History:
     def cut(self, length: int) -> None:
         """Remove all but the first ``length`` records."""
         del self._records[length:]
-        if all(record.epoch != self.restored_epoch for record in self._records):
+        restored = self.restored_epoch  # mostly None: a search would cost each fit a pass over all
+        if restored is not None and all(record.epoch != restored for record in self._records):
             self.restored_epoch = None
 
     def to_dict(self) -> dict[str, list[Any]]:
