@@ -58,33 +58,33 @@ sanitize: $(VENV)/installed-test
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	touch $@
 
 $(VENV)/installed: $(VENV)/created $(SOURCES)
-	@echo "Compiling and installing pynn: 3 to 5 minutes"
-	$(BIN)/python -m pip install --quiet ".[cli,plots]"
+	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+	$(BIN)/python -m pip install ".[cli,plots]"
 	touch $@
 
 # One command, so that pynn is built once; the extra "test" includes "cli" and "plots".
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
-	@echo "Compiling and installing pynn: 3 to 5 minutes"
-	$(BIN)/python -m pip install --quiet ".[test,lint]"
+	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+	$(BIN)/python -m pip install ".[test,lint]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
-	@echo "Compiling and installing pynn: 3 to 5 minutes"
-	$(BIN)/python -m pip install --quiet ".[bench,cli,plots,numba]"
+	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+	$(BIN)/python -m pip install ".[bench,cli,plots,numba]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: $(VENV)/created $(SOURCES)
-	@echo "Compiling and installing pynn: 3 to 5 minutes"
-	$(BIN)/python -m pip install --quiet ".[docs]"
+	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+	$(BIN)/python -m pip install ".[docs]"
 	touch $@
 
 $(VENV)/installed-fuzz: $(VENV)/created $(SOURCES)
-	@echo "Compiling and installing pynn: 3 to 5 minutes"
-	$(BIN)/python -m pip install --quiet ".[fuzz]"
+	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+	$(BIN)/python -m pip install ".[fuzz]"
 	touch $(VENV)/installed $@
 
 clean:

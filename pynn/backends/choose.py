@@ -66,7 +66,10 @@ def _warn_without_core(found: str, reason: str) -> None:
 
     package = Path(__file__).parents[1]
     if (package.parent / "csrc").is_dir() and not list(package.glob("backends/cython/_core*")):
-        reason += f"; {package} is the source tree, which hides an installed pynn"
+        reason += (
+            f"; {package} is the source tree, which hides an installed pynn: run from another "
+            "folder, or install with pip install -e ."
+        )
     warnings.warn(
         f"pynn uses the backend {found!r}: {reason}. Training will be several times slower.",
         stacklevel=4,

@@ -1,6 +1,9 @@
-"""The command line: ``pynn train``, ``evaluate``, ``report``, ``predict`` and ``info``."""
+"""The command line: ``pynn train`` and the commands that use its runs."""
 
-from . import train, use
+from . import compare, predict, train, use
 from .app import app
 
-__all__ = ["app", "train", "use"]
+_ORDER = ("train", "predict", "evaluate", "report", "compare", "info")
+app.registered_commands.sort(key=lambda each: _ORDER.index(getattr(each.callback, "__name__", "")))
+
+__all__ = ["app", "compare", "predict", "train", "use"]

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import signal
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog="Example: pynn train runs/first --epochs 3, then pynn report runs/first. Pages with "
+    "examples are in docs/ of the source; for Python: help(pynn.Network).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -65,13 +70,19 @@ def reported(command: Command) -> Command:
             fail("stopped", exit_code(interrupt))
         except OSError as error:
             if error.strerror is None:
-                fail(str(error))
+                fail(_name_option(str(error), options))
             place = f"{error.filename}: " if error.filename else ""
             fail(f"{place}{error.strerror}")
         except (ValueError, TypeError, ImportError, MemoryError) as error:
             fail(_name_option(str(error) or type(error).__name__, options))
 
+    run.__doc__ = paragraphs(command.__doc__)
     return run  # type: ignore[return-value]
+
+
+def paragraphs(doc: str | None) -> str:
+    """Return a docstring with each paragraph on one line: Typer would keep line breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in (doc or "").split("\n\n"))
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -84,6 +95,8 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def _name_option(text: str, options: Mapping[str, Any]) -> str:
     """Replace the argument at the start of an error, such as ``l2:``, by its option, ``--l2:``."""
     name = re.match(r"\w+", text)
+    if re.match(r"(run|model): ", text):
+        return "RUN" + text[text.index(":") :]
     if name and name.group() in options and re.match(r"\w+(\[\d+\])?: ", text):
         return "--" + name.group().replace("_", "-") + text[name.end() :]
     return text
@@ -137,6 +150,17 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 # --- Output ---------------------------------------------------------------------------------------
 
 
+def line(name: str, text: str) -> None:
+    """Print a name and a text, which a terminal wraps between words."""
+    if sys.stdout.isatty():
+        width = max(40, shutil.get_terminal_size().columns)
+        options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        text = textwrap.fill(f"{name:<10}{text}", width, subsequent_indent=" " * 10, **options)
+        typer.echo(text)
+    else:
+        typer.echo(f"{name:<10}{text}")
+
+
 def result_line(name: str, result: Mapping[str, float | None]) -> str:
     """Return the accuracy of an evaluation as text, or its loss if it has no accuracy."""
     accuracy = result.get("accuracy")
@@ -145,10 +169,14 @@ def result_line(name: str, result: Mapping[str, float | None]) -> str:
     return f"{name} accuracy {100 * accuracy:.2f} %".strip()
 
 
+_NAMES = {name: name.upper() for name in ("auc", "f1", "mcc", "mae", "mse", "rmse", "mape", "r2")}
+_NAMES["f1_macro"] = "macro F1"
+
+
 def metric_lines(name: str, result: Mapping[str, float]) -> list[str]:
     """Return the metrics of an evaluation as lines of text."""
     return [
-        f"{name} {metric.replace('_', ' ')} {value:.6g}".strip()
+        f"{name} {_NAMES.get(metric, metric.replace('_', ' '))} {value:.6g}".strip()
         for metric, value in result.items()
         if metric not in ("loss", "accuracy")
     ]

@@ -19,12 +19,13 @@ import numpy as np
 from ..arrays.fingerprint import content_sha256
 from ..files.disk import atomic_write, shown
 from ..spec import arguments
-from . import pictures
+from . import pictures, tables
 from .app import show_warning
 from .options import parse_list
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
+    from ..data.table import Table
     from ..network import Network
 
 RUNS = Path("runs")
@@ -47,6 +48,10 @@ class Data(NamedTuple):
     """None without a test set."""
     columns: tuple[str, ...] | None = None
     """The names of the columns of x, if the file has them."""
+    table: Table | None = None
+    """How the columns of the file became x and y."""
+    weights: np.ndarray | None = None
+    """Sample weights of the rows to train on."""
 
 
 def read_data(
@@ -92,7 +97,10 @@ def read_data(
             found = load(path, label=label, pixels=pixels, index=index)
     except ValueError as error:
         # The option has another name than the argument.
-        raise ValueError(re.sub("^label: ", "target: ", str(error))) from error
+        text = re.sub("^label: ", "target: ", str(error))
+        if target is None and "expected a finite number" in text:
+            text += "; for a table with texts name its target with --target COLUMN"
+        raise ValueError(text) from error
     return Data(str(path), found.train, found.test, found.columns)
 
 
@@ -119,16 +127,23 @@ def hold_out(
     ValueError
         If one side would have no row.
     """
+    x, y = pair
+    out = rows_held_out(y, share, seed, labels, stratify)
+    return (x[~out], y[~out]), (x[out], y[out])
+
+
+def rows_held_out(
+    y: np.ndarray, share: float, seed: int, labels: bool, stratify: bool
+) -> np.ndarray:
+    """Return the rows (n,) that `hold_out` measures on, as booleans."""
     from ..training.split import held_out
 
-    x, y = pair
     try:
-        out = held_out(len(x), share, seed, _codes(y, labels) if stratify else None)
+        return held_out(len(y), share, seed, _codes(y, labels) if stratify else None)
     except ValueError as error:
         raise ValueError(
             f"{error}; this data has no test set, so the result is measured on the held-out rows"
         ) from None
-    return (x[~out], y[~out]), (x[out], y[out])
 
 
 def _codes(y: np.ndarray, labels: bool) -> np.ndarray | None:
@@ -180,6 +195,13 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
             raise ValueError(
                 f"run: found a run in {path} already{also}, expected a new or empty folder"
             )
+    elif existing == [SETTINGS] and settings_in(path) is not None:
+        # Ended by force before its first checkpoint.
+        if not resume:
+            raise ValueError(
+                f"run: found a run in {path} that was interrupted before its first checkpoint, "
+                "expected --resume to begin it again, or a new or empty folder"
+            )
     elif existing:
         raise ValueError(
             f"run: found {existing[0]} in {path}, which would be overwritten; expected a new or "
@@ -204,7 +226,7 @@ def _dated_folder() -> Path:
             number += 1
 
 
-def _settings_in(folder: Path) -> dict[str, Any] | None:
+def settings_in(folder: Path) -> dict[str, Any] | None:
     """Return the settings in a folder; None if there are none or they are not those of a run."""
     try:
         found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
@@ -223,7 +245,7 @@ def is_older_split(folder: Path) -> bool:
 
 def _untrained(folder: Path) -> bool:
     """Whether the run in a folder was interrupted before its first update."""
-    settings = _settings_in(folder)
+    settings = settings_in(folder)
     result = {} if settings is None else settings["result"]
     return bool(result.get("interrupted")) and result.get("updates") == 0
 
@@ -235,7 +257,7 @@ def ended(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / MODEL).is_file() or (folder / CHECKPOINT).exists():
         return None
-    settings = _settings_in(folder)
+    settings = settings_in(folder)
     if settings is None or "path" not in settings["data"]:
         return None
     result = settings["result"]
@@ -247,39 +269,72 @@ def ended(folder: Path) -> dict[str, Any] | None:
 # --- Finished runs --------------------------------------------------------------------------------
 
 
-def newest_model() -> Path:
-    """Return the model of the last run in ``runs`` of the working directory.
+LAST_RUN = "the last run in runs/"
+
+
+def folder_of(run: Path) -> Path:
+    """Return the folder of a run, which may be named by its model file."""
+    return run.parent if run.is_file() else run
+
+
+def settings_of(run: Path | None) -> dict[str, Any] | None:
+    """Return the settings of a run; None if it has none. ``run`` is its folder or its model."""
+    return settings_in(newest_run() if run is None else folder_of(run))
+
+
+def model_in(folder: Path) -> Path:
+    """Return the model of a run: its checkpoint if that is newer, or has no model beside it."""
+    model, checkpoint = folder / MODEL, folder / CHECKPOINT
+    if not checkpoint.is_file():
+        return model
+    if not model.is_file():
+        return checkpoint
+    newer = checkpoint.stat().st_mtime_ns > model.stat().st_mtime_ns
+    return checkpoint if newer else model
+
+
+def load_model(run: Path | None, backend: str = "auto", threads: int | None = None) -> Network:
+    """Load the network of a run, given by its folder or its model file; by default the last."""
+    from ..network import load
+
+    path = newest_run() if run is None else run
+    return load(model_in(path) if path.is_dir() else path, backend=backend, threads=threads)
+
+
+def newest_run() -> Path:
+    """Return the folder of the last run in ``runs`` of the working directory.
 
     Raises
     ------
     FileNotFoundError
         If there is no model.
     """
-    models = sorted(RUNS.glob(f"*/{MODEL}"), key=lambda path: path.stat().st_mtime_ns)
+    models = [*RUNS.glob(f"*/{MODEL}"), *RUNS.glob(f"*/{CHECKPOINT}")]
+    models.sort(key=lambda path: path.stat().st_mtime_ns)
     if not models:
         raise FileNotFoundError(
-            f"model: found none in {RUNS.resolve()}, expected a run there or the path of a model; "
+            f"run: found none in {RUNS.resolve()}, expected a run there or the folder of a run; "
             "pynn train writes one"
         )
-    return models[-1]
+    return models[-1].parent
 
 
 def data_of(model: Path) -> str | None:
     """Return the path of the data of a model's run; None for MNIST or if it is unknown."""
-    settings = _settings_in(model if model.is_dir() else model.parent)
+    settings = settings_of(model)
     path = None if settings is None else settings["data"].get("path")
     return path if isinstance(path, str) else None
 
 
 def metrics_of(model: Path) -> list[str]:
     """Return the metrics of a model's run; none if it is unknown."""
-    settings = _settings_in(model if model.is_dir() else model.parent)
+    settings = settings_of(model)
     return _metric_names({} if settings is None else settings["options"])
 
 
 def missing_targets_of(model: Path) -> str:
     """Return ``missing_targets`` of a model's run; "error" if it is unknown."""
-    settings = _settings_in(model if model.is_dir() else model.parent)
+    settings = settings_of(model)
     return _missing_targets({} if settings is None else settings["options"])
 
 
@@ -303,7 +358,7 @@ def csv_options(
     """
     if data is None or Path(data).suffix.lower() != ".csv":
         return None, None, None
-    settings = _settings_in(model if model.is_dir() else model.parent)
+    settings = settings_of(model)
     options = {} if settings is None else settings["options"]
     target, pixels = options.get("target"), _pixels(options, net)
     if pixels is None and net.pixels is True:
@@ -336,6 +391,8 @@ class Run(NamedTuple):
     """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
     """The rows that the run was measured on."""
+    weights: np.ndarray | None = None
+    """Their sample weights."""
 
     @property
     def metrics(self) -> list[str]:
@@ -373,28 +430,29 @@ def read(
     OSError
         If the system cannot read them.
     """
-    from ..network import load
-
-    path = newest_model().parent if folder is None else Path(folder)
+    path = newest_run() if folder is None else Path(folder)
     if not path.is_dir():
         found = "a file" if path.exists() else "no such folder"
         raise FileNotFoundError(f"folder: {path}: found {found}, expected the folder of a run")
-    for name in (MODEL, SETTINGS):
-        if not (path / name).is_file():
-            raise ValueError(
-                f"folder: {path}: found no {name}, expected the folder of a run written by pynn "
-                "train"
-            )
+    expected = "expected the folder of a run written by pynn train"
+    if not (path / MODEL).is_file() and not (path / CHECKPOINT).is_file():
+        also = f" and no {CHECKPOINT}" if (path / SETTINGS).is_file() else ""
+        raise ValueError(f"folder: {path}: found no {MODEL}{also}, {expected}")
+    if not (path / SETTINGS).is_file():
+        raise ValueError(f"folder: {path}: found no {SETTINGS}, {expected}")
     settings = _read_settings(path / SETTINGS)
-    net = load(path / MODEL)
-    loaded = _read_data_again(settings, data, _pixels(settings["options"], net))
+    net = load_model(path)
+    options, seed = settings["options"], int(settings["seed"])
+    share = float(options["validation"])
+    # Runs of earlier versions, whose settings do not name it, held out any rows.
+    stratify = options.get("stratify") is True
+    loaded = _read_data_again(settings, data, net)
     if loaded.test is not None:
         return Run(path, settings, net, "test", loaded.test)
-    share, seed = float(settings["options"]["validation"]), int(settings["seed"])
-    # Runs of earlier versions, whose settings do not name it, held out any rows.
-    stratify = settings["options"].get("stratify") is True
-    _, held = hold_out(loaded.train, share, seed, net.classes is not None, stratify)
-    return Run(path, settings, net, "validation", held)
+    (x, y), labels = loaded.train, net.classes is not None
+    held = rows_held_out(y, share, seed, labels, stratify)
+    weights = None if loaded.weights is None else loaded.weights[held]
+    return Run(path, settings, net, "validation", (x[held], y[held]), weights)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -425,13 +483,17 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def _read_data_again(
-    settings: dict[str, Any], moved: str | os.PathLike[str] | None, pixels: bool | None
+    settings: dict[str, Any], moved: str | os.PathLike[str] | None, net: Network
 ) -> Data:
     """Load the data of a run from their path, or from `moved`, and compare their SHA-256."""
     about, options = settings["data"], settings["options"]
     path, index = about["path"] if moved is None else moved, _flag(options, "index")
     try:
-        found = read_data(path, options.get("target"), pixels, index)
+        if net.table is not None and path is not None:
+            x, y, weights = tables.read_again(path, net.table, options)
+            found = Data(str(path), (x, y), None, net.table.inputs, net.table, weights)
+        else:
+            found = read_data(path, options.get("target"), _pixels(options, net), index)
     # The errors quote the path in the settings, which may hold any characters.
     except FileNotFoundError as error:
         advice = "; if it has moved, pass its path with --data" if moved is None else ""
@@ -454,21 +516,22 @@ def _read_data_again(
 
 def write_json(path: Path, document: Any) -> None:
     """Write a document as JSON, atomically; NaN and infinity become null."""
-    text = json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain(document), indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as file:
         # Bytes of a path that are not UTF-8 become escapes such as \udc80, which JSON allows.
         file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON types; NaN and infinity become None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 

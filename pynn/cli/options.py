@@ -14,164 +14,247 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from ..data.table import IMPUTATIONS, TASKS
 from ..spec.activations import PARAMETRIC, Parametric
 from ..spec.arguments import choose
 from ..spec.losses import LOSSES, LossFunction
 from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, OUTPUTS, PRECISIONS
 from ..spec.optimizers import ALL_OPTIMIZERS, LBFGS, Optimizer
 from ..spec.schedules import SCHEDULES, Schedule
-from .app import reported
+from .app import paragraphs, reported
 
 # Help texts that several commands share.
 DATA = "Folder of IDX files, .csv or .npz."
-TARGET = "Name of the column of a .csv file that holds the labels."
-INDEX = "Whether the first column of a .csv file holds row numbers, which are skipped."
+TARGET = "Column of a .csv file to predict."
+INDEX = "Skip the first column of a .csv file, which holds row numbers."
 BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
-METRICS = "Further measures: auc,f1 for classes, mae,r2 for regression."
-LAST_RUN = "the last run in runs/"
+METRICS = "Further measures: auc,f1 for classes, mae,r2 for values."
 
 # --- Declaration ----------------------------------------------------------------------------------
+
+COMMON, SWITCHES = "Most used", "Switches"
 
 
 def _option(panel: str, help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+def _switch(help: str, *names: str, panel: str = SWITCHES, **more: Any) -> Any:
+    # Typer prints <bool> for an option without a metavar.
+    return _option(panel, help, *names, metavar=" ", **more)
+
+
 def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names)
+
+
+def _choices(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return "|".join(names)
 
 
 @dataclass(frozen=True)
 class Options:
     """The options of ``pynn train``, as typed or by default; in panels of ``--help``."""
 
-    fast: Annotated[
-        bool, _option("Presets", "98 % on MNIST in a fraction of a second.", "--fast")
-    ] = False
-    accurate: Annotated[
-        bool, _option("Presets", "98.4 % on MNIST in about a second.", "--accurate")
-    ] = False
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder for the model, settings, history and plots.",
+            metavar="RUN",
+            show_default="runs/<date-time>",
+        ),
+    ] = None
 
-    data: Annotated[Path | None, _option("Data", DATA, show_default="MNIST")] = None
+    data: Annotated[Path | None, _option(COMMON, DATA, show_default="MNIST")] = None
     target: Annotated[
         str | None,
-        _option("Data", TARGET, metavar="NAME", show_default="the first column"),
+        _option(COMMON, TARGET, metavar="COLUMN", show_default="the first"),
     ] = None
-    index: Annotated[
-        bool | None,
-        _option("Data", INDEX, "--index/--no-index", show_default="depends on the header"),
-    ] = None
-    regression: Annotated[
-        bool | None,
-        _option(
-            "Data",
-            "Whether the targets are values, for --loss mse or poisson, or labels of classes.",
-            "--regression/--classification",
-            show_default="values with --loss poisson, or with mse if one has a decimal point",
-        ),
-    ] = None
-    pixels: Annotated[
-        bool | None,
-        _option(
-            "Data",
-            "Whether the inputs are pixels from 0 to 255, which are scaled, or values.",
-            "--pixels/--no-pixels",
-            show_default="depends on the data",
-        ),
-    ] = None
-    validation: Annotated[
-        float, _option("Data", "Share of the training rows to hold out for validation; 0 for none.")
-    ] = 0.1
-
-    stratify: Annotated[
-        bool,
-        _option(
-            "Data",
-            "Hold out the same share of the rows of each class.",
-            "--stratify/--no-stratify",
-        ),
-    ] = True
-
     hidden: Annotated[
-        str, _option("Network", "Widths of the hidden layers, or none.", metavar="WIDTHS")
+        str,
+        _option(
+            COMMON,
+            "Widths of the hidden layers, or none.",
+            metavar="WIDTHS",
+            show_default="256,128; tables 64,32",
+        ),
     ] = "256,128"
+    epochs: Annotated[
+        int,
+        _option(
+            COMMON, "Passes over the data.", metavar="N", show_default="8; tables by their rows"
+        ),
+    ] = 8
+    batch_size: Annotated[
+        str,
+        _option(
+            COMMON,
+            "Rows for each update, or full.",
+            metavar="ROWS",
+            show_default="64; tables by their rows",
+        ),
+    ] = "64"
+    learning_rate: Annotated[
+        float,
+        _option(
+            COMMON,
+            "The schedule multiplies it.",
+            metavar="RATE",
+            show_default="0.002; tables 0.005",
+        ),
+    ] = 0.002
+    optimizer: Annotated[
+        str,
+        _option(
+            COMMON,
+            f"{_names(ALL_OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7. lbfgs takes "
+            "all rows at once, by default without dropout, schedule and checkpoints.",
+            metavar="NAME",
+        ),
+    ] = "adam"
+    validation: Annotated[
+        float,
+        _option(
+            COMMON,
+            "Share of the training rows to hold out; 0 for none.",
+            metavar="SHARE",
+            show_default="0.1; tables 0.2",
+        ),
+    ] = 0.1
+    fast: Annotated[
+        bool, _switch("98 % on MNIST in a fraction of a second.", "--fast", panel=COMMON)
+    ] = False
+    resume: Annotated[
+        bool,
+        _switch("Continue the run in RUN with its own settings.", "--resume", panel=COMMON),
+    ] = False
+
+    task: Annotated[
+        str | None,
+        _option(
+            "Tables",
+            f"{_names(TASKS)}.",
+            metavar="TASK",
+            show_default="classification for text and few whole numbers",
+        ),
+    ] = None
+    impute: Annotated[
+        str | None,
+        _option(
+            "Tables",
+            f"Replace missing numbers: {_names(IMPUTATIONS)}. Missing categories become the most "
+            "frequent one.",
+            metavar="METHOD",
+            show_default="missing values are refused",
+        ),
+    ] = None
+    categories: Annotated[
+        str | None,
+        _option(
+            "Tables",
+            "Columns whose numbers are names of categories.",
+            metavar="COLUMNS",
+            show_default="columns with text",
+        ),
+    ] = None
+    drop: Annotated[
+        str | None,
+        _option("Tables", "Columns to leave out.", metavar="COLUMNS", show_default="none"),
+    ] = None
+    weights: Annotated[
+        str | None,
+        _option(
+            "Tables", "Column of the weights of the rows.", metavar="COLUMN", show_default="none"
+        ),
+    ] = None
+    missing_targets: Annotated[
+        str,
+        _option("Tables", "ignore leaves missing targets out.", metavar="error|ignore"),
+    ] = "error"
+    class_weight: Annotated[
+        str | None,
+        _option(
+            "Tables",
+            "balanced: each class weighs n / (number of classes · rows of the class); or the "
+            "weights of labels: ill=3,well=1.",
+            metavar="WEIGHTS",
+            show_default="none",
+        ),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        _option(
+            "Tables",
+            METRICS,
+            metavar="NAMES",
+            show_default="none; tables f1_macro,auc or r2,mae,rmse",
+        ),
+    ] = None
+
     activation: Annotated[
         str,
         _option(
             "Network",
             f"One for all hidden layers, or one for each: {_names(ACTIVATIONS)}; with parameters: "
             "leaky_relu:slope=0.2, elu:alpha=0.5, softplus:beta=2.",
+            metavar="NAME",
         ),
     ] = "relu"
     output: Annotated[
-        str | None, _option("Network", f"{_names(OUTPUTS)}.", show_default="depends on the loss")
+        str | None,
+        _option(
+            "Network", f"{_names(OUTPUTS)}.", metavar="NAME", show_default="depends on the loss"
+        ),
     ] = None
     loss: Annotated[
-        str, _option("Network", f"{_names(LOSSES)}; with parameters: huber:delta=2.")
+        str,
+        _option(
+            "Network",
+            f"{_names(LOSSES)}; with parameters: huber:delta=2.",
+            metavar="NAME",
+            show_default="cross_entropy; mse for values in a table",
+        ),
     ] = "cross_entropy"
     dropout: Annotated[
         str,
-        _option("Network", "Share of units to drop, one for all hidden layers or one for each."),
-    ] = "0.1"
-    residual: Annotated[
-        bool,
         _option(
             "Network",
-            "Add the inputs of every hidden layer with as many outputs to its outputs.",
-            "--residual/--no-residual",
+            "Share of units to drop, one for all hidden layers or one for each.",
+            metavar="SHARE",
+            show_default="0.1; tables 0",
         ),
-    ] = False
+    ] = "0.1"
     init: Annotated[
         str | None,
         _option(
             "Network",
             f"Initial weights, one for all layers or one for each: {_names(INITIALISERS)}.",
+            metavar="NAME",
             show_default="depends on the activations",
         ),
     ] = None
-    standardize: Annotated[
-        bool,
-        _option(
-            "Network",
-            "Subtract the mean of each input and divide by its standard deviation.",
-            "--standardize/--no-standardize",
-        ),
-    ] = False
-    standardize_targets: Annotated[
-        bool,
-        _option(
-            "Network",
-            "The same for the targets of a regression; results are in the original unit.",
-            "--standardize-targets/--no-standardize-targets",
-        ),
-    ] = False
-    dtype: Annotated[str, _option("Network", f"{_names(DTYPES)}.")] = "float32"
+    dtype: Annotated[str, _option("Network", "Number format.", metavar=_choices(DTYPES))] = (
+        "float32"
+    )
     precision: Annotated[
-        str, _option("Network", f"Precision of matrix products: {_names(PRECISIONS)}.")
+        str, _option("Network", "Precision of matrix products.", metavar=_choices(PRECISIONS))
     ] = "full"
 
-    epochs: Annotated[int, _option("Training", "Number of passes over the data.")] = 8
-    batch_size: Annotated[
-        str, _option("Training", "Rows for each update, or full.", metavar="ROWS")
-    ] = "64"
-    optimizer: Annotated[
+    schedule: Annotated[
         str,
         _option(
             "Training",
-            f"{_names(ALL_OPTIMIZERS)}; with parameters: adam:beta2=0.99,epsilon=1e-7. lbfgs takes "
-            "all rows at once, by default without dropout, schedule and checkpoints.",
+            f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2.",
+            metavar="NAME",
         ),
-    ] = "adam"
-    learning_rate: Annotated[
-        float, _option("Training", "Learning rate; the schedule multiplies it.")
-    ] = 0.002
+    ] = "one_cycle"
     find_learning_rate: Annotated[
         bool,
-        _option(
-            "Training",
+        _switch(
             "Train with the rate that a range test of 100 steps suggests, and draw its losses.",
             "--find-learning-rate",
+            panel="Training",
         ),
     ] = False
     layer_rates: Annotated[
@@ -183,58 +266,26 @@ class Options:
             show_default="1 for all",
         ),
     ] = None
-    schedule: Annotated[
-        str, _option("Training", f"{_names(SCHEDULES)}; with parameters: one_cycle:warmup=0.2.")
-    ] = "one_cycle"
-    l2: Annotated[float, _option("Training", "Factor of the L2 penalty on the weights.")] = 0.0
-    label_smoothing: Annotated[
-        float, _option("Training", "Share of every target to spread over all classes.")
+    l2: Annotated[
+        float,
+        _option(
+            "Training",
+            "Factor of the L2 penalty on the weights.",
+            metavar="FACTOR",
+            show_default="0; tables 12 / rows, at most 0.05",
+        ),
     ] = 0.0
-    class_weight: Annotated[
-        str | None,
-        _option(
-            "Training",
-            "balanced: each class weighs n / (number of classes · rows of the class); or the "
-            "weights of labels: ill=3,well=1.",
-            metavar="WEIGHTS",
-            show_default="none",
-        ),
-    ] = None
-    missing_targets: Annotated[
-        str,
-        _option("Training", "error, or ignore to leave out NaN in targets, except in CSV files."),
-    ] = "error"
-    shuffle: Annotated[
-        bool,
-        _option(
-            "Training", "Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle"
-        ),
-    ] = True
-    metrics: Annotated[
-        str | None,
-        _option(
-            "Training",
-            "Further measures of the validation rows and of the result: auc,f1 for classes, mae,r2 "
-            "for regression.",
-            metavar="NAMES",
-            show_default="none",
-        ),
-    ] = None
-    training_metrics: Annotated[
-        bool,
-        _option(
-            "Training",
-            "Measure the training rows after each epoch too, which costs a pass over them.",
-            "--training-metrics",
-        ),
-    ] = False
+    label_smoothing: Annotated[
+        float,
+        _option("Training", "Share of every target to spread over all classes.", metavar="SHARE"),
+    ] = 0.0
     early_stopping: Annotated[
         int | None,
         _option(
             "Training",
             "Stop after this many epochs without a better value of --monitor, and keep the best "
             "weights.",
-            metavar="PATIENCE",
+            metavar="EPOCHS",
         ),
     ] = None
     monitor: Annotated[
@@ -257,41 +308,84 @@ class Options:
             metavar="NUMBER",
         ),
     ] = "0"
+    accurate: Annotated[
+        bool, _switch("98.4 % on MNIST in about a second.", "--accurate", panel="Training")
+    ] = False
 
-    backend: Annotated[str, _option("Machine", BACKEND)] = "auto"
-    threads: Annotated[int | None, _option("Machine", THREADS, show_default="chosen by pynn")] = (
-        None
-    )
-
-    run: Annotated[
-        Path | None,
-        _option(
-            "Results",
-            "Folder for the model, settings, history and pictures.",
-            metavar="FOLDER",
-            show_default="runs/<date-time>",
-        ),
+    backend: Annotated[str, _option("Machine", BACKEND, metavar="NAME")] = "auto"
+    threads: Annotated[
+        int | None, _option("Machine", THREADS, metavar="N", show_default="chosen by pynn")
     ] = None
     checkpoint: Annotated[
         float,
         _option(
-            "Results",
+            "Machine",
             "Seconds between checkpoints, which stay in the folder until the run has ended; 0 for "
             "none.",
             metavar="SECONDS",
         ),
     ] = 60.0
-    resume: Annotated[
+
+    standardize: Annotated[
         bool,
-        _option("Results", "Continue the interrupted run in --run, if there is one.", "--resume"),
+        _switch(
+            "Subtract the mean of each input and divide by its standard deviation.",
+            "--standardize/--no-standardize",
+            show_default="for tables",
+        ),
     ] = False
-    pictures: Annotated[bool, _option("Results", "Draw pictures.", "--pictures/--no-pictures")] = (
-        True
+    standardize_targets: Annotated[
+        bool,
+        _switch(
+            "The same for values to predict; results are in the original unit. "
+            "--no-standardize-targets turns it off.",
+            "--standardize-targets/--no-standardize-targets",
+            show_default="for tables",
+        ),
+    ] = False
+    residual: Annotated[
+        bool,
+        _switch(
+            "Add the inputs of every hidden layer with as many outputs to its outputs.",
+            "--residual/--no-residual",
+        ),
+    ] = False
+    pixels: Annotated[
+        bool | None,
+        _switch(
+            "Inputs are pixels from 0 to 255, which are scaled, or values.",
+            "--pixels/--no-pixels",
+            show_default="depends on the data",
+        ),
+    ] = None
+    index: Annotated[
+        bool | None,
+        _switch(INDEX, "--index/--no-index", show_default="depends on the header"),
+    ] = None
+    regression: Annotated[
+        bool | None,
+        typer.Option("--regression/--classification", hidden=True),
+    ] = None
+    stratify: Annotated[
+        bool,
+        _switch("Hold out the same share of the rows of each class.", "--stratify/--no-stratify"),
+    ] = True
+    shuffle: Annotated[
+        bool, _switch("Take the rows in a new order in each epoch.", "--shuffle/--no-shuffle")
+    ] = True
+    training_metrics: Annotated[
+        bool,
+        _switch(
+            "Measure the training rows after each epoch too, which costs a pass over them.",
+            "--training-metrics",
+        ),
+    ] = False
+    pictures: Annotated[bool, _switch("Draw plots.", "--pictures/--no-pictures")] = True
+    plain: Annotated[bool, _switch("Print a line for every epoch instead of a bar.", "--plain")] = (
+        False
     )
-    plain: Annotated[
-        bool, _option("Results", "Print a line for every epoch instead of a bar.", "--plain")
-    ] = False
-    quiet: Annotated[bool, _option("Results", "Print only the result.", "--quiet", "-q")] = False
+    quiet: Annotated[bool, _switch("Print only the result.", "--quiet", "-q")] = False
+    old_run: Annotated[Path | None, typer.Option("--run", hidden=True)] = None
 
     @property
     def preset(self) -> str | None:
@@ -303,9 +397,19 @@ class Options:
         found = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(self).items()
-            if name not in PRESETS
+            if name not in PRESETS and name != "old_run"
         }
         return found if self.preset is None else found | {"preset": self.preset}
+
+
+def named_run(run: Path | None, old: Path | None, option: str = "--run") -> Path | None:
+    """Return the run of the argument RUN, or of the deprecated option in its place."""
+    if old is None:
+        return run
+    if run is not None:
+        raise ValueError(f"run: found {run} and {option} {old}, expected one of them")
+    typer.echo(f"pynn: {option} is deprecated, expected the run as argument: {old}", err=True)
+    return old
 
 
 def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable[..., None]:
@@ -316,6 +420,7 @@ def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable
 
     @reported
     def run(ctx: typer.Context, **options: Any) -> None:
+        options["run"] = named_run(options["run"], options.pop("old_run"))
         command(ctx, Options(**_with_preset(ctx, _with_defaults_of_lbfgs(ctx, options))))
 
     # Typer reads the options from the signature and the annotations of a function.
@@ -328,7 +433,7 @@ def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__name__, run.__doc__ = command.__name__, paragraphs(command.__doc__)
     return run
 
 

@@ -105,7 +105,12 @@ def head(run: Run, name: str) -> str:
 
 def results(run: Run) -> str:
     """Return the section with loss and accuracy, training time and epochs."""
-    result = run.net.evaluate(*run.test, metrics=run.metrics, missing_targets=run.missing_targets)
+    result = run.net.evaluate(
+        *run.test,
+        sample_weight=run.weights,
+        metrics=run.metrics,
+        missing_targets=run.missing_targets,
+    )
     history = run.net.history
     tiles = []
     if "accuracy" in result:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,15 +18,16 @@ import typer
 from ..arrays.fingerprint import content_sha256
 from ..backends import machine
 from ..checks import features, targets
+from ..data.table import IMPUTATIONS, TASKS
+from ..spec.arguments import choose
 from ..spec.losses import LOSSES, LossFunction
-from ..spec.optimizers import ALL_OPTIMIZERS, LBFGS
+from ..spec.optimizers import ALL_OPTIMIZERS
 from ..spec.schedules import SCHEDULES
 from ..training.callbacks import Callback
 from . import folder as folders
-from . import pictures
+from . import output, pictures, resume, tables
 from .app import app, exit_code, fail, metric_lines, result_line, show_warning
 from .options import (
-    PRESETS,
     Options,
     is_typed,
     parse_activation,
@@ -41,32 +43,33 @@ from .options import (
 if TYPE_CHECKING:
     from ..data.dataset import Pair
     from ..network import Network
-    from ..training.history import Record
     from ..training.range_test import LearningRates
 
 
-@app.command()
+EPILOG = (
+    "Example: pynn train runs/iris --data iris.csv --target species; pages on tables, weights and "
+    "resuming are in docs/how-to of the source."
+)
+
+
+@app.command(epilog=EPILOG)
 @takes_options
 def train(ctx: typer.Context, options: Options) -> None:
-    """Train a network, on MNIST by default, and write the results into a folder.
+    """Train a network, on MNIST by default, and write the results into the folder RUN.
 
-    A preset changes only defaults: it draws no pictures, writes no checkpoints, and on MNIST holds
-    out no rows, unless you type --pictures, --checkpoint or --validation.
+    A preset changes only defaults: it draws no plots, writes no checkpoints, and on MNIST holds out
+    no rows, unless you type --pictures, --checkpoint or --validation.
     """
+    found = _resumed(ctx, options)
+    if found is None:
+        return
+    options = found
     if options.pictures:
         pictures.check_matplotlib()
     _check(options)
-    ended = folders.ended(options.run) if options.resume and options.run is not None else None
-    if ended is not None:
-        _check_unchanged(ctx, ended, options)
-        typer.echo(f"run       {options.run} has ended already")
-        return
-    if options.resume and options.run is not None and folders.is_older_split(options.run):
-        options = replace(options, stratify=False)
-    setup = _prepare(options)
+    setup, options = _prepare(ctx, options)
     if options.find_learning_rate:
-        setup = _with_found_rate(ctx, setup)
-        options = replace(options, learning_rate=setup.settings["learning_rate"])
+        setup, options = _with_found_rate(ctx, setup, options)
     folder = folders.new_folder(options.run, options.resume)
     outcome, record = _fit_and_save(setup, options, folder)
     if outcome.exit_code or outcome.diverged:
@@ -74,21 +77,57 @@ def train(ctx: typer.Context, options: Options) -> None:
             pictures.write_curves(folder, setup.net, setup.found)
         _fail_unfinished(setup.net, outcome, folder)
     result = setup.net.evaluate(
-        *setup.test, metrics=parse_list(options.metrics), missing_targets=options.missing_targets
+        *setup.test,
+        sample_weight=setup.test_weights,
+        metrics=parse_list(options.metrics),
+        missing_targets=options.missing_targets,
     )
     record["result"] |= {f"{setup.tested}_{name}": value for name, value in result.items()}
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     if options.pictures:
+        if not options.quiet:
+            typer.echo("drawing plots …", err=True)
         pictures.write_all(folder, setup.net, setup.test, setup.found)
     if not options.quiet:
-        _print_times(setup.net, outcome, folder)
+        output.print_times(setup, outcome, folder)
     for line in metric_lines(setup.tested, result):
         typer.echo(line)
     typer.echo(result_line(setup.tested, result))
+    if not options.quiet:
+        output.print_next(setup, folder)
 
 
 # --- Check the options ----------------------------------------------------------------------------
+
+
+def _resumed(ctx: typer.Context, options: Options) -> Options | None:
+    """Return the options of the run to resume; None if it has ended."""
+    if not options.resume or options.run is None:
+        return options
+    settings = folders.settings_in(options.run)
+    if settings is None:
+        # A new run, or one that an earlier version began.
+        return replace(options, stratify=False) if _is_older(options.run) else options
+    ended = folders.ended(options.run) is not None
+    resume.check_unchanged(ctx, settings, options, ended)
+    if ended:
+        epochs = settings["result"].get("epochs")
+        typer.echo(f"run       {options.run} has ended already, after {epochs} epochs")
+        return None
+    found = resume.saved_options(settings, options)
+    if is_typed(ctx, "epochs"):
+        found = replace(found, epochs=options.epochs)
+    return replace(found, stratify=False) if _is_older(options.run) else found
+
+
+def _has_begun(options: Options) -> bool:
+    """Whether the folder of the run has settings."""
+    return options.run is not None and folders.settings_in(options.run) is not None
+
+
+def _is_older(run: Path) -> bool:
+    return folders.is_older_split(run)
 
 
 def _check(options: Options) -> None:
@@ -97,52 +136,23 @@ def _check(options: Options) -> None:
         raise ValueError(f"validation: found {options.validation:g}, expected a share in [0, 1)")
     if not 0 <= options.checkpoint < np.inf:
         raise ValueError(f"checkpoint: found {options.checkpoint:g}, expected seconds of 0 or more")
-    if options.resume:
-        _check_resume(options)
+    if options.resume and options.run is None:
+        raise ValueError("resume: found no RUN, expected the folder of the run to continue")
+    if options.resume and not options.checkpoint and not _has_begun(options):
+        found = "--checkpoint 0, expected --checkpoint SECONDS"
+        if options.preset:
+            found = "a preset, which writes no checkpoint, expected --checkpoint SECONDS with it"
+        raise ValueError(f"resume: found {found}")
+    if options.task is not None:
+        choose("task", options.task, TASKS)
+    if options.impute is not None:
+        choose("impute", options.impute, IMPUTATIONS)
     if options.early_stopping is not None:
         if not options.validation and options.monitor.startswith("val"):
             raise ValueError("early_stopping: found no validation, expected --validation above 0")
         if options.early_stopping < 1:
             raise ValueError(
                 f"early_stopping: found {options.early_stopping}, expected 1 epoch or more"
-            )
-
-
-def _check_resume(options: Options) -> None:
-    if options.run is None:
-        found = "no --run, expected --run FOLDER with the checkpoints to continue from"
-    elif options.checkpoint:
-        return
-    elif options.preset:
-        found = "a preset, which writes no checkpoint, expected --checkpoint SECONDS with it"
-    else:
-        found = "--checkpoint 0, expected --checkpoint SECONDS"
-    raise ValueError(f"resume: found {found}")
-
-
-# Options that may differ when a run is resumed.
-_FREE = ("run", "resume", "checkpoint", "threads", "plain", "quiet")
-
-
-def _check_unchanged(ctx: typer.Context, ended: dict[str, Any], options: Options) -> None:
-    """Raise a ValueError for a typed option that differs from a run that has ended.
-
-    Such an option would have no effect.
-    """
-    before = ended["options"] | {"data": ended["data"]["path"]}
-    now = options.to_dict()
-    if options.data is not None:
-        now["data"] = str(options.data.resolve())
-    for name in ctx.params:
-        if name in _FREE or not is_typed(ctx, name):
-            continue
-        found, was = now.get(name), before.get(name)
-        if name in PRESETS:
-            found, was = name, before.get("preset", "no preset")
-        if found != was:
-            raise ValueError(
-                f"{name}: found {found}, but the run in {options.run} has {was} and has ended; "
-                "expected the same value, or another folder for another run"
             )
 
 
@@ -163,46 +173,112 @@ class Setup:
     """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
     """The rows to measure the trained network on."""
+    test_weights: np.ndarray | None = None
+    """Their sample weights."""
     found: LearningRates | None = None
     """Result of the range test that chose the learning rate."""
+    began: list[int] = field(default_factory=list)
+    """The number of epochs when training began, also after it was resumed."""
 
 
-def _prepare(options: Options) -> Setup:
-    """Convert the options, then load the data and build the network."""
+def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
+    """Convert the options, then load the data and build the network.
+
+    For tables the options returned have other defaults.
+    """
+    where = options.data, options.target, options.pixels, options.index
+    if tables.is_table(*where):
+        return _prepare_table(ctx, options)
+    _check_no_table(options)
+    if options.task is not None:
+        options = replace(options, regression=options.task == "regression")
+    settings = _fit_settings(options)
+    data = folders.read_data(*where)
+    net = _network(options, data)
+    settings["class_weight"] = _class_weight(options, net)
+    # All training rows decide, before some of them are held out.
+    decided = options.pixels
+    net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
+    if data.test is None:
+        rows, test = folders.hold_out(
+            data.train, options.validation, net.seed, _has_labels(net), options.stratify
+        )
+        settings |= {"validation": test}
+        return Setup(data, net, rows, settings, "validation", test), options
+    _check_test_set(net, data.test, settings["metrics"], options.missing_targets == "ignore")
+    settings["validation"] = options.validation or None
+    if not (options.validation or options.training_metrics):
+        # They are those of the result only.
+        settings["metrics"] = None
+    return Setup(data, net, data.train, settings, "test", data.test), options
+
+
+def _prepare_table(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
+    """Load a table and build its network; return the options with the defaults for tables."""
+    table, cells = tables.read(options)
+    if not (options.resume and _has_begun(options)):
+        options = tables.with_defaults(ctx, options, table, len(cells))
+    settings = _fit_settings(options)
+    y = table.y(cells)
+    network = _network_settings(options)
+    seed = network["seed"]
+    if seed is None:
+        seed = int.from_bytes(os.urandom(8), "little")
+    labels = table.classes is not None
+    held = folders.rows_held_out(y, options.validation, seed, labels, options.stratify)
+    if options.impute is not None:
+        table = table.imputed(cells.take(~held), options.impute)
+    rows = tables.rows_of(cells, table)
+    train, test = rows.take(~held), rows.take(held)
+    data = folders.Data(str(options.data), rows.pair, None, table.inputs, table, train.weights)
+    net = _network(replace(options, seed=str(seed), regression=not labels), data)
+    net.pixels = False
+    net.table = table
+    settings["class_weight"] = _class_weight(options, net)
+    settings |= {"sample_weight": train.weights, "validation": test}
+    if test.weights is None:
+        settings["validation"] = test.pair
+    return Setup(data, net, train.pair, settings, "validation", test.pair, test.weights), options
+
+
+def _check_no_table(options: Options) -> None:
+    """Raise a ValueError for options that need the names of columns."""
+    for name in ("impute", "categories", "drop", "weights"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"{name}: found {getattr(options, name)}, expected it with --data FILE.csv and "
+                "--target COLUMN"
+            )
+
+
+def _network(options: Options, data: folders.Data) -> Network:
+    """Build the network for the columns and targets of the data."""
     from ..network import Network
 
-    settings = _fit_settings(options)
     widths = parse_widths(options.hidden)
     network = _network_settings(options)
-    data = folders.read_data(options.data, options.target, options.pixels, options.index)
     n_out, classes = _outputs(data, network["loss"], options.regression)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
         network |= {"activation": [], "dropout": []}
     net = Network([n_in, *widths, n_out], **network)
     net.columns = data.columns
-    labels = [] if classes is None else classes.tolist()
-    settings["class_weight"] = parse_class_weight(options.class_weight, labels)
     if classes is not None or options.regression:
         net.classes = classes
-    # All training rows decide, before some of them are held out.
-    decided = options.pixels
-    net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
-    if data.test is None:
-        rows, test = folders.hold_out(
-            data.train, options.validation, net.seed, classes is not None, options.stratify
-        )
-        return Setup(data, net, rows, settings | {"validation": test}, "validation", test)
-    _check_test_set(net, data.test, settings["metrics"], options.missing_targets == "ignore")
-    settings["validation"] = options.validation or None
-    if not (options.validation or options.training_metrics):
-        # They are those of the result only.
-        settings["metrics"] = None
-    return Setup(data, net, data.train, settings, "test", data.test)
+    return net
 
 
-def _with_found_rate(ctx: typer.Context, setup: Setup) -> Setup:
-    """Return the setup with the learning rate that a range test suggests."""
+def _class_weight(options: Options, net: Network) -> Any:
+    labels = [] if net.classes is None else net.classes.tolist()
+    return parse_class_weight(options.class_weight, labels)
+
+
+def _has_labels(net: Network) -> bool:
+    return net.classes is not None
+
+
+def _with_found_rate(ctx: typer.Context, setup: Setup, options: Options) -> tuple[Setup, Options]:
+    """Return setup and options with the learning rate that a range test suggests."""
     from ..training.range_test import NOT_FOR_A_STEP
 
     if is_typed(ctx, "learning_rate"):
@@ -216,9 +292,9 @@ def _with_found_rate(ctx: typer.Context, setup: Setup) -> Setup:
             f"find_learning_rate: found no rate from {found.rates[0]:g} on that lowers the loss, "
             "expected --learning-rate RATE"
         )
-    return replace(
-        setup, settings=setup.settings | {"learning_rate": found.suggestion}, found=found
-    )
+    rate = found.suggestion
+    setup = replace(setup, settings=setup.settings | {"learning_rate": rate}, found=found)
+    return setup, replace(options, learning_rate=rate)
 
 
 def _fit_settings(options: Options) -> dict[str, Any]:
@@ -353,6 +429,7 @@ def _fit_and_save(setup: Setup, options: Options, folder: Path) -> tuple[Outcome
 
     If that fails, remove the folder unless it holds other files.
     """
+    begun = (folder / folders.SETTINGS).exists()
     try:
         outcome = _fit(setup, _all_settings(setup, options, folder))
         try:
@@ -362,8 +439,10 @@ def _fit_and_save(setup: Setup, options: Options, folder: Path) -> tuple[Outcome
             _save(setup, options, outcome, folder)
             raise
     except BaseException:
-        # An empty folder would look like a run.
+        # An empty folder would look like a run, as would settings without a checkpoint.
         with suppress(OSError):
+            if not begun and not (folder / folders.CHECKPOINT).exists():
+                (folder / folders.SETTINGS).unlink(missing_ok=True)
             folder.rmdir()
         raise
     return outcome, record
@@ -377,10 +456,12 @@ def _all_settings(setup: Setup, options: Options, folder: Path) -> dict[str, Any
 
         settings["checkpoint"] = Checkpoint(folder / folders.CHECKPOINT, seconds=options.checkpoint)
         settings["resume"] = options.resume
-    settings["callbacks"] = _callbacks(setup, options)
+    settings["callbacks"] = _callbacks(setup, options, folder)
     # A function for --plain, not a callback: after an interrupt in a callback no checkpoint can be
     # written, after an interrupt while it prints one can.
-    settings["progress"] = not options.quiet and (print_epoch if options.plain else True)
+    settings["progress"] = not options.quiet and (
+        partial(output.print_epoch, options.epochs) if options.plain else True
+    )
     return settings
 
 
@@ -409,7 +490,7 @@ def _fit(setup: Setup, settings: dict[str, Any]) -> Outcome:
     return Outcome(time.perf_counter() - began, stopped, diverged)
 
 
-def _callbacks(setup: Setup, options: Options) -> list[Callback]:
+def _callbacks(setup: Setup, options: Options, folder: Path) -> list[Callback]:
     from ..training.callbacks import EarlyStopping
 
     found: list[Callback] = []
@@ -419,9 +500,22 @@ def _callbacks(setup: Setup, options: Options) -> list[Callback]:
         found.append(
             EarlyStopping("loss", patience=None, threshold=options.stop_at_loss, restore_best=False)
         )
-    if not options.quiet:
-        found.append(_AtBegin(partial(_print_summary, setup, options)))
+    found.append(_AtBegin(partial(_begin, setup, options, folder)))
     return found
+
+
+def _begin(setup: Setup, options: Options, folder: Path) -> None:
+    """Write the settings, so that the run can be resumed, and print what is trained."""
+    setup.began.append(setup.net.epochs)
+    folders.write_json(folder / folders.SETTINGS, _record(setup, options, None))
+    if options.quiet:
+        return
+    output.print_summary(setup, options)
+    if options.resume and (folder / folders.CHECKPOINT).exists():
+        epoch = min(setup.net.epochs + 1, options.epochs)
+        typer.echo(f"resumed   at epoch {epoch} of {options.epochs}")
+    elif options.resume:
+        typer.echo("resumed   no checkpoint to resume from: starts at the first epoch")
 
 
 class _AtBegin(Callback):
@@ -437,9 +531,23 @@ class _AtBegin(Callback):
 # --- Results --------------------------------------------------------------------------------------
 
 
-def _record(setup: Setup, options: Options, outcome: Outcome) -> dict[str, Any]:
-    """Return the settings file of the run, without the results of its evaluation."""
+def _record(setup: Setup, options: Options, outcome: Outcome | None) -> dict[str, Any]:
+    """Return the settings file of the run, without the results of its evaluation.
+
+    ``outcome`` is None when training begins.
+    """
     data, net = setup.data, setup.net
+    if outcome is None:
+        result: dict[str, Any] = {"epochs": net.epochs, "updates": net.updates}
+        result |= {"interrupted": True, "diverged": "", "unfinished": True}
+    else:
+        result = {
+            "epochs": net.epochs,
+            "seconds": outcome.seconds,
+            "updates": net.updates,
+            "interrupted": bool(outcome.exit_code),
+            "diverged": outcome.diverged,
+        }
     return {
         "options": options.to_dict(),
         "sizes": net.sizes,
@@ -457,13 +565,7 @@ def _record(setup: Setup, options: Options, outcome: Outcome) -> dict[str, Any]:
         "range_test": None if setup.found is None else setup.found.to_dict(),
         "environment": machine.environment(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "result": {
-            "epochs": net.epochs,
-            "seconds": outcome.seconds,
-            "updates": net.updates,
-            "interrupted": bool(outcome.exit_code),
-            "diverged": outcome.diverged,
-        },
+        "result": result,
     }
 
 
@@ -474,77 +576,8 @@ def _fail_unfinished(net: Network, outcome: Outcome, folder: Path) -> None:
         # A resumed run would diverge again.
         checkpoint.unlink(missing_ok=True)
         fail(f"{outcome.diverged}; that network is in {folder}")
-    advice = f"; continue with --run {folder} --resume" if checkpoint.exists() else ""
+    advice = f"; continue with pynn train {folder} --resume" if checkpoint.exists() else ""
     fail(
         f"stopped after {net.epochs} complete epochs; the network is in {folder}{advice}",
         outcome.exit_code,
     )
-
-
-# --- Output ---------------------------------------------------------------------------------------
-
-
-def _print_summary(setup: Setup, options: Options) -> None:
-    """Print network, data, training and machine, before the first epoch."""
-    net, settings = setup.net, setup.settings
-    a = net.architecture
-    dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
-    residual = ", residual" if options.residual else ""
-    *names, output = map(str, a.given_activations())
-    hidden = _once(names) or "no hidden layer"
-    flags = ("inputs", options.standardize), ("targets", options.standardize_targets)
-    standardized = "".join(f", standardized {what}" for what, flag in flags if flag)
-    typer.echo(
-        f"network   {'-'.join(map(str, a.sizes))}, {hidden}, {output}, {a.loss_text}, "
-        f"dropout {dropout}{residual}{standardized}: {a.n_parameters:,} parameters"
-    )
-    typer.echo(f"data      {setup.data.source}: {_rows_text(setup)}")
-    smoothing = settings["label_smoothing"]
-    steps = (
-        f"{settings['epochs']} epochs, batch {settings['batch_size']}, {options.optimizer}, "
-        f"learning rate {settings['learning_rate']:g}"
-        + ("" if setup.found is None else " (from a range test)")
-        + f", {options.schedule}"
-    )
-    if isinstance(settings["optimizer"], LBFGS):
-        steps = f"{settings['epochs']} iterations, all rows, {options.optimizer}"
-    typer.echo(
-        f"training  {steps}, l2 {settings['l2']:g}, "
-        + (f"label smoothing {smoothing:g}, " if smoothing else "")
-        + f"seed {net.seed}"
-    )
-    plural = "s" if net.threads > 1 else ""
-    precision = f", {a.precision}" if a.precision != "full" else ""
-    typer.echo(f"machine   {net.backend}, {net.threads} thread{plural}, {a.dtype}{precision}")
-
-
-def _once(names: Sequence[str]) -> str:
-    return "/".join(names[:1] if len(set(names)) == 1 else names)
-
-
-def _rows_text(setup: Setup) -> str:
-    rows, held = len(setup.rows[0]), setup.settings["validation"]
-    if setup.data.test is None:
-        return f"{rows:,} rows to train, {len(held[0]):,} to validate"
-    count = round((held or 0) * rows)
-    validated = f", {count:,} to validate" if count else ""
-    return f"{rows - count:,} rows to train{validated}, {len(setup.data.test[0]):,} to test"
-
-
-def print_epoch(record: Record) -> None:
-    """Print a line for a complete epoch; ``fit`` also reports progress within epochs."""
-    from ..training.progress import describe
-
-    if record.step == record.steps:
-        typer.echo(f"epoch {record.epoch}  {describe(record)}", err=True)
-
-
-def _print_times(net: Network, outcome: Outcome, folder: Path) -> None:
-    training = sum(net.history.seconds)
-    typer.echo(
-        f"trained   {net.epochs} epochs in {outcome.seconds:.2f} s ({training:.2f} s of training)"
-    )
-    since_start = folders.process_seconds()
-    if since_start is not None:
-        typer.echo(f"process   {since_start:.2f} s since its start")
-    typer.echo(f"run       {folder}")

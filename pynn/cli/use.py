@@ -1,63 +1,130 @@
-"""The commands that use a trained network: ``pynn evaluate``, ``report``, ``predict``; ``info``."""
+"""The commands ``pynn evaluate``, ``report`` and ``info``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from ..backends import machine
 from ..checks.columns import require_places
-from ..files.disk import shown
 from . import folder as folders
-from .app import app, metric_lines, reported, result_line
-from .options import BACKEND, DATA, INDEX, LAST_RUN, METRICS, TARGET, THREADS, parse_list
+from . import tables
+from .app import app, line, metric_lines, reported, result_line
+from .options import (
+    BACKEND,
+    DATA,
+    INDEX,
+    METRICS,
+    TARGET,
+    THREADS,
+    named_run,
+    parse_list,
+)
 
 if TYPE_CHECKING:
     from ..network import Network
 
-Model = Annotated[
-    Path | None, typer.Argument(help="Model file or folder of a run.", show_default=LAST_RUN)
+Run = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Folder of a run, or model file.", metavar="RUN", show_default=folders.LAST_RUN
+    ),
 ]
-Backend = Annotated[str, typer.Option(help=BACKEND)]
-Threads = Annotated[int | None, typer.Option(help=THREADS, show_default="chosen by pynn")]
+OldRun = Annotated[Path | None, typer.Option("--run", hidden=True)]
+OldModel = Annotated[Path | None, typer.Option("--model", hidden=True)]
+Backend = Annotated[str, typer.Option(help=BACKEND, metavar="NAME")]
+Threads = Annotated[
+    int | None, typer.Option(help=THREADS, show_default="chosen by pynn", metavar="N")
+]
 
 
 # --- evaluate -------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(epilog="Example: pynn evaluate runs/iris --data test.csv")
 @reported
 def evaluate(
-    model: Model = None,
+    run: Run = None,
     data: Annotated[
         Path | None, typer.Option(help=DATA, show_default="those of its run, or MNIST")
     ] = None,
-    backend: Backend = "auto",
-    threads: Threads = None,
     target: Annotated[
         str | None,
         typer.Option(
-            help=TARGET, metavar="NAME", show_default="as in its run, or the first column"
+            help=TARGET, metavar="COLUMN", show_default="as in its run, or the first column"
         ),
-    ] = None,
-    index: Annotated[
-        bool | None,
-        typer.Option("--index/--no-index", help=INDEX, show_default="as in its run"),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(help=METRICS, metavar="NAMES", show_default="those of its run")
     ] = None,
+    index: Annotated[
+        bool | None,
+        typer.Option("--index/--no-index", help=INDEX, show_default="as in its run", metavar=" "),
+    ] = None,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    old_run: OldRun = None,
+    old_model: OldModel = None,
 ) -> None:
-    """Measure loss and accuracy of a model on the test set, or on all rows without a test set."""
-    path = folders.newest_model() if model is None else model
-    net = _load(path, backend, threads)
+    """Measure a network on the test set of its run, or on other data.
+
+    Without a test set these are the held-out rows of a table, and all rows of other data.
+    """
+    run = named_run(named_run(run, old_run), old_model, "--model")
+    path = folders.newest_run() if run is None else run
+    net = folders.load_model(path, backend, threads)
+    typer.echo(f"model     {path}: {net}")
+    names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
+    if net.table is not None:
+        if target not in (None, net.table.target):
+            raise ValueError(
+                f"target: found {target!r}, expected {net.table.target!r} as in training"
+            )
+        found = _table_rows(net, path, data, index)
+        if metrics is None and not names:
+            names = parse_list(tables.METRICS[net.table.task])
+    else:
+        found = _other_rows(net, path, data, (target, index))
+    name, source, (x, y, weights) = found
+    missing = folders.missing_targets_of(path)
+    result = net.evaluate(x, y, sample_weight=weights, metrics=names, missing_targets=missing)
+    typer.echo(f"data      {source}: {len(x):,} rows")
+    typer.echo(f"{name} loss {result['loss']:.6g}".strip())
+    for text in metric_lines(name, result):
+        typer.echo(text)
+    if "accuracy" in result:
+        typer.echo(result_line(name, result))
+
+
+Found = tuple[str, str, tuple[Any, Any, Any]]
+
+
+def _table_rows(net: Network, path: Path, data: Path | None, index: bool | None) -> Found:
+    """Return the rows of a table: those that the run held out, or all rows of another file."""
+    settings = folders.settings_of(path)
+    if data is None:
+        if settings is None:
+            raise ValueError(f"data: found no settings of {path}, expected --data FILE.csv")
+        about = folders.read(folders.folder_of(path))
+        return about.tested, str(settings["data"].get("source")), (*about.test, about.weights)
+    options = dict((settings or {"options": {}})["options"])
+    if index is not None:
+        options["index"] = index
+    assert net.table is not None
+    rows = tables.read_again(data, net.table, options)
+    return "", str(data), (rows.x, rows.y, rows.weights)
+
+
+def _other_rows(
+    net: Network, path: Path, data: Path | None, columns: tuple[str | None, bool | None]
+) -> Found:
+    """Return the test set, or all rows without one."""
     source = folders.data_of(path) if data is None else data
     its_target, pixels, its_index = folders.csv_options(path, source, net)
-    target = its_target if target is None else target
-    index = its_index if index is None else index
+    target = its_target if columns[0] is None else columns[0]
+    index = its_index if columns[1] is None else columns[1]
     try:
         found = folders.read_data(source, target, pixels, index)
     except FileNotFoundError as error:
@@ -65,26 +132,8 @@ def evaluate(
             raise
         raise FileNotFoundError(f"{error}; if it has moved, pass its path with --data") from error
     require_places(found.columns, net.columns, "data")
-    x, y = found.train if found.test is None else found.test
-    names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
-    missing = folders.missing_targets_of(path)
-    result = net.evaluate(x, y, metrics=names, missing_targets=missing)
-    name = "" if found.test is None else "test "
-    typer.echo(f"data      {found.source}: {len(x):,} rows")
-    typer.echo(f"{name}loss {result['loss']:.6g}")
-    for line in metric_lines(name.strip(), result):
-        typer.echo(line)
-    if "accuracy" in result:
-        typer.echo(result_line(name.strip(), result))
-
-
-def _load(model: Path | None, backend: str, threads: int | None) -> Network:
-    from ..network import load
-
-    path = folders.newest_model() if model is None else model
-    net = load(path / folders.MODEL if path.is_dir() else path, backend=backend, threads=threads)
-    typer.echo(f"model     {path}: {net}")
-    return net
+    rows = found.train if found.test is None else found.test
+    return "" if found.test is None else "test", found.source, (*rows, None)
 
 
 # --- report ---------------------------------------------------------------------------------------
@@ -93,9 +142,7 @@ def _load(model: Path | None, backend: str, threads: int | None) -> Network:
 @app.command()
 @reported
 def report(
-    run: Annotated[
-        Path | None, typer.Argument(help="Folder of a run.", show_default=LAST_RUN)
-    ] = None,
+    run: Run = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write.", show_default="RUN/report.html"),
@@ -106,90 +153,17 @@ def report(
             help="The data of the run, if they have moved.", show_default="as in training"
         ),
     ] = None,
+    old_run: OldRun = None,
 ) -> None:
-    """Write a run as one HTML page: settings, curves, mistakes, timings."""
+    """Write a run as one HTML page: settings, curves, mistakes, timings.
+
+    A run that has not ended is shown as of its last checkpoint.
+    """
     from .report import write
 
+    run = named_run(run, old_run)
+    run = None if run is None else folders.folder_of(run)
     typer.echo(f"report    {write(run, output, data)}")
-
-
-# --- predict --------------------------------------------------------------------------------------
-
-
-@app.command()
-@reported
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures of one digit each.")],
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Model file or folder of a run.", show_default=LAST_RUN),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Only scale the pictures, without cropping or inverting.")
-    ] = False,
-    top: Annotated[int, typer.Option(help="Number of classes to print.", min=1)] = 3,
-    backend: Backend = "auto",
-    threads: Threads = None,
-) -> None:
-    """Recognise the digits in pictures.
-
-    A picture is prepared like the images of MNIST: light on dark, the digit scaled to fit 20 x 20
-    pixels, with its centre of mass in the middle of 28 x 28.
-    """
-    from ..plots.pictures import side_of
-
-    net = _load(model, backend, threads)
-    side = side_of(net.sizes[0])
-    if side is None or side < 8:
-        raise ValueError(
-            f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels, "
-            "8 x 8 or more"
-        )
-    if net.pixels is False:
-        raise ValueError(
-            "model: found one whose inputs are values and not pixels, so that it is unknown how to "
-            "scale a picture; if it was trained on pixels in [0, 1], load it in Python, assign "
-            "net.pixels = True and save it again"
-        )
-    failed = False
-    for path in images:
-        try:
-            image = _read_image(path, side, raw)
-        except (ValueError, OSError) as error:
-            # Go on with the other pictures.
-            text = str(error)
-            typer.echo(f"pynn: {text if str(path) in text else f'{path}: {text}'}", err=True)
-            failed = True
-            continue
-        typer.echo(f"{path}: {_answer(net, image.reshape(1, -1), top)}")
-    if failed:
-        raise typer.Exit(1)
-
-
-def _read_image(path: Path, side: int, raw: bool) -> np.ndarray:
-    from ..data.images import like_mnist, read_grey, resized
-
-    grey = read_grey(path)
-    return resized(grey, side) if raw or side != 28 else like_mnist(grey)
-
-
-def _answer(net: Network, x: np.ndarray, top: int) -> str:
-    """Return the most probable class of one row, and the probabilities of the `top` classes."""
-    from ..plots.style import percent
-
-    if net.classes is None or not net.architecture.loss_function.probabilities:
-        return _spell(net.predict(x)[0])
-    row = net.predict_proba(x)[0]
-    best = np.argsort(-row, kind="stable")[:top]
-    # The names come from the model file, which may hold any characters.
-    names = [shown(str(name)) for name in net.classes[best]]
-    shares = ", ".join(f"{name} {percent(row[k])}" for name, k in zip(names, best, strict=True))
-    return f"{names[0]}  ({shares})"
-
-
-def _spell(predicted: Any) -> str:
-    """Return one prediction as text, with a column for each value."""
-    return "  ".join(shown(str(value)) for value in np.ravel(predicted))
 
 
 # --- info -----------------------------------------------------------------------------------------
@@ -198,14 +172,18 @@ def _spell(predicted: Any) -> str:
 @app.command()
 @reported
 def info() -> None:
-    """Print version, instruction set, threads and backends."""
+    """Print versions, backends, instruction sets and processor."""
     found = machine.environment()
-    reasons = found.pop("backends")
-    chosen = found.pop("backend")
-    typer.echo(f"{'pynn':<12}{found.pop('version')}")
-    for name, reason in reasons.items():
-        state = reason or "available" + (", used by default" if name == chosen else "")
-        typer.echo(f"{name:<12}{state}")
-    for name, value in found.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        typer.echo(f"{name:<12}{text}")
+    line("pynn", found["version"])
+    line("python", f"{found['python']}, NumPy {found['numpy']}")
+    for name, reason in found["backends"].items():
+        used = ", used by default" if name == found["backend"] else ""
+        line("backend", f"{name}: {reason or 'available' + used}")
+    if "isa" in found:
+        line("code for", f"{found['isa']} (the instruction set in use)")
+        line("", f"{', '.join(found['isas'])} (this processor has them; PYNN_ISA limits them)")
+        line("", f"{', '.join(found['compiled'])} (this build of pynn contains them)")
+        line("bf16", "available" if found["bf16"] else "not available")
+        line("threads", f"{found['threads']} by default")
+    line("cpu", f"{found['cpu']}, {found['cores']} cores")
+    line("platform", found["platform"])

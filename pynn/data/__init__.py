@@ -1,7 +1,7 @@
 """Load data sets from files: IDX, CSV and NPZ files become NumPy arrays.
 
-`load` chooses the loader. A file that cannot be used causes one error that names the fault. No
-loader runs code from a file.
+`load` chooses the loader. `Table` encodes the columns of a table as inputs of a network. A file
+that cannot be used causes one error that names the fault. No loader runs code from a file.
 """
 
 from .csv import load_csv
@@ -9,10 +9,12 @@ from .dataset import Dataset, Pair
 from .idx import idx_header, load_idx
 from .loading import load
 from .npz import load_npz
+from .table import Table
 
 __all__ = [
     "Dataset",
     "Pair",
+    "Table",
     "idx_header",
     "load",
     "load_csv",

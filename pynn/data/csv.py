@@ -117,7 +117,7 @@ def load_columns(
     if index is None and not table.skipped and not named:
         first = y if table.label == 0 else x[:, 0]
         assert first is not None
-        _check_row_numbers(table, first, stacklevel + 1)
+        check_row_numbers(table, first, stacklevel + 1)
     named_values = table.names is not None and not table.pixels
     return x, y, tuple(table.cells_of_x(table.names or [])) if named_values else None
 
@@ -131,7 +131,7 @@ def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     return read_plain(table)
 
 
-def _check_row_numbers(table: Table, first: np.ndarray, stacklevel: int) -> None:
+def check_row_numbers(table: Table, first: np.ndarray, stacklevel: int) -> None:
     """Raise a ValueError if the first column, (n,), counts the rows; warn if it may number them."""
     n = len(first)
     # Two rows with the labels 0 and 1 are more likely than a table of two rows with numbers.
@@ -198,7 +198,7 @@ class Table:
         pixels: bool | None = None,
     ) -> Table:
         """Read the first line that is not blank, and find the header and the label column."""
-        first = next(_rows(path), None)
+        first = next(numbered_lines(path), None)
         if first is None:
             raise ValueError(f"{path}: found an empty file, expected lines of numbers")
         line, cells = first
@@ -238,7 +238,7 @@ class Table:
 # --- Lines, header, cells -------------------------------------------------------------------------
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of every line that is not blank."""
     import csv
 
@@ -302,6 +302,10 @@ def _label_column(
     if not header or label not in cells:
         some = shown(", ".join(cells[:3])) + (", …" if len(cells) > 3 else "")
         expected = f"one of its columns: {some}" if header else "a file with a header"
+        if header and any(map(is_number, cells)):
+            expected = f"the names of columns in its first line, which holds {some}"
+        if len(cells) == 1 and ";" in cells[0]:
+            expected = "cells that are separated by commas, not by semicolons"
         raise ValueError(f"label: found {label!r} for {path}, expected {expected}")
     if cells.count(label) > 1:
         raise ValueError(
@@ -314,13 +318,13 @@ def _label_column(
 
 
 def _is_header(path: Path, cells: list[str], label: str | None) -> bool:
-    if not any(map(_is_number, cells)):
+    if not any(map(is_number, cells)):
         return True
     # A data frame without column names, written with its index.
     if len(cells) > 1 and not cells[0].strip() and _counts_from(0, cells[1:]):
         return True
     # A data row with a text label may begin "cat,0,1", but rarely goes on counting.
-    if label is not None and len(cells) > 4 and not _is_number(cells[0]):
+    if label is not None and len(cells) > 4 and not is_number(cells[0]):
         return _counts_from(0, cells[1:]) or _counts_from(1, cells[1:])
     if len(cells) > 1 and _counts_from(0, cells):
         raise ValueError(
@@ -334,7 +338,8 @@ def _counts_from(start: int, cells: list[str]) -> bool:
     return all(cell == str(k) for k, cell in enumerate(cells, start))
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite number, without white space inside."""
     try:
         return math.isfinite(_parse_cell(float, cell))
     except ValueError:
@@ -362,7 +367,7 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     data, dtype = bytearray(), np.dtype(np.uint8 if table.pixels else np.float32)
     labels: list[str] = []
     lines = array("q")
-    for line, cells in _rows(table.path):
+    for line, cells in numbered_lines(table.path):
         if line <= table.first_line:
             continue
         if len(cells) != table.columns:
@@ -415,7 +420,7 @@ def _parse_row(table: Table, line: int, cells: list[str]) -> bytes | np.ndarray:
         if column < table.skipped or column == table.label:
             continue
         with np.errstate(all="ignore"):
-            good = _is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
+            good = is_number(cell) and np.isfinite(np.float32(_parse_cell(float, cell)))
         if not good:
             raise table.fault(line, column, cell, "a finite number that float32 can hold")
     raise AssertionError(f"{table.path}: line {line} was rejected, but none of its cells")
@@ -429,7 +434,7 @@ def _parse_labels(table: Table, labels: list[str], lines: Sequence[int]) -> np.n
     for line, cell in zip(lines, labels, strict=True):
         if not cell.strip():
             raise table.fault(line, table.label, cell, "a label")
-    number = [_is_number(cell) for cell in labels]
+    number = [is_number(cell) for cell in labels]
     if any(number):
         odd = number.index(not number[0])
         expected = (
@@ -455,7 +460,7 @@ def _numbers(labels: list[str]) -> np.ndarray:
     try:
         return np.array([_parse_cell(int, cell) for cell in labels], np.int64)
     except (ValueError, OverflowError):
-        if not all(map(_is_number, labels)):
+        if not all(map(is_number, labels)):
             raise ValueError from None
         return np.array([_parse_cell(float, cell) for cell in labels])
 

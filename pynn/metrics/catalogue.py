@@ -83,6 +83,7 @@ _ALL = [
     _for_classes("precision", classes.precision, _BINARY),
     _for_classes("recall", classes.recall, _BINARY),
     _for_classes("f1", classes.f1, _BINARY),
+    _for_classes("f1_macro", classes.f1_macro, _MACRO, kinds=("labels",)),
     _for_classes("auc", classes.auc, _BINARY, needs="probabilities"),
     _for_classes("average_precision", classes.average_precision, _BINARY, needs="probabilities"),
     _for_classes("mcc", classes.mcc),

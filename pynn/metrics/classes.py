@@ -47,6 +47,13 @@ def f1(rows: Rows) -> float:
     return _average(rows, 2 * right, of_class + as_class, of_class + as_class)
 
 
+def f1_macro(rows: Rows) -> float:
+    """Mean of ``f1`` over the classes that occur, also of two classes."""
+    right, of_class, as_class = _counts(rows)
+    occur = of_class + as_class > 0
+    return _mean(2 * right[occur] / (of_class + as_class)[occur])
+
+
 def mcc(rows: Rows) -> float:
     """Correlation of true and predicted classes (Gorodkin 2004, equation 8).
 

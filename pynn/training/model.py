@@ -22,6 +22,7 @@ from ..spec.optimizers import Optimizer
 from .history import History
 
 if TYPE_CHECKING:
+    from ..data.table import Table
     from .profile import Profile
 
 Array = np.ndarray
@@ -65,6 +66,8 @@ class Model:
         Whether the inputs are pixels. None if the file or pickle of the model does not tell.
     columns : tuple of str or None
         The names of the columns of x in the first training; None for arrays.
+    table : Table or None
+        How the columns of files become inputs and targets.
     standardize, standardize_targets : bool
         Whether the inputs, and the targets, are standardised.
     input_standard, target_standard : Standard or None
@@ -100,6 +103,7 @@ class Model:
         self.architecture, self.seed = architecture, seed
         self.pixels: Pixels = pixels
         self.columns: Columns | None = None
+        self.table: Table | None = None
         self.frozen: tuple[int, ...] = ()
         self.standardize, self.standardize_targets = standardize, standardize_targets
         self.input_standard: Standard | None = None
@@ -275,7 +279,7 @@ class Model:
         if task is not None and task.classes is not None:
             task = replace(task, classes=task.classes.copy())
         # Pickles of earlier versions do not tell whether inputs are pixels.
-        self.pixels = self.columns = None
+        self.pixels = self.columns = self.table = None
         self.frozen = ()
         self.standardize = self.standardize_targets = False
         new: dict[str, Any] = {"flat": self.flat, "optimizer_state": slots, "task": task}

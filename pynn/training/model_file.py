@@ -129,6 +129,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "seed": model.seed,
         "pixels": model.pixels,
         "columns": None if model.columns is None else list(model.columns),
+        "table": None if model.table is None else model.table.to_dict(),
         "frozen": list(model.frozen),
         "standardize": model.standardize,
         "standardize_targets": model.standardize_targets,
@@ -215,6 +216,11 @@ def rebuild(
     for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
         view[...] = values
     model.columns = as_columns(document.get("columns"), sizes[0])
+    # Files of earlier versions have no table.
+    if document.get("table") is not None:
+        from ..data.table import Table, as_table
+
+        model.table = as_table(Table.from_dict(document["table"]), sizes[0])
     if document["task"] is not None:
         model.task = _task(document["task"], architecture)
     model.epochs = arguments.whole(document["epochs"], "epochs", 0, MOST_EPOCHS)

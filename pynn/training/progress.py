@@ -13,8 +13,10 @@ from .history import Record
 
 INTERVAL = 0.1
 """Seconds between two reports within an epoch."""
-LINE_INTERVAL = 0.5
-"""Minimum of seconds between two printed lines, so that short epochs do not fill a log."""
+LINE_INTERVAL = 30.0
+"""Maximum of seconds without a printed line, if an epoch has ended."""
+MOST_EACH, MOST_ROWS = 100, 20
+"""Number of epochs up to which each has a row, and of rows of more epochs."""
 
 
 class Reporter:
@@ -61,25 +63,30 @@ class Reporter:
 
 
 class Lines(Reporter):
-    """Prints one line per epoch to standard error."""
+    """Prints a line for every epoch, or every n-th, to standard error.
+
+    A line also follows after ``LINE_INTERVAL`` seconds without one.
+    """
 
     slice = None
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, first: int, last: int) -> None:
         super().__init__(self._print)
-        self._last = last
+        self._last, self._every = last, rows_apart(last - first)
         self._waiting: Record | None = None
-        self._printed = 0.0
+        self._printed = time.perf_counter()
+        if self._every > 1:
+            print(f"one line for every {_ordinal(self._every)} epoch", file=sys.stderr)
 
     def _print(self, record: Record) -> None:
         self._waiting = record
-        if time.perf_counter() - self._printed >= LINE_INTERVAL:
+        due = time.perf_counter() - self._printed >= LINE_INTERVAL
+        if due or record.epoch % self._every == 0:
             self._flush()
 
     def _flush(self) -> None:
         if self._waiting is not None:
-            record = self._waiting
-            print(f"epoch {record.epoch}/{self._last}  {describe(record)}", file=sys.stderr)
+            print(row(self._waiting, self._last), file=sys.stderr)
             self._printed = time.perf_counter()
             self._waiting = None
 
@@ -89,72 +96,126 @@ class Lines(Reporter):
 
 
 class Bar(Reporter):
-    """A progress bar, drawn by rich."""
+    """A progress bar, drawn by rich, below a row for every epoch, or every n-th."""
 
     def __init__(self, first: int, last: int, notebook: bool = False) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         super().__init__(self._draw)
-        self._first, self._last = first, last
-        self._validation: Record | None = None
+        self._first, self._last, self._every = first, last, rows_apart(last - first)
+        self._row: Record | None = None
+        self._began = time.perf_counter()
         # This thread redraws it after each record: a thread of rich would compete with it.
         # rich recognises the notebooks of some products only.
-        console = Console(stderr=True, force_jupyter=True if notebook else None)
-        wide = console.width >= 110
-        timer = [TimeRemainingColumn(compact=True, elapsed_when_finished=True)] if wide else []
+        console = Console(stderr=True, force_jupyter=True if notebook else None, highlight=False)
+        # Colours that are visible on light and dark and do not look like an error.
+        figures = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20 if wide else 8),
-            *timer,
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}", style="none"),
+            BarColumn(12, "bright_black", "green", "green"),
+            TextColumn("{task.fields[times]}", style="none"),
+            TextColumn("{task.fields[figures]}", table_column=figures, style="none"),
             console=console,
             auto_refresh=False,
+            expand=True,
         )
         self._task = self._bar.add_task(
-            f"epoch {min(first + 1, last)}/{last}", total=last - first, figures=""
+            f"epoch {min(first + 1, last)}/{last}", total=last - first, figures="", times=""
         )
+        if self._every > 1:
+            console.print(f"one row for every {_ordinal(self._every)} epoch")
         self._bar.start()
 
     def _draw(self, record: Record) -> None:
-        share = record.step / record.steps
-        # Show the last validation while the next epoch trains.
-        if record.validation_loss is not None or record.metrics is not None:
-            self._validation = record
+        whole = record.step == record.steps
+        done = record.epoch - 1 - self._first + record.step / record.steps
+        if whole:
+            self._row = record
+            if record.epoch % self._every == 0:
+                self._print_row()
         self._bar.update(
             self._task,
             description=f"epoch {record.epoch}/{self._last}",
-            completed=record.epoch - 1 - self._first + share,
-            figures=describe(record, self._validation),
+            completed=done,
+            times=self._times(done),
+            figures=f"loss {_loss(record.loss)}  {_speed(record.samples_per_second)}",
             refresh=True,
         )
+
+    def _print_row(self) -> None:
+        """Print the row of the last whole epoch above the bar, as far as it fits."""
+        if self._row is not None:
+            text = row(self._row, self._last, self._bar.console.width)
+            self._bar.console.print(text, markup=False, no_wrap=True, overflow="ellipsis")
+            self._row = None
+
+    def _times(self, done: float) -> str:
+        elapsed = time.perf_counter() - self._began
+        if done <= 0:
+            return f"{_clock(elapsed)} elapsed"
+        left = elapsed / done * (self._last - self._first - done)
+        return f"{_clock(elapsed)} elapsed, {_clock(left)} left"
 
     def close(self) -> None:
         # The terminal may be closed; its error must not hide the reason why training ended.
         with suppress(OSError):
+            self._print_row()
+            # The rows stay on the screen, the bar does not.
+            self._bar.remove_task(self._task)
             self._bar.stop()
 
 
-def describe(record: Record, validated: Record | None = None) -> str:
-    """Return loss, accuracies, metrics and speed as one line.
+def rows_apart(epochs: int) -> int:
+    """Return n for a row for every n-th of many epochs: 1, 2, 5, 10, 20, 50, …"""
+    n = 1
+    while n * MOST_ROWS < epochs > MOST_EACH:
+        n = n * 5 // 2 if str(n).startswith("2") else 2 * n
+    return n
 
-    ``validated`` has the validation and the metrics to show, if not those of the record.
-    """
-    validated = validated or record
+
+def _ordinal(n: int) -> str:
+    return f"{n}{'nd' if n == 2 else 'th'}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def row(record: Record, last: int, width: int | None = None) -> str:
+    """Return the line of a whole epoch; without its last parts if it would exceed the width."""
+    parts = [f"epoch {record.epoch:>{len(str(last))}}/{last}", *_figures(record)]
+    while width is not None and len("  ".join(parts)) > width and len(parts) > 3:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def describe(record: Record) -> str:
+    """Return loss, accuracies, metrics and speed as one line."""
+    return "  ".join(_figures(record))
+
+
+def _figures(record: Record) -> list[str]:
     parts = [f"loss {_loss(record.loss)}"]
     if record.accuracy is not None:
         parts.append(f"accuracy {100 * record.accuracy:.2f} %")
-    if validated.validation_accuracy is not None:
-        parts.append(f"validation {100 * validated.validation_accuracy:.2f} %")
-    elif validated.validation_loss is not None:
-        parts.append(f"validation loss {_loss(validated.validation_loss)}")
-    for name, value in (validated.metrics or {}).items():
-        parts.append(f"{name.replace('_', ' ')} {value:.4g}")
-    return "  ".join([*parts, _speed(record.samples_per_second)])
+    if record.validation_accuracy is not None:
+        parts.append(f"validation {100 * record.validation_accuracy:.2f} %")
+    elif record.validation_loss is not None:
+        parts.append(f"validation loss {_loss(record.validation_loss)}")
+    metrics = record.metrics or {}
+    # "validation" once, unless metrics of the training rows follow.
+    prefix = "validation_" if all(name.startswith("validation_") for name in metrics) else ""
+    for name, value in metrics.items():
+        parts.append(f"{name.removeprefix(prefix).replace('_', ' ')} {value:.4g}")
+    return [*parts, _speed(record.samples_per_second)]
 
 
 def _loss(value: float) -> str:
-    return f"{value:.4f}" if value < 1e6 else f"{value:.3g}"
+    return f"{value:.4f}" if value < 100 else f"{value:.5g}"
 
 
 def _speed(rate: float) -> str:
@@ -204,7 +265,7 @@ def reporter(progress: object, first: int, last: int) -> Reporter | None:
     kind = display(progress)
     if kind is None:
         return None
-    return Lines(last) if kind == "lines" else Bar(first, last, kind == "notebook")
+    return Lines(first, last) if kind == "lines" else Bar(first, last, kind == "notebook")
 
 
 def display(progress: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..spec import arguments
 from ..spec.architecture import Architecture
 from .history import History
 from .model import MOST_EPOCHS, MOST_UPDATES, Model
+
+if TYPE_CHECKING:
+    from ..data.table import Table
 
 Array = np.ndarray
 
@@ -158,6 +161,20 @@ class ModelProperties:
     @columns.setter
     def columns(self, names: Any) -> None:
         self._model.columns = as_columns(names, self.architecture.n_in)
+
+    @property
+    def table(self) -> Table | None:
+        """How the columns of CSV files and data frames become inputs, a `pynn.data.Table`.
+
+        Model files contain it. ``net.table.x(frame)`` returns the inputs of a file or data frame.
+        """
+        return self._model.table
+
+    @table.setter
+    def table(self, table: Table | None) -> None:
+        from ..data.table import as_table
+
+        self._model.table = as_table(table, self.architecture.n_in)
 
     @property
     def classes(self) -> Array | None:

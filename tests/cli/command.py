@@ -37,3 +37,10 @@ def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     y = rng.integers(0, 3, n)
     ink = rng.integers(150, 256, (n, 1, 1))
     return (shapes[y] * ink).astype(np.uint8), y.astype(np.int64)
+
+
+def results(output: str) -> list[str]:
+    """Return the lines of an output above the commands that ``pynn train`` suggests."""
+    lines = output.splitlines()
+    first = next((k for k, line in enumerate(lines) if line.startswith("next ")), len(lines))
+    return lines[:first]

@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
 def trained(folder, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "first"
     options = [*SMALL, "--epochs", 4, "--batch-size", 8, "--learning-rate", 0.01]
-    pynn_command("train", *options, "--data", folder, "--run", run)
+    pynn_command("train", *options, "--data", folder, run)
     return run
 
 

@@ -34,9 +34,7 @@ def table(n: int = 60, most: int = 200) -> np.ndarray:
 
 
 def train(data: Path, run: Path, *options: object, code: int = 0) -> str:
-    return pynn_command(
-        "train", *SMALL, "--data", data, "--run", run, "--epochs", 3, *options, code=code
-    )
+    return pynn_command("train", *SMALL, "--data", data, run, "--epochs", 3, *options, code=code)
 
 
 def evaluate(run: Path, *options: object, code: int = 0) -> str:
@@ -220,16 +218,15 @@ def test_target_names_the_column_with_the_labels(tmp_path):
     assert settings["options"]["target"] == "target"
     net = pynn.load(tmp_path / "run" / MODEL, backend="numpy")
     assert (net.sizes, net.classes.tolist()) == ((2, 8, 2), [0, 1])
-    line = f"loss {net.evaluate(rows[:, [0, 2]].astype('f4'), rows[:, 1])['loss']:.6g}\n"
+    line = f"loss {net.evaluate(net.table.x(path), net.table.y(path))['loss']:.6g}\n"
     # The column of the run is the default, also for another file.
     other = write(tmp_path / "b.csv", "target,age,chol", table())
-    for options in [], ["--target", "target"], ["--data", path], ["--data", other]:
-        assert line in evaluate(tmp_path / "run", *options)
+    for data in path, other:
+        for options in [], ["--target", "target"]:
+            assert line in evaluate(tmp_path / "run", "--data", data, *options)
+    assert "12 rows" in evaluate(tmp_path / "run")
     out = evaluate(tmp_path / "run", "--target", "nothing", code=1)
-    assert out.endswith(
-        f"pynn: --target: found 'nothing' for {path}, expected one of its columns: age, target, "
-        "chol\n"
-    )
+    assert out.endswith("--target: found 'nothing', expected 'target' as in training\n")
     pynn_command("report", tmp_path / "run", "-o", tmp_path / "page.html")
 
 
@@ -294,14 +291,14 @@ def test_predict_refuses_a_picture_for_a_network_of_values(tmp_path):
     net.fit(x / 255, y, epochs=4, progress=False)
     Image.fromarray(x[0]).save(tmp_path / "x.png")
     net.save(tmp_path / "net.safetensors")
-    arguments = ["predict", tmp_path / "x.png", "--raw", "-m", tmp_path / "net.safetensors"]
+    arguments = ["predict", tmp_path / "net.safetensors", tmp_path / "x.png", "--raw"]
     out = pynn_command(*arguments, "--backend", "numpy", code=1)
-    assert "model: found one whose inputs are values and not pixels" in out
+    assert "RUN: found one whose inputs are values and not pixels" in out
     assert "net.pixels = True" in out
     net.pixels = True
     net.save(tmp_path / "net.safetensors")
     out = pynn_command(*arguments, "--backend", "numpy")
-    assert out.splitlines()[-1].startswith(f"{tmp_path / 'x.png'}: {net.predict(x[:1])[0]} ")
+    assert out.startswith(f"{tmp_path / 'x.png'}  {net.predict(x[:1])[0]}: ")
 
 
 def test_standardized_columns(tmp_path):

@@ -66,7 +66,7 @@ BAD = {
 @pytest.mark.parametrize("options", BAD)
 def test_bad_options_get_one_line_and_leave_nothing(folder, tmp_path, options):
     run = tmp_path / "run"
-    arguments = ["train", *SMALL, "--data", folder, "--run", run, *options.split()]
+    arguments = ["train", *SMALL, "--data", folder, run, *options.split()]
     out = pynn_command(*arguments, code=1)
     (line,) = out.splitlines()
     assert line.startswith("pynn: ")
@@ -82,10 +82,10 @@ def test_wrong_usage_exits_with_2(options):
 def test_data_that_cannot_be_learnt(tmp_path):
     x, y = digits(20, 5)
     np.savez(tmp_path / "one.npz", x=x, y=np.zeros_like(y))
-    arguments = ["train", *SMALL, "--data", tmp_path / "one.npz", "--run", tmp_path / "run"]
+    arguments = ["train", *SMALL, "--data", tmp_path / "one.npz", tmp_path / "run"]
     assert "--data: found labels of one class only" in pynn_command(*arguments, code=1)
     np.savez(tmp_path / "x.npz", x=x, y=y)
-    arguments[-3] = tmp_path / "x.npz"
+    arguments[-2] = tmp_path / "x.npz"
     out = pynn_command(*arguments, "--validation", 0, code=1)
     assert "this data has no test set" in out
 
@@ -94,15 +94,15 @@ def test_a_test_set_that_does_not_fit_is_noticed_before_training(tmp_path):
     x, y = digits(20, 5)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:, 1:], y_test=y)
     run = tmp_path / "run"
-    out = pynn_command("train", *SMALL, "--data", tmp_path / "d.npz", "--run", run, code=1)
+    out = pynn_command("train", *SMALL, "--data", tmp_path / "d.npz", run, code=1)
     assert re.match("pynn: --data: the test set does not fit: x: found 756 values", out)
     assert not run.exists()
 
 
 def test_a_run_is_never_overwritten(folder, trained):
     before = (trained / "model.safetensors").read_bytes()
-    out = pynn_command("train", *SMALL, "--data", folder, "--run", trained, code=1)
-    assert "--run: found a run in" in out
+    out = pynn_command("train", *SMALL, "--data", folder, trained, code=1)
+    assert "RUN: found a run in" in out
     assert (trained / "model.safetensors").read_bytes() == before
 
 
@@ -111,14 +111,14 @@ def test_nothing_else_is_overwritten(folder, tmp_path, name):
     (tmp_path / "notes.txt").touch()
     (tmp_path / name).write_text("precious")
     for more in [], ["--resume"]:
-        out = pynn_command("train", *SMALL, "--data", folder, "--run", tmp_path, *more, code=1)
-        assert f"--run: found {name} in" in out
+        out = pynn_command("train", *SMALL, "--data", folder, tmp_path, *more, code=1)
+        assert f"RUN: found {name} in" in out
     assert (tmp_path / name).read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", name}
 
 
 def test_a_run_stopped_before_its_first_step_restarts(folder, tmp_path, monkeypatch):
-    command = ["train", *SMALL, "--data", folder, "--run", tmp_path / "run"]
+    command = ["train", *SMALL, "--data", folder, tmp_path / "run"]
     command += ["--epochs", 2, "--resume"]
 
     def press(*_, **__):
@@ -143,7 +143,7 @@ def test_evaluate_uses_the_data_of_the_run(folder, tmp_path):
     data = tmp_path / "there"
     shutil.copytree(folder, data)
     run = tmp_path / "run"
-    pynn_command("train", *SMALL, "--epochs", 1, "--data", data, "--run", run)
+    pynn_command("train", *SMALL, "--epochs", 1, "--data", data, run)
     out = pynn_command("evaluate", run)
     assert f"data      {data}: " in out
     assert out == pynn_command("evaluate", run / "model.safetensors").replace(
@@ -168,7 +168,7 @@ def test_evaluate_uses_the_data_of_the_run(folder, tmp_path):
 )
 def test_resuming_a_finished_run_with_other_settings_is_refused(trained, typed, message):
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
-    out = pynn_command("train", "--run", trained, "--resume", *typed.split(), code=1)
+    out = pynn_command("train", trained, "--resume", *typed.split(), code=1)
     assert re.match(f"pynn: {message}", out), out
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
 
@@ -178,13 +178,13 @@ def test_a_run_that_has_ended_says_so(folder, trained, monkeypatch):
     same = [*SMALL, "--epochs", 4, "--batch-size", 8, "--data", folder.name]
     free = ["--threads", 3, "--checkpoint", 7, "--quiet"]
     for options in [], same, [*same, *free]:
-        out = pynn_command("train", "--run", trained, "--resume", *options)
-        assert out.split()[-3:] == ["has", "ended", "already"]
+        out = pynn_command("train", trained, "--resume", *options)
+        assert out.split()[-3:] == ["after", "4", "epochs"]
 
 
 def test_a_file_where_the_folder_should_be(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    options = [*SMALL, "--data", folder, "--run", tmp_path / "file" / "run"]
+    options = [*SMALL, "--data", folder, tmp_path / "file" / "run"]
     assert pynn_command("train", *options, code=1).startswith("pynn: ")
 
 
@@ -192,15 +192,18 @@ def test_a_file_where_the_folder_should_be(folder, tmp_path):
 
 
 def test_info():
-    lines = dict(line.split(maxsplit=1) for line in pynn_command("info").splitlines())
-    assert lines["pynn"] == pynn.__version__
-    assert {"cython", "numba", "numpy", "python", "cpu", "cores"} <= set(lines)
-    assert sum("used by default" in line for line in lines.values()) == 1
+    lines = [line.partition(" ") for line in pynn_command("info").splitlines()]
+    found = {name: text.strip() for name, _, text in lines}
+    assert found["pynn"] == pynn.__version__
+    assert {"python", "cpu", "platform"} <= set(found)
+    backends = [text.strip() for name, _, text in lines if name == "backend"]
+    assert [text.partition(":")[0] for text in backends] == ["cython", "numba", "numpy"]
+    assert sum("used by default" in text for text in backends) == 1
     if not pynn.backends.available()["cython"]:
         from pynn.backends.cython import _core
 
-        assert {"isa", "threads"} <= set(lines)
-        assert lines["isa"] == _core.info()["isa"]
+        assert found["code"] == f"for  {_core.info()['isa']} (the instruction set in use)"
+        assert {"bf16", "threads"} <= set(found)
 
 
 def test_version():
@@ -209,7 +212,7 @@ def test_version():
 
 def test_help_names_every_command():
     out = pynn_command("--help")
-    for command in "train", "evaluate", "report", "predict", "info":
+    for command in "train", "evaluate", "report", "predict", "compare", "info":
         assert command in out
     assert "--learning-rate" in pynn_command("train", "--help")
 
@@ -236,14 +239,14 @@ def test_missing_matplotlib_is_noticed_before_training(folder, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     options = [o for o in SMALL if o != "--no-pictures"]
     run = tmp_path / "run"
-    out = pynn_command("train", *options, "--data", folder, "--run", run, code=1)
+    out = pynn_command("train", *options, "--data", folder, run, code=1)
     assert re.fullmatch(r"pynn: .*pip install 'pynn-mlp\[plots\]', or .*--no-pictures\n", out)
     assert not run.exists()
 
 
 def test_missing_pillow(trained, pictures, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    arguments = ["predict", pictures[0], "-m", trained, "--backend", "numpy"]
+    arguments = ["predict", trained, pictures[0], "--backend", "numpy"]
     assert "pip install 'pynn-mlp[cli]'" in pynn_command(*arguments, code=1)
 
 

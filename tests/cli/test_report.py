@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pynn.cli import app, report
-from pynn.cli import train as train_module
+from pynn.cli import app, output, report
 from pynn.cli.folder import write_json
 
 pytest.importorskip("typer")
@@ -221,7 +220,7 @@ def test_regression(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(90, 3)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x, y=(x @ [0.5, -1, 0.25]).astype(np.float32))
-    train("--data", tmp_path / "d.npz", "--loss", "mse", "--epochs", 2, "--run", tmp_path / "run")
+    train("--data", tmp_path / "d.npz", "--loss", "mse", "--epochs", 2, tmp_path / "run")
     page = read(report.write(tmp_path / "run"))
     assert page.headings == ["Learning curves", "Timings", "Settings", "Machine"]
     assert len(page.images) == 1
@@ -235,7 +234,7 @@ def test_regression(tmp_path):
 def test_one_hot_targets(tmp_path):
     x, y = shapes(80, 4)
     np.savez(tmp_path / "d.npz", x=x.reshape(80, 96), y=np.eye(3, dtype=np.float32)[y])
-    train("--data", tmp_path / "d.npz", "--epochs", 1, "--run", tmp_path / "run")
+    train("--data", tmp_path / "d.npz", "--epochs", 1, tmp_path / "run")
     page = read(report.write(tmp_path / "run"))
     # 96 columns are not a square number: classes, but no images.
     assert page.headings[:3] == ["Learning curves", "Confusion matrix", "Classes"]
@@ -244,13 +243,13 @@ def test_one_hot_targets(tmp_path):
 
 
 def test_an_interrupted_run(images, tmp_path, monkeypatch):
-    def stop(record):
+    def stop(epochs, record):
         if record.step == record.steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "print_epoch", stop)
+    monkeypatch.setattr(output, "print_epoch", stop)
     data = images.parent / f"{ODD}data.npz"
-    train("--data", data, "--epochs", 9, "--run", tmp_path / "run", code=130)
+    train("--data", data, "--epochs", 9, tmp_path / "run", code=130)
     page = read(report.write(tmp_path / "run"))
     assert "interrupted after 1 complete epochs" in page.words
     assert "test accuracy" in page.words
@@ -259,7 +258,7 @@ def test_an_interrupted_run(images, tmp_path, monkeypatch):
 
 def test_no_epoch_at_all(images, tmp_path):
     data = images.parent / f"{ODD}data.npz"
-    train("--data", data, "--epochs", 0, "--run", tmp_path / "run")
+    train("--data", data, "--epochs", 0, tmp_path / "run")
     page = read(report.write(tmp_path / "run"))
     assert "No complete epoch was trained." in page.words
     assert "Timings" in page.headings
@@ -270,7 +269,7 @@ def test_a_run_that_diverged(images, tmp_path):
     data = images.parent / f"{ODD}data.npz"
     with pytest.raises(AssertionError, match="gave a loss that is not finite"):
         train(
-            "--data", data, "--epochs", 1, "--run", tmp_path / "run", "--loss", "mse", "--output",
+            "--data", data, "--epochs", 1, tmp_path / "run", "--loss", "mse", "--output",
             "identity", "--optimizer", "sgd", "--learning-rate", 1e20,
         )  # fmt: skip
     page = read(report.write(tmp_path / "run"))
@@ -372,7 +371,7 @@ def test_data_that_have_moved_or_changed(copy, tmp_path, images, blank):
 
 def test_the_working_folder_does_not_matter(images, tmp_path, monkeypatch, blank):
     monkeypatch.chdir(images.parent)
-    train("--data", f"{ODD}data.npz", "--epochs", 0, "--run", tmp_path / "run")
+    train("--data", f"{ODD}data.npz", "--epochs", 0, tmp_path / "run")
     monkeypatch.chdir("/")
     assert report.write(tmp_path / "run").is_file()
 

@@ -196,3 +196,21 @@ def test_the_licence_notice_is_installed():
     notice = (bundled.MNIST_FOLDER / "NOTICE").read_text(encoding="utf-8")
     for word in "LeCun", "Cortes", "Burges", "CC BY-SA 3.0":
         assert word in notice
+
+
+def test_small_data_sets_come_from_scikit_learn(monkeypatch):
+    pytest.importorskip("sklearn")
+    for name, shapes, first in (
+        ("iris", ((120, 4), (30, 4)), "setosa"),
+        ("digits", ((1442, 8, 8), (355, 8, 8)), 0),
+        ("diabetes", ((354, 10), (88, 10)), 151.0),
+        ("breast_cancer", ((456, 30), (113, 30)), "malignant"),
+    ):
+        train, test = getattr(datasets, name)()
+        assert (train[0].shape, test[0].shape) == shapes
+        assert [len(x) == len(y) for x, y in (train, test)] == [True, True]
+        assert train[1][0] == first
+        assert set(test[1].tolist()) <= set(train[1].tolist()) or name == "diabetes"
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"pynn.datasets.iris needs scikit-learn"):
+        datasets.iris()

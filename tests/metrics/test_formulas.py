@@ -93,6 +93,7 @@ def test_several_classes_some_without_rows_or_predictions(seed: int) -> None:
             ("precision", sk.precision_score, {"average": "macro"}),
             ("recall", sk.recall_score, {"average": "macro"}),
             ("f1", sk.f1_score, {"average": "macro"}),
+            ("f1_macro", sk.f1_score, {"average": "macro"}),
             ("mcc", sk.matthews_corrcoef, {}),
         ):
             weight = None if w is None else w[kept]

@@ -157,8 +157,8 @@ def test_scorers_and_functions_of_scikit_learn() -> None:
 
 def test_other_names_need_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scikit, "is_installed", lambda: False)
-    with pytest.raises(ValueError, match="found 'f1_macro'.*need scikit-learn, which is not inst"):
-        as_metrics("f1_macro", "labels", 3)
+    with pytest.raises(ValueError, match="found 'f1_weighted'.*need scikit-learn, which is"):
+        as_metrics("f1_weighted", "labels", 3)
 
 
 def test_functions_need_a_row_whose_targets_are_all_known() -> None:

@@ -414,7 +414,7 @@ def test_the_command_line_resumes_a_run(
     pytest.importorskip("typer")
     from typer.testing import CliRunner
 
-    from pynn.cli import app, train
+    from pynn.cli import app, output
 
     options = [
         *("train", "--data", str(csv(tmp_path, blobs)), "--backend", "numpy", "--hidden", "8"),
@@ -422,7 +422,7 @@ def test_the_command_line_resumes_a_run(
     ]
 
     def run(name: str, *more: str) -> Any:
-        return CliRunner().invoke(app, [*options, "--run", str(tmp_path / name), *more])
+        return CliRunner().invoke(app, [*options, str(tmp_path / name), *more])
 
     assert run("whole").exit_code == 0
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
@@ -432,32 +432,32 @@ def test_the_command_line_resumes_a_run(
     }
     before = (tmp_path / "whole" / "model.safetensors").read_bytes()
     told = run("whole", "--resume")
-    assert (told.exit_code, told.output.split()[-3:]) == (0, ["has", "ended", "already"])
+    assert (told.exit_code, told.output.split()[-3:]) == (0, ["after", "4", "epochs"])
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == before
     (tmp_path / "whole" / "settings.json").unlink()
     told = run("whole", "--resume")
     assert told.exit_code == 1
     assert "already and no checkpoint to resume from" in " ".join(told.output.split())
 
-    printed = train.print_epoch
+    printed = output.print_epoch
 
-    def die(record: pynn.Record) -> None:
+    def die(epochs: int, record: pynn.Record) -> None:
         if record.epoch == 3 and record.step == record.steps:
             raise Cut
 
-    monkeypatch.setattr(train, "print_epoch", die)
+    monkeypatch.setattr(output, "print_epoch", die)
     # Without a checkpoint to resume it starts a new run.
     assert isinstance(run("cut", "--checkpoint", "1e-9", "--resume").exception, Cut)
-    monkeypatch.setattr(train, "print_epoch", printed)
+    monkeypatch.setattr(output, "print_epoch", printed)
     told = run("cut")
-    assert "--run: found an interrupted run in" in told.output
+    assert "RUN: found an interrupted run in" in told.output
     assert "expected --resume to continue it" in " ".join(told.output.split())
     told = run("cut", "--resume", "--learning-rate", "0.1")
     assert "--learning-rate: found 0.1, but the run in" in " ".join(told.output.split())
     done = run("cut", "--resume")
     assert done.exit_code == 0, done.output
-    assert "epoch 1 " not in done.output
-    assert "epoch 4 " in done.output
+    assert "epoch 1/" not in done.output
+    assert "epoch 4/4 " in done.output
     for name in "whole", "cut":
         assert not (tmp_path / name / "checkpoint.safetensors").exists()
     whole, again = (
@@ -478,5 +478,5 @@ def test_the_command_line_resumes_a_run(
     ]:
         assert message in " ".join(run("new", *more).output.split())
     told = CliRunner().invoke(app, [*options, "--resume"])
-    assert "--resume: found no --run" in told.output
+    assert "--resume: found no RUN" in told.output
     assert not (tmp_path / "new").exists()

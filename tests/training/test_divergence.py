@@ -279,7 +279,7 @@ def test_command_line_and_page(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", x=rng.random((60, 3), np.float32), y=rng.random((60, 1)))
     run = tmp_path / "run"
-    command = ["train", "--data", tmp_path / "d.npz", "--run", run, "--loss", "mse", "--epochs", 9]
+    command = ["train", "--data", tmp_path / "d.npz", run, "--loss", "mse", "--epochs", 9]
     command += ["--optimizer", "sgd", "--learning-rate", "1e20", "--hidden", 4, "--no-pictures"]
     found = CliRunner().invoke(app, [str(part) for part in command])
     assert found.exit_code == 1

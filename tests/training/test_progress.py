@@ -113,3 +113,52 @@ def test_the_shells_of_ipython(code, tmp_path):
     pytest.importorskip("ipykernel")
     done = python(code, environment={"IPYTHONDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr
+
+
+def record(epoch: int, **more) -> pynn.Record:
+    values = {"loss": 0.25, "learning_rate": 0.1, "seconds": 1.0, "samples_per_second": 1234.0}
+    values |= {"accuracy": 0.5, "validation_loss": 0.5, "validation_accuracy": 0.4}
+    return pynn.Record(epoch=epoch, step=9, steps=9, **(values | more))
+
+
+def test_many_epochs_have_a_row_for_every_nth():
+    assert [progress.rows_apart(n) for n in (0, 1, 40, 100, 101, 200, 201, 1000, 1001)] == [
+        *(1, 1, 1, 1, 10, 10, 20, 50, 100)
+    ]  # fmt: skip
+
+
+def test_a_row_loses_its_last_parts_in_a_narrow_terminal():
+    found = record(7, metrics={"validation_auc": 0.75, "validation_f1": 0.5})
+    whole = "epoch  7/40  loss 0.2500  accuracy 50.00 %  validation 40.00 %  auc 0.75  f1 0.5"
+    assert progress.row(found, 40) == f"{whole}  1.2 k samples/s"
+    assert progress.row(found, 40, 81) == whole
+    assert progress.row(found, 40, 79) == whole.removesuffix("  f1 0.5")
+    both = record(7, metrics={"validation_auc": 0.75, "auc": 0.5})
+    assert "  validation auc 0.75  auc 0.5  " in progress.row(both, 40)
+
+
+def test_lines_say_which_epochs_they_leave_out(capsys):
+    lines = progress.Lines(0, 120)
+    for epoch in range(1, 26):
+        lines.show(record(epoch))
+    lines.close()
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == "one line for every 10th epoch"
+    assert [line[:13] for line in printed[1:]] == [
+        *("epoch  10/120", "epoch  20/120", "epoch  25/120")
+    ]  # fmt: skip
+
+
+def test_the_bar_fits_80_columns_and_leaves_rows(monkeypatch, capsys):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    bar = progress.Bar(0, 2)
+    bar.show(record(1)._replace(step=3))
+    bar.show(record(1))
+    bar.close()
+    printed = capsys.readouterr().err
+    assert "elapsed" in printed
+    assert "left" in printed
+    assert "epoch 1/2  loss 0.2500  accuracy 50.00 %  validation 40.00 %" in printed

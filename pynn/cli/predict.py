@@ -1,0 +1,264 @@
+"""``pynn predict``: labels, probabilities and values for pictures and for rows of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+
+from ..files.disk import atomic_write, shown
+from . import folder as folders
+from . import tables
+from .app import app, reported
+from .options import BACKEND, INDEX, THREADS, named_run
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+Array = np.ndarray
+
+EPILOG = (
+    "Examples: pynn predict runs/iris --data new.csv --out predictions.csv; "
+    "pynn predict runs/digits seven.png --json"
+)
+
+
+class Predictions(NamedTuple):
+    """Predictions of some rows."""
+
+    predicted: Array
+    """(n,) or (n, columns)."""
+    probabilities: Array | None
+    """(n, classes), if the network has them."""
+    classes: list[Any]
+    """The labels of their columns."""
+
+
+@app.command(epilog=EPILOG)
+@reported
+def predict(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN|PICTURE",
+            help="Folder of a run or model file, then pictures of one digit each.",
+            show_default=folders.LAST_RUN,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="CSV file with rows to predict.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write.", metavar="FILE", show_default="the terminal"
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON instead of text or CSV.", metavar=" ")
+    ] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Only scale the pictures, without cropping or inverting.", metavar=" "
+        ),
+    ] = False,
+    top: Annotated[
+        int, typer.Option(help="Number of classes to print for a picture.", min=1, metavar="N")
+    ] = 3,
+    index: Annotated[
+        bool | None,
+        typer.Option("--index/--no-index", help=INDEX, show_default="as in its run", metavar=" "),
+    ] = None,
+    backend: Annotated[str, typer.Option(help=BACKEND, metavar="NAME")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help=THREADS, show_default="chosen by pynn", metavar="N")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", hidden=True)] = None,
+    old_run: Annotated[Path | None, typer.Option("--run", hidden=True)] = None,
+) -> None:
+    """Predict the rows of a CSV file, or the digits in pictures.
+
+    The rows need the columns of the training; their order does not matter. A picture is prepared
+    like the images of MNIST: light on dark, the digit scaled to fit 20 x 20 pixels, with its centre
+    of mass in the middle of 28 x 28.
+    """
+    pictures = list(paths or [])
+    run = pictures.pop(0) if pictures and _is_run(pictures[0]) else None
+    run = named_run(named_run(run, model, "--model"), old_run)
+    if (data is None) == (not pictures):
+        found = "neither pictures nor --data" if data is None else "pictures and --data"
+        raise ValueError(f"predict: found {found}, expected one of them")
+    net = folders.load_model(run, backend, threads)
+    if data is None:
+        _predict_pictures(net, pictures, (raw, top, as_json), out)
+        return
+    answers = predictions(net, _rows(net, data, run, index))
+    target = "prediction" if net.table is None else net.table.target
+    _write(_json(answers) if as_json else _csv(answers, target), out)
+    if out is not None:
+        typer.echo(f"{len(answers.predicted):,} predictions in {out}")
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".safetensors"
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        # One write: the rows may be many.
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        with atomic_write(out) as file:
+            file.write(text.encode(errors="backslashreplace"))
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+def predictions(net: Network, x: Array) -> Predictions:
+    """Return predictions and, if the network has them, probabilities for rows x (n, n_in)."""
+    loss = net.architecture.loss_function
+    predicted = net.predict(x)
+    if net.classes is None or loss.regression or not loss.probabilities:
+        return Predictions(predicted, None, [])
+    return Predictions(predicted, net.predict_proba(x), net.classes.tolist())
+
+
+def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Array:
+    """Return the inputs of the rows of a file."""
+    settings = folders.settings_of(run) or {"options": {}}
+    saved = settings["options"].get("index")
+    index = saved if index is None and isinstance(saved, bool) else index
+    if net.table is not None:
+        return net.table.x(tables.cells_of(path, net.table.target, index))
+    return _plain_rows(net, path, settings["options"].get("target"), index)
+
+
+def _plain_rows(net: Network, path: Path, target: Any, index: bool | None) -> Array:
+    """Return the rows of a file of numbers, which may have the column of the labels."""
+    from ..data import csv as files
+
+    n_in = net.sizes[0]
+    pixels = bool(net.pixels)
+    layout = files.Table.open(path, None, None, index, pixels)
+    found, label = layout.columns - layout.skipped, None
+    if found == n_in + 1:
+        label = target if isinstance(target, str) else "first"
+    elif found != n_in:
+        raise ValueError(
+            f"data: found {found} columns in {path}, expected {n_in}, or {n_in + 1} with the labels"
+        )
+    x, _, names = files.load_columns(path, label, None, index, pixels)
+    from ..checks.columns import require_places
+
+    require_places(names, net.columns, "data")
+    return x
+
+
+def _csv(found: Predictions, target: str) -> str:
+    """Return predictions as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    predicted = found.predicted.reshape(len(found.predicted), -1)
+    columns = predicted.shape[1]
+    names = [target] if columns == 1 else [f"{target}_{k}" for k in range(columns)]
+    writer.writerow([*names, *(f"p({label})" for label in found.classes)])
+    cells = [[_cell(value) for value in row] for row in predicted.tolist()]
+    if found.probabilities is not None:
+        for row, shares in zip(cells, found.probabilities.tolist(), strict=True):
+            row += [f"{share:.6f}" for share in shares]
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def _json(found: Predictions, files: Sequence[Path] = ()) -> str:
+    """Return predictions as a JSON array with an object for each row."""
+    rows: list[dict[str, Any]] = [{"file": str(file)} for file in files]
+    rows = rows or [{} for _ in found.predicted]
+    for row, value in zip(rows, found.predicted.tolist(), strict=True):
+        row["prediction"] = value
+    if found.probabilities is not None:
+        for row, shares in zip(rows, found.probabilities.tolist(), strict=True):
+            row["probabilities"] = {
+                str(label): round(share, 6)
+                for label, share in zip(found.classes, shares, strict=True)
+            }
+    return json.dumps(folders.plain(rows), indent=1, allow_nan=False) + "\n"
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def _predict_pictures(
+    net: Network, paths: Sequence[Path], how: tuple[bool, int, bool], out: Path | None
+) -> None:
+    """Print the answer for each picture; go on with the others if one cannot be read."""
+    raw, top, as_json = how
+    side = _side(net)
+    images, read = [], []
+    for path in paths:
+        try:
+            images.append(_read_image(path, side, raw).reshape(-1))
+            read.append(path)
+        except (ValueError, OSError) as error:
+            text = str(error)
+            typer.echo(f"pynn: {text if str(path) in text else f'{path}: {text}'}", err=True)
+    if images:
+        found = predictions(net, np.stack(images))
+        lines = [f"{path}  {_answer(found, k, top)}\n" for k, path in enumerate(read)]
+        _write(_json(found, read) if as_json else "".join(lines), out)
+    if len(read) < len(paths):
+        raise typer.Exit(1)
+
+
+def _side(net: Network) -> int:
+    """Return the width of the pictures of a network."""
+    from ..plots.pictures import side_of
+
+    side = side_of(net.sizes[0])
+    if net.table is not None:
+        raise ValueError("model: found one of a table, expected --data FILE.csv with its columns")
+    if side is None or side < 8:
+        raise ValueError(
+            f"model: found one with {net.sizes[0]} inputs, expected a square number of pixels, "
+            "8 x 8 or more; for the rows of a file use --data FILE.csv"
+        )
+    if net.pixels is False:
+        raise ValueError(
+            "model: found one whose inputs are values and not pixels, so that it is unknown how to "
+            "scale a picture; if it was trained on pixels in [0, 1], load it in Python, assign "
+            "net.pixels = True and save it again"
+        )
+    return side
+
+
+def _read_image(path: Path, side: int, raw: bool) -> Array:
+    from ..data.images import like_mnist, read_grey, resized
+
+    grey = read_grey(path)
+    return resized(grey, side) if raw or side != 28 else like_mnist(grey)
+
+
+def _answer(found: Predictions, k: int, top: int) -> str:
+    """Return the ``top`` most probable classes of one row, such as ``7: 99.9 %, 3: 0.1 %``."""
+    from ..plots.style import percent
+
+    if found.probabilities is None:
+        return "  ".join(shown(str(value)) for value in np.ravel(found.predicted[k]))
+    row = found.probabilities[k]
+    best = np.argsort(-row, kind="stable")[:top]
+    # The names come from the model file, which may hold any characters.
+    return ", ".join(f"{shown(str(found.classes[c]))}: {percent(row[c])}" for c in best)

@@ -1,0 +1,153 @@
+"""Tables on the command line: training, predictions, evaluation and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer")
+import pynn
+from tests.cli.command import pynn_command, results
+
+SMALL = ["--backend", "numpy", "--epochs", 3, "--no-pictures", "--plain"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Path:
+    """A table with text, gaps, weights and a target that depends on its columns."""
+    rng = np.random.default_rng(0)
+    lines = ["name,age,sex,port,weight,survived,price"]
+    for k in range(120):
+        age = "" if k % 7 == 0 else f"{rng.normal(30, 9):.1f}"
+        sex, port = ("female", "male")[k % 2], "ABC"[k % 3]
+        survived = "yes" if sex == "female" or k % 5 == 0 else "no"
+        price = "" if k % 11 == 0 else f"{10 * (k % 3) + rng.normal():.3f}"
+        lines.append(f"P {k},{age},{sex},{port},{1 + k % 2},{survived},{price}")
+    path = tmp_path_factory.mktemp("tables") / "mixed.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(mixed) -> Path:
+    """A run of a classification with weights, without a row for the last columns."""
+    folder = mixed.parent / "run"
+    options = ["--target", "survived", "--drop", "name,price", "--impute", "median"]
+    out = pynn_command("train", folder, "--data", mixed, *options, "--weights", "weight", *SMALL)
+    assert "table     6 inputs from 3 columns" in out
+    assert "target survived: classes no, yes" in out
+    assert "96 rows to train, 24 to validate" in out
+    assert re.search("^validation macro F1 .*\nvalidation AUC .*\nvalidation accuracy", out, re.M)
+    assert f"pynn predict {folder} --data new.csv" in out.splitlines()[-1]
+    return folder
+
+
+def test_a_classification(mixed, run):
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    assert net.sizes == (6, 64, 32, 2)
+    assert net.classes.tolist() == ["no", "yes"]
+    assert net.table.inputs == ("age", "sex=female", "sex=male", "port=A", "port=B", "port=C")
+    assert net.input_mean is not None
+    settings = json.loads((run / "settings.json").read_text())
+    found = settings["options"]
+    assert (found["l2"], found["dropout"], found["task"]) == (0.05, "0", "classification")
+    assert settings["result"]["validation_f1_macro"] >= 0
+
+    # The rows that the run held out, with their weights.
+    out = pynn_command("evaluate", run, "--backend", "numpy")
+    assert f"validation loss {settings['result']['validation_loss']:.6g}\n" in out
+    assert "24 rows" in out
+    x, y, w = (f(mixed) for f in (net.table.x, net.table.y, net.table.sample_weight))
+    loss = net.evaluate(x, y, sample_weight=w)["loss"]
+    out = pynn_command("evaluate", run, "--data", mixed, "--backend", "numpy")
+    assert f"\nloss {loss:.6g}\n" in out
+    pytest.importorskip("matplotlib")
+    pynn_command("report", run)
+
+
+def test_predictions(run, tmp_path):
+    new = tmp_path / "new.csv"
+    new.write_text("port,sex,age\nA,male,3\nC,female,\n")
+    net = pynn.load(run / "model.safetensors", backend="numpy")
+    p = net.predict_proba(net.table.x(new))
+    out = pynn_command("predict", run, "--data", new, "--backend", "numpy")
+    header, *rows = [line.split(",") for line in out.splitlines()]
+    assert header == ["survived", "p(no)", "p(yes)"]
+    assert [row[0] for row in rows] == net.predict(net.table.x(new)).tolist()
+    np.testing.assert_allclose([[float(v) for v in row[1:]] for row in rows], p, atol=1e-6)
+    out = pynn_command("predict", run, "--data", new, "--backend", "numpy", "--json")
+    found = json.loads(out)
+    assert found[1]["probabilities"]["yes"] == pytest.approx(p[1, 1], abs=1e-6)
+    out = pynn_command("predict", run, "--data", new, "--out", tmp_path / "o", "--backend", "numpy")
+    assert out == f"2 predictions in {tmp_path / 'o'}\n"
+    assert (tmp_path / "o").read_text().startswith("survived,p(no),p(yes)\n")
+
+    for text, message in {
+        "port,sex\nA,male\n": "found no column 'age', expected the columns of the training",
+        "port,sex,age,deck\nA,male,3,B\n": "found column 'deck' that the training did not have",
+        "port,sex,age\nA,male,3\nD,male,3\n": "found the category 'D' in line 3, which the train",
+        "port,sex,age\nA,male,x\n": "column 'age': found 'x' in line 2, expected a number",
+    }.items():
+        new.write_text(text)
+        out = pynn_command("predict", run, "--data", new, "--backend", "numpy", code=1)
+        assert message in out
+        assert out.count("\n") == 1
+    out = pynn_command("predict", run, code=1)
+    assert "found neither pictures nor --data, expected one of them" in out
+
+
+def test_a_regression(mixed, tmp_path):
+    options = ["--target", "price", "--drop", "name,weight", "--impute", "mean", *SMALL]
+    out = pynn_command("train", tmp_path / "a", "--data", mixed, *options, code=1)
+    assert "target 'price': found 11 of 120 missing, the first in line 2" in out
+    assert not (tmp_path / "a").exists()
+    options += ["--missing-targets", "ignore"]
+    out = pynn_command("train", tmp_path / "a", "--data", mixed, *options)
+    assert "target price: values (regression; --task classification for classes)" in out
+    assert "87 rows to train, 22 to validate" in out
+    assert ", standardized inputs, standardized targets: " in out
+    assert [line.split()[1] for line in results(out)[-4:]] == ["R2", "MAE", "RMSE", "loss"]
+    out = pynn_command("evaluate", tmp_path / "a", "--backend", "numpy")
+    assert "22 rows" in out
+    assert [line.split()[1] for line in out.splitlines()[-3:]] == ["R2", "MAE", "RMSE"]
+    out = pynn_command("predict", tmp_path / "a", "--data", mixed, "--backend", "numpy")
+    assert out.startswith("price\n")
+    assert out.count("\n") == 121
+
+
+def test_options_of_tables(mixed, tmp_path):
+    base = ["--data", mixed, *SMALL]
+    for options, message in {
+        "--target alive": "--target: found 'alive'",
+        "--target survived": "column 'name': found 120 different texts in 120 rows",
+        "--target survived --drop nome": "--drop: found 'nome' for",
+        "--target survived --drop name": "found missing values in 'age' (18 of 120, the first in",
+        "--target survived --drop name,price --impute magic": "--impute: found 'magic'",
+        "--target survived --drop name --task regression": "--task: found 'regression' with the te",
+        "--target survived --drop name --task guess": "--task: found 'guess'",
+        "--drop name": "--drop: found name, expected it with --data FILE.csv and --target COLUMN",
+    }.items():
+        out = pynn_command("train", tmp_path / "run", *base, *options.split(), code=1)
+        assert message in out
+        assert not (tmp_path / "run").exists()
+    other = tmp_path / "other.csv"
+    for text, options, message in (
+        ("a;b\n1;2\n3;4\n", ["--target", "b"], "separated by commas, not by semicolons"),
+        ("1,2\n3,4\n", ["--target", "b"], "the names of columns in its first line, which holds 1,"),
+        ("y,b\n3,x\n4,z\n", [], "; for a table with texts name its target with --target COLUMN"),
+    ):
+        other.write_text(text)
+        out = pynn_command("train", tmp_path / "run", "--data", other, *SMALL, *options, code=1)
+        assert message in out
+    options = "--target weight --drop name,price,survived --impute median --task regression"
+    options += " --no-standardize --no-standardize-targets --hidden 5 --l2 0 --metrics mae"
+    pynn_command("train", tmp_path / "run", *base, *options.split())
+    net = pynn.load(tmp_path / "run" / "model.safetensors", backend="numpy")
+    assert (net.sizes, net.input_mean, net.target_mean) == ((6, 5, 1), None, None)
+    options = "--target weight --drop name,price,survived --impute median --categories port"
+    out = pynn_command("train", tmp_path / "classes", *base, *options.split())
+    assert "target weight: classes 1, 2 (--task regression for values)" in out

@@ -1,0 +1,181 @@
+"""``pynn.data.Table``: columns become inputs, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn.data import Table, cells
+
+MIXED = """age,sex, fare ,class,name,survived
+22,male,7.25,third,Ann,no
+,female,71.5,first,Bob,yes
+26,female,,third,Cas,yes
+35, ,53,first,Dan,yes
+54,male,8,third,Eve,no
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    path = tmp_path / "mixed.csv"
+    path.write_text(MIXED)
+    return path
+
+
+def error(call, *arguments, **more) -> str:
+    with pytest.raises((ValueError, TypeError)) as found:
+        call(*arguments, **more)
+    return str(found.value)
+
+
+def test_columns_become_inputs(mixed):
+    table = Table.of(mixed, "survived", drop=["name"])
+    assert table.inputs == (
+        *("age", "sex=female", "sex=male", "fare", "class=first", "class=third"),
+    )  # fmt: skip
+    assert (table.task, table.classes) == ("classification", ("no", "yes"))
+    assert table.y(mixed).tolist() == ["no", "yes", "yes", "yes", "no"]
+    assert error(table.x, mixed) == (
+        f"{mixed}: found missing values in 'age' (1 of 5, the first in line 3), 'sex' (1 of 5, the "
+        "first in line 5), 'fare' (1 of 5, the first in line 4); expected a value in each cell, or "
+        "a model trained with impute (--impute median)"
+    )
+    filled = table.imputed(mixed, "median")
+    assert [column.fill for column in filled.columns] == [30.5, "female", 30.5, "third"]
+    x = filled.x(mixed)
+    assert x[:4].tolist() == [
+        [22, 0, 1, 7.25, 0, 1],
+        [30.5, 1, 0, 71.5, 1, 0],
+        [26, 1, 0, 30.5, 0, 1],
+        [35, 1, 0, 53, 1, 0],
+    ]
+    assert filled.imputed(mixed, "mean").columns[0].fill == 34.25
+    assert filled.imputed(mixed, "most_frequent").columns[0].fill == 22
+    # Statistics of some rows only.
+    some = cells.as_cells(mixed).take(np.array([0, 2]))
+    assert table.imputed(some, "median").columns[0].fill == 24
+
+
+def test_frames_are_tables(mixed):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(mixed, skipinitialspace=True)
+    frame.columns = frame.columns.str.strip()
+    frame["class"] = frame["class"].astype("category")
+    table = Table.of(mixed, "survived", drop=["name"]).imputed(mixed, "median")
+    same = Table.of(frame, "survived", drop=["name"]).imputed(frame, "median")
+    assert same == table
+    np.testing.assert_array_equal(same.x(frame), table.x(mixed))
+    # The columns may have any order, and the target may be missing.
+    other = frame[["class", "fare", "sex", "age"]].convert_dtypes()
+    np.testing.assert_array_equal(table.x(other), table.x(mixed))
+    frame["day"] = pandas.date_range("2020-01-01", periods=5)
+    assert "column 'day': found datetime64" in error(Table.of, frame, "survived")
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1, None, 3], "b": ["x", None, "y"], "c": [True, False, True]})
+    table = Table.of(frame, "c")
+    assert table.classes == ("False", "True")
+    assert table.imputed(frame, "mean").x(frame).tolist() == [[1, 1, 0], [2, 1, 0], [3, 0, 1]]
+
+
+def test_the_task_depends_on_the_target():
+    numbers = list(range(60))
+
+    def of(target, **more):
+        found = Table.of({"a": numbers, "y": target}, "y", **more)
+        return found.task, found.classes
+
+    assert of([k % 3 for k in numbers]) == ("classification", (0, 1, 2))
+    assert of([k % 3 for k in numbers], task="regression") == ("regression", None)
+    assert of([k % 21 for k in numbers]) == ("regression", None)
+    assert of([k % 21 for k in numbers], task="classification")[1] == (*range(21),)
+    assert of([k / 2 % 2 for k in numbers]) == ("regression", None)
+    assert of([k / 2 % 2 for k in numbers], task="classification")[1] == (0, 0.5, 1, 1.5)
+    assert of(["ab"[k % 2] for k in numbers]) == ("classification", ("a", "b"))
+    table = {"a": numbers, "y": ["ab"[k % 2] for k in numbers]}
+    assert "found 'regression' with the text 'a'" in error(Table.of, table, "y", task="regression")
+    assert "found one class only (5)" in error(Table.of, {"a": numbers, "y": [5] * 60}, "y")
+    labels = [f"id {k}" for k in numbers]
+    assert "found 60 different labels" in error(Table.of, {"a": numbers, "y": labels}, "y")
+
+
+def test_other_data_are_refused_by_name(mixed):
+    table = Table.of(mixed, "survived", drop=["name"]).imputed(mixed, "median")
+    one = {"age": [3], "sex": ["male"], "fare": [1], "class": ["third"]}
+    assert table.x(one).shape == (1, 6)
+    assert "found the category 'second' in row 0" in error(table.x, one | {"class": ["second"]})
+    assert "found no column 'age', expected the columns" in error(
+        table.x, {k: v for k, v in one.items() if k != "age"}
+    )
+    assert "found column 'deck' that the training did not have" in error(
+        table.x, one | {"deck": [1]}
+    )
+    assert "column 'age': found 'old' in row 0" in error(table.x, one | {"age": ["old"]})
+    assert "column 'age': found an infinite" in error(table.x, one | {"age": [np.inf]})
+    assert "found the class 'maybe' in row 0" in error(table.y, {"survived": ["maybe"]})
+    assert "found 1 of 1 missing, the first in row 0" in error(table.y, {"survived": [None]})
+    assert "target: found 'alive' for" in error(Table.of, mixed, "alive")
+
+
+def test_columns_that_are_no_categories_are_refused(tmp_path):
+    n = 150
+    table = {"id": [f"row {k}" for k in range(n)], "y": [0, 1] * 75}
+    assert "found 150 different texts in 150 rows" in error(Table.of, table, "y")
+    path = tmp_path / "a.csv"
+    path.write_text("a,y\n" + "".join(f"{k},{k % 2}\n" for k in range(0, 200, 2)) + "?,1\n")
+    assert "found 1 texts among 100 numbers, the first '?' in line 102" in error(
+        Table.of, path, "y"
+    )
+    table = {"code": [10, 20.5, 10] * 50, "y": [0, 1] * 75}
+    assert Table.of(table, "y").inputs == ("code",)
+    assert Table.of(table, "y", categories=["code"]).inputs == ("code=10", "code=20.5")
+    assert Table.of({**table, "w": [1.0] * n}, "y", weights="w").inputs == ("code",)
+
+
+def test_row_numbers_are_skipped_or_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",a,y\n0,1,2\n1,3,4\n2,5,7\n")
+    with pytest.warns(UserWarning, match="skipped the first column"):
+        assert Table.of(path, "y").inputs == ("a",)
+    path.write_text("id,a,y\n0,1,2\n1,3,4\n2,5,7\n")
+    assert "found the row numbers 0 to 2 in the first column 'id'" in error(Table.of, path, "y")
+
+
+def test_large_files_are_read_alike(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "a,b,c,d,e\n1, x,True, 2.5 ,NA\n-1e-3,NA,FALSE,,1\n0.1,y z,true,12345678901234567890,2\n"
+    )
+    plain = cells.as_cells(path)
+    monkeypatch.setattr(cells, "LARGE", 0)
+    calls = []
+    monkeypatch.setattr(cells, "_plain", lambda *_: calls.append(1))
+    large = cells.as_cells(path)
+    assert not calls
+    assert list(plain.columns) == list(large.columns)
+    for name, column in plain.columns.items():
+        np.testing.assert_array_equal(column, large.columns[name], name)
+
+
+def test_model_files_contain_the_table(mixed, tmp_path):
+    table = Table.of(mixed, "survived", drop=["name"]).imputed(mixed, "median")
+    net = pynn.Network([6, 2], backend="numpy")
+    net.table = table
+    net.save(tmp_path / "m.safetensors")
+    found = pynn.load(tmp_path / "m.safetensors", backend="numpy")
+    assert found.table == table
+    assert Table.from_dict(table.to_dict()) == table
+    for name, value in {
+        "columns": [{"name": 1}],
+        "task": "guess",
+        "classes": [[1]],
+        "target": None,
+        "ignored": "x",
+    }.items():
+        assert error(Table.from_dict, table.to_dict() | {name: value})
+    assert "expected 3" in error(setattr, pynn.Network([3, 2], backend="numpy"), "table", table)
+    assert re.match("table: found a dict", error(setattr, net, "table", {}))
