@@ -305,6 +305,9 @@ OPTIMIZERS = [
     _optimizer("`adagrad`", "", "`Adagrad`", "`Adagrad`", "adagrad"),
     _optimizer("`adamw`", "", "`AdamW`", "`AdamW`", "adamw"),
     _optimizer("`AdamHat`", "", "`Adam`", "", pynn.AdamHat()),
+    _optimizer("`amsgrad`", "", "`Adam(amsgrad=True)`", "`Adam(amsgrad=True)`", "amsgrad"),
+    _optimizer("`nadam`", "", "`Nadam`", "`NAdam`", "nadam"),
+    _optimizer("`lion`", "", "`Lion`", "", "lion"),
     Option(
         *("`lbfgs`", '`solver="lbfgs"`', "", "`LBFGS`"),
         "training/test_lbfgs.py::test_iterations_are_those_of_scipy",

@@ -320,9 +320,10 @@ class Network(Access):
         batch_size : int, None or "full"
             Rows per update; None or ``"full"`` for all. The last batch may be shorter.
         optimizer : str or Optimizer
-            ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``, or
-            an object such as ``pynn.Adam(beta2=0.99)``; or ``lbfgs``, which trains on all rows at
-            once, without batch size and learning rate: see :class:`pynn.LBFGS`.
+            ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``,
+            ``amsgrad``, ``nadam``, ``lion``, or an object such as ``pynn.Adam(beta2=0.99)``; or
+            ``lbfgs``, which trains on all rows at once, without batch size and learning rate: see
+            :class:`pynn.LBFGS`.
         learning_rate : float
             The step size, above 0.
         layer_rates : sequence of float (n_layers,), optional

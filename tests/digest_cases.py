@@ -217,6 +217,9 @@ def add_optimizers(bench: Bench, dtype: str) -> None:
         "adam": pynn.Adam(0.8, 0.95, 1e-3),
         "adam_hat": pynn.AdamHat(0.8, 0.95, 1e-3),
         "adamw": pynn.AdamW(0.8, 0.95, 1e-3, weight_decay=0.3),
+        "amsgrad": pynn.AMSGrad(0.8, 0.95, 1e-3, weight_decay=0.3),
+        "nadam": pynn.NAdam(0.8, 0.95, 1e-3, momentum_decay=0.1, weight_decay=0.3),
+        "lion": pynn.Lion(0.8, 0.95, weight_decay=0.3),
     }
     for name, optimizer in settings.items():
         bench.train(

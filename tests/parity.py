@@ -48,6 +48,9 @@ OPTIMIZERS = [
     (optimizers.Adam(), 0.003),
     (optimizers.AdamHat(epsilon=1e-4), 0.003),
     (optimizers.AdamW(weight_decay=0.1), 0.003),
+    (optimizers.AMSGrad(beta2=0.9, weight_decay=0.1), 0.003),
+    (optimizers.NAdam(weight_decay=0.1), 0.003),
+    (optimizers.Lion(weight_decay=0.1), 0.001),
 ]
 """Every optimizer with a learning rate that suits it."""
 

@@ -74,7 +74,11 @@ enum Activation : int { PYNN_ACTIVATIONS(PYNN_NUMBER) N_ACTIVATIONS };
 enum Loss : int { PYNN_LOSSES(PYNN_LOSS_NUMBER) N_LOSSES };
 #undef PYNN_LOSS_NUMBER
 
-enum Rule : int { RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM };
+enum Rule : int {
+  RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM, RULE_AMSGRAD,
+  RULE_NADAM, RULE_LION, N_RULES
+};
+enum { MAX_SLOTS = 3 };  // state vectors of a rule at most
 
 // What a product does with P = A·B:
 enum Finish : int {
@@ -86,11 +90,12 @@ enum Finish : int {
   FINISH_ADD_ADAM,  // Adam's update with gradient P + C; only matmul_sparse
 };
 
-// Coefficients of one optimizer step; optimizers.h has the rules. The last three are for
-// FINISH_ADAM and FINISH_ADD_ADAM: distances in bytes from an element of C to its weight and to its
-// two moments, which have C's leading dimension.
+// Coefficients of one optimizer step; optimizers.h has the rules. gradient_rate is NAdam's factor on
+// the gradient itself, beside the rate of its first moment. The last three are for FINISH_ADAM and
+// FINISH_ADD_ADAM: distances in bytes from an element of C to its weight and to its two moments,
+// which have C's leading dimension.
 struct Step {
-  double rate, l2, decay, beta1, beta2, epsilon;
+  double rate, l2, decay, beta1, beta2, epsilon, gradient_rate;
   std::ptrdiff_t w, s1, s2;
 };
 
@@ -252,9 +257,9 @@ struct Kernels {
   // out (m,) = Σ over the n elements of each row of w (m, n) of their squares.
   void (*square_sum)(const void* w, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
                      double* out);
-  // One optimizer step on w (count,), with gradient g (count,) and state s1, s2 (count,) or null.
-  // count is a multiple of the vector width.
-  void (*update)(int rule, const Step* step, void* w, const void* g, void* s1, void* s2,
+  // One optimizer step on w (count,), with gradient g (count,) and the rule's state vectors
+  // (count,). count is a multiple of the vector width.
+  void (*update)(int rule, const Step* step, void* w, const void* g, void* const* state,
                  std::ptrdiff_t count);
 
   // --- Others ---

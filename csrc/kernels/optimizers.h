@@ -30,14 +30,47 @@ template <class T> struct Adam {
   }
 };
 
-// w, g, s1, s2: (count,); s1 and s2 are read only by the rules that have such a state.
+// −1 or 1; 0 and NaN stay.
+template <class T> PYNN_INLINE V<T> sign(V<T> x) {
+  const V<T> zero = set1(T(0)), one = set1(T(1));
+  return select(greater(x, zero), one, select(greater(zero, x), zero - one, x));
+}
+
+// Adam's relatives: AMSGrad and NAdam.
 template <class T, int RULE>
-void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count) {
+PYNN_INLINE void update_moments(const Adam<T>& adam, V<T> of_g, V<T> gradient, T* w_, T* s1, T* s2,
+                                T* s3) {
+  const V<T> w = load(w_), g = fma(adam.l2, w, gradient);
+  const V<T> m = fma(adam.beta1, load(s1), adam.rest1 * g);
+  const V<T> v = fma(adam.beta2, load(s2), adam.rest2 * g * g);
+  store(s1, m);
+  store(s2, v);
+  V<T> u = v, step = adam.rate * m;
+  if constexpr (RULE == pynn::RULE_AMSGRAD) {
+    u = maximum<T>(v, load(s3));  // NaN if v is
+    store(s3, u);
+  } else {
+    step = fma(of_g, g, step);
+  }
+  store(w_, w * adam.stay - step / (square_root(u) + adam.epsilon));
+}
+
+// w, g: (count,); state: the vectors (count,) that the rule has.
+template <class T, int RULE>
+void update_rule(const Step* step, T* w_, const T* g_, void* const* state, Size count) {
   const Adam<T> adam(step);
-  const V<T> rate = adam.rate, beta1 = adam.beta1;
+  const V<T> rate = adam.rate, beta1 = adam.beta1, of_g = set1(T(step->gradient_rate));
+  T* s1 = RULE == pynn::RULE_SGD ? nullptr : (T*)state[0];
+  T* s2 = RULE == pynn::RULE_ADAM || RULE == pynn::RULE_AMSGRAD || RULE == pynn::RULE_NADAM
+              ? (T*)state[1] : nullptr;
+  T* s3 = RULE == pynn::RULE_AMSGRAD ? (T*)state[2] : nullptr;
   for (Size j = 0; j < count; j += width<T>) {
     if constexpr (RULE == pynn::RULE_ADAM) {
       adam.update(load(g_ + j), w_ + j, s1 + j, s2 + j);
+      continue;
+    } else if constexpr (RULE == pynn::RULE_AMSGRAD || RULE == pynn::RULE_NADAM) {
+      update_moments<T, RULE>(adam, of_g, load(g_ + j), w_ + j, s1 + j, s2 + j,
+                              RULE == pynn::RULE_AMSGRAD ? s3 + j : s3);
       continue;
     }
     V<T> w = load(w_ + j);
@@ -48,6 +81,10 @@ void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count)
       const V<T> push = rate * g, v = fma(beta1, load(s1 + j), set1(T(0)) - push);
       store(s1 + j, v);
       w = RULE == pynn::RULE_MOMENTUM ? w + v : w + fma(beta1, v, set1(T(0)) - push);
+    } else if constexpr (RULE == pynn::RULE_LION) {
+      const V<T> m = load(s1 + j);
+      store(s1 + j, fma(adam.beta2, m, adam.rest2 * g));
+      w = w * adam.stay - rate * sign<T>(fma(beta1, m, adam.rest1 * g));
     } else {
       const V<T> s = RULE == pynn::RULE_ADAGRAD ? fma(g, g, load(s1 + j))
                                                 : fma(beta1, load(s1 + j), adam.rest1 * g * g);
@@ -59,14 +96,17 @@ void update_rule(const Step* step, T* w_, const T* g_, T* s1, T* s2, Size count)
 }
 
 template <class T>
-void update(int rule, const Step* step, void* w, const void* g, void* s1, void* s2, Size count) {
+void update(int rule, const Step* step, void* w, const void* g, void* const* state, Size count) {
   auto* f = rule == pynn::RULE_SGD        ? update_rule<T, pynn::RULE_SGD>
             : rule == pynn::RULE_MOMENTUM ? update_rule<T, pynn::RULE_MOMENTUM>
             : rule == pynn::RULE_NESTEROV ? update_rule<T, pynn::RULE_NESTEROV>
             : rule == pynn::RULE_RMSPROP  ? update_rule<T, pynn::RULE_RMSPROP>
             : rule == pynn::RULE_ADAGRAD  ? update_rule<T, pynn::RULE_ADAGRAD>
+            : rule == pynn::RULE_AMSGRAD  ? update_rule<T, pynn::RULE_AMSGRAD>
+            : rule == pynn::RULE_NADAM    ? update_rule<T, pynn::RULE_NADAM>
+            : rule == pynn::RULE_LION     ? update_rule<T, pynn::RULE_LION>
                                           : update_rule<T, pynn::RULE_ADAM>;
-  f(step, (T*)w, (const T*)g, (T*)s1, (T*)s2, count);
+  f(step, (T*)w, (const T*)g, state, count);
 }
 
 }  // namespace

@@ -23,7 +23,10 @@ from ..spec.optimizers import (
     Adam,
     AdamHat,
     AdamW,
+    AMSGrad,
+    Lion,
     Momentum,
+    NAdam,
     Nesterov,
     RMSProp,
 )
@@ -101,6 +104,75 @@ def adam(
     w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(v) + epsilon)
 
 
+def amsgrad(
+    o: AMSGrad, w: Array, g: Array, state: State, step: int, rate: float, decay: bool
+) -> None:
+    """As ``adam``, with the largest v̂ so far: u ← max(u, v), w ← w − η·m̂ / (√û + ε).
+
+    The bias correction û = u / (1 − β₂ᵗ) is applied after the maximum.
+    """
+    m, v, u = state
+    m[...] = o.beta1 * m + (1 - o.beta1) * g
+    v[...] = o.beta2 * v + (1 - o.beta2) * g * g
+    np.maximum(u, v, out=u)
+    if decay:
+        w -= rate * o.weight_decay * w
+    c = math.sqrt(1 - o.beta2**step)
+    w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(u) + c * o.epsilon)
+
+
+def nadam(o: NAdam, w: Array, g: Array, state: State, step: int, rate: float, decay: bool) -> None:
+    """m and v as in ``adam``, w ← w − η·((1 − μₜ)/(1 − Πₜ)·g + μₜ₊₁/(1 − Πₜ₊₁)·m) / (√v̂ + ε).
+
+    With μₜ = β₁·(1 − ½·0.96^(t·ψ)) and Πₜ = μ₁·μ₂·…·μₜ; ψ is ``momentum_decay``.
+    """
+    m, v = state
+    m[...] = o.beta1 * m + (1 - o.beta1) * g
+    v[...] = o.beta2 * v + (1 - o.beta2) * g * g
+    if decay:
+        w -= rate * o.weight_decay * w
+    c = math.sqrt(1 - o.beta2**step)
+    now, after = nadam_momentum(o, step), nadam_momentum(o, step + 1)
+    product = nadam_product(o, step)
+    of_g, of_m = rate * c * (1 - now) / (1 - product), rate * c * after / (1 - product * after)
+    w -= (of_g * g + of_m * m) / (np.sqrt(v) + c * o.epsilon)
+
+
+def nadam_momentum(o: NAdam, step: int) -> float:
+    """μₜ = β₁·(1 − ½·0.96^(t·ψ))."""
+    return o.beta1 * (1 - 0.5 * 0.96 ** (step * o.momentum_decay))
+
+
+_PRODUCT: dict[NAdam, tuple[int, float]] = {}
+"""The last step that ``nadam_product`` was asked for, and its result."""
+
+
+def nadam_product(o: NAdam, step: int) -> float:
+    """Πₜ = μ₁·μ₂·…·μₜ, multiplied in this order until it is below 1e-30.
+
+    It is a function of the step alone, so that training resumes with identical results. The product
+    of the step before it is remembered.
+    """
+    known, product = _PRODUCT.get(o, (0, 1.0))
+    if known > step:
+        known, product = 0, 1.0
+    for t in range(known + 1, step + 1):
+        if product < 1e-30:  # 1 − Π is 1 from here on
+            break
+        product *= nadam_momentum(o, t)
+    _PRODUCT[o] = step, product
+    return product
+
+
+def lion(o: Lion, w: Array, g: Array, state: State, step: int, rate: float, decay: bool) -> None:
+    """w ← w − η·λ·w − η·sign(β₁·m + (1 − β₁)·g), then m ← β₂·m + (1 − β₂)·g."""
+    (m,) = state
+    if decay:
+        w -= rate * o.weight_decay * w
+    w -= rate * np.sign(o.beta1 * m + (1 - o.beta1) * g)
+    m[...] = o.beta2 * m + (1 - o.beta2) * g
+
+
 UPDATE: dict[str, Callable[..., None]] = {
     "sgd": sgd,
     "momentum": momentum,
@@ -110,4 +182,7 @@ UPDATE: dict[str, Callable[..., None]] = {
     "adam": adam,
     "adam_hat": adam,
     "adamw": adam,
+    "amsgrad": amsgrad,
+    "nadam": nadam,
+    "lion": lion,
 }

@@ -112,6 +112,57 @@ class AdamW(Optimizer):
 
 
 @dataclass(frozen=True)
+class AMSGrad(Optimizer):
+    """Adam with the largest second moment so far in the denominator (Reddi et al. 2018).
+
+    As ``torch.optim.Adam(amsgrad=True)``, which differs from algorithm 2 of the paper in Adam's
+    bias corrections; with ``weight_decay`` as ``torch.optim.AdamW(amsgrad=True)``: weights decay,
+    biases do not.
+    """
+
+    name: ClassVar[str] = "amsgrad"
+    slots: ClassVar[int] = 3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016, "Incorporating Nesterov Momentum into Adam").
+
+    As ``torch.optim.NAdam``, with the momentum of step t, counted from 1,
+    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)). ``weight_decay`` is decoupled: weights decay,
+    biases do not.
+    """
+
+    name: ClassVar[str] = "nadam"
+    slots: ClassVar[int] = 2
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    momentum_decay: float = 4e-3
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """w ← w − η·(sign(β₁·m + (1 − β₁)·g) + λ·w), m ← β₂·m + (1 − β₂)·g (Chen et al. 2023).
+
+    Algorithm 2 of "Symbolic Discovery of Optimization Algorithms". Every parameter moves by η in
+    each step, so η is 3 to 10 times smaller than Adam's, and λ, ``weight_decay``, larger by the
+    same factor (section 5 of the paper). Weights decay, biases do not.
+    """
+
+    name: ClassVar[str] = "lion"
+    slots: ClassVar[int] = 1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
 class LBFGS(Optimizer):
     """Limited-memory BFGS on all rows at once (Liu and Nocedal 1989; Byrd et al. 1995), by SciPy.
 
@@ -141,7 +192,11 @@ class LBFGS(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind for kind in (SGD, Momentum, Nesterov, RMSProp, Adagrad, Adam, AdamHat, AdamW)
+    kind.name: kind
+    for kind in (
+        *(SGD, Momentum, Nesterov, RMSProp, Adagrad, Adam, AdamHat, AdamW),
+        *(AMSGrad, NAdam, Lion),
+    )
 }
 
 

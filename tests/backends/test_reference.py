@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn.backends import activations, reference
+from pynn.backends import activations, reference, updates
 from pynn.backends.contract import Data, ObjectiveSettings, TrainerSettings
 from pynn.spec import Parametric, philox
 from pynn.spec.architecture import Architecture
@@ -186,7 +186,8 @@ def test_labels_and_one_hot_targets_give_the_same_loss(rng: np.random.Generator)
 
 def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bool) -> float:
     """Each rule as its paper writes it, for one number."""
-    v = s = m = 0.0
+    v = s = m = largest = 0.0
+    momenta = 1.0
     for t, g in enumerate(gradients, start=1):
         if o.name == "sgd":
             w = w - rate * g
@@ -202,6 +203,10 @@ def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bo
         elif o.name == "adagrad":
             s = s + g**2
             w = w - rate * g / (math.sqrt(s) + o.epsilon)
+        elif o.name == "lion":
+            move = o.beta1 * m + (1 - o.beta1) * g
+            m = o.beta2 * m + (1 - o.beta2) * g
+            w = w - rate * (math.copysign(1, move) + o.weight_decay * decay * w)
         else:
             m = o.beta1 * m + (1 - o.beta1) * g
             v = o.beta2 * v + (1 - o.beta2) * g**2
@@ -209,7 +214,18 @@ def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bo
             if o.name == "adam_hat":
                 step = math.sqrt(1 - o.beta2**t) / (1 - o.beta1**t)
                 corrected = step * m / (math.sqrt(v) + o.epsilon)
-            shrink = rate * o.weight_decay * w if o.name == "adamw" and decay else 0.0
+            if o.name == "amsgrad":
+                largest = max(largest, v)
+                root = math.sqrt(largest / (1 - o.beta2**t))
+                corrected = (m / (1 - o.beta1**t)) / (root + o.epsilon)
+            if o.name == "nadam":
+                now, after = (
+                    o.beta1 * (1 - 0.5 * 0.96 ** (k * o.momentum_decay)) for k in (t, t + 1)
+                )
+                momenta *= now
+                mean = after * m / (1 - momenta * after) + (1 - now) * g / (1 - momenta)
+                corrected = mean / (math.sqrt(v / (1 - o.beta2**t)) + o.epsilon)
+            shrink = rate * getattr(o, "weight_decay", 0.0) * w if decay else 0.0
             w = w - shrink - rate * corrected
     return w
 
@@ -226,6 +242,9 @@ def by_the_book(o: Any, w: float, gradients: list[float], rate: float, decay: bo
         pynn.Adam(0.5, 0.9, 1e-1),
         AdamHat(0.5, 0.9, 1e-1),
         pynn.AdamW(0.0, 0.5, 1e-3, 0.3),
+        pynn.AMSGrad(0.5, 0.6, 1e-3, 0.3),
+        pynn.NAdam(0.8, 0.6, 1e-3, 0.5, 0.3),
+        pynn.Lion(0.5, 0.7, 0.3),
     ],
     ids=repr,
 )
@@ -241,6 +260,15 @@ def test_update_follows_its_paper(
         by_the_book(optimizer, w0[i], gradients[:, i].tolist(), 0.03, decay) for i in range(5)
     ]
     np.testing.assert_allclose(w, expected, rtol=1e-12)
+
+
+def test_momenta_of_nadam_depend_on_the_step_alone() -> None:
+    o = pynn.NAdam(momentum_decay=0.1)
+    upwards = [updates.nadam_product(o, t) for t in range(1, 9000)]
+    assert [updates.nadam_product(o, t) for t in (8999, 7, 30, 29)] == (
+        [upwards[8998], upwards[6], upwards[29], upwards[28]]
+    )
+    assert 0 <= upwards[-1] < 1e-30
 
 
 def test_unknown_optimizer() -> None:

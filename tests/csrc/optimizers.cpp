@@ -5,42 +5,53 @@
 template <class T> void Check<T>::update(Size vectors) {
   using W = Wide<T>;
   const Size count = vectors * width;
-  const Step step = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0, 0, 0};
-  for (int rule = RULE_SGD; rule <= RULE_ADAM; ++rule) {
-    const int slots = rule == RULE_SGD ? 0 : rule == RULE_ADAM ? 2 : 1;
+  const Step step = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0.003, 0, 0, 0};
+  for (int rule = RULE_SGD; rule < N_RULES; ++rule) {
+    const bool moments = rule == RULE_ADAM || rule == RULE_AMSGRAD || rule == RULE_NADAM;
+    const int slots = rule == RULE_SGD ? 0 : rule == RULE_AMSGRAD ? 3 : moments ? 2 : 1;
     T* w = matrix(operand[0], "w", 1, count, count, FIRST);
     const T* g = matrix(operand[1], "g", 1, count, count, SECOND);
     operand[1].protect();
     T* s1 = slots > 0 ? matrix(operand[2], "s1", 1, count, count, THIRD) : nullptr;
     T* s2 = slots > 1 ? matrix(operand[3], "s2", 1, count, count, FOURTH) : nullptr;
+    T* s3 = slots > 2 ? matrix(operand[4], "s3", 1, count, count, FOURTH) : nullptr;
     const bool squares = rule == RULE_RMSPROP || rule == RULE_ADAGRAD;
     for (Size j = 0; squares && j < count; ++j) s1[j] = std::fabs(s1[j]);
     for (Size j = 0; s2 && j < count; ++j) s2[j] = std::fabs(s2[j]);
+    for (Size j = 0; s3 && j < count; ++j) s3[j] = j % 2 ? 40 : 0;
     at("update", "rule=%d count=%td", rule, count);
-    k.update(rule, &step, w, g, s1, s2, count);
+    void* state[] = {s1, s2, s3};
+    k.update(rule, &step, w, g, state, count);
     for (Size j = 0; j < count; ++j) {
       const W old = integer(0, j, FIRST), rate = step.rate,
               d = W(integer(0, j, SECOND)) + W(step.l2) * old;
       const W one = squares ? std::abs(integer(0, j, THIRD)) : integer(0, j, THIRD);
       const W two = std::abs(integer(0, j, FOURTH)), b1 = step.beta1, b2 = step.beta2,
               tiny = step.epsilon;
-      W want = old - rate * d, first = 0, second = 0;
+      W want = old - rate * d, first = 0, second = 0, third = 0;
       if (rule == RULE_MOMENTUM || rule == RULE_NESTEROV) {
         first = b1 * one - rate * d;
         want = old + (rule == RULE_MOMENTUM ? first : b1 * first - rate * d);
       } else if (squares) {
         first = rule == RULE_RMSPROP ? b1 * one + (1 - b1) * d * d : one + d * d;
         want = old - rate * d / (std::sqrt(first) + tiny);
-      } else if (rule == RULE_ADAM) {
+      } else if (moments) {
         first = b1 * one + (1 - b1) * d;
         second = b2 * two + (1 - b2) * d * d;
-        want = old * (1 - W(step.decay)) - rate * first / (std::sqrt(second) + tiny);
+        third = rule == RULE_AMSGRAD ? std::max(second, W(j % 2 ? 40 : 0)) : second;
+        const W direct = rule == RULE_NADAM ? W(step.gradient_rate) * d : W(0);
+        want = old * (1 - W(step.decay)) - (rate * first + direct) / (std::sqrt(third) + tiny);
+      } else if (rule == RULE_LION) {
+        const W move = b1 * one + (1 - b1) * d;
+        first = b2 * one + (1 - b2) * d;
+        want = old * (1 - W(step.decay)) - rate * ((move > 0) - (move < 0));
       }
       // A state of zeros divides by epsilon alone.
-      const W sharp = squares || rule == RULE_ADAM ? rate / tiny * (d == 0 || second == 0) : W(0);
+      const W sharp = squares || moments ? rate / tiny * (d == 0 || second == 0) : W(0);
       close<T>(w[j], want, 16 + std::fabs(want) + sharp, "w", 0, j);
       if (s1) close<T>(s1[j], first, 16 + std::fabs(first), "s1", 0, j);
       if (s2) close<T>(s2[j], second, 16 + std::fabs(second), "s2", 0, j);
+      if (s3) close<T>(s3[j], third, 16 + std::fabs(third), "s3", 0, j);
     }
   }
 }

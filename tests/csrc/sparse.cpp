@@ -97,7 +97,7 @@ template <class T> void Check<T>::sparse_adam(const SparseOperand<T>& s, const T
   static const char* names[] = {"w", "s1", "s2"};
   for (int finish : {FINISH_ADAM, FINISH_ADD_ADAM}) {
     const int plain = finish == FINISH_ADD_ADAM ? FINISH_ADD : FINISH_STORE;
-    Step adam = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0, 0, 0};
+    Step adam = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0, 0, 0, 0};
     T* c = initial_c(m, n, ldc, plain, FOURTH);
     k.matmul_sparse(s.a, s.a_row, s.a_step, s.list, s.list_ld, s.from, s.to, b, ldb, c, ldc, m, n,
                     plain, nullptr, nullptr);
@@ -112,8 +112,8 @@ template <class T> void Check<T>::sparse_adam(const SparseOperand<T>& s, const T
     }
     for (Size i = 0; i < m; ++i) {
       const size_t row = size_t(i * ldc);
-      k.update(RULE_ADAM, &adam, &expected[0][row], &g[row], &expected[1][row], &expected[2][row],
-               up(n));
+      void* state[] = {&expected[1][row], &expected[2][row]};
+      k.update(RULE_ADAM, &adam, &expected[0][row], &g[row], state, up(n));
     }
     c = initial_c(m, n, ldc, plain, FOURTH);
     operand[2].protect();

@@ -181,6 +181,6 @@ def test_every_optimizer_states_its_number_of_slots() -> None:
     slots = {name: kind.slots for name, kind in OPTIMIZERS.items()}
     assert slots == {
         "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "adam": 2,
-        "adam_hat": 2, "adamw": 2,
+        "adam_hat": 2, "adamw": 2, "amsgrad": 3, "nadam": 2, "lion": 1,
     }  # fmt: skip
     assert all(issubclass(kind, Optimizer) for kind in OPTIMIZERS.values())

@@ -165,6 +165,7 @@ cdef class Trainer:
         chosen.coefficients.beta2 = getattr(optimizer, "beta2", 0.0)
         chosen.coefficients.epsilon = getattr(optimizer, "epsilon", 0.0)
         chosen.weight_decay = getattr(optimizer, "weight_decay", 0.0)
+        chosen.momentum_decay = getattr(optimizer, "momentum_decay", 0.0)
         return 0
 
     cdef int freeze(self, layers) except -1:

@@ -15,12 +15,15 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         RELU, N_ACTIVATIONS     # activation_name has the names of all activations
         MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
+        RULE_AMSGRAD, RULE_NADAM, RULE_LION
+        MAX_SLOTS               # state vectors of a rule at most
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
         MARKED_ROWS             # the most rows that gradient_marked takes
 
     # Coefficients of one optimizer step.
     cdef struct Step:
         double rate, l2, decay, beta1, beta2, epsilon
+        double gradient_rate    # NAdam's factor on the gradient
         Py_ssize_t w, s1, s2    # FINISH_ADAM: bytes from an element of C to its weight and moments
 
     # Targets of the rows of a batch: labels or values.
@@ -144,9 +147,9 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         # out (m,) = Σ squares of each row of w (m, n)
         void (*square_sum)(
             const void* w, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n, double* out) noexcept nogil
-        # w, g, s1, s2 (count,)
+        # w, g and the rule's state vectors (count,)
         void (*update)(
-            int rule, const Step* step, void* w, const void* g, void* s1, void* s2,
+            int rule, const Step* step, void* w, const void* g, void** state,
             Py_ssize_t count) noexcept nogil
         # out (4·blocks,)
         void (*philox)(

@@ -132,8 +132,8 @@ cdef struct Layer:
     char *b                 # T (ld,)
     char *dw                # as w; null if the gradient of a block is enough
     char *db                # T (ld,)
-    char *sw[2]             # optimizer slots, as w
-    char *sb[2]             # optimizer slots, as b
+    char *sw[MAX_SLOTS]     # optimizer slots, as w
+    char *sb[MAX_SLOTS]     # optimizer slots, as b
     double *squares         # (n_squares,): Σw² per row or, if narrow, per vector of columns
     Py_ssize_t n_squares
     # Rows of a chunk
@@ -194,7 +194,7 @@ cdef struct Settings:
     Py_ssize_t n_targets, per_target    # columns of the targets; outputs of each
     int rule, slots         # optimizer rule and the number of its slots
     Py_ssize_t batch_size
-    double l2, weight_decay
+    double l2, weight_decay, momentum_decay
     Step coefficients       # those of the optimizer that stay the same
     bint unscaled_epsilon   # Adam with ε added to √v̂ instead of √v
     bint direct             # wide layers may be direct
@@ -216,6 +216,8 @@ cdef struct Position:
     Py_ssize_t updates      # made before step 0
     Py_ssize_t chunks       # done in all
     Step step_w, step_b     # coefficients of this update, of weights and of biases
+    double momenta          # NAdam: product of the momenta of updates 1 … momenta_of
+    Py_ssize_t momenta_of
     double batch_loss       # sum over the rows of the current batch so far
     double penalty          # L2 term of the current batch (scikit-learn)
     double loss_sum, correct_sum, weight_sum    # since the epoch began

@@ -5,6 +5,7 @@ _LOSS = {loss_name(i).decode(): i for i in range(N_LOSSES)}
 _RULE = {
     "sgd": RULE_SGD, "momentum": RULE_MOMENTUM, "nesterov": RULE_NESTEROV, "rmsprop": RULE_RMSPROP,
     "adagrad": RULE_ADAGRAD, "adam": RULE_ADAM, "adam_hat": RULE_ADAM, "adamw": RULE_ADAM,
+    "amsgrad": RULE_AMSGRAD, "nadam": RULE_NADAM, "lion": RULE_LION,
 }
 
 

@@ -26,6 +26,8 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     stage.step_w.rate *= l.rate
     stage.step_w.decay *= l.rate
     stage.step_b.rate *= l.rate
+    stage.step_w.gradient_rate *= l.rate
+    stage.step_b.gradient_rate *= l.rate
     stage.first = first
     stage.updates = last and p.settings.training
     # SGD needs no sum of its own if there is one chunk, in one part.
@@ -48,9 +50,11 @@ cdef inline void optimizer_step(Plan* p, const Step* step, char* w, const char* 
                                 Py_ssize_t offset, Py_ssize_t count) noexcept nogil:
     """Update ``count`` parameters at w, with gradient g; ``offset`` is the byte offset of w in the
     layer's matrix and its optimizer slots."""
-    p.k.update(p.settings.rule, step, w, g,
-               NULL if p.settings.slots < 1 else slots[0] + offset,
-               NULL if p.settings.slots < 2 else slots[1] + offset, count)
+    cdef void* state[MAX_SLOTS]
+    cdef int i
+    for i in range(p.settings.slots):
+        state[i] = slots[i] + offset
+    p.k.update(p.settings.rule, step, w, g, state, count)
 
 
 cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -194,6 +198,24 @@ cdef double sum_squares(Plan* p) noexcept nogil:
     return total
 
 
+cdef double momentum_of(Plan* p, double t) noexcept nogil:
+    """NAdam's momentum of update t."""
+    return p.settings.coefficients.beta1 * (
+        1.0 - 0.5 * pow(0.96, t * p.settings.momentum_decay))
+
+
+cdef void multiply_momenta(Plan* p, Py_ssize_t t) noexcept nogil:
+    """Set ``momenta`` to the product of NAdam's momenta of updates 1 … t, in this order: a function
+    of t alone. The product of t - 1 is usually known."""
+    cdef Position* position = &p.position
+    if position.momenta_of > t or position.momenta_of == 0:
+        position.momenta, position.momenta_of = 1.0, 0
+    while position.momenta_of < t and position.momenta >= 1e-30:    # then 1 - momenta is 1
+        position.momenta_of += 1
+        position.momenta *= momentum_of(p, <double>position.momenta_of)
+    position.momenta_of = t
+
+
 cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil:
     """Set the coefficients of this update, as in updates.py; t counts updates from 1."""
     cdef Position* position = &p.position
@@ -206,11 +228,16 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
             position.penalty = 0.5 * l2 * sum_squares(p)
     step[0] = constant[0]
     step.rate = rate
-    if p.settings.rule == RULE_ADAM:
+    if p.settings.rule in (RULE_ADAM, RULE_AMSGRAD, RULE_NADAM):
         # rate · m̂ / (√v̂ + ε) = step.rate · m / (√v + c·ε)
         c = sqrt(1.0 - pow(constant.beta2, t))
         step.rate = rate * c / (1.0 - pow(constant.beta1, t))
         step.epsilon = constant.epsilon if p.settings.unscaled_epsilon else c * constant.epsilon
+    if p.settings.rule == RULE_NADAM:
+        multiply_momenta(p, <Py_ssize_t>t)
+        step.gradient_rate = rate * c * (1.0 - momentum_of(p, t)) / (1.0 - position.momenta)
+        step.rate = rate * c * momentum_of(p, t + 1) / (
+            1.0 - position.momenta * momentum_of(p, t + 1))
     position.step_b = step[0]
     position.step_b.l2 = 0
     position.step_b.decay = 0

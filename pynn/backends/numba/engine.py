@@ -230,7 +230,7 @@ def optimizer_constants(
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
     c = np.zeros(KEPT + 3 * net.n_layers, net.dtype)
-    constants = np.zeros(4)
+    constants = np.zeros(7)
     c[L2] = l2
     c[KEPT + 2 * net.n_layers :] = 1
     for k, rate in enumerate(net.dropout):
@@ -243,9 +243,10 @@ def optimizer_constants(
         c[C1], c[C1_REST], c[EPSILON] = o.rho, 1 - o.rho, o.epsilon
     elif name == "adagrad":
         c[C1], c[C1_REST], c[EPSILON] = 1, 1, o.epsilon
-    elif name in ("adam", "adam_hat", "adamw"):
+    elif hasattr(o, "beta2"):
         c[C1], c[C1_REST], c[C2], c[C2_REST] = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
-        constants[:] = o.beta1, o.beta2, o.epsilon, getattr(o, "weight_decay", 0.0)
+        fields = ("beta1", "beta2", "epsilon", "weight_decay", "momentum_decay")
+        constants[:5] = [getattr(o, field, 0.0) for field in fields]
     return constants, c
 
 

@@ -36,7 +36,9 @@ VECTOR = 64
 
 # In the order of ``spec.losses`` and ``spec.optimizers``.
 LOSS = {name: number for number, name in enumerate(LOSSES)}
-(SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW) = range(len(OPTIMIZERS))
+(SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAM_HAT, ADAMW, AMSGRAD, NADAM, LION) = range(
+    len(OPTIMIZERS)
+)
 OPTIMIZER = {name: number for number, name in enumerate(OPTIMIZERS)}
 CUSTOM = -1  # a custom activation or loss, called by its address; activations.py has the others
 # Tasks. Each does what the tasks before it do as well, except that only FORWARD keeps the outputs.
@@ -80,7 +82,8 @@ SETTINGS = 27
 L2 = 0  # the factor of L2
 (C1, C1_REST, C2, C2_REST, EPSILON) = range(1, 6)  # decay rates of the moments, 1 − rate, ε
 (RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
-KEPT = 10  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+GRADIENT_SIZE = 10  # as STEP_SIZE, of NAdam's gradient
+KEPT = 11  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
 # parameter of its activation; then for each layer, the factor on its learning rate
 
 
@@ -90,7 +93,8 @@ class Plan(NamedTuple):
     layers: Array  # (n_layers, FIELDS), int64
     settings: Array  # (SETTINGS,), int64
     coefficients: Array  # (KEPT + 3·n_layers,), T
-    constants: Array  # (4,), float64: beta1, beta2, epsilon, weight decay
+    constants: Array  # (7,), float64: beta1, beta2, epsilon, weight decay, momentum decay; NAdam's
+    # product of the momenta of updates 1 … t, and t
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
     transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first
     gradient: Array  # T, as weights

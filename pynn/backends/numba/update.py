@@ -10,7 +10,7 @@ import math
 from .plan import (
     ADAGRAD,
     ADAM_HAT,
-    ADAMW,
+    AMSGRAD,
     C1,
     C1_REST,
     C2,
@@ -20,12 +20,15 @@ from .plan import (
     EPSILON,
     FIRST_BATCH,
     FROZEN,
+    GRADIENT_SIZE,
     H_ROW,
     KEPT,
     L2,
+    LION,
     MOMENTUM,
     N_IN,
     N_OUT,
+    NADAM,
     NESTEROV,
     RATE,
     RMSPROP,
@@ -49,8 +52,8 @@ BAND = 64
 
 
 @kernel
-def update(optimizer, w, g, u, v, c, factor, decay):
-    """Apply one step to a range of parameters w with gradient g and state u, v; c: coefficients;
+def update(optimizer, w, g, u, v, s, c, factor, decay):
+    """Apply one step to a range of parameters w with gradient g and state u, v, s; c: coefficients;
     ``factor``: of the learning rate.
 
     The formulas are those of ``backends/updates.py``.
@@ -76,14 +79,37 @@ def update(optimizer, w, g, u, v, c, factor, decay):
             w[i] -= rate * g[i] / (math.sqrt(u[i]) + epsilon)
     else:
         step_size, step_epsilon = factor * c[STEP_SIZE], c[STEP_EPSILON]
-        if optimizer == ADAMW and decay:
+        if decay and c[DECAY] != 0:
             decay_rate = factor * c[DECAY]
             for i in range(n):
                 w[i] -= decay_rate * w[i]
-        for i in range(n):
-            u[i] = c1 * u[i] + c1_rest * g[i]
-            v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
-            w[i] -= step_size * u[i] / (math.sqrt(v[i]) + step_epsilon)
+        if optimizer == LION:
+            for i in range(n):
+                move = c1 * u[i] + c1_rest * g[i]
+                if move > 0:
+                    w[i] -= rate
+                elif move < 0:
+                    w[i] += rate
+                else:
+                    w[i] += move  # 0 or NaN
+                u[i] = c2 * u[i] + c2_rest * g[i]
+        elif optimizer == AMSGRAD:
+            for i in range(n):
+                u[i] = c1 * u[i] + c1_rest * g[i]
+                v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
+                s[i] = s[i] if s[i] > v[i] else v[i]  # NaN if v is
+                w[i] -= step_size * u[i] / (math.sqrt(s[i]) + step_epsilon)
+        elif optimizer == NADAM:
+            of_g = factor * c[GRADIENT_SIZE]
+            for i in range(n):
+                u[i] = c1 * u[i] + c1_rest * g[i]
+                v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
+                w[i] -= (of_g * g[i] + step_size * u[i]) / (math.sqrt(v[i]) + step_epsilon)
+        else:
+            for i in range(n):
+                u[i] = c1 * u[i] + c1_rest * g[i]
+                v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
+                w[i] -= step_size * u[i] / (math.sqrt(v[i]) + step_epsilon)
 
 
 @kernel
@@ -123,7 +149,8 @@ def weights_pass(p, part, parts, m, before, last):
                     for i in range(len(w)):
                         g[i] += l2 * w[i]
                 u, v = p.state[a:b], p.state[size + a : size + b]
-                update(p.settings[UPDATE_RULE], w, g, u, v, p.coefficients, factor, decay)
+                s = p.state[2 * size + a : 2 * size + b]
+                update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, factor, decay)
             if k > 0:
                 transpose(
                     *(p.weights, start, row, p.transposed, layer[T] + lo, layer[T_ROW]),
@@ -144,3 +171,22 @@ def set_step(p, batch):
     p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
     hat = p.settings[UPDATE_RULE] == ADAM_HAT
     p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon
+    if p.settings[UPDATE_RULE] == NADAM:
+        set_momenta(p, step, rate * c)
+
+
+@kernel
+def set_momenta(p, step, rate):
+    """Write NAdam's coefficients. The product of the momenta is a function of ``step`` alone; that
+    of the step before is usually known."""
+    known, beta1, decay = p.constants[5:], p.constants[0], p.constants[4]
+    if known[1] > step or known[1] == 0:
+        known[0], known[1] = 1, 0
+    while known[1] < step and known[0] >= 1e-30:  # then 1 - product is 1
+        known[1] += 1
+        known[0] *= beta1 * (1 - 0.5 * 0.96 ** (known[1] * decay))
+    known[1] = step
+    now = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
+    after = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
+    p.coefficients[GRADIENT_SIZE] = rate * (1 - now) / (1 - known[0])
+    p.coefficients[STEP_SIZE] = rate * after / (1 - known[0] * after)
