@@ -21,6 +21,7 @@ FILES = (
     "predictions.png",
     "mistakes.png",
     "first_layer.png",
+    "regression.png",
     "learning_rates.png",
 )
 """Names of all pictures; a run has those that its data allow."""
@@ -45,7 +46,7 @@ def write_curves(folder: Path, net: Network, found: LearningRates | None = None)
             _write(folder / "learning_rates.png", learning_rates(found))
     if len(net.history):
         with for_files():
-            axes = learning_curves(net.history)
+            axes = learning_curves(net, title=_title(folder, net))
             _write(folder / "learning_curve.png", axes[0])
 
 
@@ -56,6 +57,8 @@ def write_all(folder: Path, net: Network, test: Pair, found: LearningRates | Non
     write_curves(folder, net, found)
     images, labels = images_of(net, test[0]), labels_of(net, test[1])
     with for_files():
+        if net.classes is None:
+            _write_regression(folder / "regression.png", net, test)
         if labels is not None and net.classes is not None:
             ax = confusion_matrix(labels, net.predict(test[0]), net.classes)
             _write(folder / "confusion_matrix.png", ax)
@@ -67,6 +70,28 @@ def write_all(folder: Path, net: Network, test: Pair, found: LearningRates | Non
         if images is not None:
             ax = first_layer_weights(net, shape=images.shape[1:], x=images)
             _write(folder / "first_layer.png", ax)
+
+
+def _title(folder: Path, net: Network) -> str:
+    count = len(net.history)
+    sizes = "-".join(map(str, net.sizes))
+    return f"{folder.resolve().name}: {sizes}, {count:,} epoch{'' if count == 1 else 's'}"
+
+
+def _write_regression(path: Path, net: Network, test: Pair) -> None:
+    """Write the plots of a regression side by side, if there is one target."""
+    from ..plots import error_histogram, predicted_against_true, residuals
+    from ..plots.style import new_figure
+
+    true, found = np.asarray(test[1], float), np.asarray(net.predict(test[0]), float)
+    finite = np.isfinite(true.ravel()) if true.size == len(true) == found.size else None
+    if finite is None or not (finite & np.isfinite(found.ravel())).any():
+        return
+    figure = new_figure(12.6, 3.9)
+    axes = [figure.add_subplot(1, 3, k) for k in (1, 2, 3)]
+    for draw, ax in zip((predicted_against_true, residuals, error_histogram), axes, strict=True):
+        draw(true, found, ax=ax)
+    _write(path, axes[0])
 
 
 def _write(path: Path, ax: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands ``pynn evaluate``, ``report`` and ``info``."""
+"""The commands ``pynn evaluate`` and ``info``."""
 
 from __future__ import annotations
 
@@ -134,36 +134,6 @@ def _other_rows(
     require_places(found.columns, net.columns, "data")
     rows = found.train if found.test is None else found.test
     return "" if found.test is None else "test", found.source, (*rows, None)
-
-
-# --- report ---------------------------------------------------------------------------------------
-
-
-@app.command()
-@reported
-def report(
-    run: Run = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File to write.", show_default="RUN/report.html"),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="The data of the run, if they have moved.", show_default="as in training"
-        ),
-    ] = None,
-    old_run: OldRun = None,
-) -> None:
-    """Write a run as one HTML page: settings, curves, mistakes, timings.
-
-    A run that has not ended is shown as of its last checkpoint.
-    """
-    from .report import write
-
-    run = named_run(run, old_run)
-    run = None if run is None else folders.folder_of(run)
-    typer.echo(f"report    {write(run, output, data)}")
 
 
 # --- info -----------------------------------------------------------------------------------------

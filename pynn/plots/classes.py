@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 # The scale of the mistakes ends at this share of a row at least, so that a few look like a few.
-_LEAST_SCALE = 0.05
+LEAST_SCALE = 0.05
 # Width of the columns "rows" and "recall", in cells.
 _MARGIN = 1.75
 # More classes get no numbers in the cells.
@@ -80,7 +80,7 @@ def confusion_matrix(
         side = float(np.clip(0.56 * n, 2.6, 14))
         ax = new_axes(side + (2.9 if numbered else 1.7), side + (1.5 if numbered else 1.0))
     colors = theme()
-    worst = max(float(rates[~diagonal].max(initial=0.0)), _LEAST_SCALE)
+    worst = max(float(rates[~diagonal].max(initial=0.0)), LEAST_SCALE)
     right = ax.imshow(
         np.where(diagonal, rates, np.nan), cmap=ramp(colors.paper, colors.blue), vmin=0, vmax=1
     )

@@ -80,7 +80,7 @@ def predictions(
     images, labels = _images(x), None if y is None else _labels(y, len(x))
     probabilities = probabilities_of(model, x, len(images))
     names = names_of(model, probabilities.shape[1], classes)
-    rows = _evenly_sure(np.nan_to_num(probabilities.max(axis=1)), max(1, count))
+    rows = evenly_confident(np.nan_to_num(probabilities.max(axis=1)), max(1, count))
     truth = None if labels is None else labels[rows]
     ax = _tiles(_Sample(images, probabilities, rows), names, truth, ax)
     many = f"{len(rows)} of {len(images):,} images from most to least confident"
@@ -111,15 +111,15 @@ class _Sample(NamedTuple):
         return are_probabilities(self.all_outputs)
 
 
-def _evenly_sure(sureness: np.ndarray, count: int) -> np.ndarray:
-    """Return rows whose sureness falls in equal steps from the highest to the lowest."""
-    free = sureness.astype(float)
+def evenly_confident(confidence: np.ndarray, count: int) -> np.ndarray:
+    """Return rows whose confidence falls in equal steps from the highest to the lowest."""
+    free = confidence.astype(float)
     rows = []
     for step in np.linspace(free.max(), free.min(), min(count, len(free))):
         nearest = int(np.nanargmin(np.abs(free - step)))
         rows.append(nearest)
         free[nearest] = np.nan
-    rows.sort(key=lambda row: (-sureness[row], row))
+    rows.sort(key=lambda row: (-confidence[row], row))
     return np.array(rows)
 
 

@@ -68,7 +68,7 @@ def calibration_of(
             f"probabilities: found shape {np.shape(probabilities)} for {len(labels)} labels, "
             "expected a row for each label, at least one, with a probability for each class"
         )
-    if not are_probabilities(table):
+    if not np.isfinite(table).all() or not are_probabilities(table):
         raise ValueError(
             "probabilities: found rows that are not in [0, 1] or do not sum to 1, expected those "
             "of predict_proba"

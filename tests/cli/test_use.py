@@ -63,7 +63,7 @@ def test_evaluate_refuses_a_file_that_is_no_model(tmp_path):
 
 
 def test_report(trained, folder, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a report needs none
     out = pynn_command("report", trained, "--output", tmp_path / "page.html", "--data", folder)
     assert out == f"report    {tmp_path / 'page.html'}\n"
     assert "784-8-3" in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -76,7 +76,6 @@ def test_report(trained, folder, tmp_path, monkeypatch):
 
 
 def test_report_prints_errors_in_one_line(trained, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         ([], "pynn: RUN: found none in"),
@@ -84,12 +83,13 @@ def test_report_prints_errors_in_one_line(trained, tmp_path, monkeypatch):
         (["nowhere"], "pynn: folder: nowhere: found no such folder"),
         ([trained, "--data", "gone.csv"], "pynn: --data: gone.csv: found no such file"),
         ([trained, "--output", tmp_path], f"pynn: {tmp_path}: found a folder"),
+        ([trained, "nowhere"], "pynn: RUN: nowhere: found no such folder"),
+        ([trained, tmp_path], f"pynn: RUN: {tmp_path}: found no run"),
+        ([trained, trained, "--data", "a.csv"], "pynn: --data: found it with several runs"),
     ):
         out = pynn_command("report", *arguments, code=1)
         assert out.startswith(message)
         assert out.count("\n") == 1
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "pip install 'pynn-mlp[plots]'" in pynn_command("report", trained, code=1)
 
 
 # --- predict --------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_runs_that_were_killed_can_be_used(folder, tmp_path, monkeypatch):
     assert "test accuracy" in pynn_command("evaluate", run, "--backend", "numpy")
     if importlib.util.find_spec("matplotlib"):
         pynn_command("report", run)
-        assert "interrupted after" in (run / "report.html").read_text("utf-8")
+        assert "has not ended, or was ended by force" in (run / "report.html").read_text("utf-8")
     out = pynn_command("train", run, "--resume", "--learning-rate", 1, code=1)
     assert "--learning-rate: found 1.0, but the run in" in out
     out = pynn_command("train", run, "--resume")

@@ -140,7 +140,7 @@ def _look_at(net: pynn.Network) -> None:
     found = run_folder.Run(Path("run"), settings, net, "test", (x, y))
     small = bool(np.abs(net.parameters).max() < 1e3)  # not if there is NaN
     if small and (net.classes is not None or net.architecture.loss == "mse"):
-        report.results(found)
+        report.results(report.Findings(found))
     for section in report.timings, report.settings, report.environment:
         section(found)
     report.head(found, "run")
@@ -162,7 +162,7 @@ def _settings(path: Path) -> None:
     with mock.patch("pynn.datasets.mnist", return_value=(few, few)):
         found = run_folder.read(path.parent)
     for section in (
-        report.results,
+        lambda found: report.results(report.Findings(found)),
         report.timings,
         report.settings,
         report.environment,

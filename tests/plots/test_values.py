@@ -44,6 +44,7 @@ def test_calibration_of_many_classes_is_that_of_the_predicted_one():
     [
         (([0], np.eye(2)), r"probabilities: found shape \(2, 2\) for 1 labels"),
         (([0, 1], 2 * np.eye(2)), "probabilities: found rows that are not in"),
+        (([0, 1], NAN * np.eye(2)), "probabilities: found rows that are not in"),
         (([0, 7], np.eye(2)), "y_true: found 7, expected one of the classes"),
         (([0, 1], np.eye(2), None, 0), "bins: found 0"),
     ],

@@ -1,0 +1,200 @@
+"""What happened in a run, in sentences: its result, its best epoch, and what to try next.
+
+The sentences look at loss and accuracy together. A network may become more accurate while its loss
+rises, since it becomes too sure of its mistakes; "stop at the lowest loss" would be wrong then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...plots.reliability import Calibration
+from .numbers import number, percent
+
+RISE = 1.05
+"""The validation loss has risen if its last value is this many times its lowest."""
+FALLING = 0.97
+"""The validation loss is still falling if, in the last fifth, it fell to this share."""
+
+
+def result(values: dict[str, float], rows: int, tested: str) -> list[str]:
+    """Return what was measured on the test rows, or on the validation rows."""
+    where = f"the {rows:,} {tested} rows"
+    if "accuracy" in values and np.isfinite(values["accuracy"]):
+        wrong = round((1 - values["accuracy"]) * rows)
+        many = "none is" if not wrong else f"{wrong:,} {'is' if wrong == 1 else 'are'}"
+        return [
+            f"The network classifies {percent(values['accuracy'])} of {where} correctly; "
+            f"{many} wrong."
+        ]
+    if np.isfinite(values.get("r2", np.nan)):
+        share = values["r2"]
+        text = (
+            f"The network explains {100 * share:.0f} % of the variance of {where} (R²)"
+            if share > 0
+            else f"On {where} the predictions are worse than the mean of the targets (R² "
+            f"{number(share, 3)})"
+        )
+        return [f"{text}; a prediction is wrong by {number(values['mae'], 3)} on average (MAE)."]
+    return [f"The loss on {where} is {number(values['loss'])}."]
+
+
+def epochs(history: Any, poor: bool = False) -> list[str]:
+    """Return the best epoch, and whether the network learned too much or too little.
+
+    ``poor`` says that the network predicts hardly better than without its inputs.
+    """
+    if len(history) < 1:
+        return ["No complete epoch was trained."]
+    loss = _values(history, "validation_loss")
+    if not np.isfinite(loss).any():
+        return _without_validation(history)
+    at = int(np.nanargmin(loss))
+    text = f"The validation loss was lowest in epoch {history.epoch[at]} ({number(loss[at])})"
+    accuracy = _values(history, "validation_accuracy")
+    if np.isfinite(accuracy).any():
+        top = int(np.nanargmax(accuracy))
+        if top == at:
+            text += f", in which the validation accuracy was highest too ({percent(accuracy[top])})"
+        else:
+            text += (
+                f", the validation accuracy highest in epoch {history.epoch[top]} "
+                f"({percent(accuracy[top])})"
+            )
+    found = [f"{text}, of {len(history):,} epoch{'' if len(history) == 1 else 's'}."]
+    restored = history.restored_epoch
+    if restored is not None and restored in history.epoch:
+        found.append(f"Early stopping restored the weights of epoch {restored}.")
+        return found
+    return found + _fit_of(history, loss, accuracy, at, poor)
+
+
+def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor: bool) -> list[str]:
+    """Return whether the network is over- or underfitted, from its state after the last epoch."""
+    if len(history) < 3 or not np.isfinite(loss[-1]):
+        return []
+    best, last = loss[at], loss[-1]
+    training = _values(history, "loss")
+    rose = last > RISE * best if best > 0 else last > best + abs(best) * (RISE - 1)
+    if rose and training[-1] < training[at]:
+        return _overfitted(history, loss, accuracy, at)
+    if _is_falling(loss):
+        return [
+            "The validation loss was still falling at the end: more epochs will probably improve "
+            "the network."
+        ]
+    rates = _values(history, "learning_rate")
+    if poor:
+        return [
+            "The network has learned little: it predicts hardly better than without its inputs. A "
+            "larger learning rate, more epochs and standardised inputs (and targets of a "
+            "regression) may help."
+        ]
+    if _is_flat(training) and rates[-1] < 0.05 * rates.max():
+        return [
+            "There is no sign of overfitting. The learning rate had fallen to almost 0 by the end, "
+            "where the losses no longer changed: more epochs leave more time to learn."
+        ]
+    gap = abs(last - training[-1]) <= 0.1 * abs(last)
+    if gap and _is_flat(training):
+        return [
+            "Training and validation loss have both stopped falling, close to each other: the "
+            "network has learned what it can with these settings. A larger network, less "
+            "regularisation, another learning rate or further inputs may help."
+        ]
+    return ["There is no sign of overfitting: the validation loss has not risen."]
+
+
+def _overfitted(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int) -> list[str]:
+    epoch = history.epoch[at]
+    rise = f"the validation loss rose from {number(loss[at])} to {number(loss[-1])}"
+    # With a tenth more errors accuracy is about the same: a few rows of the validation.
+    same = 1 - accuracy[-1] <= 1.1 * (1 - accuracy[at])
+    if np.isfinite(accuracy[[at, -1]]).all() and same:
+        still = (
+            f"its accuracy went from {percent(accuracy[at])} to {percent(accuracy[-1])}"
+            if accuracy[-1] > accuracy[at]
+            else f"its accuracy stayed at about {percent(accuracy[-1])}"
+        )
+        return [
+            f"After epoch {epoch} {rise}, while {still}: the network hardly makes more mistakes "
+            "than before, but is too sure of them (overconfident). Its probabilities were best in "
+            f"epoch {epoch}, its classes were not; label smoothing or dropout improve the "
+            "probabilities."
+        ]
+    worse = ""
+    if np.isfinite(accuracy[[at, -1]]).all():
+        worse = f", and its accuracy fell from {percent(accuracy[at])} to {percent(accuracy[-1])}"
+    return [
+        f"After epoch {epoch} {rise}{worse}, while the training loss kept falling: the network is "
+        "overfitted. --early-stopping 5 keeps the best epoch; dropout, l2 or more rows reduce "
+        "overfitting."
+    ]
+
+
+def _without_validation(history: Any) -> list[str]:
+    loss = _values(history, "loss")
+    text = f"The training loss fell from {number(loss[0])} to {number(loss[-1])}"
+    many = f"in {len(history):,} epoch{'' if len(history) == 1 else 's'}"
+    if not loss[-1] < loss[0]:
+        text = f"The training loss went from {number(loss[0])} to {number(loss[-1])}"
+    return [
+        f"{text} {many}. Without validation rows, over- and underfitting cannot be seen; "
+        "--validation 0.1 holds some out."
+    ]
+
+
+def confusions(classes: list[str], counts: np.ndarray) -> list[str]:
+    """Return the classes that are confused most often; counts (true, predicted)."""
+    both = counts + counts.T
+    np.fill_diagonal(both, 0)
+    pairs = [(int(both[i, j]), i, j) for i in range(len(both)) for j in range(i)]
+    top = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1:]))[:3] if pair[0]]
+    if not top or len(classes) < 3:
+        return []
+    texts = [f"{classes[j]} and {classes[i]} ({n:,})" for n, i, j in top]
+    return [f"Confused most often: {', '.join(texts)}."]
+
+
+def calibration(found: Calibration, probable: float, right: float) -> list[str]:
+    """Return whether the probabilities of the predicted classes come true."""
+    error = f"calibration error {100 * found.error:.1f} %"
+    share = f"the predicted class has a probability of {percent(probable)} on average"
+    text = f"{share}, and {percent(right)} are right ({error})."
+    # A gap that is small beside the share of mistakes.
+    if found.error < 0.02 and abs(probable - right) <= 0.3 * (1 - right) + 0.002:
+        return [f"The probabilities are well calibrated: {text}"]
+    if abs(probable - right) < 0.5 * found.error:
+        return [f"The probabilities are not well calibrated: {text}"]
+    kind = "too high (overconfident)" if probable > right else "too low (underconfident)"
+    return [f"The probabilities are {kind}: {text}"]
+
+
+def bias(true: np.ndarray, predicted: np.ndarray) -> list[str]:
+    """Return whether predictions are too high or too low on average."""
+    errors = predicted - true
+    mean, deviation = float(errors.mean()), float(errors.std())
+    # Three standard errors: less is probably chance.
+    if abs(mean) < 3 * deviation / np.sqrt(len(errors)):
+        return []
+    side = "high" if mean > 0 else "low"
+    return [f"Predictions are {number(abs(mean), 3)} too {side} on average."]
+
+
+def _values(history: Any, name: str) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in history[name]], float)
+
+
+def _is_falling(loss: np.ndarray) -> bool:
+    """Whether the loss is lowest near the end, after falling in the last fifth."""
+    n = len(loss)
+    late = n - 1 - max(1, n // 10) <= int(np.nanargmin(loss))
+    before = loss[max(0, n - 1 - max(2, n // 5))]
+    return bool(late and np.nanmin(loss) < FALLING * before)
+
+
+def _is_flat(training: np.ndarray) -> bool:
+    before = training[max(0, len(training) - 1 - max(2, len(training) // 5))]
+    return bool(training[-1] > FALLING * before)
