@@ -151,16 +151,18 @@ def class_table(names: Array, true: Array, predicted: Array) -> str:
         f1 = 2 * right / both if both else None
         wrong, counts = np.unique(predicted[of_class & ~as_class], return_counts=True)
         most = f"{wrong[counts.argmax()]} ({counts.max():,})" if len(wrong) else "–"
-        found = html.Markup((html.meter(recall) if recall is not None else "") + share_text(recall))
+        found = html.Markup(
+            (html.meter(recall) if recall is not None else "") + share_text(recall, 1)
+        )
         rows.append(
-            (name, f"{of_class.sum():,}", share_text(precision), found, share_text(f1), most)
+            (name, f"{of_class.sum():,}", share_text(precision, 1), found, share_text(f1, 1), most)
         )
     heads = ("class", "rows", "precision", "recall", "F1", "most often predicted as")
     note = html.paragraph(
         "Precision: of the rows predicted as this class, how many are. "
         "Recall: of the rows of this class, how many are found. F1: their harmonic mean."
     )
-    return f"{html.table(heads, rows, less=('rows',))}\n{note}"
+    return f"{html.table(heads, rows, ('rows',), 'narrow')}\n{note}"
 
 
 def calibration(found: Findings) -> str:

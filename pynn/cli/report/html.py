@@ -99,8 +99,13 @@ def details(summary: str, body: str) -> str:
 
 def command(text: str) -> str:
     """Return a command with a button that copies it."""
+    # Lines break between words, and not at the hyphens of an option.
+    code = " ".join(
+        f"<span>{escape(word)}</span>" if len(word) <= 30 else escape(word)
+        for word in text.split(" ")
+    )
     button = '<button type="button" data-copy>copy</button>'
-    return f'<div class="command"><code>{escape(text)}</code>{button}</div>'
+    return f'<div class="command"><code>{code}</code>{button}</div>'
 
 
 def image(pixels: np.ndarray, alt: str) -> str:

@@ -35,13 +35,14 @@ def _raised(exponent: int) -> str:
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def percent(share: float | None) -> str:
-    """Return a share in percent with two decimals; 100 % and 0 % only for all and none."""
+def percent(share: float | None, places: int = 2) -> str:
+    """Return a share in percent; 100 % and 0 % only for all and none."""
     if share is None or math.isnan(share):
         return "–"
     if 0 < share < 1:
-        share = min(max(share, 0.0001), 0.9999)
-    return f"{100 * share:.2f} %"
+        least = 0.01 / 10**places
+        share = min(max(share, least), 1 - least)
+    return f"{100 * share:.{places}f} %"
 
 
 def seconds(value: float | None) -> str:
@@ -91,12 +92,15 @@ def ticks_of(measure: str) -> Callable[[float], str]:
     return percent_tick if measure.endswith("accuracy") else tick
 
 
+_ACRONYMS = ("auc", "f1", "mae", "mse", "rmse", "mape", "mcc")
+
+
 def label(measure: str) -> str:
     """Return the name of a measure within a sentence: ``loss``, ``AUC``, ``R²``."""
     if measure == "r2":
         return "R²"
-    words = measure.replace("_", " ")
-    return words.upper() if len(words) <= 4 and words != "loss" else words
+    words = measure.split("_")
+    return " ".join(word.upper() if word in _ACRONYMS else word for word in words)
 
 
 def title(measure: str) -> str:

@@ -41,7 +41,10 @@ class Entry:
         return {
             name: float(value)
             for name, value in self.settings["result"].items()
-            if isinstance(value, (int, float)) and name.startswith(("test_", "validation_"))
+            if name.startswith(("test_", "validation_"))
+            # The file may hold any number, even one that is no float.
+            and isinstance(value, (int, float))
+            and abs(value) < 1e300
         }
 
     @property
