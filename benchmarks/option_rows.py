@@ -52,6 +52,8 @@ class Option:
     """What ``call`` is compared with; None for no comparison."""
     gap: str = ""
     """Name in ``pynn.backends.gaps`` if not every backend has the option."""
+    cases: Sequence[str] = ("D", "F")
+    """The cases that it is measured on."""
     backend: str = "auto"
     """Backend to measure on, with and without the option."""
 
@@ -245,6 +247,7 @@ NETWORK = [
         *("`residual=True`", "", "`Add`", "x + f(x)"),
         "backends/test_residual.py::test_training_follows_the_reference",
         network={"residual": True},
+        cases=("F",),  # D has no hidden layer with as many outputs as inputs
     ),
     Option(
         *("`init`", "", "`kernel_initializer`", "`torch.nn.init`"),
