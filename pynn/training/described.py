@@ -107,6 +107,8 @@ def _layers(net: ModelProperties) -> list[dict[str, Any]]:
         row["activation"] = str(activation)
         if has_dropout:
             row["dropout"] = f"{a.dropout[k]:g}" if k < len(a.dropout) else "–"
+        if any(a.residual):
+            row["residual"] = "yes" if a.residual[k] else "no"
         if net._model.frozen:
             row["frozen"] = "yes" if k in net._model.frozen else "no"
         row["parameters"] = f"{(n_in + 1) * n_out:,}"

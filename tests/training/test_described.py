@@ -30,6 +30,12 @@ def test_summary_of_an_untrained_network() -> None:
     assert repr(net.summary()) == str(net.summary())
 
 
+def test_summary_names_residual_layers() -> None:
+    net = pynn.Network([4, 8, 8, 3], residual=True, backend="numpy")
+    rows = [line.split() for line in net.summary().splitlines()[1:4]]
+    assert [row[4] for row in rows] == ["no", "yes", "no"]
+
+
 def test_summary_and_html_of_a_trained_network(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = blobs
     net = pynn.Network([4, 8, 3], standardize=True, backend="numpy")
