@@ -113,6 +113,11 @@ def _is_run(path: Path) -> bool:
 
 def _write(text: str, out: Path | None) -> None:
     if out is None:
+        # Labels and names come from the model file, which may hold any characters.
+        encoding = sys.stdout.encoding or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        if sys.stdout.isatty():
+            text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
         # One write: the rows may be many.
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -211,7 +216,10 @@ def _predict_pictures(
     images, read = [], []
     for path in paths:
         try:
-            images.append(_read_image(path, side, raw).reshape(-1))
+            image = _read_image(path, side, raw)
+            if not raw and _has_gap(image):
+                typer.echo(f"pynn: {path}: found two shapes side by side, expected one", err=True)
+            images.append(image.reshape(-1))
             read.append(path)
         except (ValueError, OSError) as error:
             text = str(error)
@@ -250,6 +258,13 @@ def _read_image(path: Path, side: int, raw: bool) -> Array:
 
     grey = read_grey(path)
     return resized(grey, side) if raw or side != 28 else like_mnist(grey)
+
+
+def _has_gap(image: Array) -> bool:
+    """Whether empty columns divide the ink of an image, with a fifth of it or more on each side."""
+    ink = image.sum(axis=0, dtype=np.float64)
+    left = np.cumsum(ink) / max(ink.sum(), 1)
+    return bool(((ink == 0) & (left >= 0.2) & (left <= 0.8)).any())
 
 
 def _answer(found: Predictions, k: int, top: int) -> str:

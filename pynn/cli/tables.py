@@ -33,6 +33,13 @@ UPDATES = 3000
 L2_ROWS, MOST_L2 = 12, 0.05
 
 
+OF_TABLES = (
+    *("hidden", "dropout", "validation", "learning_rate", "standardize", "standardize_targets"),
+    *("loss", "batch_size", "l2", "epochs", "metrics"),
+)
+"""Options with other defaults for tables."""
+
+
 class Rows(NamedTuple):
     """Inputs, targets and weights of a table."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_a_regression(mixed, tmp_path):
     out = pynn_command("predict", tmp_path / "a", "--data", mixed, "--backend", "numpy")
     assert out.startswith("price\n")
     assert out.count("\n") == 121
+
+
+def test_the_command_in_a_report_repeats_a_run(mixed, tmp_path):
+    from pynn.cli.report.options import command
+
+    options = ["--target", "survived", "--drop", "name,price", "--impute", "mean", *SMALL]
+    options += ["--no-standardize", "--dropout", 0.1, "--weights", "weight"]
+    pynn_command("train", tmp_path / "a", "--data", mixed, *options)
+    settings = json.loads((tmp_path / "a" / "settings.json").read_text())
+    words = shlex.split(command(settings))[1:]
+    assert "--no-standardize" in words
+    pynn_command(*words, tmp_path / "b", "--plain", "--no-pictures")
+    a, b = (pynn.load(tmp_path / name / "model.safetensors", backend="numpy") for name in "ab")
+    np.testing.assert_array_equal(a.parameters, b.parameters)
 
 
 def test_options_of_tables(mixed, tmp_path):

@@ -106,6 +106,25 @@ def test_predict_prints_the_digit_of_a_picture(trained, pictures):
         assert found.group(1) == str(k)
 
 
+def test_two_digits_in_a_picture_are_named(trained, tmp_path):
+    two = np.zeros((60, 90), np.uint8)
+    two[10:50, 10:16] = two[10:50, 60:80] = 255
+    Image.fromarray(two).save(tmp_path / "10.png")
+    out = pynn_command("predict", trained, tmp_path / "10.png", "--backend", "numpy")
+    assert out.startswith(f"pynn: {tmp_path / '10.png'}: found two shapes side by side")
+
+
+def test_the_options_of_runs_still_work(trained, folder, tmp_path):
+    run = tmp_path / "run"
+    out = pynn_command("train", *SMALL, "--data", folder, "--epochs", 1, "--run", run)
+    assert out.startswith(f"pynn: --run is deprecated, expected the run as argument: {run}\n")
+    out = pynn_command("evaluate", "--run", run, "--backend", "numpy")
+    assert "--run is deprecated" in out
+    assert "test accuracy" in out
+    out = pynn_command("evaluate", trained, "--run", run, code=1)
+    assert f"RUN: found {trained} and --run {run}, expected one of them" in out
+
+
 def test_predict_raw_does_not_preprocess_the_picture(trained, tmp_path):
     x, y = digits(30, 6)
     Image.fromarray(x[0]).save(tmp_path / "x.png")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..options import PRESETS, Options
+from ..tables import OF_TABLES
 from .html import text_of
 
 # Options that do not change the results, or that have a line of their own.
@@ -18,8 +19,13 @@ LEFT_OUT = (
 
 
 def defaults(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the default of every option: those of the preset of a run, if it has one."""
+    """Return the default of every option: those of the preset of a run, if it has one.
+
+    Options whose default depends on the table are left out for tables.
+    """
     found = {field.name: field.default for field in dataclasses.fields(Options)}
+    if options.get("task") is not None:
+        found = {name: value for name, value in found.items() if name not in OF_TABLES}
     preset = options.get("preset")
     return found | (PRESETS.get(preset, {}) if isinstance(preset, str) else {})
 
