@@ -31,14 +31,13 @@ class FitManyError(_Group):
     """Some networks of a call of ``fit_many`` could not be trained; the others are trained.
 
     Each network that failed is as after the same error in its own ``fit``. From Python 3.11 on this
-    is an ``ExceptionGroup``, so that ``except* pynn.DivergenceError`` selects errors of one kind.
+    is an ``ExceptionGroup``, so that ``except* pynn.DivergenceError`` selects errors of one kind;
+    ``exceptions`` are the errors in the order of the networks.
 
     Attributes
     ----------
     failures : dict of int to Exception
         The error of each network that failed, by its index in ``networks``.
-    exceptions : tuple of Exception
-        The same errors, in the order of the networks.
     histories : list of History or None
         The result of each network; None for those that failed.
     """
