@@ -244,6 +244,18 @@ NETWORK = [
         {"l2": 1e-4},
     ),
     Option(
+        *('`norm="layer"`', "", "`LayerNormalization`", "`LayerNorm`"),
+        "backends/test_norms.py::test_training_follows_the_reference",
+        network={"norm": "layer"},
+        gap="norm",
+    ),
+    Option(
+        *('`norm="rms"`', "", "`RMSNormalization`", "`RMSNorm`"),
+        "backends/test_norms.py::test_training_follows_the_reference",
+        network={"norm": "rms"},
+        gap="norm",
+    ),
+    Option(
         *("`residual=True`", "", "`Add`", "x + f(x)"),
         "backends/test_residual.py::test_training_follows_the_reference",
         network={"residual": True},

@@ -17,6 +17,7 @@ from .spec.arguments import choose
 from .spec.functions import Activation, Function, Loss
 from .spec.losses import LossFunction
 from .spec.names import BACKENDS, PRECISIONS
+from .spec.norms import NormLike
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
 from .training import initialise, model_file, standardise
@@ -60,6 +61,14 @@ class Network(Access):
         :class:`pynn.Focal`. A custom :class:`pynn.Loss` interprets y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of dropping a unit in training, for all hidden layers or per layer.
+    norm : {"layer", "rms"}, LayerNorm, RMSNorm or sequence of them, optional
+        Normalisation of all hidden layers, or of each (or None), over the units of a row:
+        :class:`pynn.LayerNorm`, or :class:`pynn.RMSNorm` without mean and shift. It has a scale and
+        a shift for each unit, which training changes; L2 and weight decay do not apply to them. Not
+        on the numba backend.
+    norm_after : bool
+        Whether normalisations follow the activation, before dropout; otherwise they are between
+        product and activation.
     residual : bool
         Whether every hidden layer with as many outputs as inputs adds its inputs to its outputs
         (He et al. 2016), after activation and dropout: the inputs are not dropped. The first hidden
@@ -138,6 +147,9 @@ class Network(Access):
         The same of the targets, with ``standardize_targets``.
     weights, biases : tuple of ndarray
         For each layer, weights (n_in, n_out) and biases (n_out,): views of ``parameters``.
+    scales, shifts : tuple of ndarray or None
+        For each layer, scale and shift (n_out,) of its normalisation, or None: views of
+        ``parameters``.
     history : History
         One record per epoch, over all calls of ``fit``.
     epochs, updates : int
@@ -171,6 +183,8 @@ class Network(Access):
         output: ActivationLike | None = None,
         loss: str | LossFunction | Loss = "cross_entropy",
         dropout: float | Sequence[float] = 0.0,
+        norm: NormLike | Sequence[NormLike] = None,
+        norm_after: bool = False,
         residual: bool = False,
         init: str | Sequence[str | None] | None = None,
         pixels: bool | str = "auto",
@@ -183,7 +197,8 @@ class Network(Access):
         seed: int | None = 0,
     ) -> None:
         net = Architecture.build(
-            *(sizes, activation, output, loss, dropout, dtype, precision, residual)
+            *(sizes, activation, output, loss, dropout, dtype, precision, residual),
+            *(norm, norm_after),
         )
         names = initialise.names(net, init)
         if seed is None:
@@ -238,6 +253,7 @@ class Network(Access):
             "-".join(map(str, a.sizes)),
             *(["/".join(hidden if len(names) > 1 else names)] if names else []),
             output,
+            *([f"norm {a.norm_text}"] if a.norms else []),
             *(["residual"] if any(a.residual) else []),
             a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),

@@ -9,6 +9,7 @@
 #include "lanes.h"
 #include "loss.h"
 #include "narrow.h"
+#include "norm.h"
 #include "optimizers.h"
 #include "random.h"
 #include "rows.h"
@@ -56,6 +57,8 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .multiply = multiply<T>,
           .multiply_keeping = multiply_keeping<T>,
           .add = add<T>,
+          .normalize = normalize<T>,
+          .normalize_back = normalize_back<T>,
           .dropout = dropout<T>,
           .loss = loss<T>,
           .copy_far = copy_far<T>,

@@ -236,6 +236,18 @@ struct Kernels {
   void (*multiply_keeping)(void* d, void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
   // d (m, ld) += s (m, ld).
   void (*add)(void* d, const void* s, std::ptrdiff_t ld, std::ptrdiff_t m);
+  // Normalisation over the n units of each row. z (m, n) becomes scale (n,) ⊙ ẑ + shift (n,), where ẑ =
+  // (z − mean) / √(variance + epsilon); not ``centers``: ẑ = z / √(mean of z² + epsilon), without
+  // shift. normed (m, n) becomes ẑ and inverse (m,) the factor, unless normed is null. The pads of z
+  // that are read may hold anything.
+  void (*normalize)(int centers, double epsilon, void* z, void* normed, void* inverse,
+                    const void* scale, const void* shift, std::ptrdiff_t ld, std::ptrdiff_t m,
+                    std::ptrdiff_t n);
+  // The gradient of normalize: d (m, n) is that of its results and becomes that of z. normed becomes
+  // d ⊙ ẑ, whose column sums are the gradient of scale; passed (m, n), unless null, becomes d, whose
+  // column sums are that of shift.
+  void (*normalize_back)(int centers, void* d, void* normed, const void* inverse, const void* scale,
+                         void* passed, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
   // a and slope (m, n) *= scale where a unit is kept, and *= 0 where it is dropped. ``row`` is the
   // number of the first row within the batch.
   void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,

@@ -76,13 +76,17 @@ def _warn_without_core(found: str, reason: str) -> None:
     )
 
 
-def capable(net: Architecture, threads: int | None) -> Engine:
-    """Return an engine that implements the whole contract: the compiled one, or NumPy's."""
+def capable_name(net: Architecture) -> str:
+    """Return a backend that implements the whole contract: the compiled one, or NumPy's."""
     reason = available()["cython"]
     if reason:
         _warn_without_core("numpy", reason)
-    lacking = gaps.lacking_of("cython", net)
-    return create("numpy" if reason or lacking else "cython", net, threads)
+    return "numpy" if reason or gaps.lacking_of("cython", net) else "cython"
+
+
+def capable(net: Architecture, threads: int | None) -> Engine:
+    """Return an engine of the backend ``capable_name``."""
+    return create(capable_name(net), net, threads)
 
 
 def _check_bf16(name: str, net: Architecture) -> None:
@@ -125,6 +129,10 @@ def _resolve_for_functions(name: str, net: Architecture) -> str:
     if name != "auto":
         return resolve(name)
     if reason:
+        reason += " (pip install 'pynn-mlp[numba]')"
+    elif net.norms and gaps.lacks("numba", "norm"):
+        reason = "the backend 'numba' does not support normalisation"
+    if reason:
         _warn_without_numba(reason)
     return "numpy" if reason else "numba"
 
@@ -135,8 +143,8 @@ def _warn_without_numba(reason: str) -> None:
     import warnings
 
     warnings.warn(
-        f"pynn uses the backend 'numpy' for custom functions: {reason} (pip install "
-        "'pynn-mlp[numba]'). Training will be several times slower.",
+        f"pynn uses the backend 'numpy' for custom functions: {reason}. Training will be several "
+        "times slower.",
         stacklevel=6,
     )
 
@@ -152,7 +160,12 @@ def create(name: str, net: Architecture, threads: int | None) -> Engine:
     ImportError
         If it cannot be used here, or does not support the precision of the architecture here.
     """
-    name = _resolve_for_functions(name, net) if net.functions else resolve(name)
+    if net.functions:
+        name = _resolve_for_functions(name, net)
+    elif name == "auto" and net.norms:
+        name = capable_name(net)
+    else:
+        name = resolve(name)
     if threads is None:
         default_threads()  # raises now rather than in training if PYNN_NUM_THREADS is wrong
     else:

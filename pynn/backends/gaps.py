@@ -54,6 +54,7 @@ GAPS: dict[str, Gap] = {
     "layers": Gap(
         f"more than {MOST_LAYERS} layers", {"cython": "no"}, lambda net: net.n_layers > MOST_LAYERS
     ),
+    "norm": Gap("normalisation", {"numba": "no"}, lambda net: bool(net.norms)),
     "sparse": Gap("sparse rows", {"numba": "no"}),
     "convention": Gap("the sums and means of `pynn.sklearn`", {"numba": "no"}),
     "profile": Gap(

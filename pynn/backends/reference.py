@@ -10,7 +10,8 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
     x or h  (m, n_in)     input of a layer
     w, b    (n_in, n_out), (n_out,)
     z       (m, n_out)    = h @ w + b, before the activation
-    a       (m, n_out)    = f(z); after dropout, plus h if the layer is residual, the next layer's h
+    a       (m, n_out)    = f(z), with the normalisation of the layer before or after f; after
+                          dropout, and plus h if the layer is residual, the next layer's h
     dz      (m, n_out)    ∂loss/∂z
 """
 
@@ -26,6 +27,7 @@ from ..arrays.standard import Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
+from . import norms
 from .activations import activation_of, derivative_of
 from .contract import Data, Inputs, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
 from .losses import loss_of
@@ -67,14 +69,32 @@ def read_rows(x: Inputs, rows: Array | slice, dtype: str) -> Array:
     return block * block.dtype.type(1 / 255) if x.dtype == np.uint8 else block
 
 
+def activate(net: Architecture, layer: int, z: Array, norm: list[Array]) -> Array:
+    """Return f(z) of a layer, normalised before or after f if the layer is, with the parameters
+    ``norm``: see ``norms.py``.
+    """
+    kind = net.norm(layer)
+    if kind is None:
+        return activation_of(net, layer, z)
+    if net.norm_after:
+        return norms.normalize(kind, activation_of(net, layer, z), norm)
+    return activation_of(net, layer, norms.normalize(kind, z, norm))
+
+
 def forward(
-    net: Architecture, weights: list[Array], biases: list[Array], x: Array, masks: list[Array]
+    net: Architecture,
+    weights: list[Array],
+    biases: list[Array],
+    scales: list[list[Array]],
+    x: Array,
+    masks: list[Array],
 ) -> tuple[list[Array], list[Array]]:
     """Return every layer's input h and its z.
 
-    ``masks`` holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and
-    1 / (1 - p) for the others, so that the expected a is unchanged (inverted dropout, Srivastava et
-    al. 2014, section 10). It is empty outside training.
+    ``scales`` holds the parameters of normalisations, as ``Architecture.norm_views``. ``masks``
+    holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and 1 / (1 - p)
+    for the others, so that the expected a is unchanged (inverted dropout, Srivastava et al. 2014,
+    section 10). It is empty outside training.
 
     A residual layer adds its own input to that, which is not dropped (He et al. 2016, equation 1,
     without an activation after the sum; dropout as in Vaswani et al. 2017, section 5.4).
@@ -83,18 +103,21 @@ def forward(
     for k in range(net.n_layers):
         zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
-            a = activation_of(net, k, zs[k])
+            a = activate(net, k, zs[k], scales[k])
             a = a * masks[k] if masks else a
             hs.append(a + hs[k] if net.adds_input(k) else a)
     return hs, zs
 
 
-def outputs(net: Architecture, hs: list[Array], zs: list[Array]) -> Array:
+def outputs(
+    net: Architecture, scales: list[list[Array]], hs: list[Array], zs: list[Array]
+) -> Array:
     """Return the outputs of the last layer (m, n_out).
 
-    It is residual only where it is a hidden layer of a larger network (``Network.activations``).
+    It is normalised or residual only where it is a hidden layer of a larger network
+    (``Network.activations``).
     """
-    a = activation_of(net, -1, zs[-1])
+    a = activate(net, -1, zs[-1], scales[-1])
     return a + hs[-1] if net.adds_input(net.n_layers - 1) else a
 
 
@@ -168,15 +191,42 @@ def count_correct(
     return float(right.sum() if sample_weight is None else (right * sample_weight).sum())
 
 
+def activation_gradient(
+    net: Architecture,
+    layer: int,
+    z: Array,
+    norm: list[Array],
+    mask: Array | None,
+    da: Array,
+    dnorm: list[Array],
+) -> Array:
+    """Return ∂loss/∂z of a hidden layer for da, that of what ``activate`` returns times the mask,
+    and write the gradients of the parameters of its normalisation.
+    """
+    kind = net.norm(layer)
+    if kind is None:
+        dz = da * derivative_of(net, layer, z)
+        return dz if mask is None else dz * mask
+    if mask is not None:
+        da = da * mask
+    if net.norm_after:
+        a = activation_of(net, layer, z)
+        return norms.normalize_gradient(kind, a, norm, da, dnorm) * derivative_of(net, layer, z)
+    dy = da * derivative_of(net, layer, norms.normalize(kind, z, norm))
+    return norms.normalize_gradient(kind, z, norm, dy, dnorm)
+
+
 def backward(
     net: Architecture,
     weights: list[Array],
+    scales: list[list[Array]],
     hs: list[Array],
     zs: list[Array],
     dz: Array,
     masks: list[Array],
     dweights: list[Array],
     dbiases: list[Array],
+    dscales: list[list[Array]],
     lowest: int = 0,
 ) -> None:
     """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4).
@@ -190,9 +240,9 @@ def backward(
         if k > lowest:
             dz = multiply(net, k, dz, weights[k].T)
             dh = dz + dh if net.adds_input(k) else dz
-            dz = dh * derivative_of(net, k - 1, zs[k - 1])
-            if masks:
-                dz *= masks[k - 1]
+            mask = masks[k - 1] if masks else None
+            below = net, k - 1, zs[k - 1], scales[k - 1]
+            dz = activation_gradient(*below, mask, dh, dscales[k - 1])
 
 
 def update(
@@ -236,11 +286,12 @@ class Engine:
 
     @SILENT
     def forward(self, parameters: Array, x: Inputs) -> Array:
-        weights, biases = self.net.views(parameters)
+        (weights, biases), scales = self.net.views(parameters), self.net.norm_views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
-            hs, zs = forward(self.net, weights, biases, read_rows(x, rows, self.net.dtype), [])
-            out[rows] = outputs(self.net, hs, zs)
+            block = read_rows(x, rows, self.net.dtype)
+            hs, zs = forward(self.net, weights, biases, scales, block, [])
+            out[rows] = outputs(self.net, scales, hs, zs)
         return out
 
     @SILENT
@@ -253,10 +304,11 @@ class Engine:
         missing: bool = False,
     ) -> Sums:
         net, (weights, biases) = self.net, self.net.views(parameters)
+        scales = net.norm_views(parameters)
         loss = correct = weight = 0.0
         for rows in _blocks(len(x)):
             own = None if sample_weight is None else sample_weight[rows]
-            _, zs = forward(net, weights, biases, read_rows(x, rows, net.dtype), [])
+            _, zs = forward(net, weights, biases, scales, read_rows(x, rows, net.dtype), [])
             losses, dz = loss_and_output_gradient(net, zs[-1], y[rows], missing=missing)
             losses, _, total = weigh(losses, dz, own)
             loss += float(losses.sum())
@@ -275,10 +327,11 @@ class Engine:
             weights, biases = net.views(parameters)
             gradient = np.empty_like(parameters)
             dweights, dbiases = net.views(gradient)
-            hs, zs = forward(net, weights, biases, read_rows(x, slice(None), net.dtype), [])
+            scales, dscales = net.norm_views(parameters), net.norm_views(gradient)
+            hs, zs = forward(net, weights, biases, scales, read_rows(x, slice(None), net.dtype), [])
             losses, dz = loss_and_output_gradient(net, zs[-1], y, convention, data.missing)
             losses, dz, total = weigh(losses, dz, sample_weight)
-            backward(net, weights, hs, zs, dz, [], dweights, dbiases)
+            backward(net, weights, scales, hs, zs, dz, [], dweights, dbiases, dscales)
             decay = l2 / total if convention == "sklearn" else l2
             for w, dw in zip(weights, dweights, strict=True):
                 dw += decay * w
@@ -311,8 +364,11 @@ class Trainer:
     ) -> None:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
+        self.scales = net.norm_views(parameters)
         self.states = [net.views(s) for s in state]
-        self.gradients = net.views(np.empty_like(parameters))
+        self._scale_states = [net.norm_views(s) for s in state]
+        gradient = np.empty_like(parameters)
+        self.gradients, self._dscales = net.views(gradient), net.norm_views(gradient)
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
         self.data, self.settings = data, settings
@@ -339,7 +395,7 @@ class Trainer:
         for i, rate in enumerate(rates.tolist()):
             rows, x, y, masks = self.batch(epoch, first + i)
             own = None if data.sample_weight is None else data.sample_weight[rows]
-            hs, zs = forward(net, self.weights, self.biases, x, masks)
+            hs, zs = forward(net, self.weights, self.biases, self.scales, x, masks)
             losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention, data.missing)
             losses, dz, total = weigh(losses, dz, own)
             if settings.watch and not np.isfinite(losses).all():
@@ -349,7 +405,10 @@ class Trainer:
             if total == 0:
                 self.done, self.sums = i + 1, sums
                 continue
-            backward(net, self.weights, hs, zs, dz, masks, dweights, dbiases, self._lowest)
+            backward(
+                *(net, self.weights, self.scales, hs, zs, dz, masks),
+                *(dweights, dbiases, self._dscales, self._lowest),
+            )
             l2 = self._l2(total)
             for k in range(self._lowest, net.n_layers):
                 if l2:
@@ -405,6 +464,9 @@ class Trainer:
             own = rate * factors[k] if factors else rate
             update(o, self.weights[k], dweights[k], slots_w, step, own, True)
             update(o, self.biases[k], dbiases[k], slots_b, step, own, False)
+            for j, (scale, dscale) in enumerate(zip(self.scales[k], self._dscales[k], strict=True)):
+                slots = [state[k][j] for state in self._scale_states]
+                update(o, scale, dscale, slots, step, own, False)
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
         """Return the indices of the rows of a batch, the rows, their targets and dropout masks."""

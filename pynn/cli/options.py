@@ -19,6 +19,7 @@ from ..spec.activations import PARAMETRIC, Parametric
 from ..spec.arguments import choose
 from ..spec.losses import LOSSES, LossFunction
 from ..spec.names import ACTIVATIONS, DTYPES, INITIALISERS, OUTPUTS, PRECISIONS
+from ..spec.norms import NORMS, Norm
 from ..spec.optimizers import ALL_OPTIMIZERS, LBFGS, Optimizer
 from ..spec.schedules import SCHEDULES, Schedule
 from .app import paragraphs, reported
@@ -343,6 +344,21 @@ class Options:
             show_default="for tables",
         ),
     ] = False
+    norm: Annotated[
+        str,
+        _option(
+            "Network",
+            f"Normalisation, one for all hidden layers or one for each: {_names(NORMS)} or none; "
+            "with parameters: rms:epsilon=1e-6.",
+            metavar="NAME",
+        ),
+    ] = "none"
+    norm_after: Annotated[
+        bool,
+        _switch(
+            "Normalise after the activation instead of before it.", "--norm-after/--norm-before"
+        ),
+    ] = False
     residual: Annotated[
         bool,
         _switch(
@@ -501,7 +517,7 @@ def is_typed(ctx: typer.Context, option: str) -> bool:
 
 # --- Conversion of text ---------------------------------------------------------------------------
 
-Spec = TypeVar("Spec", Optimizer, Schedule, LossFunction, Parametric)
+Spec = TypeVar("Spec", Norm, Optimizer, Schedule, LossFunction, Parametric)
 
 
 def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
@@ -538,6 +554,11 @@ def parse_activation(option: str, text: str) -> str | Parametric:
     """Convert ``leaky_relu:slope=0.2`` to an object; other text is the name of an activation."""
     name = text.partition(":")[0].strip()
     return parse_spec(option, text, PARAMETRIC) if ":" in text and name in PARAMETRIC else text
+
+
+def parse_norm(text: str) -> Norm | None:
+    """Convert the name of a normalisation, with parameters or without, to an object."""
+    return None if text == "none" else parse_spec("norm", text, NORMS)
 
 
 def parse_class_weight(text: str | None, classes: Sequence[Any]) -> str | dict[Any, float] | None:

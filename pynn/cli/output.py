@@ -26,7 +26,8 @@ def print_summary(setup: Setup, options: Options) -> None:
     net, settings = setup.net, setup.settings
     a = net.architecture
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
-    residual = ", residual" if options.residual else ""
+    residual = f", norm {a.norm_text}" if a.norms else ""
+    residual += ", residual" if options.residual else ""
     *names, output = map(str, a.given_activations())
     hidden = _once(names) or "no hidden layer"
     flags = ("inputs", options.standardize), ("targets", options.standardize_targets)

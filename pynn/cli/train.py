@@ -34,6 +34,7 @@ from .options import (
     parse_class_weight,
     parse_int,
     parse_list,
+    parse_norm,
     parse_number,
     parse_spec,
     parse_widths,
@@ -260,7 +261,7 @@ def _network(options: Options, data: folders.Data) -> Network:
     n_out, classes = _outputs(data, network["loss"], options.regression)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
-        network |= {"activation": [], "dropout": []}
+        network |= {"activation": [], "dropout": [], "norm": None}
     net = Network([n_in, *widths, n_out], **network)
     net.columns = data.columns
     if classes is not None or options.regression:
@@ -331,6 +332,8 @@ def _network_settings(options: Options) -> dict[str, Any]:
         "output": None if options.output is None else parse_activation("output", options.output),
         "loss": parse_spec("loss", options.loss, LOSSES),
         "dropout": _one_or_each(dropout or [0.0]),
+        "norm": _one_or_each([parse_norm(part) for part in parse_list(options.norm)] or [None]),
+        "norm_after": options.norm_after,
         "residual": options.residual,
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
         "standardize": options.standardize,

@@ -36,6 +36,12 @@ from .names import (
     OUTPUTS,
     PRECISIONS,
 )
+from .norms import (
+    NORMS,
+    LayerNorm,
+    Norm,
+    RMSNorm,
+)
 from .optimizers import (
     LBFGS,
     OPTIMIZERS,
@@ -78,6 +84,7 @@ __all__ = [
     "INITIALISERS",
     "LBFGS",
     "LOSSES",
+    "NORMS",
     "OPTIMIZERS",
     "OUTPUTS",
     "PARAMETRIC",
@@ -100,6 +107,7 @@ __all__ = [
     "Function",
     "Huber",
     "InverseTime",
+    "LayerNorm",
     "LeakyReLU",
     "Lion",
     "Loss",
@@ -107,10 +115,12 @@ __all__ = [
     "Momentum",
     "NAdam",
     "Nesterov",
+    "Norm",
     "OneCycle",
     "Optimizer",
     "Parametric",
     "Quantile",
+    "RMSNorm",
     "RMSProp",
     "ReduceOnPlateau",
     "Schedule",

@@ -24,6 +24,8 @@ from .arguments import choose
 from .functions import Activation, Function, Loss
 from .losses import LossFunction, as_loss, loss_from
 from .names import ACTIVATIONS, BF16_OUTPUTS, DTYPES, OUTPUTS, PRECISIONS
+from .norms import Norm, NormLike, as_norms
+from .norms import describe as describe_norm
 
 ActivationLike = str | Activation | Parametric
 """An activation as users give it: a name, a custom one, or one with a parameter."""
@@ -57,6 +59,10 @@ class Architecture:
         default.
     residual
         Whether each layer adds its input to its output, length L; empty if none does.
+    norms
+        Normalisation of each layer or None, length L; empty if none has one.
+    norm_after
+        Whether normalisations follow the activation, rather than the product.
     """
 
     sizes: tuple[int, ...]
@@ -69,6 +75,8 @@ class Architecture:
     loss_parameters: tuple[tuple[str, Any], ...] = ()
     activation_parameters: tuple[float, ...] = ()
     residual: tuple[bool, ...] = ()
+    norms: tuple[Norm | None, ...] = ()
+    norm_after: bool = False
 
     @staticmethod
     def build(
@@ -80,6 +88,8 @@ class Architecture:
         dtype: object = "float32",
         precision: str = "full",
         residual: bool = False,
+        norm: NormLike | Sequence[NormLike] = None,
+        norm_after: bool = False,
     ) -> Architecture:
         """Check the arguments of a user and expand them to one value per layer."""
         widths = _widths(sizes)
@@ -90,6 +100,7 @@ class Architecture:
         activations = [*_activations(activation, hidden), chosen]
         functions = [*activations, loss]
         rates = _dropout(dropout, hidden)
+        norms = as_norms(norm, hidden)
         dtype_name = _dtype(dtype)
         choose("precision", precision, PRECISIONS)
         if precision == "bf16" and dtype_name != "float32":
@@ -114,6 +125,8 @@ class Architecture:
             ),
             activation_parameters=_parameters(activations),
             residual=_residual(residual, widths),
+            norms=(*norms, None) if any(norms) else (),
+            norm_after=_norm_after(norm_after, norms),
         )
 
     def custom(self, name: str) -> Any:
@@ -130,6 +143,10 @@ class Architecture:
         """Return whether a layer adds its input to its output."""
         return bool(self.residual) and self.residual[layer]
 
+    def norm(self, layer: int) -> Norm | None:
+        """Return the normalisation of a layer, or None if it has none."""
+        return self.norms[layer] if self.norms else None
+
     def given_activations(self) -> list[str | Parametric]:
         """Return the activation of every layer: a name, or an object if its parameter differs from
         the default.
@@ -145,8 +162,12 @@ class Architecture:
         layers: list[str | dict[str, Any]] = []
         for k, activation in enumerate(self.given_activations()):
             layer = describe(activation)
-            if self.adds_input(k):
-                layer = {**({"name": layer} if isinstance(layer, str) else layer), "residual": True}
+            more: dict[str, Any] = {"residual": True} if self.adds_input(k) else {}
+            norm = self.norm(k)
+            if norm is not None:
+                more["norm"] = describe_norm(norm) | {"after": self.norm_after}
+            if more:
+                layer = {**({"name": layer} if isinstance(layer, str) else layer), **more}
             layers.append(layer)
         return layers
 
@@ -211,17 +232,31 @@ class Architecture:
 
     @property
     def n_parameters(self) -> int:
-        return sum(m * n + n for m, n in pairwise(self.sizes))
+        layers = enumerate(pairwise(self.sizes))
+        return sum((m + 1 + self.norm_vectors(k)) * n for k, (m, n) in layers)
+
+    @property
+    def norm_text(self) -> str:
+        """The normalisations of the hidden layers, or None, for messages."""
+        layers = [str(norm) for norm in self.norms[:-1]]
+        text = layers[0] if len(set(layers)) == 1 else "/".join(layers)
+        return text + (" after the activation" if self.norm_after else "")
+
+    def norm_vectors(self, layer: int) -> int:
+        """Number of parameters of a layer's normalisation for each unit: 0, 1 or 2."""
+        norm = self.norm(layer)
+        return 0 if norm is None else norm.vectors
 
     def offsets(self) -> list[tuple[int, int]]:
         """Return where each layer's weights and biases start in the flat parameter vector.
 
-        The vector holds, layer by layer, the weights row-major (n_in, n_out), then the biases.
+        The vector holds, layer by layer, the weights row-major (n_in, n_out), then the biases, then
+        scale and shift of the normalisation if it has one.
         """
         offsets, start = [], 0
-        for m, n in pairwise(self.sizes):
+        for k, (m, n) in enumerate(pairwise(self.sizes)):
             offsets.append((start, start + m * n))
-            start += m * n + n
+            start += (m + 1 + self.norm_vectors(k)) * n
         return offsets
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -231,6 +266,21 @@ class Architecture:
             weights.append(flat[w : w + m * n].reshape(m, n))
             biases.append(flat[b : b + n])
         return weights, biases
+
+    def layer_views(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Return all parameters of every layer, as views of ``flat``."""
+        starts = [w for w, _ in self.offsets()]
+        return [flat[a:b] for a, b in pairwise([*starts, self.n_parameters])]
+
+    def norm_views(self, flat: np.ndarray) -> list[list[np.ndarray]]:
+        """Return the parameters of every layer's normalisation, as views of ``flat``: its scale
+        (n_out,) and, unless it is an rms norm, its shift (n_out,); nothing without one.
+        """
+        views = []
+        for k, ((_, b), n) in enumerate(zip(self.offsets(), self.sizes[1:], strict=True)):
+            ends = range(b + n, b + n * (1 + self.norm_vectors(k)), n)
+            views.append([flat[i : i + n] for i in ends])
+        return views
 
 
 # --- Checks of the arguments of ``build`` ---------------------------------------------------------
@@ -353,6 +403,14 @@ def _residual(residual: object, widths: list[int]) -> tuple[bool, ...]:
             "outputs as inputs, since only such layers can add their input"
         )
     return (*adds, False) if residual else ()
+
+
+def _norm_after(norm_after: object, norms: tuple[Norm | None, ...]) -> bool:
+    if not isinstance(norm_after, (bool, np.bool_)):
+        raise TypeError(f"norm_after: found {norm_after!r}, expected True or False")
+    if norm_after and not any(norms):
+        raise ValueError("norm_after: found True without norm, expected a normalisation")
+    return bool(norm_after)
 
 
 def _dtype(dtype: object) -> str:

@@ -222,6 +222,7 @@ def first_layers(net: Architecture, count: int) -> Architecture:
         functions=tuple(f for f in net.functions if f.name in used),
         activation_parameters=net.activation_parameters[:count],
         residual=net.residual[:count],
+        norms=net.norms[:count],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..arrays.fingerprint import fingerprint
 from ..backends.contract import Engine
 from ..files.disk import shown
-from ..spec import activations
+from ..spec import activations, norms
 from ..spec.caller import warn_caller
 from ..spec.schedules import has_horizon
 from ..version import __version__
@@ -28,6 +28,8 @@ OLDER = {
     "standardize": False,
     "standardize_targets": False,
     "residual": False,
+    "norm": [],
+    "norm_after": False,
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
@@ -42,6 +44,8 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         "loss": a.loss_text,
         "dropout": list(a.dropout),
         "residual": any(a.residual),
+        "norm": [None if norm is None else norms.describe(norm) for norm in a.norms],
+        "norm_after": a.norm_after,
         "dtype": a.dtype,
         "precision": a.precision,
         "standardize": model.standardize,

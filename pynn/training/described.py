@@ -105,13 +105,16 @@ def _layers(net: ModelProperties) -> list[dict[str, Any]]:
         n_in, n_out = a.sizes[k], a.sizes[k + 1]
         row = {"layer": k, "inputs": f"{n_in:,}", "outputs": f"{n_out:,}"}
         row["activation"] = str(activation)
+        if a.norms:
+            norm = a.norm(k)
+            row["norm"] = "–" if norm is None else norm.name
         if has_dropout:
             row["dropout"] = f"{a.dropout[k]:g}" if k < len(a.dropout) else "–"
         if any(a.residual):
             row["residual"] = "yes" if a.residual[k] else "no"
         if net._model.frozen:
             row["frozen"] = "yes" if k in net._model.frozen else "no"
-        row["parameters"] = f"{(n_in + 1) * n_out:,}"
+        row["parameters"] = f"{(n_in + 1 + a.norm_vectors(k)) * n_out:,}"
         rows.append(row)
     return rows
 

@@ -296,11 +296,10 @@ class Guard:
 
 
 def layer_of_update(architecture: Architecture, vectors: list[Array]) -> int:
-    """Return the layer nearest to the output that has a weight or a state that is not finite."""
+    """Return the layer nearest to the output with a parameter or a state that is not finite."""
     for k in range(architecture.n_layers - 1, 0, -1):
         for vector in vectors:
-            weights, biases = architecture.views(vector)
-            if not finite(weights[k].ravel(), biases[k]):
+            if not finite(architecture.layer_views(vector)[k]):
                 return k
     return 0
 
@@ -314,7 +313,7 @@ def layer_of_loss(trainer: reference.Trainer, epoch: int, step: int) -> int:
 
     _, x, _, masks = trainer.batch(epoch, step)
     with np.errstate(all="ignore"):
-        _, zs = forward(trainer.net, trainer.weights, trainer.biases, x, masks)
+        _, zs = forward(*(trainer.net, trainer.weights, trainer.biases, trainer.scales, x, masks))
     for k, z in enumerate(zs):
         if not np.isfinite(z).all():
             return k

@@ -79,6 +79,9 @@ def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarr
     other layers change them. Biases are zero except with ``"normal"``.
     """
     weights, biases = net.views(parameters)
+    for norm in net.norm_views(parameters):
+        for start, values in zip((1, 0), norm, strict=False):
+            values[...] = start
     for k, name in enumerate(init):
         w, b = weights[k], biases[k]
         b[...] = 0

@@ -170,9 +170,9 @@ class LbfgsLoop(Loop):
         settings = ObjectiveSettings(l2=job.settings.l2)
         self._objective = float64_objective(engine, job.data, settings)
         self._trained = np.ones(net.n_parameters, bool)
-        for layers in net.views(self._trained):
-            for k in job.settings.frozen:
-                layers[k][...] = False
+        layers = net.layer_views(self._trained)
+        for k in job.settings.frozen:
+            layers[k][...] = False
         self._start = model.flat.astype(np.float64)
         self._last = 0
         self._began = 0.0

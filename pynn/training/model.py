@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ class Model:
         A view of ``flat`` for users, read-only during training.
     weights, biases : tuple of ndarray
         For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
+    scales, shifts : tuple of ndarray or None
+        For each layer, views (n_out,) of ``parameters``; None where it has none.
     pixels : bool, "auto" or None
         Whether the inputs are pixels. None if the file or pickle of the model does not tell.
     columns : tuple of str or None
@@ -122,6 +125,9 @@ class Model:
         # Views of a view: they can be made read-only while training writes to ``flat``.
         self.parameters = self.flat.view()
         self.weights, self.biases = map(tuple, self.architecture.views(self.parameters))
+        norms = [[*part, None, None] for part in self.architecture.norm_views(self.parameters)]
+        self.scales = tuple(part[0] for part in norms)
+        self.shifts = tuple(part[1] for part in norms)
         self.profile: Profile | None = None
 
     @property
@@ -159,9 +165,17 @@ class Model:
         self._store(self._checked(values, self.flat, "parameters"), "parameters")
 
     def set_layers(self, values: Any, name: str) -> None:
-        """Copy a list of arrays, one per layer, into ``"weights"`` or ``"biases"``."""
+        """Copy a list of arrays, one per layer, into ``"weights"``, ``"biases"``, ``"scales"`` or
+        ``"shifts"``; None for layers without.
+        """
         new = self.flat.copy()
-        layers = self.architecture.views(new)[name == "biases"]
+        layers: Sequence[Array | None]
+        if name in ("weights", "biases"):
+            layers = self.architecture.views(new)[name == "biases"]
+        else:
+            number = int(name == "shifts")
+            norms = self.architecture.norm_views(new)
+            layers = [part[number] if len(part) > number else None for part in norms]
         if not isinstance(values, (list, tuple)) or len(values) != len(layers):
             found = f"{len(values)}" if isinstance(values, (list, tuple)) else type(values).__name__
             raise ValueError(
@@ -169,7 +183,10 @@ class Model:
                 "layer"
             )
         for k, (layer, part) in enumerate(zip(values, layers, strict=True)):
-            part[...] = self._checked(layer, part, f"{name}[{k}]")
+            if part is not None:
+                part[...] = self._checked(layer, part, f"{name}[{k}]")
+            elif layer is not None:
+                raise ValueError(f"{name}[{k}]: found {layer!r}, expected None: the layer has none")
         self._store(new, name)
 
     def _checked(self, values: Any, part: Array, name: str) -> Array:
@@ -203,8 +220,10 @@ class Model:
 
     def set_writeable(self, writeable: bool) -> None:
         """Make the views for users writeable or read-only."""
-        for view in (self.parameters, *self.weights, *self.biases):
-            view.flags.writeable = writeable
+        views = self.parameters, *self.weights, *self.biases, *self.scales, *self.shifts
+        for view in views:
+            if view is not None:
+                view.flags.writeable = writeable
 
     def state_for(self, optimizer: Optimizer) -> list[Array]:
         """Return the optimizer state if it belongs to an equal optimizer, else new zeros."""
@@ -265,7 +284,7 @@ class Model:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = "parameters", "weights", "biases", "profile"
+        left_out = "parameters", "weights", "biases", "scales", "shifts", "profile"
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

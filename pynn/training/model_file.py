@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..checks import targets
 from ..checks.columns import as_columns
 from ..checks.features import as_pixels
 from ..checks.targets import Task
-from ..spec import activations, arguments
+from ..spec import activations, arguments, norms
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Loss
@@ -98,6 +99,9 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     tensors = {}
     for k, (w, b) in enumerate(zip(model.weights, model.biases, strict=True)):
         tensors[f"weights.{k}"], tensors[f"biases.{k}"] = w, b
+    for k, parts in enumerate(model.architecture.norm_views(model.flat)):
+        for name, values in zip(("scales", "shifts"), parts, strict=False):
+            tensors[f"{name}.{k}"] = values
     for k, slot in enumerate(model.optimizer_state):
         tensors[f"optimizer.{k}"] = slot
     for name, standard in (("inputs", model.input_standard), ("targets", model.target_standard)):
@@ -122,7 +126,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     architecture = {f.name: getattr(a, f.name) for f in fields(a)}
     architecture["loss_parameters"] = dict(a.loss_parameters)
     architecture["activations"] = a.describe_layers()
-    del architecture["activation_parameters"], architecture["residual"]
+    for described in ("activation_parameters", "residual", "norms", "norm_after"):
+        del architecture[described]
     architecture["functions"] = {custom.name: custom.fingerprint() for custom in a.functions}
     return tensors, {
         "architecture": architecture,
@@ -177,6 +182,11 @@ def rebuild(
     n, dtype = architecture.n_parameters, architecture.dtype
     weights = [_take(tensors, f"weights.{k}", (sizes[k], sizes[k + 1]), dtype) for k in layers]
     biases = [_take(tensors, f"biases.{k}", (sizes[k + 1],), dtype) for k in layers]
+    normed = [
+        _take(tensors, f"{name}.{k}", (sizes[k + 1],), dtype)
+        for k in layers
+        for name in ("scales", "shifts")[: architecture.norm_vectors(k)]
+    ]
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
@@ -213,7 +223,8 @@ def rebuild(
     if flags[1]:
         standardise.check_targets(architecture)
     model.input_standard, model.target_standard = standards
-    for view, values in zip((*model.weights, *model.biases), (*weights, *biases), strict=True):
+    views = *model.weights, *model.biases, *chain(*architecture.norm_views(model.flat))
+    for view, values in zip(views, (*weights, *biases, *normed), strict=True):
         view[...] = values
     model.columns = as_columns(document.get("columns"), sizes[0])
     # Files of earlier versions have no table.
@@ -247,7 +258,9 @@ def _architecture(
     precision: str | None,
 ) -> Architecture:
     values = dict(saved.get("functions", {}))
-    layers, residual = zip(*map(_without_residual, saved["activations"]), strict=True)
+    layers, others = zip(*map(_separate, saved["activations"]), strict=True)
+    normed = [norms.from_description(other.get("norm")) for other in others[:-1]]
+    after = any(other.get("norm", {}).get("after", False) for other in others)
     *hidden, output = (
         _function(name, Activation, values, functions)
         for name in map(activations.from_description, layers)
@@ -260,16 +273,19 @@ def _architecture(
         *(saved["sizes"], hidden, output, loss, saved["dropout"], saved["dtype"]),
         # Files of earlier versions do not name the precision.
         precision or saved.get("precision", "full"),
-        any(residual),
+        any(other.get("residual", False) for other in others),
+        normed,
+        after,
     )
 
 
-def _without_residual(layer: Any) -> tuple[Any, bool]:
-    """Return the activation of ``Architecture.describe_layers``, and whether it adds its input."""
-    if not isinstance(layer, Mapping) or "residual" not in layer:
-        return layer, False
-    settings = {name: value for name, value in layer.items() if name != "residual"}
-    return settings["name"] if len(settings) == 1 else settings, bool(layer["residual"])
+def _separate(layer: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the activation of ``Architecture.describe_layers``, and what else the layer does."""
+    if not isinstance(layer, Mapping):
+        return layer, {}
+    settings = dict(layer)
+    others = {name: settings.pop(name) for name in ("residual", "norm") if name in settings}
+    return settings["name"] if len(settings) == 1 else settings, others
 
 
 def _loss(name: str, parameters: Mapping[str, Any]) -> LossFunction:

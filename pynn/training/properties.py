@@ -150,6 +150,26 @@ class ModelProperties:
         self._model.set_layers(values, "biases")
 
     @property
+    def scales(self) -> tuple[Array | None, ...]:
+        """The scale of each layer's normalisation, (n_out,), as views of `parameters`, or None
+        where it has none; setting copies them in.
+        """
+        return self._model.scales
+
+    @scales.setter
+    def scales(self, values: Any) -> None:
+        self._model.set_layers(values, "scales")
+
+    @property
+    def shifts(self) -> tuple[Array | None, ...]:
+        """The shift of each layer's normalisation, (n_out,), as `scales`; an rms norm has none."""
+        return self._model.shifts
+
+    @shifts.setter
+    def shifts(self, values: Any) -> None:
+        self._model.set_layers(values, "shifts")
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """The names of the columns of the first training, if its x was a data frame; else None.
 

@@ -46,6 +46,7 @@ USES: dict[str, Callable[[str], None]] = {
     "functions": custom,
     "bf16": lambda backend: train(backend, precision="bf16"),
     "layers": lambda backend: train(backend, sizes=(4, *[2] * gaps.MOST_LAYERS, 2)),
+    "norm": lambda backend: train(backend, norm="rms"),
     "sparse": sparse,
     "convention": convention,
     "profile": profile,

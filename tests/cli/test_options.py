@@ -42,6 +42,8 @@ BAD = {
     "--dropout 1": "--dropout: found 1",
     "--dropout a": "--dropout: found 'a'",
     "--init she": "--init: found 'she'",
+    "--norm lawyer": "--norm: found 'lawyer'.*did you mean 'layer'",
+    "--residual": "--residual: found True with sizes",
     "--dtype float16": "--dtype: found 'float16'",
     "--backend gpu": "--backend: found 'gpu'",
     "--threads 0": "--threads: found 0",

@@ -212,7 +212,8 @@ def test_every_option_of_the_library_is_reachable():
 def test_options_reach_the_library(folder, tmp_path):
     run = tmp_path / "run"
     options = (
-        "--hidden 6,5 --activation leaky_relu:slope=0.2,silu --dropout 0.1,0.3 "
+        "--hidden 6,5,5 --activation leaky_relu:slope=0.2,silu,tanh --dropout 0.1,0.3,0 "
+        "--norm layer,none,rms:epsilon=0.1 --norm-after --residual "
         "--init lecun_normal --loss mse "
         "--output softplus:beta=2 --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
         "--schedule step:every=2,factor=0.5 --learning-rate 0.01 --l2 0.001 --batch-size full "
@@ -221,9 +222,12 @@ def test_options_reach_the_library(folder, tmp_path):
     out = pynn_command("train", *SMALL, "--data", folder, run, *options.split())
     (x, y) = digits(300, 300)
     net = pynn.Network(
-        [784, 6, 5, 3],
-        activation=[pynn.LeakyReLU(0.2), "silu"],
-        dropout=[0.1, 0.3],
+        [784, 6, 5, 5, 3],
+        activation=[pynn.LeakyReLU(0.2), "silu", "tanh"],
+        dropout=[0.1, 0.3, 0],
+        norm=["layer", None, pynn.RMSNorm(0.1)],
+        norm_after=True,
+        residual=True,
         init="lecun_normal",
         loss="mse",
         output=pynn.Softplus(2),

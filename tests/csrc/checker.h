@@ -314,6 +314,7 @@ template <class T> struct Check {
   void multiply(Size m, Size n, Size variant);
   void multiply_keeping(Size m, Size n, Size variant);
   void add(Size m, Size n, Size variant);
+  void normalize(Size m, Size n, Size variant);
 
   // activations.cpp
   void check_activations();

@@ -169,6 +169,56 @@ template <class T> void Check<T>::add(Size m, Size n, Size variant) {
       equal(d[i * ld + j], double(integer(i, j, FIRST) + integer(i, j, SECOND)), "d", i, j);
 }
 
+// Both norms and their gradients against the formulas.
+template <class T> void Check<T>::normalize(Size m, Size n, Size variant) {
+  using W = Wide<T>;
+  const Size ld = padded(n, variant);
+  const int centers = variant / 2 % 2, keeps = variant / 4 % 2;
+  T* z = reals(operand[0], "z", m, n, ld, FIRST, T(1));
+  const T* scale = matrix(operand[1], "scale", 1, n, ld, SECOND);
+  const T* shift = matrix(operand[2], "shift", 1, n, ld, THIRD);
+  operand[1].protect();
+  operand[2].protect();
+  std::vector<T> before(z, z + m * ld), gradient(size_t(m * ld), T(0));
+  std::vector<T> normed(gradient), inverse(size_t(m), T(0)), passed(gradient);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j) gradient[size_t(i * ld + j)] = T(integer(j, i, FOURTH)) / 8;
+  std::vector<T> dz = gradient;
+  at("normalize", "m=%td n=%td ld=%td centers=%d keeps=%d", m, n, ld, centers, keeps);
+  k.normalize(centers, 0.25, z, keeps ? normed.data() : nullptr, inverse.data(), scale, shift, ld, m,
+              n);
+  if (keeps)
+    k.normalize_back(centers, dz.data(), normed.data(), inverse.data(), scale,
+                     centers ? passed.data() : nullptr, ld, m, n);
+  for (Size i = 0; i < m; ++i) {
+    const T *row = before.data() + i * ld, *dy = gradient.data() + i * ld;
+    W mean = 0, square = 0, dmean = 0, through = 0;
+    for (Size j = 0; j < n; ++j) mean += centers ? W(row[j]) / W(n) : W(0);
+    for (Size j = 0; j < n; ++j) square += (row[j] - mean) * (row[j] - mean) / W(n);
+    const W factor = 1 / std::sqrt(square + W(0.25));
+    for (Size j = 0; j < n; ++j) {
+      dmean += centers ? W(dy[j]) * scale[j] / W(n) : W(0);
+      through += W(dy[j]) * scale[j] * (row[j] - mean) * factor / W(n);
+    }
+    // Values are at most 8, gradients 1, and the largest x is 8·factor.
+    const W largest = 1 + 8 * factor;
+    for (Size j = 0; j < n; ++j) {
+      const size_t place = size_t(i * ld + j);
+      const W x = (row[j] - mean) * factor;
+      const W d = (W(dy[j]) * scale[j] - dmean - x * through) * factor;
+      close<T>(z[place], x * scale[j] + (centers ? W(shift[j]) : W(0)), 8 * largest, "z", i, j);
+      if (!keeps) continue;
+      close<T>(dz[place], d, 8 * largest * largest * largest, "dz", i, j);
+      close<T>(normed[place], dy[j] * x, largest, "normed", i, j);
+      if (centers) equal(passed[place], double(dy[j]), "passed", i, j);
+    }
+    for (Size j = n; j < up(n); ++j) {
+      zero_pad(z[i * ld + j], "z", i, j);
+      if (keeps) zero_pad(dz[size_t(i * ld + j)], "dz", i, j);
+    }
+  }
+}
+
 template <class T> void Check<T>::copy_far(Size m, Size n, Size variant) {
   const Size off = variant % (width + 1), ldf = n + variant % 3, ldt = n + variant % 5;
   const Size last = (m - 1) * ldt + n;
@@ -209,6 +259,7 @@ template <class T> void Check<T>::check_rows() {
       multiply(m, n, variant);
       multiply_keeping(m, n, variant);
       add(m, n, variant);
+      normalize(m, n, variant);
       square_sum(m, n, variant);
       copy_far(m, n, variant);
     });

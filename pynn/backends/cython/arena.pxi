@@ -87,7 +87,7 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
     w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
     if not l.direct:
         l.w = carve(base, used, w_size)
-    l.b = carve(base, used, l.ld * item)
+    l.b = carve(base, used, l.vectors * l.ld * item)
     l.wt = NULL
     if i > 0 and settings.gradients and l.bf16:
         l.wt = carve(base, used, panels(l.n_in) * panel_pairs(l.n_out) * sizeof(float))
@@ -95,19 +95,32 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
         l.wt = carve(base, used, l.n_out * l.ld_in * item)
     for s in range(settings.slots):
         l.sw[s] = carve(base, used, w_size)
-        l.sb[s] = carve(base, used, l.ld * item)
+        l.sb[s] = carve(base, used, l.vectors * l.ld * item)
     l.dw = NULL
     l.db = NULL
     if settings.gradients:
-        l.db = carve(base, used, l.ld * item)
+        l.db = carve(base, used, l.vectors * l.ld * item)
         if l.narrow or settings.batch_size > p.rows or not settings.training:
             l.dw = carve(base, used, w_size)
         else:
             block[0] = max(block[0], <size_t>(l.block * l.ld) * item)
 
 
+cdef void lay_out_norm(Plan* p, Layer* l, char* base, size_t* used) noexcept nogil:
+    """What the backward pass of a normalisation needs."""
+    cdef size_t item = p.k.itemsize, z_size = p.rows * l.ld * item
+    if l.vectors == 1:
+        return
+    l.normed = carve(base, used, z_size)
+    l.inverse = carve(base, used, p.rows * item)
+    if l.vectors > 2:
+        l.passed = carve(base, used, z_size)
+    if l.normed_after and (l.residual or (p.settings.training and l.dropout > 0)):
+        l.mask = carve(base, used, z_size)
+
+
 cdef void lay_out_rows(Plan* p, int i, char* base, size_t* used) noexcept nogil:
-    """h, z, dz and slope of layer i. Its h is the z of the layer below."""
+    """h, z, dz, slope and norm of layer i. Its h is the z of the layer below."""
     cdef Layer* l = &p.layer[i]
     cdef size_t item = p.k.itemsize, z_size = p.rows * l.ld * item
     if i > 0:
@@ -119,10 +132,13 @@ cdef void lay_out_rows(Plan* p, int i, char* base, size_t* used) noexcept nogil:
     l.z = carve(base, used, z_size)
     l.dz = NULL
     l.slope = NULL
+    l.mask = l.normed = l.inverse = l.passed = NULL
     if p.settings.gradients:
         l.dz = carve(base, used, z_size) if i < p.n_layers - 1 else l.z
         if l.keep_slope:
             l.slope = carve(base, used, z_size)
+        lay_out_norm(p, l, base, used)
+    l.kept = l.slope if l.mask == NULL else l.mask
 
 
 cdef void lay_out_rounded(Plan* p, int i, char* base, size_t* used) noexcept nogil:

@@ -142,9 +142,18 @@ cdef bint marks_pay(Plan* p) noexcept nogil:
 
 # --- Zeros of hidden layers -----------------------------------------------------------------------
 
-cdef inline bint switches_off(Plan* p, Py_ssize_t i) noexcept nogil:
-    """Whether layer i has values f(z) that are 0 with a derivative of 0."""
-    return i < p.n_layers - 1 and (p.layer[i].activation == RELU or p.layer[i].dropout > 0)
+cdef inline bint zero_outputs(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Whether many outputs of layer i may be 0."""
+    cdef Layer* l = &p.layer[i]
+    cdef bint off = l.dropout > 0 or (l.activation == RELU and not l.normed_after)
+    return i < p.n_layers - 1 and off and not l.residual
+
+
+cdef inline bint zero_gradients(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Whether many elements of dz of layer i may be 0: the gradient of a norm has no zeros."""
+    cdef Layer* l = &p.layer[i]
+    cdef bint off = l.activation == RELU or (l.dropout > 0 and not l.normed_after)
+    return i < p.n_layers - 1 and off and not l.normed_before
 
 
 cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
@@ -156,9 +165,8 @@ cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
     cdef Layer* l = &p.layer[i]
     cdef bint wide = (p.settings.training and not l.narrow and not l.bf16 and not l.by_columns
                       and p.rows >= MIN_ROWS)
-    l.skip_h.may = (wide and i > 0 and switches_off(p, i - 1) and not p.layer[i - 1].residual
-                    and l.n_in < SPARSE_GROUP)
-    l.skip_dz.may = (wide and i > 0 and switches_off(p, i) and not l.dots
+    l.skip_h.may = (wide and i > 0 and zero_outputs(p, i - 1) and l.n_in < SPARSE_GROUP)
+    l.skip_dz.may = (wide and i > 0 and zero_gradients(p, i) and not l.dots
                      and l.n_out < SPARSE_GROUP)
     l.skip_h.on = l.skip_dz.on = l.gradient_skips = False
     p.zeros.counts = p.zeros.counts or l.skip_h.may or l.skip_dz.may

@@ -12,7 +12,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef enum:
         F32, F64, N_DTYPES
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
-        RELU, N_ACTIVATIONS     # activation_name has the names of all activations
+        IDENTITY, RELU, N_ACTIVATIONS     # activation_name has the names of all activations
         MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         RULE_AMSGRAD, RULE_NADAM, RULE_LION
@@ -131,6 +131,14 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*multiply_keeping)(void* d, void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
         # d (m, ld) += s (m, ld)
         void (*add)(void* d, const void* s, Py_ssize_t ld, Py_ssize_t m) noexcept nogil
+        # z (m, n) becomes scale · ẑ + shift; normed (m, n) or null ẑ, inverse (m,) its factor
+        void (*normalize)(
+            int centers, double epsilon, void* z, void* normed, void* inverse, const void* scale,
+            const void* shift, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # d (m, n) becomes the gradient of z, normed d · ẑ, passed (m, n) or null d
+        void (*normalize_back)(
+            int centers, void* d, void* normed, const void* inverse, const void* scale,
+            void* passed, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
         # a (m, n) and slope (m, n) or null, times scale or 0
         void (*dropout)(
             void* a, void* slope, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,

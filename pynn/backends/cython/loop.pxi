@@ -189,8 +189,7 @@ cdef void sweep_passes(Plan* p, Py_ssize_t row, Py_ssize_t m, bint timed,
     if start < stop or p.pace.columns:
         forward(p, start, stop - start, m, row, thread)
         if p.out != NULL:
-            p.k.activate(p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), NULL, l.ld,
-                         stop - start, l.n_out)
+            activate(p, p.n_layers - 1, start, stop - start, row)
             if l.residual:
                 add_input(p, p.n_layers - 1, start, stop - start, thread)
             for i in range(start, stop):

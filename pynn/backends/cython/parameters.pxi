@@ -1,6 +1,6 @@
 # Copies between flat vectors and the padded storage of the layers.
 #
-# A flat vector holds w (n_in, n_out) and b (n_out,) of each layer in turn. Every copy also checks
+# A flat vector holds w (n_in, n_out) and b (vectors, n_out) of each layer in turn. Every copy also checks
 # whether the values are finite.
 
 cdef void copy_strided(char* dst, Py_ssize_t dst_row, Py_ssize_t dst_col, const char* src,
@@ -97,7 +97,7 @@ cdef void move_wide(Plan* p, Layer* l, char* w, char* flat, bint pack, int threa
 cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
                      int thread) noexcept nogil:
     """Copy this thread's share of w and b between the flat vector and padded storage."""
-    cdef Py_ssize_t item = p.k.itemsize
+    cdef Py_ssize_t item = p.k.itemsize, i
     cdef char* flat_b = at(flat, l.n_in, l.n_out, 0, item)
     if not l.narrow:
         move_wide(p, l, w, flat, pack, thread)
@@ -105,21 +105,23 @@ cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
         move_narrow(p, l, w, flat, pack)
         check_rows(p, w, l.ld_in, 0, l.n_out, l.n_in, thread)
     if thread == 0:
-        if pack:
-            memcpy(b, flat_b, l.n_out * item)
-            clear_pads(p, b, 0, l.ld, l.n_out)
-        else:
-            memcpy(flat_b, b, l.n_out * item)
-        check_rows(p, b, l.ld, 0, 1, l.n_out, 0)
+        for i in range(l.vectors):
+            if pack:
+                memcpy(at(b, i, l.ld, 0, item), at(flat_b, i, l.n_out, 0, item), l.n_out * item)
+                clear_pads(p, b, i, l.ld, l.n_out)
+            else:
+                memcpy(at(flat_b, i, l.n_out, 0, item), at(b, i, l.ld, 0, item), l.n_out * item)
+        check_rows(p, b, l.ld, 0, l.vectors, l.n_out, 0)
 
 
 cdef void use_in_place(Plan* p, Layer* l, char* flat) noexcept nogil:
     """Let w point into the flat vector. The last vector of a row then contains values of the next
     row or, in the last row, of the biases, in columns that are not used."""
-    cdef Py_ssize_t item = p.k.itemsize
+    cdef Py_ssize_t item = p.k.itemsize, i
     l.w = flat
-    memcpy(l.b, at(flat, l.n_in, l.n_out, 0, item), l.n_out * item)
-    clear_pads(p, l.b, 0, l.ld, l.n_out)
+    for i in range(l.vectors):
+        memcpy(at(l.b, i, l.ld, 0, item), at(flat, l.n_in + i, l.n_out, 0, item), l.n_out * item)
+        clear_pads(p, l.b, i, l.ld, l.n_out)
 
 
 cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -134,7 +136,7 @@ cdef void refresh_transpose(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop
 
 cdef inline char* next_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
     """Where the layer after l begins in a flat vector in which l begins at ``flat``."""
-    return at(flat, l.n_in + 1, l.n_out, 0, p.k.itemsize)
+    return at(flat, l.n_in + l.vectors, l.n_out, 0, p.k.itemsize)
 
 
 # --- Tasks for a team -----------------------------------------------------------------------------
@@ -191,7 +193,7 @@ cdef void check_share(void* context, int thread) noexcept nogil:
         for slot in range(-1, p.settings.slots):
             check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, thread)
             if thread == 0:
-                check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, 1, l.n_out, 0)
+                check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, l.vectors, l.n_out, 0)
 
 
 cdef void unpack_gradient(Plan* p, char* flat) noexcept nogil:

@@ -162,6 +162,17 @@ cdef inline double round_half_even(double x) noexcept nogil:
     return (x + 6755399441055744.0) - 6755399441055744.0
 
 
+cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """Normalise rows of z, or of f(z) where it is."""
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* normed = NULL
+    if l.normed != NULL:
+        normed = at(l.normed, start, l.ld, 0, item)
+    p.k.normalize(l.centers, l.epsilon, at(l.z, start, l.ld, 0, item), normed,
+                  l.inverse + start * item, at(l.b, 1, l.ld, 0, item), at(l.b, 2, l.ld, 0, item),
+                  l.ld, m, l.n_out)
+
+
 cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
                    Py_ssize_t row) noexcept nogil:
     """z of a hidden layer becomes f(z), with dropout in training."""
@@ -172,8 +183,16 @@ cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
     cdef Dropout drop
     if l.slope != NULL:
         slope = at(l.slope, start, l.ld, 0, item)
+    if l.normed_before:
+        normalize(p, l, start, m)
     p.k.activate(l.activation, l.parameter, z, slope, l.ld, m, l.n_out)
+    if l.normed_after:
+        normalize(p, l, start, m)
+        slope = NULL
     if p.settings.training and l.dropout > 0:
+        if l.mask != NULL:
+            slope = at(l.mask, start, l.ld, 0, item)
+            p.k.activate(IDENTITY, 0, z, slope, l.ld, m, l.n_out)   # ones
         drop.seed = p.settings.seed
         drop.epoch = p.position.epoch
         drop.stream = 1 + i
@@ -287,6 +306,43 @@ cdef void times_transpose_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize
         times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
 
 
+cdef void normalize_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """The gradient of ``normalize`` in rows of dz."""
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* passed = NULL
+    if l.passed != NULL:
+        passed = at(l.passed, start, l.ld, 0, item)
+    p.k.normalize_back(l.centers, at(l.dz, start, l.ld, 0, item),
+                       at(l.normed, start, l.ld, 0, item), l.inverse + start * item,
+                       at(l.b, 1, l.ld, 0, item), passed, l.ld, m, l.n_out)
+
+
+cdef void activation_gradient(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+    """dz of a hidden layer from the gradient of its outputs, which is there, and which is kept if
+    the layer is residual."""
+    cdef Py_ssize_t item = p.k.itemsize
+    cdef char* dz = at(l.dz, start, l.ld, 0, item)
+    cdef char* kept = NULL
+    if l.kept != NULL:
+        kept = at(l.kept, start, l.ld, 0, item)
+    if l.normed_after:
+        if l.mask != NULL and p.settings.training and l.dropout > 0:
+            p.k.multiply_keeping(dz, kept, l.ld, m)
+        elif l.residual:
+            memcpy(kept, dz, m * l.ld * item)
+        normalize_back(p, l, start, m)
+        p.k.multiply(dz, at(l.slope, start, l.ld, 0, item), l.ld, m)
+        return
+    if l.residual:
+        p.k.multiply_keeping(dz, kept, l.ld, m)
+    elif l.slope != NULL:
+        p.k.multiply(dz, kept, l.ld, m)
+    else:
+        p.k.times_slope(l.activation, l.parameter, dz, at(l.z, start, l.ld, 0, item), l.ld, m)
+    if l.normed_before:
+        normalize_back(p, l, start, m)
+
+
 cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
                    int thread) noexcept nogil:
     """dz of every hidden layer down to ``lowest``, from the one above: dz ← (dz · wᵀ) ⊙ f'(z)."""
@@ -308,13 +364,7 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_row
         else:
             times_transpose_wide(p, i, start, m, thread)
         if l.residual:
-            p.k.add(dz, at(l.slope, start, l.ld, 0, item), l.ld, m)
-        if below.residual:
-            p.k.multiply_keeping(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
-        elif below.slope != NULL:
-            p.k.multiply(dz, at(below.slope, start, below.ld, 0, item), below.ld, m)
-        else:
-            p.k.times_slope(below.activation, below.parameter, dz,
-                            at(l.h, start, l.ld_in, 0, item), below.ld, m)
+            p.k.add(dz, at(l.kept, start, l.ld, 0, item), l.ld, m)
+        activation_gradient(p, below, start, m)
         round_dz(p, below, start, m)
         tick(p, thread, BACKWARD, i)

@@ -122,6 +122,11 @@ cdef struct Layer:
     double rate             # factor on the learning rate
     bint frozen             # its parameters and their optimizer slots stay as they are
     bint residual           # h is added to f(z)
+    bint normed_before      # z is normalised before the activation,
+    bint normed_after       # f(z) after it
+    bint centers            # by layer norm; otherwise by rms norm
+    double epsilon
+    Py_ssize_t vectors      # rows of b: biases; scale; shift
     bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
     Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off
     bint gradient_skips     # whether this chunk's gradient skips the zeros of h
@@ -129,18 +134,24 @@ cdef struct Layer:
     # Parameters and their gradient
     char *w                 # T (n_in, ld_w), or narrow: (n_out, ld_in)
     char *wt                # T (n_out, ld_in); bf16: pairs (n_out / 2, ld_in) in panels; or null
-    char *b                 # T (ld,)
+    char *b                 # T (vectors, ld)
     char *dw                # as w; null if the gradient of a block is enough
-    char *db                # T (ld,)
+    char *db                # T (vectors, ld)
     char *sw[MAX_SLOTS]     # optimizer slots, as w
     char *sb[MAX_SLOTS]     # optimizer slots, as b
     double *squares         # (n_squares,): Σw² per row or, if narrow, per vector of columns
     Py_ssize_t n_squares
     # Rows of a chunk
     char *h                 # T (rows, ld_in): input of the layer; the z of the layer below
-    char *z                 # T (rows, ld): h · w + b, then f(z), plus h if residual
-    char *slope             # T (rows, ld): f'(z), or null; of residual layers, after the backward
-                            # pass, the gradient of f(z) + h, which is added to that of h
+    char *z                 # T (rows, ld): h · w + b, then f(z) with norm, plus h if residual
+    char *slope             # T (rows, ld): f'(z), or null
+    char *mask              # T (rows, ld): factors of dropout if it follows a norm, or null
+    char *kept              # slope, or the mask if there is one. In residual layers the backward pass
+                            # puts the gradient of the outputs here, which is added to that of h
+    char *normed            # T (rows, ld): normalised values, then their products with the gradient
+                            # of scaled ones; or null
+    char *inverse           # T (rows,): by what they were multiplied
+    char *passed            # T (rows, ld): gradient of scaled and shifted values, or null
     char *dz                # T (rows, ld); in the output layer it is z
     # Rounded to bfloat16: pairs of 4 bytes, or floats
     char *h16               # pairs (rows, ld_in / 2)

@@ -67,6 +67,17 @@ cdef int choose_convention(Plan* p, object net) except -1:
     return 0
 
 
+cdef int shape_norm(Layer* l, object norm, bint after) except -1:
+    """Set the normalisation of a layer, or None."""
+    l.vectors = 1
+    l.normed_before = l.normed_after = l.centers = False
+    if norm is not None:
+        l.vectors = 1 + norm.vectors
+        l.normed_before, l.normed_after, l.centers = not after, after, norm.centers
+        l.epsilon = norm.epsilon
+    return 0
+
+
 cdef double shape_layers(Plan* p, object net) except -1:
     """Set shapes, precision and storage of all layers; return the FLOPs per row of x."""
     cdef Layer* l
@@ -100,8 +111,10 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.dropout = net.dropout[i] if hidden else 0.0
         l.rate = 1
         l.residual = net.adds_input(i)
+        shape_norm(l, net.norm(i), net.norm_after)
         l.keep_slope = hidden and (
-            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0) or l.residual)
+            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0) or l.residual
+            or l.normed_after)
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
     return flops

@@ -149,16 +149,20 @@ cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcep
 
 
 cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
-    """This thread's columns of the biases."""
-    cdef Py_ssize_t start, stop, offset
+    """This thread's columns of the biases, and of scale and shift of a normalisation."""
+    cdef Py_ssize_t start, stop, offset, i, row = l.ld * p.k.itemsize
+    cdef char* summed[3]
     share(l.n_out, p.k.width, thread, p.pace.threads, &start, &stop)
     if start >= stop:
         return
     offset = start * p.k.itemsize
-    p.k.column_sum(l.dz + offset, l.ld, stage.m, stop - start, l.db + offset, not stage.first)
-    if stage.updates:
-        optimizer_step(p, &stage.step_b, l.b + offset, l.db + offset, l.sb, offset,
-                       round_up(stop - start, p.k.width))
+    summed[0], summed[1], summed[2] = l.dz, l.normed, l.passed
+    for i in range(l.vectors):
+        p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,
+                       not stage.first)
+        if stage.updates:
+            optimizer_step(p, &stage.step_b, l.b + i * row + offset, l.db + i * row + offset, l.sb,
+                           i * row + offset, round_up(stop - start, p.k.width))
 
 
 cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
