@@ -57,7 +57,7 @@ print(f"stopped after {len(history)} epochs at loss {history.loss[-1]:.4f}")
 # %%
 compare("test accuracy", None, net.evaluate(x_test, y_test)["accuracy"])
 save(pynn.plots.learning_curves(history), args.out, "1_curves")
-save(pynn.plots.first_layer_weights(net), args.out, "1_weights")
+save(pynn.plots.first_layer_weights(net, x=x_train), args.out, "1_weights")
 save(pynn.plots.confusion_matrix(y_test, net.predict(x_test)), args.out, "1_confusion")
 
 # %% The same network in Keras or PyTorch, for comparison

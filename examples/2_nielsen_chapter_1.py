@@ -58,7 +58,7 @@ history = net.fit(
 compare("test accuracy", 0.95, net.evaluate(x_test, y_test)["accuracy"])
 print(f"training took {sum(history.seconds):.1f} s")
 save(pynn.plots.learning_curves(history), args.out, "2_curves")
-save(pynn.plots.first_layer_weights(net), args.out, "2_weights")
+save(pynn.plots.first_layer_weights(net, x=x_train), args.out, "2_weights")
 save(pynn.plots.mistakes(net, x_test, y_test), args.out, "2_mistakes")
 
 # %% The same network in PyTorch
