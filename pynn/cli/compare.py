@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from ..files.disk import atomic_write, shown
 from . import folder as folders
 from .app import app, reported
+from .options import Options
 
 
 @app.command(epilog="Example: pynn compare runs/narrow runs/wide --measure accuracy")
@@ -80,34 +82,41 @@ def _row(name: str, net: Any, about: dict[str, Any]) -> dict[str, str]:
     return row
 
 
-_ELSEWHERE = ("run", "hidden", "epochs", "plain", "quiet", "pictures", "checkpoint", "resume")
+_ELSEWHERE = (
+    *("run", "hidden", "epochs", "plain", "quiet", "pictures", "checkpoint", "resume"),
+    *("backend", "threads"),
+)
 
 
 def _differing(about: dict[str, Any], settings: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the options of a run that are not the same in all runs."""
+    # Settings of earlier versions lack newer options.
+    usual = {field.name: field.default for field in dataclasses.fields(Options)}
     found = {}
     for name, value in about["options"].items():
-        others = [other["options"].get(name) for other in settings]
+        others = [other["options"].get(name, usual.get(name)) for other in settings]
         if name not in _ELSEWHERE and any(other != value for other in others):
             found[name.replace("_", " ")] = str(value)
     return found
 
 
 def _text(rows: Sequence[dict[str, str]]) -> str:
-    """Return a table with a line for each run; a column for each heading of any row."""
+    """Return a table with a line for each run; with a column for each if that is too wide."""
     heads = list(dict.fromkeys(head for row in rows for head in row))
     cells = [heads, *[[shown(row.get(head, "")) for head in heads] for row in rows]]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(heads))]
-    text = "".join(
+    text = _aligned(cells)
+    if max(map(len, text.splitlines())) <= _width():
+        return text
+    return _aligned([list(column) for column in zip(*cells, strict=True)])
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells, padded to columns."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "".join(
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in cells
     )
-    if max(map(len, text.splitlines())) <= _width():
-        return text
-    # Too wide for the terminal: a block for each run.
-    wide = max(map(len, heads))
-    blocks = ["".join(f"{h:<{wide}}  {shown(row.get(h, ''))}\n" for h in heads) for row in rows]
-    return "\n".join(blocks)
 
 
 def _width() -> int:

@@ -230,7 +230,7 @@ class Table:
         Raises
         ------
         ValueError
-            If one is missing, or text.
+            If one is missing, negative or text.
         """
         cells = self._cells(data)
         if self.weights is None or self.weights not in cells.columns:
@@ -242,6 +242,12 @@ class Table:
                 f"{cells.source}: weights {shown(repr(self.weights))}: found {_count(missing)} "
                 f"missing, the first in {cells.place(int(missing.argmax()))}, expected a weight in "
                 "each row"
+            )
+        if (found < 0).any():
+            row = int((found < 0).argmax())
+            raise ValueError(
+                f"{cells.source}: weights {shown(repr(self.weights))}: found {found[row]:g} in "
+                f"{cells.place(row)}, expected weights of 0 or more"
             )
         return found
 

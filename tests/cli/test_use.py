@@ -16,7 +16,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 import pynn
-from pynn.cli import output
+from pynn.cli import compare, output
 from tests.cli.command import SMALL, digits, pynn_command, results
 
 # --- evaluate -------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_predictions_of_values_are_not_shown_as_classes(tmp_path):
 # --- compare --------------------------------------------------------------------------------------
 
 
-def test_compare(trained, folder, tmp_path):
+def test_compare(trained, folder, tmp_path, monkeypatch):
     other = tmp_path / "other"
     options = ["--epochs", 2, "--batch-size", 8, "--learning-rate", 0.02]
     pynn_command("train", *SMALL, *options, "--data", folder, other)
@@ -202,6 +202,10 @@ def test_compare(trained, folder, tmp_path):
     assert "batch size" not in head
     assert [row[:3] for row in rows] == [["first", "784-8-3", "4"], ["other", "784-8-3", "2"]]
     assert [row[head.index("learning rate")] for row in rows] == ["0.01", "0.02"]
+    monkeypatch.setattr(compare, "_width", lambda: 40)
+    lines = pynn_command("compare", trained, other, "--no-pictures").splitlines()
+    assert lines[0].split() == ["run", "first", "other"]
+    assert re.search("^learning rate +0.01 +0.02$", "\n".join(lines), re.M)
     pytest.importorskip("matplotlib")
     plot = tmp_path / "plot.png"
     out = pynn_command("compare", trained, other, "-o", plot, "--measure", "accuracy")

@@ -132,7 +132,11 @@ def test_columns_that_are_no_categories_are_refused(tmp_path):
     table = {"code": [10, 20.5, 10] * 50, "y": [0, 1] * 75}
     assert Table.of(table, "y").inputs == ("code",)
     assert Table.of(table, "y", categories=["code"]).inputs == ("code=10", "code=20.5")
-    assert Table.of({**table, "w": [1.0] * n}, "y", weights="w").inputs == ("code",)
+    weighted = Table.of({**table, "w": [1.0] * n}, "y", weights="w")
+    assert weighted.inputs == ("code",)
+    assert weighted.sample_weight({"w": [0, 2]}).tolist() == [0, 2]
+    assert "weights 'w': found -1 in row 1" in error(weighted.sample_weight, {"w": [0, -1]})
+    assert "found 1 of 2 missing" in error(weighted.sample_weight, {"w": [0, None]})
 
 
 def test_row_numbers_are_skipped_or_refused(tmp_path):
