@@ -9,6 +9,8 @@ and is identical in every backend.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 SHUFFLE = 0
@@ -72,6 +74,14 @@ def words(seed: int, count: int, epoch: int, stream: int, row: int = 0) -> np.nd
     return out.reshape(-1)[:count]
 
 
+class Words(Protocol):
+    """A function with the results of `words`, which compiled code computes faster."""
+
+    def __call__(self, seed: int, count: int, epoch: int, stream: int) -> np.ndarray:
+        """Return the first ``count`` words of one stream."""
+        ...
+
+
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """Return the order of the ``n`` rows in an epoch, int64.
 
@@ -131,14 +141,14 @@ def dropout_mask(
     return word >= np.uint32(dropout_threshold(rate))
 
 
-def uniform(seed: int, count: int, stream: int) -> np.ndarray:
+def uniform(seed: int, count: int, stream: int, words: Words = words) -> np.ndarray:
     """Return ``count`` float64 values in (0, 1): (word + ½) / 2³²."""
     return (words(seed, count, 0, stream) + 0.5) * 2.0**-32
 
 
-def normal(seed: int, count: int, stream: int) -> np.ndarray:
+def normal(seed: int, count: int, stream: int, words: Words = words) -> np.ndarray:
     """Return ``count`` float64 values from N(0, 1) by Box and Muller (1958)."""
-    u = uniform(seed, 2 * ((count + 1) // 2), stream).reshape(2, -1)
+    u = uniform(seed, 2 * ((count + 1) // 2), stream, words).reshape(2, -1)
     radius = np.sqrt(-2.0 * np.log(u[0]))
     angle = (2.0 * np.pi) * u[1]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..backends.choose import available
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
@@ -82,6 +84,7 @@ def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarr
     for norm in net.norm_views(parameters):
         for start, values in zip((1, 0), norm, strict=False):
             values[...] = start
+    words = _words()
     for k, name in enumerate(init):
         w, b = weights[k], biases[k]
         b[...] = 0
@@ -91,9 +94,21 @@ def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarr
         stream = philox.INITIAL + 2 * k
         scale = _SCALE[name](*w.shape)
         if name.endswith("uniform"):
-            draw = 2 * philox.uniform(seed, w.size, stream) - 1
+            draw = 2 * philox.uniform(seed, w.size, stream, words) - 1
         else:
-            draw = philox.normal(seed, w.size, stream)
+            draw = philox.normal(seed, w.size, stream, words)
         w[...] = (scale * draw).reshape(w.shape)
         if name == "normal":
-            b[...] = philox.normal(seed, b.size, stream + 1)
+            b[...] = philox.normal(seed, b.size, stream + 1, words)
+
+
+@functools.cache
+def _words() -> philox.Words:
+    """Return the function for random words: of the compiled core, which is ten times as fast, if it
+    can be used."""
+    if available()["cython"]:
+        return philox.words
+    from ..backends.cython import _core  # type: ignore[attr-defined]
+
+    found: philox.Words = _core.philox_words
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
@@ -46,7 +47,7 @@ class Rates:
         self._last: tuple[int, int, Array] | None = None
         self._larger_is_better: bool | None = None
 
-    @property
+    @functools.cached_property
     def scheduled(self) -> bool:
         """Whether the factors are not those of ``schedule=None``."""
         return self.function is not None or self.schedule not in (Schedule(), Constant())
@@ -107,8 +108,9 @@ class Rates:
         ``history`` has the records of all epochs before it. The rates of the last epoch are
         kept: a function is called once for each of its steps.
         """
-        if self._last is not None and self._last[:2] == (epoch, steps):
-            return self._last[2]
+        last = self._last
+        if last is not None and last[1] == steps and (last[0] == epoch or not self.scheduled):
+            return last[2]
         times = epoch + np.arange(steps) / steps
         if self.function is not None:
             factors = np.array([self.factor(t) for t in times.tolist()])
