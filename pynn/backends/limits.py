@@ -27,7 +27,8 @@ def default_threads() -> int:
     """Return the number of threads where ``threads`` is None.
 
     ``PYNN_NUM_THREADS`` if it is set; otherwise the smallest limit of the affinity mask, cgroups,
-    ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``, ``LOKY_MAX_CPU_COUNT``, threadpoolctl and joblib.
+    ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``, ``LOKY_MAX_CPU_COUNT``, threadpoolctl, joblib and
+    Dask.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def default_threads() -> int:
     limits = [_count(os.environ.get(name, "").partition(",")[0]) for name in _LIMITS]
     counts = [processors(), MOST_THREADS, *(count for count in limits if count is not None)]
     counts += _pool_limits(min(counts))
-    if limits[0] is None and _in_joblib_worker():
+    if limits[0] is None and (_in_joblib_worker() or _in_dask_task()):
         counts.append(1)
     return min(counts)
 
@@ -195,3 +196,12 @@ def _in_joblib_worker() -> bool:
     if parallel is None or not hasattr(parallel, "get_active_backend"):
         return False
     return (getattr(parallel.get_active_backend()[0], "nesting_level", 0) or 0) > 0
+
+
+def _in_dask_task() -> bool:
+    """Return whether this thread runs a task of Dask, which has as many at a time as threads.
+
+    Nannies set ``OMP_NUM_THREADS`` for their processes; workers in this process set nothing.
+    """
+    worker = sys.modules.get("distributed.worker")
+    return hasattr(getattr(worker, "thread_state", None), "execution_state")

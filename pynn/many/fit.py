@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import choose
 from ..backends.limits import default_threads
 from ..checks.arrays import as_array
 from ..network import Network
 from ..spec import arguments
-from ..training import fit
 from ..training.history import History
 from .errors import FitManyError
+from .parallel import Remote
 from .progress import Display, ManyProgress, display_of
 from .queue import Queue
-from .settings import Each, Settings
+from .settings import Each, Settings, train
 
 Array = np.ndarray
 Networks = Sequence[Network] | Mapping[Any, Network]
@@ -32,6 +31,7 @@ def fit_many(
     groups: Any = None,
     rows: Any = None,
     threads: int | None = None,
+    parallel: Any = None,
     progress: bool | str | Callable[[ManyProgress], object] = "auto",
     **settings: Any,
 ) -> list[History]:
@@ -57,16 +57,22 @@ def fit_many(
         may be repeated, or a mask of booleans. Rows are copied when the training of their network
         begins, consecutive ones not at all.
     threads : int, optional
-        Number of networks that train at a time; None for the default of ``Network``.
+        Number of networks that train at a time; None for the default of ``Network``, and for all
+        workers with ``parallel``.
+    parallel : {"dask", "ray", "joblib"} or a backend of joblib, optional
+        Where to train, if not on threads of this process: the workers of the Dask cluster whose
+        ``Client`` is active, those of Ray, those of ``joblib.parallel_config``, or a backend of
+        joblib, such as ``"loky"`` for processes. Networks, data, callbacks and functions are
+        pickled, and paths are those of the workers.
     progress : {"auto", True, False} or function
         One progress bar for all networks, as in ``fit``. A function receives a ``ManyProgress``
         about ten times a second.
     **settings
-        Arguments of ``Network.fit``. A list has one value for each network; in ``metrics`` and
-        ``callbacks`` a list is one value for all, and :class:`pynn.Each` has one for each, as it
-        does everywhere. Tuples and arrays are one value. Callback objects for all networks are
-        copied for each of them; functions are called by several threads. Checkpoints, and files of
-        ``SaveBest``, must be different.
+        Arguments of ``Network.fit``. A list has one value for each network; in ``metrics``,
+        ``callbacks`` and ``layer_rates`` a list is one value for all, and :class:`pynn.Each` has
+        one for each, as it does everywhere. Tuples and arrays are one value. Callback objects for
+        all networks are copied for each of them; functions are called by several threads.
+        Checkpoints, and files of ``SaveBest``, must be different.
 
     Returns
     -------
@@ -100,31 +106,26 @@ def fit_many(
             raise ValueError("rows: found rows and groups, expected one of them")
         rows = _rows_of_groups(networks, groups)
     given = Settings(len(found), {"x": x, "y": y, **settings}, _rows(rows, len(found)))
-    most = default_threads() if threads is None else arguments.threads(threads)
-    assert most is not None
+    most = None if threads is None else arguments.threads(threads)
     display = display_of(progress)
     work = [given.work(k) * net.architecture.n_parameters for k, net in enumerate(found)]
     order = sorted(range(len(found)), key=lambda k: -work[k])
-    queue = Queue(lambda k: train(found[k], given.of(k)), order)
+    trained: Queue | Remote
     try:
-        if found:
-            report = None if display is None else _Report(display, queue, found, given).show
-            queue.run(min(most, len(found)), report)
+        if parallel is not None:
+            trained = Remote(found, given)
+            trained.run(parallel, most, order, display)
+        else:
+            trained = Queue(lambda k: train(found[k], given.of(k)), order)
+            report = None if display is None else _Report(display, trained, found, given).show
+            trained.run(min(most or default_threads(), len(found)), report)
     finally:
         if display is not None:
             display.close()
-    histories = [queue.results.get(k) for k in range(len(found))]
-    if queue.failures:
-        raise FitManyError.of(queue.failures, names, histories)
+    histories = [trained.results.get(k) for k in range(len(found))]
+    if trained.failures:
+        raise FitManyError.of(trained.failures, names, histories)
     return [history for history in histories if history is not None]
-
-
-def train(net: Network, given: dict[str, Any]) -> History:
-    """Call ``fit`` of a network with one thread, without progress."""
-    engine, threads = net._engine, net._asked[1]
-    if threads != 1:
-        engine = choose.create(engine.name, net.architecture, 1)
-    return fit.fit(net, net._model, engine, net._lock, fit.Arguments(**given, progress=False))
 
 
 def _networks(networks: Any, groups: Any) -> tuple[list[str], list[Network]]:
@@ -211,6 +212,8 @@ class _Report:
     def show(self) -> None:
         queue, count = self._queue, len(self._networks)
         finished, failed = len(queue.results), len(queue.failures)
+        if count == 0:
+            return
         share = (finished + failed + sum(map(self._share, list(queue.running)))) / count
         seconds = time.perf_counter() - self._began
         self._display.show(ManyProgress(finished, failed, count, min(share, 1.0), seconds))

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..checks.shared import Shared
+from ..backends import choose as backend_choice
+from ..checks.shared import Shared, value_of
 from ..network import Network
 from ..spec.arguments import choose
+from ..training import fit
 from ..training.callbacks import Callback, SaveBest, has_state
+from ..training.history import History
 
-WHOLE_LISTS = ("metrics", "callbacks")
+WHOLE_LISTS = ("metrics", "callbacks", "layer_rates")
 """Settings whose lists are one value for all networks, as in ``fit``."""
 ROWWISE = ("x", "y", "sample_weight")
 """Arguments that ``rows`` selects from."""
@@ -24,8 +27,8 @@ ROWWISE = ("x", "y", "sample_weight")
 class Each:
     """One value for each network, in any argument of ``fit_many``.
 
-    A list means the same, except in ``metrics`` and ``callbacks``, whose lists are one value for
-    all networks.
+    A list means the same, except in ``metrics``, ``callbacks`` and ``layer_rates``, whose lists
+    are one value for all networks.
 
     Parameters
     ----------
@@ -122,14 +125,14 @@ class Settings:
         if paths and max(paths.values()) > 1:
             path = paths.most_common(1)[0][0]
             raise ValueError(f"checkpoint: found the path {path} twice, expected different paths")
-        if any(isinstance(call, SaveBest) for call in _listed(self.one.get("callbacks"))):
+        if any(isinstance(call, SaveBest) for call in listed(self.one.get("callbacks"))):
             raise ValueError(
                 f"callbacks: found one SaveBest for {self._count} networks, expected "
                 "pynn.Each([…]) of callbacks with different paths"
             )
         owners: dict[int, int] = {}
         for k, calls in enumerate(self.each.get("callbacks", ())):
-            for call in _listed(calls):
+            for call in listed(calls):
                 first = owners.setdefault(id(call), k)
                 if first != k and isinstance(call, Callback) and has_state(call):
                     raise ValueError(
@@ -161,6 +164,30 @@ class Settings:
             found["callbacks"] = _copies(found["callbacks"])
         return found
 
+    def plain(self, k: int) -> dict[str, Any]:
+        """Return the arguments of ``fit`` for network k as the user gave them, for all rows."""
+        found = {**self.one, **{name: values[k] for name, values in self.each.items()}}
+        found = {name: value_of(value) for name, value in found.items()}
+        if isinstance(found["validation"], (tuple, list)):
+            found["validation"] = tuple(map(value_of, found["validation"]))
+        return found
+
+    def rows(self, k: int) -> Any:
+        """Return the rows that network k trains on; None for all."""
+        return None if self._rows is None else self._rows[k]
+
+    @property
+    def sends_rows(self) -> bool:
+        """Whether the rows of the networks are fewer than all rows of x, taken together."""
+        if self._rows is None:
+            return False
+        x: Any = self.one.get("x")
+        return hasattr(x, "__len__") and sum(map(len, self._rows)) <= len(x)
+
+    def own_callbacks(self, k: int) -> list[Any]:
+        """Return the callbacks that the user gave for network k alone."""
+        return listed(self.each["callbacks"][k]) if "callbacks" in self.each else []
+
     def epochs(self, k: int) -> int:
         """Return the epochs of network k; 1 for a value that ``fit`` will refuse."""
         found = self.each["epochs"][k] if "epochs" in self.each else self.one["epochs"]
@@ -175,6 +202,14 @@ class Settings:
         shape = getattr(data, "shape", None)
         rows = shape[0] if shape else len(data) if hasattr(data, "__len__") else 1
         return float(self.epochs(k) * rows) if isinstance(rows, (int, np.integer)) else 0.0
+
+
+def train(net: Network, given: dict[str, Any]) -> History:
+    """Call ``fit`` of a network with one thread, without progress."""
+    engine, threads = net._engine, net._asked[1]
+    if threads != 1:
+        engine = backend_choice.create(engine.name, net.architecture, 1)
+    return fit.fit(net, net._model, engine, net._lock, fit.Arguments(**given, progress=False))
 
 
 def _require_known(given: Iterable[str], known: Iterable[str]) -> None:
@@ -215,7 +250,8 @@ def _shared_where_repeated(values: list[Any]) -> list[Any]:
     return [shared.get(id(one), one) for one in values]
 
 
-def _listed(calls: Any) -> list[Any]:
+def listed(calls: Any) -> list[Any]:
+    """Return the argument ``callbacks`` as a list."""
     return list(calls) if isinstance(calls, (list, tuple)) else [calls]
 
 
