@@ -63,6 +63,16 @@ def test_results_are_those_of_separate_calls(backend):
     assert [h.loss + a.loss for h, a in zip(histories, again)] == [n.history.loss for n in expected]
 
 
+def test_rates_of_layers_are_one_value_for_all_and_each_has_several():
+    found, expected = networks(2), networks(2)
+    pynn.fit_many(found, *data(), epochs=2, layer_rates=[1, 0.5])
+    pynn.fit_many(found, *data(), epochs=2, layer_rates=pynn.Each([[1, 0], [0.5, 1]]))
+    for net, rates in zip(expected, ([1, 0], [0.5, 1])):
+        net.fit(*data(), epochs=2, layer_rates=[1, 0.5])
+        net.fit(*data(), epochs=2, layer_rates=rates)
+    assert_equal(found, expected)
+
+
 def test_a_list_of_data_sets():
     sets = [data(60 + 20 * k, seed=k) for k in range(3)]
     found, expected = networks(3), networks(3)
