@@ -66,10 +66,11 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install ".[cli,plots]"
 	touch $@
 
-# One command, so that pynn is built once; the extra "test" includes "cli" and "plots".
+# One command, so that pynn is built once; the extra "test" includes "cli" and "plots". More extras:
+# make test EXTRAS=,distributed
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
 	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[test,lint]"
+	$(BIN)/python -m pip install ".[test,lint$(EXTRAS)]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
