@@ -73,6 +73,14 @@ class Network(Access):
         Whether every hidden layer with as many outputs as inputs adds its inputs to its outputs
         (He et al. 2016), after activation and dropout: the inputs are not dropped. The first hidden
         layer is such a layer if it is as wide as x.
+    input_dropout : float
+        Probability in [0, 1) of dropping an input in training.
+    input_noise : float
+        Standard deviation of the Gaussian noise that training adds to the inputs after scaling or
+        standardising. Not for sparse x.
+    hidden_noise : float or sequence of float
+        The same for the outputs of all hidden layers or per layer, after the activation. Noise
+        precedes dropout. The numba backend does not support noise.
     init : str or sequence of str, optional
         Initial weights of all layers, or one per layer: ``he_normal``, ``he_uniform``,
         ``glorot_normal``, ``glorot_uniform``, ``lecun_normal``, ``lecun_uniform``, ``normal``
@@ -118,8 +126,8 @@ class Network(Access):
         within the limits of cgroups, ``OMP_NUM_THREADS``, joblib and threadpoolctl, or fewer for
         small amounts of work.
     seed : int, optional
-        Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, held-out
-        rows. None draws one from the operating system; ``net.seed`` holds it.
+        Key of all random numbers, from 0 to 2⁶⁴ − 1: initial weights, shuffling, dropout, noise,
+        held-out rows. None draws one from the operating system; ``net.seed`` holds it.
 
     Attributes
     ----------
@@ -186,6 +194,9 @@ class Network(Access):
         norm: NormLike | Sequence[NormLike] = None,
         norm_after: bool = False,
         residual: bool = False,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
+        hidden_noise: float | Sequence[float] = 0.0,
         init: str | Sequence[str | None] | None = None,
         pixels: bool | str = "auto",
         standardize: bool = False,
@@ -199,6 +210,9 @@ class Network(Access):
         net = Architecture.build(
             *(sizes, activation, output, loss, dropout, dtype, precision, residual),
             *(norm, norm_after),
+            input_dropout=input_dropout,
+            input_noise=input_noise,
+            hidden_noise=hidden_noise,
         )
         names = initialise.names(net, init)
         if seed is None:
@@ -417,10 +431,10 @@ class Network(Access):
         Notes
         -----
         Loss and accuracy of training are means over the epoch, measured on each batch before its
-        update, with dropout and without the L2 term. With ``"lbfgs"`` they are measured after each
-        iteration, on all rows, and the learning rate in the records is 0. With weights the loss is
-        Σ weight · loss / Σ weight over the rows of the epoch, and the accuracy is the weight of the
-        rows classified correctly divided by Σ weight.
+        update, with dropout and noise and without the L2 term. With ``"lbfgs"`` they are measured
+        after each iteration, on all rows, and the learning rate in the records is 0. With weights
+        the loss is Σ weight · loss / Σ weight over the rows of the epoch, and the accuracy is the
+        weight of the rows classified correctly divided by Σ weight.
 
         After Ctrl-C, MemoryError or an exception in a callback, parameters and optimizer state are
         those of the last whole update, the history has every whole epoch, and the exception is

@@ -60,6 +60,7 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .normalize = normalize<T>,
           .normalize_back = normalize_back<T>,
           .dropout = dropout<T>,
+          .noise = noise<T>,
           .loss = loss<T>,
           .copy_far = copy_far<T>,
           .square_sum = square_sum<T>,

@@ -121,6 +121,13 @@ struct Dropout {
   double scale;  // of the units that are kept
 };
 
+// Noise of a standard deviation. Words depend on seed, epoch, stream and first_row + i.
+struct Noise {
+  uint64_t seed;
+  uint32_t epoch, stream, first_row;
+  double deviation;
+};
+
 // Scratch memory of the calling thread, 64-byte aligned. Kernels keep nothing in it between calls.
 // 704 KiB = 128 KiB for a packed block of B, and 576 KiB for a packed A of 256 x 576 floats
 // (tile.h).
@@ -248,10 +255,14 @@ struct Kernels {
   // column sums are that of shift.
   void (*normalize_back)(int centers, void* d, void* normed, const void* inverse, const void* scale,
                          void* passed, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
-  // a and slope (m, n) *= scale where a unit is kept, and *= 0 where it is dropped. ``row`` is the
-  // number of the first row within the batch.
+  // a and slope (m, n), unless null, *= scale where a unit is kept, and *= 0 where it is dropped.
+  // ``row`` is the number of the first row within the batch.
   void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
                   const Dropout* how, std::ptrdiff_t row);
+  // a (m, n) += deviation · N(0, 1), as noise() of pynn/spec/philox.py. ``row`` is the number of the
+  // first row within the batch.
+  void (*noise)(void* a, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n, const Noise* how,
+                std::ptrdiff_t row);
   // row_loss (m,) and row_right (m,): the loss of each row, times its weight, and the share of
   // correct decisions. With ``gradient``, z (m, n) becomes the gradient, times scale and the row's
   // weight. The loss of a row with missing targets is the mean over the others. Loss and gradient

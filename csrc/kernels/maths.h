@@ -1,5 +1,5 @@
-// Elementary functions on vectors: exp, expm1, sigmoid, tanh, log1p, softplus and the normal
-// distribution. Errors are a few units in the last place (ulp); NaN is propagated.
+// Elementary functions on vectors: exp, expm1, sigmoid, tanh, log, log1p, softplus, sine and cosine,
+// and the normal distribution. Errors are a few units in the last place (ulp); NaN is propagated.
 //
 // Included only by files that are compiled once per instruction set; everything here has internal
 // linkage, for the reason given in simd.h.
@@ -160,6 +160,65 @@ template <class T> PYNN_INLINE Normal<T> normal(V<T> x) {
   const V<T> e = exponential<T>(x * x * set1(T(-0.5)));
   const V<T> tail = e * horner(Erfc<T>::series, (q - c) / (q + c)) / (one + q) * set1(T(0.5));
   return {select(greater(x, zero), one - tail, tail), e * set1(T(0.39894228040143267794))};
+}
+
+// artanh(x)/x in x² for |x| ≤ 0.172, and sin(x)/x and cos x in x² for |x| ≤ ½π: Taylor series,
+// truncated where the remainder is below ½ ulp of ln(x), and of 1.
+template <class T> struct Series;
+template <> struct Series<float> {
+  static constexpr float artanh[5] = {1.f, 1.f / 3, 1.f / 5, 1.f / 7, 1.f / 9};
+  static constexpr float sine[7] = {
+      1.f, -1.f / 6, 1.f / 120, -1.f / 5040, 1.f / 362880, -1.f / 39916800, 1.f / 6227020800.f};
+  static constexpr float cosine[7] = {
+      1.f, -1.f / 2, 1.f / 24, -1.f / 720, 1.f / 40320, -1.f / 3628800, 1.f / 479001600};
+};
+template <> struct Series<double> {
+  static constexpr double artanh[11] = {1.0,      1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9, 1.0 / 11,
+                                        1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21};
+  static constexpr double sine[11] = {1.0,
+                                      -1.0 / 6,
+                                      1.0 / 120,
+                                      -1.0 / 5040,
+                                      1.0 / 362880,
+                                      -1.0 / 39916800,
+                                      1.0 / 6227020800.0,
+                                      -1.0 / 1307674368000.0,
+                                      1.0 / 355687428096000.0,
+                                      -1.0 / 121645100408832000.0,
+                                      1.0 / 51090942171709440000.0};
+  static constexpr double cosine[11] = {1.0,
+                                        -1.0 / 2,
+                                        1.0 / 24,
+                                        -1.0 / 720,
+                                        1.0 / 40320,
+                                        -1.0 / 3628800,
+                                        1.0 / 479001600,
+                                        -1.0 / 87178291200.0,
+                                        1.0 / 20922789888000.0,
+                                        -1.0 / 6402373705728000.0,
+                                        1.0 / 2432902008176640000.0};
+};
+
+// ln x of positive normal numbers: k·ln 2 + 2·artanh((f − 1) / (f + 1)) with x = f·2^k and f between
+// √½ and √2, so that results near 0 have few relative errors too.
+template <class T> PYNN_INLINE V<T> logarithm(V<T> x) {
+  const V<T> one = set1(T(1));
+  V<T> f, k = split_exponent(x, &f);
+  const auto large = greater(f, set1(T(1.41421356237309504880)));
+  f = select(large, f * set1(T(0.5)), f);
+  k = select(large, k + one, k);
+  const V<T> s = (f - one) / (f + one);
+  const V<T> log = (s + s) * horner(Series<T>::artanh, s * s);
+  return fma(k, set1(Exp<T>::ln2_high), fma(k, set1(Exp<T>::ln2_low), log));
+}
+
+// The sine and the cosine of 2x for |x| ≤ ½π.
+template <class T> struct OfAngle {
+  V<T> sine, cosine;
+};
+template <class T> PYNN_INLINE OfAngle<T> of_twice(V<T> x) {
+  const V<T> square = x * x, sine = x * horner(Series<T>::sine, square), two = sine + sine;
+  return {two * horner(Series<T>::cosine, square), set1(T(1)) - two * sine};
 }
 
 }  // namespace

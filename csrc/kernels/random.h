@@ -1,15 +1,17 @@
-// Random numbers and dropout: Philox 4x32-10 (Salmon et al. 2011, section 3.3).
+// Random numbers, dropout and noise: Philox 4x32-10 (Salmon et al. 2011, section 3.3).
 //
 // A block of four 32-bit words is a function of the seed and of a counter (block, row, epoch,
 // stream), so any thread can compute any part of the sequence.
 #pragma once
 
+#include "maths.h"
 #include "rows.h"
 #include "simd.h"
 
 namespace {
 
 using pynn::Dropout;
+using pynn::Noise;
 
 constexpr int philox_blocks = 16;  // computed together: 2 vectors of AVX-512 per counter word
 
@@ -80,12 +82,48 @@ void dropout(void* a_, void* slope_, Size ld, Size m, Size n, const Dropout* how
                    how->stream, pairs);
       for (Size u = 0; u < units; ++u)
         factor[u] = word_of(pairs, u) >= how->threshold ? scale : T(0);
-      T *a_part = a + i * ld + j, *slope_part = slope + i * ld + j;
+      T *a_part = a + i * ld + j, *slope_part = slope ? slope + i * ld + j : nullptr;
       const Size count = round_up<T>(n) - j < units ? round_up<T>(n) - j : units;
       for (Size u = 0; u < count; u += width<T>) {
         const V<T> f = load(factor + u);
         store(a_part + u, load(a_part + u) * f);
-        store(slope_part + u, load(slope_part + u) * f);
+        if (slope_part) store(slope_part + u, load(slope_part + u) * f);
+      }
+    }
+}
+
+// to (``left`` elements, if that is less than a vector) += v; pads stay as they are.
+template <class T> PYNN_INLINE void add_to(T* to, V<T> v, Size left) {
+  if (left < width<T>) v = select(first_lanes<T>(left), v, set1(T(0)));
+  store(to, load(to) + v);
+}
+
+// Box and Muller 1958. In each group of 64 units, word u < 32 gives the radius, and word u + 32 the
+// angle, of units u and u + 32.
+template <class T> void noise(void* a_, Size ld, Size m, Size n, const Noise* how, Size row) {
+  T* a = (T*)a_;
+  constexpr Size units = 4 * philox_blocks, half = units / 2;
+  const V<T> deviation = set1(T(how->deviation)), ulp = set1(T(0x1p-23));
+  // Half of the angle, in units of 2^-23·π.
+  const V<T> unit = set1(T(3.14159265358979323846 * 0x1p-24));
+  uint64_t pairs[half];
+  int32_t bits[units];
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; j += units) {
+      philox_group(how->seed, uint32_t(j / 4), how->first_row + uint32_t(row + i), how->epoch,
+                   how->stream, pairs);
+      for (Size u = 0; u < half; ++u) bits[u] = int32_t(word_of(pairs, u) >> 9);
+      for (Size u = half; u < units; ++u) bits[u] = int32_t(word_of(pairs, u)) >> 8;
+      T* part = a + i * ld + j;
+      const Size count = n - j;
+      for (Size u = 0; u < half && u < count; u += width<T>) {
+        const V<T> uniform = (load_as<T, int32_t>(bits + u) + set1(T(0.5))) * ulp;
+        const V<T> size = set1(T(-2)) * logarithm<T>(uniform);
+        const V<T> radius = deviation * square_root(size);
+        const OfAngle<T> angle = of_twice<T>(load_as<T, int32_t>(bits + half + u) * unit);
+        add_to<T>(part + u, radius * angle.cosine, count - u);
+        if (half + u < count)
+          add_to<T>(part + half + u, radius * angle.sine, count - half - u);
       }
     }
 }

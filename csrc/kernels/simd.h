@@ -137,6 +137,21 @@ template <class T> PYNN_INLINE Vec<T> absolute(Vec<T> x) {
   PYNN_LANES r.lane[i] = x.lane[i] < 0 ? -x.lane[i] : x.lane[i];
   return r;
 }
+// The exponent k of x = f·2^k with f in [1, 2), as a number, and f. x is positive and normal.
+template <class T> PYNN_INLINE Vec<T> split_exponent(Vec<T> x, Vec<T>* fraction) {
+  using Unsigned = typename Bits<T>::Unsigned;
+  constexpr Unsigned mantissa = (Unsigned(1) << Bits<T>::mantissa) - 1;
+  constexpr Unsigned one = Unsigned(Bits<T>::bias) << Bits<T>::mantissa;
+  Vec<T> r;
+  PYNN_LANES {
+    Unsigned bits;
+    std::memcpy(&bits, &x.lane[i], sizeof bits);
+    r.lane[i] = T(int(bits >> Bits<T>::mantissa) - Bits<T>::bias);
+    bits = (bits & mantissa) | one;
+    std::memcpy(&fraction->lane[i], &bits, sizeof bits);
+  }
+  return r;
+}
 // x (≥ 0) with the sign of y.
 template <class T> PYNN_INLINE Vec<T> with_sign(Vec<T> x, Vec<T> y) {
   PYNN_LANES {
@@ -220,6 +235,20 @@ template <class T> inline V<T> power_of_two_of(V<T> shifted) {
 }
 inline V<float> power_of_two(V<float> shifted) { return power_of_two_of<float>(shifted); }
 inline V<double> power_of_two(V<double> shifted) { return power_of_two_of<double>(shifted); }
+// See split_exponent of the plain vectors above. The exponent is put into the mantissa of 2^mantissa,
+// which makes it a number.
+template <class T> inline V<T> split_exponent_of(V<T> x, V<T>* fraction) {
+  using Unsigned = typename Bits<T>::Unsigned;
+  constexpr int m = Bits<T>::mantissa;
+  constexpr Unsigned one = Unsigned(Bits<T>::bias) << m, whole = Unsigned(Bits<T>::bias + m) << m;
+  const V<Unsigned> bits = (V<Unsigned>)x;
+  *fraction = (V<T>)((bits & ((Unsigned(1) << m) - 1)) | one);
+  return (V<T>)((bits >> Unsigned(m)) | whole) - set1(T((Unsigned(1) << m) + Bits<T>::bias));
+}
+inline V<float> split_exponent(V<float> x, V<float>* f) { return split_exponent_of<float>(x, f); }
+inline V<double> split_exponent(V<double> x, V<double>* f) {
+  return split_exponent_of<double>(x, f);
+}
 inline V<float> absolute(V<float> x) { return (V<float>)((I<float>)x & INT32_MAX); }
 inline V<double> absolute(V<double> x) { return (V<double>)((I<double>)x & INT64_MAX); }
 inline V<float> with_sign(V<float> x, V<float> y) {

@@ -132,6 +132,8 @@ def _resolve_for_functions(name: str, net: Architecture) -> str:
         reason += " (pip install 'pynn-mlp[numba]')"
     elif net.norms and gaps.lacks("numba", "norm"):
         reason = "the backend 'numba' does not support normalisation"
+    elif net.noisy and gaps.lacks("numba", "noise"):
+        reason = "the backend 'numba' does not support noise"
     if reason:
         _warn_without_numba(reason)
     return "numpy" if reason else "numba"

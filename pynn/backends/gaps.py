@@ -55,6 +55,7 @@ GAPS: dict[str, Gap] = {
         f"more than {MOST_LAYERS} layers", {"cython": "no"}, lambda net: net.n_layers > MOST_LAYERS
     ),
     "norm": Gap("normalisation", {"numba": "no"}, lambda net: bool(net.norms)),
+    "noise": Gap("`input_noise` and `hidden_noise`", {"numba": "no"}, lambda net: net.noisy),
     "sparse": Gap("sparse rows", {"numba": "no"}),
     "convention": Gap("the sums and means of `pynn.sklearn`", {"numba": "no"}),
     "profile": Gap(

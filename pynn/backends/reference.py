@@ -11,14 +11,14 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
     w, b    (n_in, n_out), (n_out,)
     z       (m, n_out)    = h @ w + b, before the activation
     a       (m, n_out)    = f(z), with the normalisation of the layer before or after f; after
-                          dropout, and plus h if the layer is residual, the next layer's h
+                          noise, dropout, and plus h if the layer is residual, the next layer's h
     dz      (m, n_out)    ∂loss/∂z
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -88,13 +88,15 @@ def forward(
     scales: list[list[Array]],
     x: Array,
     masks: list[Array],
+    noises: Sequence[Array] = (),
 ) -> tuple[list[Array], list[Array]]:
     """Return every layer's input h and its z.
 
     ``scales`` holds the parameters of normalisations, as ``Architecture.norm_views``. ``masks``
     holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and 1 / (1 - p)
     for the others, so that the expected a is unchanged (inverted dropout, Srivastava et al. 2014,
-    section 10). It is empty outside training.
+    section 10). ``noises`` holds what is added to the a of each hidden layer before that (m,
+    n_out). Both are empty outside training.
 
     A residual layer adds its own input to that, which is not dropped (He et al. 2016, equation 1,
     without an activation after the sum; dropout as in Vaswani et al. 2017, section 5.4).
@@ -104,6 +106,8 @@ def forward(
         zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
             a = activate(net, k, zs[k], scales[k])
+            if noises:
+                a = a + noises[k]
             a = a * masks[k] if masks else a
             hs.append(a + hs[k] if net.adds_input(k) else a)
     return hs, zs
@@ -393,9 +397,9 @@ class Trainer:
         dweights, dbiases = self.gradients
         sums = self.sums if first else Sums(0.0, 0.0, 0.0)
         for i, rate in enumerate(rates.tolist()):
-            rows, x, y, masks = self.batch(epoch, first + i)
+            rows, x, y, masks, noises = self.batch(epoch, first + i)
             own = None if data.sample_weight is None else data.sample_weight[rows]
-            hs, zs = forward(net, self.weights, self.biases, self.scales, x, masks)
+            hs, zs = forward(net, self.weights, self.biases, self.scales, x, masks, noises)
             losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention, data.missing)
             losses, dz, total = weigh(losses, dz, own)
             if settings.watch and not np.isfinite(losses).all():
@@ -468,8 +472,10 @@ class Trainer:
                 slots = [state[k][j] for state in self._scale_states]
                 update(o, scale, dscale, slots, step, own, False)
 
-    def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array]]:
-        """Return the indices of the rows of a batch, the rows, their targets and dropout masks."""
+    def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array], list[Array]]:
+        """Return the indices of the rows of a batch, the rows with noise and dropout, their
+        targets, and dropout masks and noise of the hidden layers.
+        """
         data, settings = self.data, self.settings
         n = len(data.x)
         if self._order is None or self._order[0] != epoch:
@@ -482,18 +488,45 @@ class Trainer:
         start = index * settings.batch_size
         rows = self._order[1][start : start + settings.batch_size]
         x = read_rows(data.x, rows, self.net.dtype)
-        return rows, x, data.y[rows], self._masks(epoch, start, len(rows))
+        if self.net.input_noise:
+            x = x + self._noise(epoch, philox.INPUTS, start, x.shape, self.net.input_noise)
+        if self.net.input_dropout:
+            x = x * self._mask(epoch, philox.INPUTS, start, x.shape, self.net.input_dropout)
+        masks, noises = self._masks(epoch, start, len(rows)), self._noises(epoch, start, len(rows))
+        return rows, x, data.y[rows], masks, noises
 
     def _masks(self, epoch: int, first_row: int, m: int) -> list[Array]:
         net = self.net
         if not any(net.dropout):
             return []
-        masks = []
-        for k, rate in enumerate(net.dropout):
-            shape = (m, net.sizes[k + 1])
-            keep = philox.dropout_mask(self.settings.seed, epoch, k, first_row, shape, rate)
-            masks.append(keep.astype(net.dtype) * np.dtype(net.dtype).type(1 / (1 - rate)))
-        return masks
+        return [
+            self._mask(epoch, k, first_row, (m, net.sizes[k + 1]), rate)
+            for k, rate in enumerate(net.dropout)
+        ]
+
+    def _noises(self, epoch: int, first_row: int, m: int) -> list[Array]:
+        net = self.net
+        return [
+            self._noise(epoch, k, first_row, (m, net.sizes[k + 1]), deviation)
+            for k, deviation in enumerate(net.hidden_noise)
+        ]
+
+    def _mask(
+        self, epoch: int, layer: int, first_row: int, shape: tuple[int, int], rate: float
+    ) -> Array:
+        """Return the factors of dropout on the units of a layer, or on the inputs."""
+        keep = philox.dropout_mask(self.settings.seed, epoch, layer, first_row, shape, rate)
+        factors: Array = keep.astype(self.net.dtype)
+        factors *= factors.dtype.type(1 / (1 - rate))
+        return factors
+
+    def _noise(
+        self, epoch: int, layer: int, first_row: int, shape: tuple[int, int], deviation: float
+    ) -> Array:
+        """Return Gaussian noise of a standard deviation for the units of a layer, or the inputs."""
+        normal = philox.noise(self.settings.seed, epoch, layer, first_row, shape)
+        noise: Array = (deviation * normal).astype(self.net.dtype)
+        return noise
 
     def evaluate(
         self,

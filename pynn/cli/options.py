@@ -226,6 +226,23 @@ class Options:
             show_default="0.1; tables 0",
         ),
     ] = "0.1"
+    input_dropout: Annotated[
+        float, _option("Network", "Share of inputs to drop.", metavar="SHARE")
+    ] = 0.0
+    input_noise: Annotated[
+        float,
+        _option(
+            "Network", "Standard deviation of noise on the scaled inputs.", metavar="DEVIATION"
+        ),
+    ] = 0.0
+    hidden_noise: Annotated[
+        str,
+        _option(
+            "Network",
+            "The same on hidden units, one for all hidden layers or one for each.",
+            metavar="DEVIATION",
+        ),
+    ] = "0"
     init: Annotated[
         str | None,
         _option(

@@ -26,6 +26,9 @@ def print_summary(setup: Setup, options: Options) -> None:
     net, settings = setup.net, setup.settings
     a = net.architecture
     dropout = _once([f"{p:g}" for p in a.dropout]) or "0"
+    noise = _once([f"{s:g}" for s in a.hidden_noise])
+    others = {"input dropout": a.input_dropout, "input noise": a.input_noise, "noise": noise}
+    dropout += "".join(f", {what} {x}" for what, x in others.items() if x)
     residual = f", norm {a.norm_text}" if a.norms else ""
     residual += ", residual" if options.residual else ""
     *names, output = map(str, a.given_activations())

@@ -261,7 +261,7 @@ def _network(options: Options, data: folders.Data) -> Network:
     n_out, classes = _outputs(data, network["loss"], options.regression)
     n_in = int(np.prod(data.train[0].shape[1:]))
     if not widths:
-        network |= {"activation": [], "dropout": [], "norm": None}
+        network |= {"activation": [], "dropout": [], "norm": None, "hidden_noise": []}
     net = Network([n_in, *widths, n_out], **network)
     net.columns = data.columns
     if classes is not None or options.regression:
@@ -324,6 +324,7 @@ def _fit_settings(options: Options) -> dict[str, Any]:
 def _network_settings(options: Options) -> dict[str, Any]:
     """Return the arguments of ``Network``, without its sizes."""
     dropout = [parse_number("dropout", part) for part in parse_list(options.dropout)]
+    noise = [parse_number("hidden_noise", part) for part in parse_list(options.hidden_noise)]
     seed = options.seed
     return {
         "activation": _one_or_each(
@@ -335,6 +336,9 @@ def _network_settings(options: Options) -> dict[str, Any]:
         "norm": _one_or_each([parse_norm(part) for part in parse_list(options.norm)] or [None]),
         "norm_after": options.norm_after,
         "residual": options.residual,
+        "input_dropout": options.input_dropout,
+        "input_noise": options.input_noise,
+        "hidden_noise": _one_or_each(noise or [0.0]),
         "init": None if options.init is None else _one_or_each(parse_list(options.init)),
         "standardize": options.standardize,
         "standardize_targets": options.standardize_targets,

@@ -20,7 +20,7 @@ from .activations import (
     describe,
     with_parameter,
 )
-from .arguments import choose
+from .arguments import choose, number
 from .functions import Activation, Function, Loss
 from .losses import LossFunction, as_loss, loss_from
 from .names import ACTIVATIONS, BF16_OUTPUTS, DTYPES, OUTPUTS, PRECISIONS
@@ -33,7 +33,7 @@ ActivationLike = str | Activation | Parametric
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layer sizes, activations, dropout, loss and dtype of a network.
+    """Layer sizes, activations, dropout, noise, loss and dtype of a network.
 
     Parameters
     ----------
@@ -63,6 +63,11 @@ class Architecture:
         Normalisation of each layer or None, length L; empty if none has one.
     norm_after
         Whether normalisations follow the activation, rather than the product.
+    input_dropout
+        Probability of dropping an input.
+    input_noise, hidden_noise
+        Standard deviation of the Gaussian noise that training adds to the inputs, and to the
+        outputs of each hidden layer; length L - 1, or empty if all are 0.
     """
 
     sizes: tuple[int, ...]
@@ -77,6 +82,9 @@ class Architecture:
     residual: tuple[bool, ...] = ()
     norms: tuple[Norm | None, ...] = ()
     norm_after: bool = False
+    input_dropout: float = 0.0
+    input_noise: float = 0.0
+    hidden_noise: tuple[float, ...] = ()
 
     @staticmethod
     def build(
@@ -90,6 +98,9 @@ class Architecture:
         residual: bool = False,
         norm: NormLike | Sequence[NormLike] = None,
         norm_after: bool = False,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
+        hidden_noise: float | Sequence[float] = 0.0,
     ) -> Architecture:
         """Check the arguments of a user and expand them to one value per layer."""
         widths = _widths(sizes)
@@ -127,6 +138,9 @@ class Architecture:
             residual=_residual(residual, widths),
             norms=(*norms, None) if any(norms) else (),
             norm_after=_norm_after(norm_after, norms),
+            input_dropout=number(input_dropout, "input_dropout", least=0, below=1),
+            input_noise=number(input_noise, "input_noise", least=0),
+            hidden_noise=_noise(hidden_noise, hidden),
         )
 
     def custom(self, name: str) -> Any:
@@ -181,6 +195,11 @@ class Architecture:
     def loss_text(self) -> str:
         """The name of the loss, with its parameters if it has any."""
         return self.loss if self.custom(self.loss) else str(self.loss_function)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether training adds noise to inputs or to hidden layers."""
+        return self.input_noise > 0 or any(self.hidden_noise)
 
     @property
     def n_in(self) -> int:
@@ -411,6 +430,20 @@ def _norm_after(norm_after: object, norms: tuple[Norm | None, ...]) -> bool:
     if norm_after and not any(norms):
         raise ValueError("norm_after: found True without norm, expected a normalisation")
     return bool(norm_after)
+
+
+def _noise(noise: float | Sequence[float], hidden: int) -> tuple[float, ...]:
+    """Return the standard deviation of the noise of each hidden layer; empty if all are 0."""
+    if isinstance(noise, (list, tuple, np.ndarray)):
+        found = [number(s, f"hidden_noise[{k}]", least=0) for k, s in enumerate(noise)]
+        if len(found) != hidden:
+            raise ValueError(
+                f"hidden_noise: found {len(found)} values, expected one or {hidden}, "
+                "one for each hidden layer"
+            )
+    else:
+        found = [number(noise, "hidden_noise", least=0)] * hidden
+    return tuple(found) if any(found) else ()
 
 
 def _dtype(dtype: object) -> str:

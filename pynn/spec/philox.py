@@ -17,9 +17,16 @@ SHUFFLE = 0
 """Stream of the permutation of the rows in an epoch."""
 DROPOUT = 1
 """Stream of the first hidden layer's dropout; hidden layer k uses DROPOUT + k."""
+INPUTS = -1
+"""Number of the inputs where draws are numbered by the hidden layer that they are for."""
 INITIAL = 1 << 16
 """Stream of the first layer's initial weights; layer k uses INITIAL + 2k, its biases one more."""
 
+NOISE = 1 << 24
+"""Stream of the Gaussian noise of the inputs; hidden layer k uses NOISE + 1 + k."""
+
+INPUT_DROPOUT = 0xFFFFFFFD
+"""Stream of the dropout of the inputs."""
 BLOCKS = 0xFFFFFFFE
 """Stream of the order of blocks of rows."""
 HELD_OUT = 0xFFFFFFFF
@@ -129,7 +136,8 @@ def dropout_threshold(rate: float) -> int:
 def dropout_mask(
     seed: int, epoch: int, layer: int, first_row: int, shape: tuple[int, int], rate: float
 ) -> np.ndarray:
-    """Return a mask (rows, units) of the units of hidden layer ``layer`` that are kept.
+    """Return a mask (rows, units) of the units of hidden layer ``layer``, or of the ``INPUTS``,
+    that are kept.
 
     Rows are numbered by their position in the epoch's order, starting at ``first_row``; unit u uses
     word u mod 4 of block u div 4.
@@ -137,8 +145,27 @@ def dropout_mask(
     m, n = shape
     blocks = np.arange((n + 3) // 4, dtype=np.uint64)[None, :]
     rows = np.arange(first_row, first_row + m, dtype=np.uint64)[:, None]
-    word = philox(seed, blocks, rows, epoch, DROPOUT + layer).reshape(m, -1)[:, :n]
+    stream = INPUT_DROPOUT if layer == INPUTS else DROPOUT + layer
+    word = philox(seed, blocks, rows, epoch, stream).reshape(m, -1)[:, :n]
     return word >= np.uint32(dropout_threshold(rate))
+
+
+def noise(seed: int, epoch: int, layer: int, first_row: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return values (rows, units) from N(0, 1) for hidden layer ``layer`` or the ``INPUTS``.
+
+    Box and Muller (1958) with 23 bits for the radius and 24 for the angle, which float32 holds
+    exactly, so that every dtype and backend computes with equal numbers. In each group of 64 units,
+    word u < 32 gives the radius and word u + 32 the angle of units u and u + 32. The largest value
+    is 5.77. Rows are numbered as in ``dropout_mask``.
+    """
+    m, n = shape
+    blocks = np.arange(16 * -(-n // 64), dtype=np.uint64)[None, :]
+    rows = np.arange(first_row, first_row + m, dtype=np.uint64)[:, None]
+    word = philox(seed, blocks, rows, epoch, NOISE + 1 + layer).reshape(m, -1, 2, 32)
+    radius = np.sqrt(-2.0 * np.log(((word[:, :, 0] >> np.uint32(9)) + 0.5) * 2.0**-23))
+    angle = (np.pi * 2.0**-23) * (word[:, :, 1].view(np.int32) >> 8)
+    found = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
+    return found.reshape(m, -1)[:, :n]
 
 
 def uniform(seed: int, count: int, stream: int, words: Words = words) -> np.ndarray:

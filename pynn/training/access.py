@@ -216,6 +216,8 @@ def first_layers(net: Architecture, count: int) -> Architecture:
         sizes=net.sizes[: count + 1],
         activations=net.activations[:count],
         dropout=net.dropout[: count - 1],
+        input_noise=0.0,
+        hidden_noise=(),
         # Any loss that can be combined with every output: it is not computed.
         loss="mse",
         loss_parameters=(),

@@ -30,6 +30,9 @@ OLDER = {
     "residual": False,
     "norm": [],
     "norm_after": False,
+    "input_dropout": 0.0,
+    "input_noise": 0.0,
+    "hidden_noise": [],
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
@@ -46,6 +49,9 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         "residual": any(a.residual),
         "norm": [None if norm is None else norms.describe(norm) for norm in a.norms],
         "norm_after": a.norm_after,
+        "input_dropout": a.input_dropout,
+        "input_noise": a.input_noise,
+        "hidden_noise": list(a.hidden_noise),
         "dtype": a.dtype,
         "precision": a.precision,
         "standardize": model.standardize,

@@ -311,9 +311,11 @@ def layer_of_loss(trainer: reference.Trainer, epoch: int, step: int) -> int:
     """
     from ..backends.reference import forward
 
-    _, x, _, masks = trainer.batch(epoch, step)
+    _, x, _, masks, noises = trainer.batch(epoch, step)
     with np.errstate(all="ignore"):
-        _, zs = forward(*(trainer.net, trainer.weights, trainer.biases, trainer.scales, x, masks))
+        _, zs = forward(
+            *(trainer.net, trainer.weights, trainer.biases, trainer.scales, x, masks, noises)
+        )
     for k, z in enumerate(zs):
         if not np.isfinite(z).all():
             return k

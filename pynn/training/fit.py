@@ -270,6 +270,11 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
     if model.task is None and columns is None:  # the first training
         columns = names_of(given.x)
         columns = columns if columns is not None and len(columns) == net.n_in else None
+    if isinstance(x, Sparse) and net.input_noise:
+        raise ValueError(
+            "x: found sparse rows for a network with input_noise, expected dense rows: noise makes "
+            "every value different from 0"
+        )
     y, task = targets.targets(
         given.y, len(x), net, model.task, missing=missing, number_format=model.target_format
     )

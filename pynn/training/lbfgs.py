@@ -57,7 +57,8 @@ def adapted(job: Job, model: Model, engine: Engine) -> Job:
     """
     net = model.architecture
     excluded = {
-        "dropout": any(net.dropout),
+        "dropout": any(net.dropout) or net.input_dropout > 0,
+        "noise": net.noisy,
         "precision='bf16'": net.precision != "full",
         "a schedule": job.rates.scheduled,
         "layer_rates": bool(job.settings.layer_rates),

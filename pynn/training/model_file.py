@@ -276,6 +276,10 @@ def _architecture(
         any(other.get("residual", False) for other in others),
         normed,
         after,
+        # Nor these; an empty list of noise stands for 0 in all layers.
+        input_dropout=saved.get("input_dropout", 0.0),
+        input_noise=saved.get("input_noise", 0.0),
+        hidden_noise=saved.get("hidden_noise") or 0.0,
     )
 
 

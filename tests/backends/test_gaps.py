@@ -47,6 +47,7 @@ USES: dict[str, Callable[[str], None]] = {
     "bf16": lambda backend: train(backend, precision="bf16"),
     "layers": lambda backend: train(backend, sizes=(4, *[2] * gaps.MOST_LAYERS, 2)),
     "norm": lambda backend: train(backend, norm="rms"),
+    "noise": lambda backend: train(backend, input_noise=0.1, hidden_noise=0.1),
     "sparse": sparse,
     "convention": convention,
     "profile": profile,

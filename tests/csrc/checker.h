@@ -332,6 +332,7 @@ template <class T> struct Check {
   void check_random();
   void philox(Size blocks);
   void dropout(Size m, Size n, Size variant);
+  void noise(Size m, Size n, Size variant);
 
   // optimizers.cpp
   void check_optimizers();

@@ -1,4 +1,4 @@
-// Checks Philox and dropout: random.h.
+// Checks Philox, dropout and noise: random.h.
 
 #include "checker.h"
 
@@ -35,7 +35,10 @@ template <class T> void Check<T>::dropout(Size m, Size n, Size variant) {
   T* slope = matrix(operand[1], "slope", m, n, ld, SECOND);
   const Dropout how = {0x123456789abcdefu, 7, 2, 0xfffffff0u, 0x60000000u, 2};
   at("dropout", "m=%td n=%td ld=%td", m, n, ld);
-  k.dropout(a, slope, ld, m, n, &how, 9);
+  if (variant % 2)
+    k.dropout(a, slope, ld, m, n, &how, 9);
+  else  // the inputs have no slope
+    k.dropout(a, nullptr, ld, m, n, &how, 9), k.dropout(slope, nullptr, ld, m, n, &how, 9);
   for (Size i = 0; i < m; ++i) {
     for (Size j = 0; j < n; ++j) {
       const uint32_t row = how.first_row + uint32_t(9 + i);
@@ -50,11 +53,38 @@ template <class T> void Check<T>::dropout(Size m, Size n, Size variant) {
   }
 }
 
+template <class T> void Check<T>::noise(Size m, Size n, Size variant) {
+  using W = Wide<T>;
+  const Size ld = padded(n, variant), used = (m - 1) * ld + up(n);
+  T* a = matrix(operand[0], "a", m, n, ld, FIRST);
+  const pynn::Noise how = {0x123456789abcdefu, 7, 2, 0xfffffff0u, 0.5};
+  at("noise", "m=%td n=%td ld=%td", m, n, ld);
+  k.noise(a, ld, m, n, &how, 9);
+  for (Size i = 0; i < m; ++i) {
+    const uint32_t row = how.first_row + uint32_t(9 + i);
+    for (Size j = 0; j < n; ++j) {
+      const Size first = j / 64 * 64 + j % 32;
+      const uint32_t size = word(how.seed, uint32_t(first), row, how.epoch, how.stream) >> 9;
+      const uint32_t turn = word(how.seed, uint32_t(first + 32), row, how.epoch, how.stream);
+      const W radius = std::sqrt(-2 * std::log((W(size) + W(0.5)) / 0x800000));
+      const W angle = W(int32_t(turn) >> 8) / 0x800000 * 4 * std::atan(W(1));
+      const W normal = radius * (j % 64 < 32 ? std::cos(angle) : std::sin(angle));
+      const W was = integer(i, j, FIRST);
+      close<T>(a[i * ld + j], was + normal / 2, 4 + std::fabs(was), "a", i, j);
+    }
+    for (Size j = n; j < up(n); ++j) zero_pad(a[i * ld + j], "a", i, j);
+    for (Size j = up(n); i * ld + j < used && j < ld; ++j) unwritten(a[i * ld + j], "a", i, j);
+  }
+}
+
 template <class T> void Check<T>::check_random() {
   at_both_sides([&] {
-    for_each_two([&](Size m, Size n, Size variant) { dropout(m, n, variant); });
+    for_each_two([&](Size m, Size n, Size variant) {
+      dropout(m, n, variant);
+      noise(m, n, variant);
+    });
     // More units than a group of blocks has words.
-    for (Size n : {127, 128, 129, 200, 300}) dropout(3, n, n);
+    for (Size n : {127, 128, 129, 200, 300}) dropout(3, n, n), noise(3, n, n);
     for (Size size = 1; size <= max_size; ++size) philox(size);
   });
 }

@@ -108,8 +108,10 @@ cdef bint sparse_pays(Plan* p) noexcept nogil:
         # Training needs the lists for the gradient; few rows do not pay for a transpose of w.
         return (not l.narrow or p.settings.gradients or p.data.n < TRANSPOSED_ROWS
                 or share * 6 < dense)
-    if l.n_in >= SPARSE_GROUP or p.data.mean != NULL:   # standardised values are not 0
+    # Values that are standardised, or have noise, are not 0.
+    if l.n_in >= SPARSE_GROUP or p.data.mean != NULL or p.settings.input_noise > 0:
         return False
+    share *= 1 - p.settings.input_dropout
     # Rounded products skip zeros only in training: their sums are rounded otherwise than dense
     # ones, and a prediction must not depend on the rows beside it.
     if l.bf16 and not p.settings.gradients:
@@ -135,6 +137,8 @@ cdef bint marks_pay(Plan* p) noexcept nogil:
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width
     if not (p.settings.training and l.narrow) or l.bf16 or p.data.mean != NULL:
         return False
+    if p.settings.input_noise > 0:
+        return False
     if p.rows < MIN_ROWS or p.rows > MARKED_ROWS:
         return False
     return density(p, p.k.width) * max(5, l.n_out + 1) + 0.5 + 20 / vectors < l.n_out
@@ -156,6 +160,11 @@ cdef inline bint zero_gradients(Plan* p, Py_ssize_t i) noexcept nogil:
     return i < p.n_layers - 1 and off and not l.normed_before
 
 
+cdef inline bint has_zeros(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Whether many outputs of layer i may be 0 after noise and dropout."""
+    return zero_outputs(p, i) and (p.layer[i].noise == 0 or p.layer[i].dropout > 0)
+
+
 cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
     """Decide which products of layer i may skip the zeros of hidden layers.
 
@@ -165,7 +174,7 @@ cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
     cdef Layer* l = &p.layer[i]
     cdef bint wide = (p.settings.training and not l.narrow and not l.bf16 and not l.by_columns
                       and p.rows >= MIN_ROWS)
-    l.skip_h.may = (wide and i > 0 and zero_outputs(p, i - 1) and l.n_in < SPARSE_GROUP)
+    l.skip_h.may = (wide and i > 0 and has_zeros(p, i - 1) and l.n_in < SPARSE_GROUP)
     l.skip_dz.may = (wide and i > 0 and zero_gradients(p, i) and not l.dots
                      and l.n_out < SPARSE_GROUP)
     l.skip_h.on = l.skip_dz.on = l.gradient_skips = False

@@ -44,6 +44,11 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         uint32_t epoch, stream, first_row, threshold
         double scale            # of the units that are kept
 
+    cdef struct Noise:
+        uint64_t seed
+        uint32_t epoch, stream, first_row
+        double deviation
+
     cdef struct Kernels:
         const char* isa
         int width               # elements of a vector
@@ -143,6 +148,10 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*dropout)(
             void* a, void* slope, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,
             const Dropout* how, Py_ssize_t row) noexcept nogil
+        # a (m, n) += deviation · N(0, 1)
+        void (*noise)(
+            void* a, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n, const Noise* how,
+            Py_ssize_t row) noexcept nogil
         # row_loss (m,), row_right (m,); with gradient, z (m, n) becomes dz · scale
         void (*loss)(
             int loss, int output, double parameter, void* z, Py_ssize_t ld, Py_ssize_t m,

@@ -43,6 +43,50 @@ cdef inline char* own_h(Plan* p, Py_ssize_t row, Py_ssize_t column, int thread) 
     return at(p.layer[0].h + thread * p.zeros.h_step, row, p.layer[0].ld_in, column, p.k.itemsize)
 
 
+cdef inline double round_half_even(double x) noexcept nogil:
+    """Python's round(), which the reference uses, exact for 0 ≤ x < 2³²: 1.5 · 2⁵² leaves a double
+    no bits for a fraction."""
+    return (x + 6755399441055744.0) - 6755399441055744.0
+
+
+cdef inline uint32_t drop_below(double probability) noexcept nogil:
+    """A random word is below it with this probability, as ``philox.dropout_threshold``."""
+    return <uint32_t>min(round_half_even(probability * 4294967296.0), 4294967295.0)
+
+
+cdef void drop(Plan* p, double probability, uint32_t stream, char* a, char* slope, Py_ssize_t ld,
+               Py_ssize_t place, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    """Dropout of m rows of a (…, n), from ``place`` in the order, and of their f'(z) or null."""
+    cdef Dropout how
+    how.seed, how.epoch, how.stream = p.settings.seed, p.position.epoch, stream
+    how.first_row = <uint32_t>place
+    how.threshold = drop_below(probability)
+    how.scale = 1.0 / (1.0 - probability)
+    p.k.dropout(a, slope, ld, m, n, &how, 0)
+
+
+cdef void add_noise(Plan* p, double deviation, uint32_t stream, char* a, Py_ssize_t ld,
+                    Py_ssize_t place, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    """Add noise to m rows of a (…, n), from ``place`` in the order."""
+    cdef Noise how
+    how.seed, how.epoch, how.stream = p.settings.seed, p.position.epoch, stream
+    how.first_row = <uint32_t>place
+    how.deviation = deviation
+    p.k.noise(a, ld, m, n, &how, 0)
+
+
+cdef void change_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
+                   int thread) noexcept nogil:
+    """Noise and dropout of the inputs that ``read_x`` has read. ``spread_row`` drops those of
+    compressed rows."""
+    cdef Layer* l = &p.layer[0]
+    cdef char* h = own_h(p, start, 0, thread)
+    if p.settings.input_noise > 0:
+        add_noise(p, p.settings.input_noise, NOISE_STREAM, h, l.ld_in, place, m, l.n_in)
+    if p.settings.input_dropout > 0 and p.data.source != SOURCE_SPARSE:
+        drop(p, p.settings.input_dropout, INPUT_DROPOUT_STREAM, h, NULL, l.ld_in, place, m, l.n_in)
+
+
 cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
                  int thread) noexcept nogil:
     """Read m rows of x from ``place`` in the order into rows start … start + m of h."""
@@ -53,12 +97,13 @@ cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
         marks = p.zeros.marks + start * p.zeros.mark_words
     if p.data.source == SOURCE_SPARSE:
         for i in range(m):
-            spread_row(p, row_at(p, place + i), start + i)
+            spread_row(p, place + i, start + i)
     elif p.data.mean != NULL:
         gather_standardized(p, place, m, own_h(p, start, 0, thread))
     else:
         gather(p, p.data.source, p.data.x, p.data.x_row, p.data.x_col, place, m, l.n_in,
                own_h(p, start, 0, thread), l.ld_in, marks)
+    change_x(p, place, start, m, thread)
     round_h(p, l, start, m)
 
 
@@ -156,12 +201,6 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
         affine_wide(p, i, start, m, thread)
 
 
-cdef inline double round_half_even(double x) noexcept nogil:
-    """Python's round(), which the reference uses, exact for 0 ≤ x < 2³²: 1.5 · 2⁵² leaves a double
-    no bits for a fraction."""
-    return (x + 6755399441055744.0) - 6755399441055744.0
-
-
 cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
     """Normalise rows of z, or of f(z) where it is."""
     cdef Py_ssize_t item = p.k.itemsize
@@ -175,12 +214,11 @@ cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept 
 
 cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
                    Py_ssize_t row) noexcept nogil:
-    """z of a hidden layer becomes f(z), with dropout in training."""
+    """z of a hidden layer becomes f(z), with noise and dropout in training."""
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t item = p.k.itemsize
     cdef char* z = at(l.z, start, l.ld, 0, item)
     cdef char* slope = NULL
-    cdef Dropout drop
     if l.slope != NULL:
         slope = at(l.slope, start, l.ld, 0, item)
     if l.normed_before:
@@ -189,18 +227,13 @@ cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
     if l.normed_after:
         normalize(p, l, start, m)
         slope = NULL
+    if p.settings.training and l.noise > 0:
+        add_noise(p, l.noise, NOISE_STREAM + 1 + i, z, l.ld, row + start, m, l.n_out)
     if p.settings.training and l.dropout > 0:
         if l.mask != NULL:
             slope = at(l.mask, start, l.ld, 0, item)
             p.k.activate(IDENTITY, 0, z, slope, l.ld, m, l.n_out)   # ones
-        drop.seed = p.settings.seed
-        drop.epoch = p.position.epoch
-        drop.stream = 1 + i
-        drop.first_row = <uint32_t>(row + start)
-        # A random word is below it with the probability of dropout.
-        drop.threshold = <uint32_t>min(round_half_even(l.dropout * 4294967296.0), 4294967295.0)
-        drop.scale = 1.0 / (1.0 - l.dropout)
-        p.k.dropout(z, slope, l.ld, m, l.n_out, &drop, 0)
+        drop(p, l.dropout, DROPOUT_STREAM + i, z, slope, l.ld, row + start, m, l.n_out)
 
 
 cdef void add_input(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,

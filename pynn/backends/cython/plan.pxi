@@ -68,6 +68,12 @@ cdef enum:
     COUNTERS = 8
     MAX_BALANCED = 128      # threads; larger teams share work equally
 
+# Streams of the random numbers, as in spec/philox.py.
+cdef enum:
+    DROPOUT_STREAM = 1              # of the first hidden layer
+    NOISE_STREAM = 1 << 24          # of the inputs; the next one is that of the first hidden layer
+cdef uint32_t INPUT_DROPOUT_STREAM = 0xFFFFFFFDu
+
 # Phases of a step, for a profile. GRADIENT includes SGD's update where the product applies it.
 cdef enum:
     READ, FORWARD, LOSS, BACKWARD, GRADIENT, UPDATE, TRANSPOSE, WAIT, N_PHASES
@@ -112,6 +118,7 @@ cdef struct Layer:
     int activation
     double parameter        # of the activation
     double dropout          # probability that a unit is dropped
+    double noise            # standard deviation of what is added to f(z)
     # Kernels
     bint bf16               # operands of the products are rounded to bfloat16
     bint lanes              # z is summed as in narrow.h: one sum per lane of k
@@ -214,7 +221,8 @@ cdef struct Settings:
     bint sklearn
     double dz_factor, loss_factor   # on dz and on the loss; 1 otherwise
     double min_probability          # 0 otherwise
-    uint64_t seed           # key of permutations and dropout
+    uint64_t seed           # key of permutations, dropout and noise
+    double input_dropout, input_noise   # of the inputs in training, as those of a layer
     bint watch              # stop before the update of a batch whose loss is not finite
     Py_ssize_t lowest       # the first layer that is not frozen: the backward pass ends at it
 

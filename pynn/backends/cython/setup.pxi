@@ -86,6 +86,8 @@ cdef double shape_layers(Plan* p, object net) except -1:
     cdef bint gradients = p.settings.gradients, hidden
     cdef int i
     p.n_layers = net.n_layers
+    if p.settings.training:
+        p.settings.input_dropout, p.settings.input_noise = net.input_dropout, net.input_noise
     for i in range(p.n_layers):
         l = &p.layer[i]
         hidden = i < p.n_layers - 1
@@ -112,9 +114,10 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.rate = 1
         l.residual = net.adds_input(i)
         shape_norm(l, net.norm(i), net.norm_after)
+        l.noise = net.hidden_noise[i] if hidden and net.hidden_noise else 0.0
         l.keep_slope = hidden and (
-            slope_needs_z(l.activation) or (p.settings.training and l.dropout > 0) or l.residual
-            or l.normed_after)
+            slope_needs_z(l.activation) or l.residual or l.normed_after
+            or (p.settings.training and (l.dropout > 0 or l.noise > 0)))
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
     return flops
@@ -189,7 +192,7 @@ cdef void choose_marks(Plan* p) noexcept nogil:
     if marks_pay(p):
         p.zeros.mark_words = (l.ld_in // p.k.width + 63) // 64
         # Floats that another core has written cost more to read than bytes from memory.
-        if p.pace.threads > 1 and size <= CACHE_BYTES // 2:
+        if p.pace.threads > 1 and size <= CACHE_BYTES // 2 and p.settings.input_dropout == 0:
             p.zeros.h_step = round_up(size, ALIGNMENT)
 
 

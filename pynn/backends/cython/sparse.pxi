@@ -5,18 +5,35 @@
 
 # --- Lists of non-zeros ---------------------------------------------------------------------------
 
-cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t place) noexcept nogil:
-    """Write the compressed row ``row`` of x into row ``place`` of h.
+cdef uint32_t random_word(Plan* p, uint32_t unit, uint32_t row, uint32_t stream) noexcept nogil:
+    """A single word of Philox 4x32-10: see csrc/kernels/random.h."""
+    cdef uint32_t c0 = unit // 4, c1 = row, c2 = p.position.epoch, c3 = stream
+    cdef uint32_t k0 = <uint32_t>p.settings.seed, k1 = <uint32_t>(p.settings.seed >> 32)
+    cdef uint64_t p0, p1
+    cdef int i
+    for i in range(10):
+        p0, p1 = <uint64_t>c0 * 0xD2511F53u, <uint64_t>c2 * 0xCD9E8D57u
+        c0, c1 = <uint32_t>(p1 >> 32) ^ c1 ^ k0, <uint32_t>p1
+        c2, c3 = <uint32_t>(p0 >> 32) ^ c3 ^ k1, <uint32_t>p0
+        k0 += 0x9E3779B9u
+        k1 += 0xBB67AE85u
+    return (c0 if unit % 4 == 0 else c1 if unit % 4 == 1 else c2 if unit % 4 == 2 else c3)
 
-    Only the values of the row that was there before are cleared, not the whole row.
+
+cdef void spread_row(Plan* p, Py_ssize_t position, Py_ssize_t place) noexcept nogil:
+    """Write the compressed row of x at a position in the order into row ``place`` of h.
+
+    Dropout draws the words of the stored values only, of which there may be few in a wide row. Only the values of the row that was there before are cleared, not the whole row.
     """
-    cdef Py_ssize_t i, item = p.k.itemsize
+    cdef Py_ssize_t i, item = p.k.itemsize, row = row_at(p, position)
     cdef const int64_t* starts = p.data.x_starts
     cdef const int32_t* columns = p.data.x_columns
     cdef const double* inverse = p.data.inverse
     cdef int64_t before = p.zeros.spread[place]
     cdef char* h = at(p.layer[0].h, place, p.layer[0].ld_in, 0, item)
-    cdef double value
+    cdef double value, rate = p.settings.input_dropout
+    cdef uint32_t below = drop_below(rate)
+    cdef float kept32 = <float>(1.0 / (1.0 - rate))
     if before < 0:
         memset(h, 0, p.layer[0].ld_in * item)
     else:
@@ -30,6 +47,13 @@ cdef void spread_row(Plan* p, Py_ssize_t row, Py_ssize_t place) noexcept nogil:
             value = (<const double*>p.data.x)[i]
         if inverse != NULL:
             value *= inverse[columns[i]]    # the mean is 0
+        if rate > 0:
+            if random_word(p, columns[i], <uint32_t>position, INPUT_DROPOUT_STREAM) < below:
+                value = 0
+            elif item == sizeof(float):
+                value = <float>value * kept32   # rounded as in a dense row
+            else:
+                value *= 1.0 / (1.0 - rate)
         if p.layer[0].bf16:
             (<float*>h)[columns[i]] = rounded(<float>value)
         elif item == sizeof(float):

@@ -52,6 +52,8 @@ from .plan import (
     FROZEN,
     GRADIENT,
     HAS_LABELS,
+    INPUT_KEPT,
+    INPUT_THRESHOLD,
     KEPT,
     L2,
     LOSS,
@@ -111,6 +113,8 @@ class Job:
             settings[OUTPUT_LOSS] = CUSTOM
             settings[LOSS_ADDRESS] = weights.custom[net.loss].address
         settings[STREAM] = philox.DROPOUT
+        rate = net.input_dropout
+        settings[INPUT_THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
         inputs = flat_inputs(x, settings)
         labels, goals = flat_targets(y, net, settings)
@@ -233,6 +237,7 @@ def optimizer_constants(
     constants = np.zeros(7)
     c[L2] = l2
     c[KEPT + 2 * net.n_layers :] = 1
+    c[INPUT_KEPT] = 1 / (1 - net.input_dropout)
     for k, rate in enumerate(net.dropout):
         c[KEPT + k] = 1 / (1 - rate)
     for k in range(net.n_layers):

@@ -24,6 +24,8 @@ from .plan import (
     GRADIENT,
     H_ROW,
     HAS_LABELS,
+    INPUT_KEPT,
+    INPUT_THRESHOLD,
     KEPT,
     LOSS_ADDRESS,
     LOWEST,
@@ -56,7 +58,7 @@ from .plan import (
     kernel,
 )
 from .product import matmul
-from .random import dropout
+from .random import drop_inputs, dropout
 
 
 @kernel
@@ -107,6 +109,11 @@ def read_rows(p, first, lo, hi):
             copy_row(p.x_single, start, s[X_COLUMN], h, one)
         else:
             copy_row(p.x_double, start, s[X_COLUMN], h, one)
+        if s[TASK] == TRAIN and s[INPUT_THRESHOLD] >= 0:
+            drop_inputs(
+                *(h, np.uint64(s[SEED]), np.uint64(first + r), np.uint64(s[EPOCH])),
+                *(np.uint64(s[INPUT_THRESHOLD]), p.coefficients[INPUT_KEPT]),
+            )
 
 
 @kernel

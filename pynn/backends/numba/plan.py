@@ -75,7 +75,8 @@ LOSS_ADDRESS = 22  # machine code of a custom loss
 N_TARGETS = 23  # columns of the targets
 (WEIGHTED, MISSING) = (24, 25)  # whether rows have weights; whether targets may be NaN
 LOWEST = 26  # the first layer that is not frozen, at which the backward pass ends
-SETTINGS = 27
+INPUT_THRESHOLD = 27  # an input is dropped if its random word is below; -1 without dropout
+SETTINGS = 28
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
@@ -83,7 +84,8 @@ L2 = 0  # the factor of L2
 (C1, C1_REST, C2, C2_REST, EPSILON) = range(1, 6)  # decay rates of the moments, 1 − rate, ε
 (RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
 GRADIENT_SIZE = 10  # as STEP_SIZE, of NAdam's gradient
-KEPT = 11  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+INPUT_KEPT = 11  # 1 / (1 − p) of the dropout of the inputs
+KEPT = 12  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
 # parameter of its activation; then for each layer, the factor on its learning rate
 
 

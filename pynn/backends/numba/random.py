@@ -53,6 +53,22 @@ def make_permutation(version):
 
 
 @kernel
+def drop_inputs(h, seed, row, epoch, threshold, kept):
+    """Multiply the inputs h (n,) of a row by 0 where they are dropped, else by ``kept``."""
+    zero, n, stream = h.dtype.type(0), len(h), np.uint64(philox.INPUT_DROPOUT)
+    for block in range((n + 3) // 4):
+        words = philox_words(seed, np.uint64(block), row, epoch, stream)
+        i = 4 * block
+        h[i] *= kept if words[0] >= threshold else zero
+        if i + 1 < n:
+            h[i + 1] *= kept if words[1] >= threshold else zero
+        if i + 2 < n:
+            h[i + 2] *= kept if words[2] >= threshold else zero
+        if i + 3 < n:
+            h[i + 3] *= kept if words[3] >= threshold else zero
+
+
+@kernel
 def dropout(h, z, n, seed, row, epoch, stream, threshold, kept):
     """Multiply a row's h and f'(z) by 0 where a unit is dropped, and by ``kept`` elsewhere."""
     zero = h.dtype.type(0)
