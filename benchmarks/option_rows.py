@@ -239,6 +239,28 @@ NETWORK = [
         network={"dropout": 0.1},
     ),
     Option(
+        *("`input_dropout=0.1`", "", "`Dropout`", "`Dropout`"),
+        "backends/test_noise.py::test_training_follows_the_reference",
+        network={"input_dropout": 0.1},
+    ),
+    Option(
+        *("`input_noise=0.1`", "", "`GaussianNoise`", "x + 0.1 * `torch.randn`"),
+        "backends/test_noise.py::test_training_follows_the_reference",
+        network={"input_noise": 0.1},
+        gap="noise",
+    ),
+    Option(
+        *("`hidden_noise=0.1`", "", "`GaussianNoise`", "x + 0.1 * `torch.randn`"),
+        "backends/test_noise.py::test_training_follows_the_reference",
+        network={"hidden_noise": 0.1},
+        gap="noise",
+    ),
+    Option(
+        *("`ema=0.999`", "", "`use_ema`", "`AveragedModel`"),
+        "backends/test_average.py::test_averages_follow_the_reference",
+        {"ema": 0.999},
+    ),
+    Option(
         *("`l2`", "`alpha`, divided by the rows", "`kernel_regularizer`, halved", "`weight_decay`"),
         "backends/test_parity.py::test_every_optimizer_follows_the_reference",
         {"l2": 1e-4},

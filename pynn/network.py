@@ -158,6 +158,8 @@ class Network(Access):
     scales, shifts : tuple of ndarray or None
         For each layer, scale and shift (n_out,) of its normalisation, or None: views of
         ``parameters``.
+    average : ndarray or None
+        Moving average of ``parameters``, which predictions use, after ``fit`` with ``ema``.
     history : History
         One record per epoch, over all calls of ``fit``.
     epochs, updates : int
@@ -298,6 +300,7 @@ class Network(Access):
         layer_rates: Sequence[float] | None = None,
         l2: float = 0.0,
         label_smoothing: float = 0.0,
+        ema: float | None = None,
         schedule: str | Schedule | Callable[[float], float] | None = None,
         validation: float | tuple[Any, ...] | None = None,
         metrics: Any = None,
@@ -368,6 +371,12 @@ class Network(Access):
             cross_entropy: it keeps the network from becoming overconfident. The training loss is
             computed with the smoothed targets, the validation loss is not. Labels become n · n_out
             floats.
+        ema : float, optional
+            Decay in (0, 1) of an exponential moving average of the parameters, such as 0.999.
+            ``parameters`` are what trains; predictions, ``evaluate``, validation, metrics,
+            ``activations`` and files use ``average``. The decay of update t is min(ema, (1 + t) /
+            (10 + t)). Later calls with ``ema`` continue the average; the first update of a call
+            without it drops it.
         schedule : str, Schedule or function, optional
             Factor on the learning rate of each step: ``constant``, ``step``, ``exponential``,
             ``inverse_time``, ``cosine``, ``cosine_restarts``, ``flat_cosine``, ``one_cycle``,

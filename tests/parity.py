@@ -74,7 +74,7 @@ class Run(NamedTuple):
 
     parameters: np.ndarray
     state: list[np.ndarray]
-    """The vectors of the optimizer."""
+    """The vectors of the optimizer, and the average of the parameters."""
     sums: np.ndarray
     """The ``Sums`` since the epoch began, after each call: (calls, 3)."""
 
@@ -89,7 +89,7 @@ class Case:
 
     Parameters
     ----------
-    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates
+    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates, ema, ema_offset
         As in ``TrainerSettings``.
     sample_weight, missing
         As in ``Data``.
@@ -118,6 +118,8 @@ class Case:
     watch: bool = False
     frozen: tuple[int, ...] = ()
     layer_rates: tuple[float, ...] = ()
+    ema: float = 0.0
+    ema_offset: int = 0
     sample_weight: np.ndarray | None = None
     missing: bool = False
     slices: int | None = None
@@ -138,6 +140,8 @@ class Case:
             watch=self.watch,
             frozen=self.frozen,
             layer_rates=self.layer_rates,
+            ema=self.ema,
+            ema_offset=self.ema_offset,
         )
 
     def rates(self, done: int, count: int) -> np.ndarray:
@@ -234,6 +238,8 @@ def new_trainer(engine: Engine, given: Problem, case: Case) -> Trainer:
 def _trainer(engine: Engine, given: Problem, case: Case) -> tuple[Trainer, list[np.ndarray]]:
     parameters = given.parameters.copy()
     state = [np.zeros_like(parameters) for _ in range(case.optimizer.slots)]
+    if case.ema:
+        state.append(parameters.copy())
     data = Data(given.x, given.y, case.sample_weight, case.missing)
     return engine.trainer(parameters, state, data, case.settings()), [parameters, *state]
 

@@ -65,6 +65,7 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .copy_far = copy_far<T>,
           .square_sum = square_sum<T>,
           .update = update<T>,
+          .average = average<T>,
           .philox = philox,
           .multiply_add = multiply_add<T>};
 }

@@ -285,6 +285,9 @@ struct Kernels {
   void (*update)(int rule, const Step* step, void* w, const void* g, void* const* state,
                  std::ptrdiff_t count);
 
+  // average (count,) += rest · (w (count,) − average). count is a multiple of the vector width.
+  void (*average)(void* average, const void* w, double rest, std::ptrdiff_t count);
+
   // --- Others ---
 
   // out (4·blocks,): the words of blocks 0, 1, … of Philox 4x32-10 with counter (block, row, epoch,

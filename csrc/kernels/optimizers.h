@@ -109,4 +109,14 @@ void update(int rule, const Step* step, void* w, const void* g, void* const* sta
   f(step, (T*)w, (const T*)g, state, count);
 }
 
+// The moving average of parameters.
+template <class T> void average(void* average_, const void* w_, double rest, Size count) {
+  T* a = (T*)average_;
+  const T* w = (const T*)w_;
+  for (Size j = 0; j < count; j += width<T>) {
+    const V<T> before = load(a + j);
+    store(a + j, fma(set1(T(rest)), load(w + j) - before, before));
+  }
+}
+
 }  // namespace

@@ -108,6 +108,11 @@ class TrainerSettings(ObjectiveSettings):
         does not change them either. The backward pass ends at the first other layer.
     layer_rates
         A factor on the learning rate for each layer, or empty: 1 for all.
+    ema
+        Decay of the moving average of the parameters (``updates.average``), which is the last
+        vector of the state and is evaluated in place of the parameters; 0 for no average.
+    ema_offset
+        Updates that the optimizer state had seen when the average began.
     """
 
     optimizer: Optimizer
@@ -117,6 +122,8 @@ class TrainerSettings(ObjectiveSettings):
     watch: bool = False
     frozen: tuple[int, ...] = ()
     layer_rates: tuple[float, ...] = ()
+    ema: float = 0.0
+    ema_offset: int = 0
 
 
 def lowest_trained(layers: int, frozen: Collection[int]) -> int:
@@ -183,7 +190,9 @@ class Trainer(Protocol):
         sample_weight: np.ndarray | None = None,
         missing: bool = False,
     ) -> Sums:
-        """Return the sums of ``Data`` for the current parameters, without dropout."""
+        """Return the sums of ``Data`` for the current parameters, or their average, without
+        dropout and noise.
+        """
         ...
 
     def would_store_finite(self) -> bool:
@@ -243,7 +252,11 @@ class Engine(Protocol):
         data: Data,
         settings: TrainerSettings,
     ) -> Trainer:
-        """Return a trainer. ``state`` holds the optimizer's slots, shaped like ``parameters``."""
+        """Return a trainer.
+
+        ``state`` holds the optimizer's slots, and with ``settings.ema`` the average after them,
+        shaped like ``parameters``.
+        """
         ...
 
 

@@ -31,7 +31,7 @@ from . import norms
 from .activations import activation_of, derivative_of
 from .contract import Data, Inputs, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
 from .losses import loss_of
-from .updates import UPDATE
+from .updates import UPDATE, average
 
 Array = np.ndarray
 
@@ -369,8 +369,10 @@ class Trainer:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
         self.scales = net.norm_views(parameters)
-        self.states = [net.views(s) for s in state]
-        self._scale_states = [net.norm_views(s) for s in state]
+        self._average = state[-1] if settings.ema else None
+        slots = state[:-1] if settings.ema else state
+        self.states = [net.views(s) for s in slots]
+        self._scale_states = [net.norm_views(s) for s in slots]
         gradient = np.empty_like(parameters)
         self.gradients, self._dscales = net.views(gradient), net.norm_views(gradient)
         self._vectors = [parameters, *state]
@@ -471,6 +473,10 @@ class Trainer:
             for j, (scale, dscale) in enumerate(zip(self.scales[k], self._dscales[k], strict=True)):
                 slots = [state[k][j] for state in self._scale_states]
                 update(o, scale, dscale, slots, step, own, False)
+        if self._average is not None:
+            # Also that of frozen layers, which approaches their parameters.
+            offset = self.settings.ema_offset
+            average(self._average, self.parameters, self.settings.ema, step - offset)
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array], list[Array]]:
         """Return the indices of the rows of a batch, the rows with noise and dropout, their
@@ -535,7 +541,8 @@ class Trainer:
         sample_weight: Array | None = None,
         missing: bool = False,
     ) -> Sums:
-        return Engine(self.net).evaluate(self.parameters, x, y, sample_weight, missing)
+        parameters = self.parameters if self._average is None else self._average
+        return Engine(self.net).evaluate(parameters, x, y, sample_weight, missing)
 
     def would_store_finite(self) -> bool:
         """Unknown: the trainer works on the caller's vectors, which the caller can check."""

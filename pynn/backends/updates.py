@@ -37,6 +37,16 @@ Array = np.ndarray
 State = list[Array]
 
 
+def average(a: Array, w: Array, decay: float, step: int) -> None:
+    """a ← a + (1 − d)·(w − a) with d = min(decay, (1 + t) / (10 + t)), where t is ``step``.
+
+    Exponential moving average of any vector w; t counts its updates from 1. The lower decay of the
+    first updates is that of TensorFlow's ExponentialMovingAverage: the average soon forgets where
+    training began.
+    """
+    a += a.dtype.type(1 - min(decay, (1 + step) / (10 + step))) * (w - a)
+
+
 def sgd(o: SGD, w: Array, g: Array, state: State, step: int, rate: float, decay: bool) -> None:
     """w ← w − η·g."""
     w -= rate * g

@@ -293,6 +293,15 @@ class Options:
             show_default="0; tables 12 / rows, at most 0.05",
         ),
     ] = 0.0
+    ema: Annotated[
+        float | None,
+        _option(
+            "Training",
+            "Decay of a moving average of the weights, which predictions use.",
+            metavar="DECAY",
+            show_default="none",
+        ),
+    ] = None
     label_smoothing: Annotated[
         float,
         _option("Training", "Share of every target to spread over all classes.", metavar="SHARE"),

@@ -57,6 +57,7 @@ def print_summary(setup: Setup, options: Options) -> None:
         "training",
         f"{steps}, l2 {settings['l2']:g}, "
         + (f"label smoothing {smoothing:g}, " if smoothing else "")
+        + (f"moving average {options.ema:g}, " if options.ema else "")
         + (f"class weights {options.class_weight}, " if settings["class_weight"] else "")
         + f"seed {net.seed}",
     )

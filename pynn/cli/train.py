@@ -312,6 +312,7 @@ def _fit_settings(options: Options) -> dict[str, Any]:
         or None,
         "schedule": parse_spec("schedule", options.schedule, SCHEDULES),
         "l2": options.l2,
+        "ema": options.ema,
         "label_smoothing": options.label_smoothing,
         "missing_targets": options.missing_targets,
         "metrics": parse_list(options.metrics),

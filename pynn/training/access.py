@@ -61,11 +61,11 @@ class Access(Described):
         k = _layer(layer, count)
         x = self._features(x)
         if k == count - 1:
-            return self._engine.forward(self._model.flat, x)
+            return self._engine.forward(self._model.evaluated, x)
         # The layers up to k are a network of their own, whose parameters come first.
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
-        return engine.forward(self._model.flat[: part.n_parameters], x)
+        return engine.forward(self._model.evaluated[: part.n_parameters], x)
 
     @property
     def frozen(self) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ class Access(Described):
         self._freeze({*self.frozen} - {*_layers(range(count) if layers is None else layers, count)})
 
     def _freeze(self, layers: set[int]) -> None:
-        if not self.parameters.flags.writeable:
+        if self._model.training:
             raise ValueError(
                 "layers: found a network in training, expected freeze and unfreeze before or after"
             )

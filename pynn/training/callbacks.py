@@ -237,8 +237,8 @@ class EarlyStopping(Monitoring):
     threshold
         Stop when the metric is at least as good as this value; None for never.
     restore_best
-        Whether to restore the parameters of the best epoch when training ends (the optimizer
-        state remains that of the last epoch).
+        Whether to restore the parameters of the best epoch, and their average, when training ends
+        (the optimizer state remains that of the last epoch).
 
     Attributes
     ----------
@@ -267,10 +267,13 @@ class EarlyStopping(Monitoring):
         super()._forget()
         self.stopped_epoch: int | None = None
         self._parameters: Array | None = None
+        self._average: Array | None = None
 
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
         if self._improves(record) and self.restore_best:
             self._parameters = net.parameters.copy()
+            average = getattr(net, "average", None)
+            self._average = None if average is None else average.copy()
         value = self._value(record)
         reached = self.threshold is not None and self._sign * (value - self.threshold) <= 0
         waited = record.epoch - (self.best_epoch or 0)
@@ -282,7 +285,9 @@ class EarlyStopping(Monitoring):
     def on_fit_end(self, net: Trained) -> None:
         if self._parameters is not None:
             net.parameters = self._parameters
-            self._parameters = None
+            if self._average is not None:
+                net.average = self._average  # type: ignore[attr-defined]
+            self._parameters = self._average = None
             history = getattr(net, "history", None)
             if history:
                 history.restored_epoch = self.best_epoch
@@ -298,16 +303,20 @@ class EarlyStopping(Monitoring):
         state = {**super().state(), "stopped_epoch": self.stopped_epoch}
         if self._parameters is not None:
             state["parameters"] = self._parameters
+        if self._average is not None:
+            state["average"] = self._average
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         stopped, parameters = state["stopped_epoch"], state.get("parameters")
+        average = state.get("average")
         if stopped is not None:
             arguments.whole(stopped, "stopped_epoch", 0)
-        if not isinstance(parameters, (np.ndarray, type(None))):
-            raise ValueError(f"parameters: found {parameters!r}, expected an array")
+        for name, found in (("parameters", parameters), ("average", average)):
+            if not isinstance(found, (np.ndarray, type(None))):
+                raise ValueError(f"{name}: found {found!r}, expected an array")
         super().restore(state)
-        self.stopped_epoch, self._parameters = stopped, parameters
+        self.stopped_epoch, self._parameters, self._average = stopped, parameters, average
 
 
 class SaveBest(Monitoring):

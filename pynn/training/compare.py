@@ -30,6 +30,7 @@ OLDER = {
     "residual": False,
     "norm": [],
     "norm_after": False,
+    "ema": 0.0,
     "input_dropout": 0.0,
     "input_noise": 0.0,
     "hidden_noise": [],

@@ -56,7 +56,7 @@ def evaluate(
     x, y, w = data
     weighted = x, y, *weights.combined(y, w, missing=missing)
     if model.target_standard is None:
-        loss, right, total = engine.evaluate(model.flat, *weighted)
+        loss, right, total = engine.evaluate(model.evaluated, *weighted)
         found = {"loss": loss / total}
     else:
         found = {"loss": standardise.original_loss(model, engine, *weighted)}

@@ -53,6 +53,7 @@ class Arguments:
     layer_rates: Any
     l2: Any
     label_smoothing: Any
+    ema: Any
     schedule: Any
     validation: Any
     metrics: Any
@@ -150,6 +151,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     learning_rate = arguments.number(given.learning_rate, "learning_rate", above=0)
     factors = _layer_rates(given.layer_rates, net)
     l2 = arguments.number(given.l2, "l2", least=0)
+    ema = 0.0 if given.ema is None else arguments.number(given.ema, "ema", above=0, below=1)
     smoothing = targets.label_smoothing(given.label_smoothing, net)
     rates = Rates(given.schedule, learning_rate, model.epochs, model.epochs + epochs)
     _check_modes(given)
@@ -184,6 +186,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             watch=True,
             frozen=_frozen(model),
             layer_rates=factors,
+            ema=ema,
         ),
         rates=rates,
         epochs=epochs,
@@ -200,6 +203,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "learning_rate": learning_rate,
             "layer_rates": list(factors),
             "l2": l2,
+            "ema": ema,
             "frozen": list(model.frozen),
             "label_smoothing": smoothing,
             "validation": rows.share,

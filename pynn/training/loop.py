@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,14 +57,17 @@ class Loop:
         saver: Saver | None = None,
         resumed: Resumed | None = None,
     ) -> None:
+        # Everything is allocated here, and ``run`` changes the model afterwards.
+        self.state = model.state_for(job.settings.optimizer)
+        self.average = model.average_for(job.settings.ema)
+        job = self._with_offset(model, job)
         self.owner, self.model, self.engine, self.job = owner, model, engine, job
         self.reported = None if job.target_standard is None else Reported(model, engine, job)
         self.saver, self.resumed = saver, resumed
         began = time.perf_counter()
         position = Position() if resumed is None else resumed.position
-        # Everything is allocated here, and ``run`` changes the model afterwards.
-        self.state = model.state_for(job.settings.optimizer)
-        vectors = [model.flat, *self.state]
+        average = [] if self.average is None else [self.average]
+        vectors = [model.flat, *self.state, *average]
         self.stepper = Stepper(model, engine, vectors, job, position)
         self.guard = Guard(self.stepper, job.rates, began)
         self.calls = job.calls
@@ -77,6 +81,14 @@ class Loop:
             # Slices as short as for a report, so that the clock is read about every 0.1 s.
             self.pace.append(Reporter(lambda record: None))
         self.stop = resumed is not None and resumed.stopped
+
+    def _with_offset(self, model: Model, job: Job) -> Job:
+        """Return the job with the updates between the beginnings of optimizer and average."""
+        kept, averaged = self.state is model.optimizer_state, self.average is model.average
+        optimizer_began = model.optimizer_began if kept else model.updates
+        average_began = model.average_began if averaged else model.updates
+        offset = average_began - optimizer_began if job.settings.ema else 0
+        return replace(job, settings=replace(job.settings, ema_offset=offset))
 
     def run(self, first: int, last: int) -> None:
         """Train from epoch ``first``, counted over the network's life, to before ``last``.
@@ -95,6 +107,7 @@ class Loop:
                 model.begin(
                     *(job.task, job.pixels, job.settings.optimizer, self.state, job.columns),
                     (job.input_standard, job.target_standard),
+                    self.average,
                 )
                 self._begin(first, last)
                 self._train_epochs(last)
@@ -109,6 +122,10 @@ class Loop:
             # Ctrl-C can interrupt the first call, also after the last epoch.
             self._end(surplus)
             raise
+        if model.updates == updates:
+            # Without an update there is no other average, and none is dropped.
+            model.replace(average=before["average"], average_began=before["average_began"])
+            model.set_writeable(True)
         for call in self.calls:
             call.on_fit_end(self.owner)
 

@@ -32,7 +32,7 @@ MOST_EPOCHS, MOST_UPDATES = 2**32 - 1, 2**62
 
 SETTINGS = (
     *("task", "pixels", "columns", "input_standard", "target_standard"),
-    *("optimizer", "optimizer_state", "optimizer_began"),
+    *("optimizer", "optimizer_state", "optimizer_began", "average", "average_began"),
 )
 """Attributes of a model that ``fit`` sets before the first step."""
 
@@ -87,6 +87,12 @@ class Model:
     optimizer_began : int
         Value of ``updates`` when the optimizer state was zero; negative if a program has reduced
         ``updates``.
+    average : ndarray (n_parameters,) or None
+        Moving average of the parameters, which predictions use; None without one.
+    average_began : int
+        Value of ``updates`` when the average was equal to the parameters.
+    training : bool
+        Whether ``fit`` trains the model now.
     history : History
         One record for each trained epoch.
     epochs, updates : int
@@ -115,6 +121,8 @@ class Model:
         self.optimizer: Optimizer | None = None
         self.optimizer_state: list[Array] = []
         self.optimizer_began = 0
+        self.average: Array | None = None
+        self.average_began = 0
         self.history = History()
         self.epochs = 0
         self.updates = 0
@@ -129,6 +137,7 @@ class Model:
         self.scales = tuple(part[0] for part in norms)
         self.shifts = tuple(part[1] for part in norms)
         self.profile: Profile | None = None
+        self.training = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -158,7 +167,13 @@ class Model:
     @property
     def vectors(self) -> list[Array]:
         """All vectors that an update changes, each (n_parameters,)."""
-        return [self.flat, *self.optimizer_state]
+        average = [] if self.average is None else [self.average]
+        return [self.flat, *self.optimizer_state, *average]
+
+    @property
+    def evaluated(self) -> Array:
+        """The parameters that predictions use (n_parameters,): the average if there is one."""
+        return self.flat if self.average is None else self.average
 
     def set_parameters(self, values: Any) -> None:
         """Copy values (n_parameters,) into the parameters."""
@@ -204,7 +219,17 @@ class Model:
     def _store(self, values: Array, name: str) -> None:
         """Replace all parameters in one step, so that an exception changes all of them or none."""
         self._require_idle(name, "parameters are")
+        self.average = None  # first: an interrupt must not leave the average of other parameters
         self.flat[...] = values
+        self.set_writeable(True)
+
+    def set_average(self, values: Any) -> None:
+        """Copy values (n_parameters,) into the average, or remove it for None."""
+        self._require_idle("average", "parameters are")
+        if values is not None:
+            values = self._owned(self._checked(values, self.flat, "average"))
+        self.average = values
+        self.set_writeable(True)
 
     def assign(self, name: str, value: Any, **others: Any) -> None:
         """Set an attribute for the user, and others with it."""
@@ -212,14 +237,20 @@ class Model:
         self.replace(**{name: value}, **others)
 
     def _require_idle(self, name: str, read_only: str) -> None:
-        if not self.parameters.flags.writeable:
+        if self.training:
             raise ValueError(
                 f"{name}: found a network in training; its {read_only} read-only until fit has "
                 "ended"
             )
 
     def set_writeable(self, writeable: bool) -> None:
-        """Make the views for users writeable or read-only."""
+        """Make the views for users writeable or read-only: before and after training.
+
+        While there is an average they stay read-only, since nothing would tell that it no longer
+        belongs to the parameters.
+        """
+        self.training = not writeable
+        writeable = writeable and self.average is None
         views = self.parameters, *self.weights, *self.biases, *self.scales, *self.shifts
         for view in views:
             if view is not None:
@@ -230,6 +261,14 @@ class Model:
         if self.optimizer == optimizer:
             return self.optimizer_state
         return [aligned(len(self.flat), self.dtype) for _ in range(optimizer.slots)]
+
+    def average_for(self, ema: float) -> Array | None:
+        """Return the average to train with: None for an ``ema`` of 0, or a copy of the parameters
+        if there is none yet.
+        """
+        if not ema:
+            return None
+        return self._owned(self.flat) if self.average is None else self.average
 
     def settings(self) -> dict[str, Any]:
         """Return the attributes that ``begin`` changes."""
@@ -243,11 +282,13 @@ class Model:
         state: list[Array],
         columns: Columns | None,
         standards: tuple[Standard | None, Standard | None],
+        average: Array | None = None,
     ) -> None:
-        """Begin to train for a task, with an optimizer and the result of ``state_for``, and with
-        means and scales of inputs and of targets.
+        """Begin to train for a task, with an optimizer and the result of ``state_for``, with means
+        and scales of inputs and of targets, and with the result of ``average_for``.
         """
         kept = state is self.optimizer_state
+        averaged = average is not None and average is self.average
         self.replace(
             task=task,
             pixels=pixels,
@@ -257,6 +298,8 @@ class Model:
             optimizer=optimizer,
             optimizer_state=state,
             optimizer_began=self.optimizer_began if kept else self.updates,
+            average=average,
+            average_began=self.average_began if averaged else self.updates,
         )
 
     def replace(self, **attributes: Any) -> None:
@@ -284,7 +327,7 @@ class Model:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = "parameters", "weights", "biases", "scales", "shifts", "profile"
+        left_out = "parameters", "weights", "biases", "scales", "shifts", "profile", "training"
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -305,7 +348,11 @@ class Model:
         for name in ("input_standard", "target_standard"):
             found = state.get(name)
             new[name] = None if found is None else Standard.of(found.mean, found.scale)
+        # Pickles of earlier versions have none.
+        average, self.average_began = state.get("average"), 0
+        new["average"] = None if average is None else self._owned(average)
         self.__dict__.update({**state, **new})
+        self.set_writeable(True)
 
     def _owned(self, values: Array) -> Array:
         """Return a copy (n_parameters,) as training requires it: aligned, writeable, in dtype."""

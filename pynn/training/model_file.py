@@ -104,6 +104,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
             tensors[f"{name}.{k}"] = values
     for k, slot in enumerate(model.optimizer_state):
         tensors[f"optimizer.{k}"] = slot
+    if model.average is not None:
+        tensors["average"] = model.average
     for name, standard in (("inputs", model.input_standard), ("targets", model.target_standard)):
         if standard is not None:
             tensors[f"{name}.mean"], tensors[f"{name}.scale"] = standard.mean, standard.scale
@@ -143,6 +145,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "task": task,
         "optimizer": optimizer,
         "optimizer_began": model.optimizer_began,
+        "average_began": model.average_began,
         # JSON has neither NaN nor infinity.
         "history": {name: [_to_json(v) for v in column] for name, column in history.items()},
         "restored_epoch": model.history.restored_epoch,
@@ -190,6 +193,7 @@ def rebuild(
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
+    average = _take(tensors, "average", (n,), dtype) if "average" in tensors else None
     standards = (
         _standard(tensors, "inputs", sizes[0]),
         _standard(tensors, "targets", architecture.n_targets),
@@ -245,6 +249,10 @@ def rebuild(
         model.optimizer_began = began
         for slot, values in zip(model.optimizer_state, state, strict=True):
             slot[...] = values
+    if average is not None:
+        model.set_average(average)
+        bounds = -MOST_UPDATES, model.updates
+        model.average_began = arguments.whole(document["average_began"], "average_began", *bounds)
     model.history = history
     # Files of earlier versions do not name frozen layers.
     frozen = {arguments.whole(k, "frozen", 0, len(layers) - 1) for k in document.get("frozen", ())}

@@ -115,7 +115,7 @@ class Prediction(ModelProperties):
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs represent classes"
             )
-        out = self._engine.forward(self._model.flat, self._features(x))
+        out = self._engine.forward(self._model.evaluated, self._features(x))
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
     def predict_distribution(self, x: Any) -> tuple[Array, Array]:

@@ -63,8 +63,11 @@ class ModelProperties:
     def updates(self, updates: int) -> None:
         updates = arguments.whole(updates, "updates", 0, MOST_UPDATES)
         # The optimizer continues with the number of steps that its state has had.
-        steps = self._model.updates - self._model.optimizer_began
-        self._model.assign("updates", updates, optimizer_began=updates - steps)
+        model = self._model
+        steps = model.updates - model.optimizer_began
+        averaged = model.updates - model.average_began
+        began = {"optimizer_began": updates - steps, "average_began": updates - averaged}
+        model.assign("updates", updates, **began)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -93,6 +96,26 @@ class ModelProperties:
     @parameters.setter
     def parameters(self, values: Any) -> None:
         self._model.set_parameters(values)
+
+    @property
+    def average(self) -> Array | None:
+        """The moving average of `parameters` (``fit(ema=…)``), which predictions use; else None.
+
+        A read-only view. Setting it copies the values in; None removes it: predictions then use
+        `parameters`. Setting `parameters`, `weights` or `biases` removes it too, and so does a
+        ``fit`` without ``ema`` at its first update. While there is an average, `parameters`,
+        `weights` and `biases` are read-only, since it would not follow what is written to them.
+        """
+        average = self._model.average
+        if average is None:
+            return None
+        view = average.view()
+        view.flags.writeable = False
+        return view
+
+    @average.setter
+    def average(self, values: Any) -> None:
+        self._model.set_average(values)
 
     @property
     def pixels(self) -> bool | str | None:

@@ -36,7 +36,7 @@ DIVERGED = 3.0
 varies, but does not quadruple at a useful rate."""
 NOT_FOR_A_STEP = (
     *("learning_rate", "epochs", "schedule", "validation", "metrics", "training_metrics"),
-    *("stratify", "callbacks", "progress", "checkpoint", "resume"),
+    *("stratify", "callbacks", "progress", "checkpoint", "resume", "ema"),
 )
 """Arguments of ``fit`` that the range test does not have."""
 

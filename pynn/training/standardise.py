@@ -73,7 +73,7 @@ def read_by(model: Model, x: Array | Sparse) -> Inputs:
 
 def outputs(model: Model, engine: Engine, x: Inputs) -> Array:
     """Return the outputs (n, n_out) in the original unit, float64 if targets are standardised."""
-    out, standard = engine.forward(model.flat, x), model.target_standard
+    out, standard = engine.forward(model.evaluated, x), model.target_standard
     if standard is None:
         return out
     loss, factor, summand = model.architecture.loss_function, standard.scale, standard.mean
@@ -112,7 +112,9 @@ def original_loss(
         conversion = loss.loss_in_unit(standard.scale, _shares(y, sample_weight))
         if conversion is not None:
             scaled = scaled_targets(model, y)
-            loss_sum, _, weight = engine.evaluate(model.flat, x, scaled, sample_weight, missing)
+            loss_sum, _, weight = engine.evaluate(
+                model.evaluated, x, scaled, sample_weight, missing
+            )
             return loss_sum / weight * conversion[0] + conversion[1]
     with np.errstate(all="ignore"):
         out = outputs(model, engine, x)

@@ -86,13 +86,15 @@ def test_the_words_are_those_of_the_reference(backend: str, dtype: str, n: int) 
 # --- Training -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sizes", [[1, 1, 2], [3, 17, 33, 3], [33, 64, 17, 5]])
+@pytest.mark.parametrize("sizes", [[1, 1, 2], [3, 17, 33, 3], [17, 33, 33, 5]])
 @pytest.mark.parametrize("batch_size", [1, 3, 33])
 def test_training_follows_the_reference(
     backend: str, dtype: str, sizes: list[int], batch_size: int
 ) -> None:
     for activation in ("relu", "gelu"):
-        options = everything(backend, dropout=0.2)
+        options = everything(backend, dropout=0.2, residual=sizes[1] == sizes[2])
+        if backend != "numba":
+            options |= {"norm": "rms", "norm_after": activation == "gelu"}
         net = Architecture.build(sizes, activation, dtype=dtype, **options)
         case = ADAM.but(batch_size=batch_size, steps=30)
         assert_follows_reference(backend, net, problem(net, 73), case)
@@ -133,6 +135,15 @@ def test_inputs_that_are_mostly_zero(backend: str, dtype: str, n_out: int) -> No
         assert trainers[1].sparse or trainers[1].marked
 
 
+def test_residual_layers_add_the_inputs_that_remain(backend: str, dtype: str) -> None:
+    net = Architecture.build([40, 40, 3], "relu", dtype=dtype, input_dropout=0.4, residual=True)
+    given = mostly_zeros(net, 60)
+    assert isinstance(given.x, np.ndarray)
+    sparse = given._replace(x=compressed(given.x, np.random.default_rng(1), dtype))
+    for each in (given, *([] if backend == "numba" else [sparse])):
+        assert_follows_reference(backend, net, each, ADAM.but(steps=20))
+
+
 def test_dropped_inputs_are_skipped() -> None:
     """Values that are not zero before dropout, but mostly after it."""
     pytest.importorskip("pynn.backends.cython._core")
@@ -143,7 +154,8 @@ def test_dropped_inputs_are_skipped() -> None:
 
 
 def test_results_do_not_depend_on_the_number_of_threads(backend: str, dtype: str) -> None:
-    net = Architecture.build([70, 33, 64, 5], "relu", dtype=dtype, **everything(backend))
+    options = everything(backend, residual=True)
+    net = Architecture.build([64, 64, 33, 5], "relu", dtype=dtype, **options)
     given = problem(net, 211)
     for batch_size in (1, 2, 33, 200):
         case = ADAM.but(batch_size=batch_size, steps=6)
@@ -172,7 +184,7 @@ def test_predictions_have_no_noise(backend: str) -> None:
 
 def test_gradients_agree_with_finite_differences() -> None:
     """Of the reference, with the masks and the noise of one batch."""
-    options = everything("numpy", dropout=0.3)
+    options = everything("numpy", dropout=0.3, norm="layer")
     net = Architecture.build([4, 6, 3, 5], ["gelu", "tanh"], dtype="float64", **options)
     given, h = problem(net, 9), 1e-6
     trainer = new_trainer(reference.Engine(net), given, Case(batch_size=9))
@@ -183,9 +195,11 @@ def test_gradients_agree_with_finite_differences() -> None:
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         (w, b), gradient = net.views(parameters), np.empty_like(parameters)
-        hs, zs = reference.forward(net, w, b, x, masks, noises)
+        scales, dscales = net.norm_views(parameters), net.norm_views(gradient)
+        hs, zs = reference.forward(net, w, b, scales, x, masks, noises)
         losses, dz = reference.loss_and_output_gradient(net, zs[-1], y)
-        reference.backward(net, w, hs, zs, dz / len(x), masks, *net.views(gradient))
+        dz /= len(x)
+        reference.backward(net, w, scales, hs, zs, dz, masks, *net.views(gradient), dscales)
         return float(losses.mean()), gradient
 
     _, gradient = loss(given.parameters)

@@ -217,7 +217,8 @@ def test_options_reach_the_library(folder, tmp_path):
         "--init lecun_normal --loss mse "
         "--output softplus:beta=2 --dtype float64 --seed 7 --optimizer adam:beta2=0.9,epsilon=1e-6 "
         "--schedule step:every=2,factor=0.5 --learning-rate 0.01 --l2 0.001 --batch-size full "
-        "--label-smoothing 0 --epochs 5 --no-shuffle --validation 0"
+        "--label-smoothing 0 --epochs 5 --no-shuffle --validation 0 --ema 0.9 "
+        "--input-dropout 0.1 --input-noise 0.2 --hidden-noise 0.3,0,0.1"
     )
     out = pynn_command("train", *SMALL, "--data", folder, run, *options.split())
     (x, y) = digits(300, 300)
@@ -228,6 +229,9 @@ def test_options_reach_the_library(folder, tmp_path):
         norm=["layer", None, pynn.RMSNorm(0.1)],
         norm_after=True,
         residual=True,
+        input_dropout=0.1,
+        input_noise=0.2,
+        hidden_noise=[0.3, 0, 0.1],
         init="lecun_normal",
         loss="mse",
         output=pynn.Softplus(2),
@@ -242,6 +246,7 @@ def test_options_reach_the_library(folder, tmp_path):
         schedule=pynn.StepDecay(every=2, factor=0.5),
         learning_rate=0.01,
         l2=0.001,
+        ema=0.9,
         batch_size="full",
         epochs=5,
         shuffle=False,
@@ -249,6 +254,8 @@ def test_options_reach_the_library(folder, tmp_path):
     found = pynn.load(run / "model.safetensors", backend="numpy")
     assert found.architecture == net.architecture
     np.testing.assert_array_equal(found.parameters, net.parameters)
+    np.testing.assert_array_equal(found.average, net.average)
+    assert "noise 0.3/0/0.1" in out
     assert "300 rows to train, 60 to test" in out
 
 

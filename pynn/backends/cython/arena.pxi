@@ -93,7 +93,7 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
         l.wt = carve(base, used, panels(l.n_in) * panel_pairs(l.n_out) * sizeof(float))
     elif i > 0 and settings.gradients and not l.narrow and not l.dots:
         l.wt = carve(base, used, l.n_out * l.ld_in * item)
-    for s in range(settings.slots):
+    for s in range(settings.vectors):
         l.sw[s] = carve(base, used, w_size)
         l.sb[s] = carve(base, used, l.vectors * l.ld * item)
     l.dw = NULL

@@ -152,7 +152,9 @@ cdef class Trainer:
         optimizer = settings.optimizer
         chosen.training = chosen.gradients = True
         chosen.rule = _RULE[optimizer.name]
-        chosen.slots = len(self.state)
+        chosen.ema, chosen.ema_offset = settings.ema, settings.ema_offset
+        chosen.vectors = len(self.state)
+        chosen.slots = chosen.vectors - (chosen.ema > 0)
         chosen.batch_size = min(<Py_ssize_t>settings.batch_size, n)
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
@@ -181,12 +183,12 @@ cdef class Trainer:
         return 0
 
     cdef int pack_state(self, optimizer) except -1:
-        """Copy the optimizer slots into the layers."""
+        """Copy the optimizer slots and the average into the layers."""
         cdef Held flat
         cdef int slot, slots = self.owner.p.settings.slots
         if slots != optimizer.slots:
             raise ValueError(f"state: found {slots} vectors, expected {optimizer.slots}")
-        for slot in range(slots):
+        for slot in range(self.owner.p.settings.vectors):
             flat = Held(self.state[slot], PyBUF_SIMPLE)
             if flat.view.len != self.owner.parameters.view.len:
                 raise ValueError(f"state: found {flat.view.len} bytes, expected "
@@ -296,7 +298,8 @@ cdef class Trainer:
         net = self.engine.net
         parameters = np.empty(net.n_parameters, net.dtype)
         cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
-        self.owner.move_flat(-1, flat, False)
+        cdef const Settings* settings = &self.owner.p.settings
+        self.owner.move_flat(settings.slots if settings.ema > 0 else -1, flat, False)
         return self.engine.evaluate(parameters, x, y, sample_weight, missing)
 
     # --- Writing back -----------------------------------------------------------------------------
@@ -320,7 +323,7 @@ cdef class Trainer:
         cdef Held flat = Held(self.parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         cdef int slot
         self.owner.move_flat(-1, flat, False)
-        for slot in range(self.owner.p.settings.slots):
+        for slot in range(self.owner.p.settings.vectors):
             flat = Held(self.state[slot], PyBUF_WRITABLE | PyBUF_SIMPLE)
             self.owner.move_flat(slot, flat, False)
         self.checked = True

@@ -168,6 +168,9 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*update)(
             int rule, const Step* step, void* w, const void* g, void** state,
             Py_ssize_t count) noexcept nogil
+        # average (count,) += rest · (w (count,) - average)
+        void (*average)(
+            void* average, const void* w, double rest, Py_ssize_t count) noexcept nogil
         # out (4·blocks,)
         void (*philox)(
             uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream, Py_ssize_t blocks,

@@ -190,7 +190,7 @@ cdef void check_share(void* context, int thread) noexcept nogil:
         l = &p.layer[i]
         n, ld = (l.n_in, l.ld_in) if l.narrow else (l.n_out, l.ld)
         share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
-        for slot in range(-1, p.settings.slots):
+        for slot in range(-1, p.settings.vectors):
             check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, thread)
             if thread == 0:
                 check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, l.vectors, l.n_out, 0)

@@ -6,6 +6,7 @@
 
 cdef enum:
     MAX_LAYERS = 64         # the struct holds an array of layers
+    MAX_VECTORS = 4         # MAX_SLOTS of kernels.h, and an average of the parameters
     # Rows of a chunk at most. A larger batch is processed in equal parts, whose gradients are
     # added: more rows would not make the products faster, but h, z and dz larger.
     MAX_ROWS = 512
@@ -58,6 +59,8 @@ cdef enum:
 
     # --- Copies ---
     PACK_BYTES = 4 * 1024 * 1024    # a smaller copy is over before a second thread is awake
+    # Bytes of parameters that are updated before they are averaged, while in L1.
+    AVERAGE_BYTES = 8 * 1024
     CHECK_ROWS = 8          # rows of a copy checked for finite values at a time, while in L1
     # Matrices of at least FAR_BYTES, more than an L3 cache usually holds, with rows of at least
     # FAR_ROW bytes, two pages, are copied with non-temporal stores.
@@ -144,8 +147,8 @@ cdef struct Layer:
     char *b                 # T (vectors, ld)
     char *dw                # as w; null if the gradient of a block is enough
     char *db                # T (vectors, ld)
-    char *sw[MAX_SLOTS]     # optimizer slots, as w
-    char *sb[MAX_SLOTS]     # optimizer slots, as b
+    char *sw[MAX_VECTORS]   # optimizer slots, then the average of the parameters; as w
+    char *sb[MAX_VECTORS]   # the same, as b
     double *squares         # (n_squares,): Σw² per row or, if narrow, per vector of columns
     Py_ssize_t n_squares
     # Rows of a chunk
@@ -211,6 +214,9 @@ cdef struct Settings:
     bint independent        # targets are a yes or no for each output
     Py_ssize_t n_targets, per_target    # columns of the targets; outputs of each
     int rule, slots         # optimizer rule and the number of its slots
+    int vectors             # slots, and one more if parameters are averaged
+    double ema              # decay of the average of the parameters; 0 for none
+    Py_ssize_t ema_offset   # updates that the optimizer had made when the average began
     Py_ssize_t batch_size
     double l2, weight_decay, momentum_decay
     Step coefficients       # those of the optimizer that stay the same
@@ -237,6 +243,7 @@ cdef struct Position:
     Step step_w, step_b     # coefficients of this update, of weights and of biases
     double momenta          # NAdam: product of the momenta of updates 1 … momenta_of
     Py_ssize_t momenta_of
+    double ema_rest         # 1 - decay of the average in this update
     double batch_loss       # sum over the rows of the current batch so far
     double penalty          # L2 term of the current batch (scikit-learn)
     double loss_sum, correct_sum, weight_sum    # since the epoch began

@@ -48,13 +48,47 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
 
 cdef inline void optimizer_step(Plan* p, const Step* step, char* w, const char* g, char** slots,
                                 Py_ssize_t offset, Py_ssize_t count) noexcept nogil:
-    """Update ``count`` parameters at w, with gradient g; ``offset`` is the byte offset of w in the
-    layer's matrix and its optimizer slots."""
+    """Update ``count`` parameters at w, with gradient g, and their average; ``offset`` is the byte
+    offset of w in the layer's matrix and its optimizer slots."""
+    cdef Py_ssize_t item = p.k.itemsize, done = 0, part = count
     cdef void* state[MAX_SLOTS]
     cdef int i
-    for i in range(p.settings.slots):
-        state[i] = slots[i] + offset
-    p.k.update(p.settings.rule, step, w, g, state, count)
+    if p.settings.ema > 0:
+        part = AVERAGE_BYTES // item
+    while done < count:
+        part = min(part, count - done)
+        for i in range(p.settings.slots):
+            state[i] = slots[i] + offset
+        p.k.update(p.settings.rule, step, w, g, state, part)
+        if p.settings.ema > 0:
+            p.k.average(slots[p.settings.slots] + offset, w, p.position.ema_rest, part)
+        w += part * item
+        g += part * item
+        offset += part * item
+        done += part
+
+
+cdef inline void average(Plan* p, const char* w, char** slots, Py_ssize_t offset,
+                         Py_ssize_t count) noexcept nogil:
+    """Update the average of ``count`` parameters, if there is one, at w and at a byte offset in the
+    layer's slots."""
+    if p.settings.ema > 0:
+        p.k.average(slots[p.settings.slots] + offset, w + offset, p.position.ema_rest, count)
+
+
+cdef void average_layer(Plan* p, Layer* l, int thread) noexcept nogil:
+    """This thread's share of the average of a layer whose parameters stay as they are."""
+    cdef Py_ssize_t item = p.k.itemsize, start, stop, j
+    share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
+    if start < stop and l.narrow:
+        for j in range(l.n_out):
+            average(p, l.w, l.sw, (j * l.ld_in + start) * item, round_up(stop - start, p.k.width))
+    elif start < stop:
+        average(p, l.w, l.sw, start * l.ld * item, (stop - start) * l.ld)
+    share(l.n_out, p.k.width, thread, p.pace.threads, &start, &stop)
+    if start < stop:
+        for j in range(l.vectors):
+            average(p, l.b, l.sb, (j * l.ld + start) * item, round_up(stop - start, p.k.width))
 
 
 cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -87,11 +121,14 @@ cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexc
         k.matmul(l.dz, l.ld, 1, at(l.h, 0, 0, start, item), l.ld_in, at(g, 0, 0, start, item),
                  l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &stage.step_w)
     tick(p, thread, GRADIENT, number)
-    if stage.updates and not stage.in_product:
+    if stage.updates:
         for j in range(l.n_out):
             offset = (j * l.ld_in + start) * item
-            optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
-                           round_up(stop - start, k.width))
+            if stage.in_product:
+                average(p, l.w, l.sw, offset, round_up(stop - start, k.width))
+            else:
+                optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
+                               round_up(stop - start, k.width))
     if stage.updates and l.squares != NULL:
         square_weights(p, l, start, stop)
 
@@ -138,7 +175,9 @@ cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcep
         block_gradient(p, l, stage, start, rows, g, &step, thread)
         tick(p, thread, GRADIENT, number)
         if stage.updates:
-            if not stage.in_product and not stage.adam:
+            if stage.in_product or stage.adam:
+                average(p, l.w, l.sw, offset, rows * l.ld)
+            else:
                 optimizer_step(p, &stage.step_w, l.w + offset, g, l.sw, offset, rows * l.ld)
                 tick(p, thread, UPDATE, number)
             refresh_transpose(p, l, start, start + rows)
@@ -171,6 +210,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     update."""
     cdef Stage stage
     if l.frozen:
+        if last and p.settings.training:
+            average_layer(p, l, thread)
         return
     choose_stage(p, l, m, first, last, &stage)
     if l.narrow:
@@ -245,5 +286,7 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
     position.step_b = step[0]
     position.step_b.l2 = 0
     position.step_b.decay = 0
+    t -= <double>p.settings.ema_offset
+    position.ema_rest = 1.0 - min(p.settings.ema, (1.0 + t) / (10.0 + t))
     step.l2 = l2
     step.decay = rate * p.settings.weight_decay

@@ -31,6 +31,7 @@ from ..contract import (
 from .loop import compiled_permutation, compiled_run
 from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
+    AVERAGED,
     BATCH,
     BY_HALF,
     BY_LABEL,
@@ -113,6 +114,7 @@ class Job:
             settings[OUTPUT_LOSS] = CUSTOM
             settings[LOSS_ADDRESS] = weights.custom[net.loss].address
         settings[STREAM] = philox.DROPOUT
+        settings[AVERAGED] = -1
         rate = net.input_dropout
         settings[INPUT_THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
         settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
@@ -234,7 +236,7 @@ def optimizer_constants(
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
     c = np.zeros(KEPT + 3 * net.n_layers, net.dtype)
-    constants = np.zeros(7)
+    constants = np.zeros(9)
     c[L2] = l2
     c[KEPT + 2 * net.n_layers :] = 1
     c[INPUT_KEPT] = 1 / (1 - net.input_dropout)
@@ -373,6 +375,9 @@ class Engine:
         batch_size, l2 = settings.batch_size, settings.l2
         job = Job(weights, self.threads, TRAIN, data, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
+        if settings.ema:
+            job.plan.settings[AVERAGED] = optimizer.slots
+            job.plan.constants[7:] = settings.ema, settings.ema_offset
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         if settings.layer_rates:
             job.plan.coefficients[KEPT + 2 * self.net.n_layers :] = settings.layer_rates
@@ -443,9 +448,15 @@ class Trainer:
         sample_weight: Array | None = None,
         missing: bool = False,
     ) -> Sums:
-        """Return the sums with the parameters as they stand, without dropout."""
-        data = Data(_refuse(self._weights.net, x), y, sample_weight, missing)
-        return Job(self._weights, self._threads, EVALUATE, data, len(x)).run(0, len(x))
+        """Return the sums with the parameters as they stand or their average, without dropout."""
+        weights = self._weights
+        data = Data(_refuse(weights.net, x), y, sample_weight, missing)
+        if self._job.plan.settings[AVERAGED] >= 0:
+            padded, _ = weights.pairs()[-1]
+            parameters = np.empty_like(weights.parameters)
+            weights.copy(padded, parameters)
+            weights = Weights(weights.net, weights.custom, parameters, [], learning=False)
+        return Job(weights, self._threads, EVALUATE, data, len(x)).run(0, len(x))
 
     def would_store_finite(self) -> bool:
         """Whether all that ``store`` would write is finite."""

@@ -76,7 +76,8 @@ N_TARGETS = 23  # columns of the targets
 (WEIGHTED, MISSING) = (24, 25)  # whether rows have weights; whether targets may be NaN
 LOWEST = 26  # the first layer that is not frozen, at which the backward pass ends
 INPUT_THRESHOLD = 27  # an input is dropped if its random word is below; -1 without dropout
-SETTINGS = 28
+AVERAGED = 28  # slot of ``state`` that holds the average of the parameters, or -1
+SETTINGS = 29
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
@@ -85,7 +86,8 @@ L2 = 0  # the factor of L2
 (RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
 GRADIENT_SIZE = 10  # as STEP_SIZE, of NAdam's gradient
 INPUT_KEPT = 11  # 1 / (1 − p) of the dropout of the inputs
-KEPT = 12  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+AVERAGE_REST = 12  # 1 − d of the average of the parameters; changes from step to step
+KEPT = 13  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
 # parameter of its activation; then for each layer, the factor on its learning rate
 
 
@@ -95,8 +97,8 @@ class Plan(NamedTuple):
     layers: Array  # (n_layers, FIELDS), int64
     settings: Array  # (SETTINGS,), int64
     coefficients: Array  # (KEPT + 3·n_layers,), T
-    constants: Array  # (7,), float64: beta1, beta2, epsilon, weight decay, momentum decay; NAdam's
-    # product of the momenta of updates 1 … t, and t
+    constants: Array  # (9,), float64: beta1, beta2, epsilon, weight decay, momentum decay; NAdam's
+    # product of the momenta of updates 1 … t, and t; ema and ema_offset
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
     transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first
     gradient: Array  # T, as weights

@@ -11,6 +11,8 @@ from .plan import (
     ADAGRAD,
     ADAM_HAT,
     AMSGRAD,
+    AVERAGE_REST,
+    AVERAGED,
     C1,
     C1_REST,
     C2,
@@ -113,6 +115,16 @@ def update(optimizer, w, g, u, v, s, c, factor, decay):
 
 
 @kernel
+def average(p, lo, hi):
+    """Update the average of the parameters lo to hi, as ``updates.average``."""
+    slot = p.settings[AVERAGED] * len(p.weights)
+    w, a = p.weights[lo:hi], p.state[slot + lo : slot + hi]
+    rest = p.coefficients[AVERAGE_REST]
+    for i in range(len(w)):
+        a[i] += rest * (w[i] - a[i])
+
+
+@kernel
 def weights_pass(p, part, parts, m, before, last):
     """Sum the gradient of one part of every layer's weight rows over the m rows of the chunk.
 
@@ -122,12 +134,15 @@ def weights_pass(p, part, parts, m, before, last):
     size, l2 = len(p.weights), p.coefficients[L2]
     for k in range(len(p.layers)):
         layer = p.layers[k]
-        if layer[FROZEN]:
-            continue
         n_in, row = layer[N_IN], layer[W_ROW]
         factor = p.coefficients[KEPT + 2 * len(p.layers) + k]
-        stop = (part + 1) * (n_in + 1) // parts
-        for lo in range(part * (n_in + 1) // parts, stop, BAND):
+        begin, stop = part * (n_in + 1) // parts, (part + 1) * (n_in + 1) // parts
+        averages = last and p.settings[AVERAGED] >= 0
+        if layer[FROZEN]:
+            if averages:
+                average(p, layer[W] + begin * row, layer[W] + stop * row)
+            continue
+        for lo in range(begin, stop, BAND):
             hi = min(stop, lo + BAND)
             start = layer[W] + lo * row
             matmul(
@@ -151,6 +166,8 @@ def weights_pass(p, part, parts, m, before, last):
                 u, v = p.state[a:b], p.state[size + a : size + b]
                 s = p.state[2 * size + a : 2 * size + b]
                 update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, factor, decay)
+            if averages:
+                average(p, start, layer[W] + hi * row)
             if k > 0:
                 transpose(
                     *(p.weights, start, row, p.transposed, layer[T] + lo, layer[T_ROW]),
@@ -169,6 +186,8 @@ def set_step(p, batch):
     p.coefficients[RATE] = rate
     p.coefficients[DECAY] = rate * weight_decay
     p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
+    t = step - p.constants[8]
+    p.coefficients[AVERAGE_REST] = 1 - min(p.constants[7], (1 + t) / (10 + t))
     hat = p.settings[UPDATE_RULE] == ADAM_HAT
     p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon
     if p.settings[UPDATE_RULE] == NADAM:
