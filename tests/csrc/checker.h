@@ -337,6 +337,7 @@ template <class T> struct Check {
   // optimizers.cpp
   void check_optimizers();
   void update(Size vectors);
+  void average(Size vectors);
 
   void check_all();
 };

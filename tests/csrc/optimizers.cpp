@@ -56,9 +56,23 @@ template <class T> void Check<T>::update(Size vectors) {
   }
 }
 
+template <class T> void Check<T>::average(Size vectors) {
+  using W = Wide<T>;
+  const Size count = vectors * k.width;
+  T* a = matrix(operand[0], "average", 1, count, count, FIRST);
+  T* w = matrix(operand[1], "w", 1, count, count, SECOND);
+  at("average", "count=%td", count);
+  k.average(a, w, 0.3, count);
+  for (Size j = 0; j < count; ++j) {
+    const W old = integer(0, j, FIRST), want = old + W(T(0.3)) * (integer(0, j, SECOND) - old);
+    close<T>(a[j], want, 16 + std::fabs(want), "average", 0, j);
+    equal(w[j], integer(0, j, SECOND), "w", 0, j);
+  }
+}
+
 template <class T> void Check<T>::check_optimizers() {
   at_both_sides([&] {
-    for (Size vectors = 1; vectors <= max_size; ++vectors) update(vectors);
+    for (Size vectors = 1; vectors <= max_size; ++vectors) update(vectors), average(vectors);
   });
 }
 
