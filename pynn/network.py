@@ -61,11 +61,11 @@ class Network(Access):
         :class:`pynn.Focal`. A custom :class:`pynn.Loss` interprets y as mse does.
     dropout : float or sequence of float
         Probability in [0, 1) of dropping a unit in training, for all hidden layers or per layer.
-    norm : {"layer", "rms"}, LayerNorm, RMSNorm or sequence of them, optional
+    norm : {"layer", "rms", "batch"}, LayerNorm, RMSNorm, BatchNorm or sequence of them, optional
         Normalisation of all hidden layers, or of each (or None), over the units of a row:
-        :class:`pynn.LayerNorm`, or :class:`pynn.RMSNorm` without mean and shift. It has a scale and
-        a shift for each unit, which training changes; L2 and weight decay do not apply to them. Not
-        on the numba backend.
+        :class:`pynn.LayerNorm`, or :class:`pynn.RMSNorm` without mean and shift; or over the rows
+        of a batch: :class:`pynn.BatchNorm`. It has a scale and a shift for each unit, which
+        training changes; L2 and weight decay do not apply to them. Not on the numba backend.
     norm_after : bool
         Whether normalisations follow the activation, before dropout; otherwise they are between
         product and activation.
@@ -158,6 +158,9 @@ class Network(Access):
     scales, shifts : tuple of ndarray or None
         For each layer, scale and shift (n_out,) of its normalisation, or None: views of
         ``parameters``.
+    running_means, running_variances : tuple of ndarray or None
+        For each layer, running statistics (n_out,) of its batch norm, or None: views of
+        ``statistics``, which is not a part of ``parameters``.
     average : ndarray or None
         Moving average of ``parameters``, which predictions use, after ``fit`` with ``ema``.
     history : History

@@ -171,6 +171,10 @@ def problem(net: Architecture, rows: int, kind: str = "labels", seed: int = 0) -
     """
     rng = np.random.default_rng(seed)
     parameters = rng.normal(scale=0.3, size=net.n_parameters).astype(net.dtype)
+    if net.n_statistics:
+        parameters = np.concatenate([parameters, np.empty(net.n_statistics, net.dtype)])
+        for mean, variance in filter(None, net.running_views(parameters)):
+            mean[...], variance[...] = 0, 1
     x = rng.normal(size=(rows, net.n_in)).astype(net.dtype)
     if kind == "labels":
         return Problem(parameters, x, rng.integers(0, net.n_out, rows).astype(np.int32))

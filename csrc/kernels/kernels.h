@@ -255,6 +255,27 @@ struct Kernels {
   // column sums are that of shift.
   void (*normalize_back)(int centers, void* d, void* normed, const void* inverse, const void* scale,
                          void* passed, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
+  // Normalisation over the rows of a batch, in columns. mean, variance and factor = 1 / √(variance +
+  // epsilon) (n,) of the columns of z (m, n), summed in ascending order of the rows.
+  void (*column_moments)(double epsilon, const void* z, void* mean, void* variance, void* factor,
+                         std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
+  // z (m, n) becomes scale (n,) ⊙ ẑ + shift (n,) with ẑ = (z − mean) ⊙ factor, which normed (m, n)
+  // becomes unless it is null.
+  void (*normalize_columns)(void* z, void* normed, const void* mean, const void* factor,
+                            const void* scale, const void* shift, std::ptrdiff_t ld,
+                            std::ptrdiff_t m, std::ptrdiff_t n);
+  // by_normed (n,) = Σ d ⊙ normed and total (n,) = Σ d over the rows of d and normed (m, n), in
+  // ascending order: the gradients of scale and shift.
+  void (*column_products)(const void* d, const void* normed, void* by_normed, void* total,
+                          std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
+  // d (m, n), the gradient of the results, becomes that of z, from those sums over ``count`` rows.
+  void (*normalize_columns_back)(void* d, const void* normed, const void* factor, const void* scale,
+                                 const void* by_normed, const void* total, double count,
+                                 std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
+  // average (count,) += momentum · (correction · x (count,) − average). count is a multiple of the
+  // vector width.
+  void (*blend)(void* average, const void* x, double momentum, double correction,
+                std::ptrdiff_t count);
   // a and slope (m, n), unless null, *= scale where a unit is kept, and *= 0 where it is dropped.
   // ``row`` is the number of the first row within the batch.
   void (*dropout)(void* a, void* slope, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,

@@ -205,7 +205,12 @@ class Trainer(Protocol):
 
 
 class Engine(Protocol):
-    """One architecture on one backend. ``parameters`` are flat, in the network's dtype."""
+    """One architecture on one backend.
+
+    ``parameters`` are flat, in the network's dtype, and followed by the running statistics of batch
+    norms: (n_values,). ``forward`` and ``evaluate`` use these statistics, an objective those of its
+    rows; a trainer uses those of each batch, and updates the running ones with the parameters.
+    """
 
     name: str
 

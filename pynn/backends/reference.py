@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ..arrays.sparse import Sparse
 from ..arrays.standard import Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
+from ..spec.norms import BatchNorm
 from ..spec.optimizers import Optimizer
 from . import norms
 from .activations import activation_of, derivative_of
@@ -69,30 +71,38 @@ def read_rows(x: Inputs, rows: Array | slice, dtype: str) -> Array:
     return block * block.dtype.type(1 / 255) if x.dtype == np.uint8 else block
 
 
-def activate(net: Architecture, layer: int, z: Array, norm: list[Array]) -> Array:
+Vectors = list[list[Array]]
+"""For each layer, arrays (n_out,): parameters of its normalisation, or its running statistics."""
+
+
+def activate(
+    net: Architecture, layer: int, z: Array, norm: list[Array], running: list[Array]
+) -> Array:
     """Return f(z) of a layer, normalised before or after f if the layer is, with the parameters
-    ``norm``: see ``norms.py``.
+    ``norm`` and running statistics, or those of the rows: see ``norms.py``.
     """
     kind = net.norm(layer)
     if kind is None:
         return activation_of(net, layer, z)
     if net.norm_after:
-        return norms.normalize(kind, activation_of(net, layer, z), norm)
-    return activation_of(net, layer, norms.normalize(kind, z, norm))
+        return norms.normalize(kind, activation_of(net, layer, z), norm, running)
+    return activation_of(net, layer, norms.normalize(kind, z, norm, running))
 
 
 def forward(
     net: Architecture,
     weights: list[Array],
     biases: list[Array],
-    scales: list[list[Array]],
+    scales: Vectors,
+    running: Vectors,
     x: Array,
     masks: list[Array],
     noises: Sequence[Array] = (),
 ) -> tuple[list[Array], list[Array]]:
     """Return every layer's input h and its z.
 
-    ``scales`` holds the parameters of normalisations, as ``Architecture.norm_views``. ``masks``
+    ``scales`` holds the parameters of normalisations, as ``Architecture.norm_views``, and
+    ``running`` the statistics of batch norms that do not use those of the rows. ``masks``
     holds a factor (m, n_out) on the a of each hidden layer: 0 for a dropped unit and 1 / (1 - p)
     for the others, so that the expected a is unchanged (inverted dropout, Srivastava et al. 2014,
     section 10). ``noises`` holds what is added to the a of each hidden layer before that (m,
@@ -105,7 +115,7 @@ def forward(
     for k in range(net.n_layers):
         zs.append(multiply(net, k, hs[k], weights[k]) + biases[k])
         if k < net.n_layers - 1:
-            a = activate(net, k, zs[k], scales[k])
+            a = activate(net, k, zs[k], scales[k], running[k])
             if noises:
                 a = a + noises[k]
             a = a * masks[k] if masks else a
@@ -114,14 +124,14 @@ def forward(
 
 
 def outputs(
-    net: Architecture, scales: list[list[Array]], hs: list[Array], zs: list[Array]
+    net: Architecture, scales: Vectors, running: Vectors, hs: list[Array], zs: list[Array]
 ) -> Array:
     """Return the outputs of the last layer (m, n_out).
 
     It is normalised or residual only where it is a hidden layer of a larger network
     (``Network.activations``).
     """
-    a = activate(net, -1, zs[-1], scales[-1])
+    a = activate(net, -1, zs[-1], scales[-1], running[-1])
     return a + hs[-1] if net.adds_input(net.n_layers - 1) else a
 
 
@@ -200,6 +210,7 @@ def activation_gradient(
     layer: int,
     z: Array,
     norm: list[Array],
+    running: list[Array],
     mask: Array | None,
     da: Array,
     dnorm: list[Array],
@@ -215,22 +226,24 @@ def activation_gradient(
         da = da * mask
     if net.norm_after:
         a = activation_of(net, layer, z)
-        return norms.normalize_gradient(kind, a, norm, da, dnorm) * derivative_of(net, layer, z)
-    dy = da * derivative_of(net, layer, norms.normalize(kind, z, norm))
-    return norms.normalize_gradient(kind, z, norm, dy, dnorm)
+        dz = norms.normalize_gradient(kind, a, norm, running, da, dnorm)
+        return dz * derivative_of(net, layer, z)
+    dy = da * derivative_of(net, layer, norms.normalize(kind, z, norm, running))
+    return norms.normalize_gradient(kind, z, norm, running, dy, dnorm)
 
 
 def backward(
     net: Architecture,
     weights: list[Array],
-    scales: list[list[Array]],
+    scales: Vectors,
+    running: Vectors,
     hs: list[Array],
     zs: list[Array],
     dz: Array,
     masks: list[Array],
     dweights: list[Array],
     dbiases: list[Array],
-    dscales: list[list[Array]],
+    dscales: Vectors,
     lowest: int = 0,
 ) -> None:
     """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4).
@@ -241,11 +254,13 @@ def backward(
     for k in reversed(range(lowest, net.n_layers)):
         dweights[k][...] = multiply(net, k, hs[k].T, dz)
         dbiases[k][...] = dz.sum(axis=0)
+        if net.subtracts_bias(k) and not running[k]:
+            dbiases[k][...] = 0
         if k > lowest:
             dz = multiply(net, k, dz, weights[k].T)
             dh = dz + dh if net.adds_input(k) else dz
             mask = masks[k - 1] if masks else None
-            below = net, k - 1, zs[k - 1], scales[k - 1]
+            below = net, k - 1, zs[k - 1], scales[k - 1], running[k - 1]
             dz = activation_gradient(*below, mask, dh, dscales[k - 1])
 
 
@@ -291,11 +306,12 @@ class Engine:
     @SILENT
     def forward(self, parameters: Array, x: Inputs) -> Array:
         (weights, biases), scales = self.net.views(parameters), self.net.norm_views(parameters)
+        running = self.net.running_views(parameters)
         out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
             block = read_rows(x, rows, self.net.dtype)
-            hs, zs = forward(self.net, weights, biases, scales, block, [])
-            out[rows] = outputs(self.net, scales, hs, zs)
+            hs, zs = forward(self.net, weights, biases, scales, running, block, [])
+            out[rows] = outputs(self.net, scales, running, hs, zs)
         return out
 
     @SILENT
@@ -308,11 +324,12 @@ class Engine:
         missing: bool = False,
     ) -> Sums:
         net, (weights, biases) = self.net, self.net.views(parameters)
-        scales = net.norm_views(parameters)
+        scales, running = net.norm_views(parameters), net.running_views(parameters)
         loss = correct = weight = 0.0
         for rows in _blocks(len(x)):
             own = None if sample_weight is None else sample_weight[rows]
-            _, zs = forward(net, weights, biases, scales, read_rows(x, rows, net.dtype), [])
+            block = read_rows(x, rows, net.dtype)
+            _, zs = forward(net, weights, biases, scales, running, block, [])
             losses, dz = loss_and_output_gradient(net, zs[-1], y[rows], missing=missing)
             losses, _, total = weigh(losses, dz, own)
             loss += float(losses.sum())
@@ -329,13 +346,16 @@ class Engine:
         @SILENT
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights, biases = net.views(parameters)
-            gradient = np.empty_like(parameters)
+            gradient = np.empty(net.n_parameters, net.dtype)
             dweights, dbiases = net.views(gradient)
             scales, dscales = net.norm_views(parameters), net.norm_views(gradient)
-            hs, zs = forward(net, weights, biases, scales, read_rows(x, slice(None), net.dtype), [])
+            rows = read_rows(x, slice(None), net.dtype)
+            of_rows: Vectors = [[] for _ in weights]
+            hs, zs = forward(net, weights, biases, scales, of_rows, rows, [])
             losses, dz = loss_and_output_gradient(net, zs[-1], y, convention, data.missing)
             losses, dz, total = weigh(losses, dz, sample_weight)
-            backward(net, weights, scales, hs, zs, dz, [], dweights, dbiases, dscales)
+            parts = dweights, dbiases, dscales
+            backward(net, weights, scales, of_rows, hs, zs, dz, [], *parts)
             decay = l2 / total if convention == "sklearn" else l2
             for w, dw in zip(weights, dweights, strict=True):
                 dw += decay * w
@@ -368,12 +388,14 @@ class Trainer:
     ) -> None:
         self.net, self.parameters = net, parameters
         self.weights, self.biases = net.views(parameters)
-        self.scales = net.norm_views(parameters)
+        self.scales, self._running = net.norm_views(parameters), net.running_views(parameters)
+        frozen = settings.frozen
+        self.running = [part if k in frozen else [] for k, part in enumerate(self._running)]
         self._average = state[-1] if settings.ema else None
         slots = state[:-1] if settings.ema else state
         self.states = [net.views(s) for s in slots]
         self._scale_states = [net.norm_views(s) for s in slots]
-        gradient = np.empty_like(parameters)
+        gradient = np.empty(net.n_parameters, net.dtype)
         self.gradients, self._dscales = net.views(gradient), net.norm_views(gradient)
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
@@ -401,7 +423,8 @@ class Trainer:
         for i, rate in enumerate(rates.tolist()):
             rows, x, y, masks, noises = self.batch(epoch, first + i)
             own = None if data.sample_weight is None else data.sample_weight[rows]
-            hs, zs = forward(net, self.weights, self.biases, self.scales, x, masks, noises)
+            layers = self.weights, self.biases, self.scales, self.running
+            hs, zs = forward(net, *layers, x, masks, noises)
             losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention, data.missing)
             losses, dz, total = weigh(losses, dz, own)
             if settings.watch and not np.isfinite(losses).all():
@@ -412,7 +435,7 @@ class Trainer:
                 self.done, self.sums = i + 1, sums
                 continue
             backward(
-                *(net, self.weights, self.scales, hs, zs, dz, masks),
+                *(net, self.weights, self.scales, self.running, hs, zs, dz, masks),
                 *(dweights, dbiases, self._dscales, self._lowest),
             )
             l2 = self._l2(total)
@@ -423,6 +446,7 @@ class Trainer:
                 before[...] = vector
             try:
                 self._in_update = True
+                self._update_running(zs)
                 self._update(updates + i + 1, rate)
                 self.done, self.sums, self._in_update = i + 1, sums, False
             except BaseException:
@@ -477,6 +501,14 @@ class Trainer:
             # Also that of frozen layers, which approaches their parameters.
             offset = self.settings.ema_offset
             average(self._average, self.parameters, self.settings.ema, step - offset)
+
+    def _update_running(self, zs: list[Array]) -> None:
+        """Move the running statistics of batch norms towards those of the batch."""
+        for k in self.net.batch_layers:
+            if k in self.settings.frozen:
+                continue
+            z = activation_of(self.net, k, zs[k]) if self.net.norm_after else zs[k]
+            norms.update_running(cast(BatchNorm, self.net.norm(k)), z, self._running[k])
 
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array], list[Array]]:
         """Return the indices of the rows of a batch, the rows with noise and dropout, their

@@ -553,7 +553,7 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
     """
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
-    known = {field.name: type(field.default) for field in dataclasses.fields(kind)}
+    known = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     while rest.strip():
         key, _, rest = rest.partition("=")
@@ -568,6 +568,9 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
         value, _, rest = rest.partition(",")
         if known[key] is str:
             values[key] = value.strip()
+        elif known[key] is bool:
+            choices = {"true": True, "false": False}
+            values[key] = choices[choose(f"{option}: {name}.{key}", value.strip(), choices)]
         elif known[key] is int:
             values[key] = parse_int(f"{option}: {name}.{key}", value)
         else:

@@ -38,6 +38,7 @@ from .names import (
 )
 from .norms import (
     NORMS,
+    BatchNorm,
     LayerNorm,
     Norm,
     RMSNorm,
@@ -98,6 +99,7 @@ __all__ = [
     "AdamHat",
     "AdamW",
     "Architecture",
+    "BatchNorm",
     "Constant",
     "Cosine",
     "CosineRestarts",

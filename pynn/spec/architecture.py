@@ -266,6 +266,39 @@ class Architecture:
         norm = self.norm(layer)
         return 0 if norm is None else norm.vectors
 
+    @property
+    def n_statistics(self) -> int:
+        """Number of running statistics of batch norms: two for each unit."""
+        return sum(2 * self.sizes[k + 1] for k in self.batch_layers)
+
+    @property
+    def n_values(self) -> int:
+        """Length of the vectors of a model: the parameters, then the running statistics."""
+        return self.n_parameters + self.n_statistics
+
+    @property
+    def batch_layers(self) -> list[int]:
+        """The layers with a batch norm."""
+        return [k for k, norm in enumerate(self.norms) if norm is not None and norm.over_rows]
+
+    def subtracts_bias(self, layer: int) -> bool:
+        """Return whether a batch norm subtracts the biases of a layer with the mean of the batch,
+        so that their gradient is 0.
+        """
+        return layer in self.batch_layers and not self.norm_after
+
+    def running_views(self, values: np.ndarray) -> list[list[np.ndarray]]:
+        """Return running mean and variance (n_out,) of every layer, as views of ``values``
+        (n_values,); nothing without a batch norm.
+        """
+        views: list[list[np.ndarray]] = [[] for _ in self.sizes[1:]]
+        start = self.n_parameters
+        for k in self.batch_layers:
+            n = self.sizes[k + 1]
+            views[k] = [values[start : start + n], values[start + n : start + 2 * n]]
+            start += 2 * n
+        return views
+
     def offsets(self) -> list[tuple[int, int]]:
         """Return where each layer's weights and biases start in the flat parameter vector.
 

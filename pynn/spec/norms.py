@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .arguments import choose, not_a_class, number
@@ -12,17 +12,19 @@ LEAST, MOST = 1e-20, 1e6
 """Bounds of ε: its square root is a normal float32."""
 
 
-@dataclass(frozen=True)
 class Norm:
     """A normalisation of the outputs of a layer.
 
     ``vectors`` is its number of parameters for each unit: a scale, or a scale and a shift.
+    ``over_rows`` says whether its mean is over the rows of a batch rather than the units of a row;
+    it then also has running statistics, a mean and a variance for each unit.
     """
 
     name: ClassVar[str] = ""
     vectors: ClassVar[int] = 2
     centers: ClassVar[bool] = True
-    epsilon: float = 1e-5
+    over_rows: ClassVar[bool] = False
+    epsilon: float
 
     def __post_init__(self) -> None:
         name = f"{type(self).__name__}.epsilon"
@@ -50,6 +52,7 @@ class LayerNorm(Norm):
     """
 
     name: ClassVar[str] = "layer"
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,48 @@ class RMSNorm(Norm):
     name: ClassVar[str] = "rms"
     vectors: ClassVar[int] = 1
     centers: ClassVar[bool] = False
+    epsilon: float = 1e-5
 
 
-NORMS: dict[str, type[Norm]] = {kind.name: kind for kind in (LayerNorm, RMSNorm)}
+@dataclass(frozen=True)
+class BatchNorm(Norm):
+    """γ·(z − mean) / √(variance + ε) + β over the rows of a batch (Ioffe and Szegedy 2015,
+    algorithms 1 and 2).
+
+    Predictions use running statistics, which each update moves towards those of its batch:
+    r ← r + momentum·(batch − r), as in PyTorch.
+
+    Parameters
+    ----------
+    momentum : float
+        Share of a batch in the running statistics, from 0 to 1. Keras's momentum is 1 minus this.
+    epsilon : float
+        ε, from 1e-20 to 1e6.
+    unbiased : bool
+        Whether the running variance is that of n − 1 degrees of freedom, as in PyTorch; False:
+        that of the batch, as in Keras.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is outside these bounds.
+    """
+
+    name: ClassVar[str] = "batch"
+    over_rows: ClassVar[bool] = True
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    unbiased: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        momentum = number(self.momentum, "BatchNorm.momentum", least=0, most=1)
+        object.__setattr__(self, "momentum", momentum)
+        if not isinstance(self.unbiased, bool):
+            raise TypeError(f"BatchNorm.unbiased: found {self.unbiased!r}, expected True or False")
+
+
+NORMS: dict[str, type[Norm]] = {kind.name: kind for kind in (LayerNorm, RMSNorm, BatchNorm)}
 
 NormLike = str | Norm | None
 """A normalisation as users give it: a name, an object, or None."""
@@ -111,7 +153,7 @@ def _as_norm(norm: Any, argument: str) -> Norm | None:
 
 def describe(norm: Norm) -> dict[str, Any]:
     """Return a normalisation as JSON can hold it."""
-    return {"name": norm.name, **asdict(norm)}
+    return {"name": norm.name, **vars(norm)}
 
 
 def from_description(saved: Any) -> Norm | None:

@@ -65,7 +65,9 @@ class Access(Described):
         # The layers up to k are a network of their own, whose parameters come first.
         part = first_layers(net, k + 1)
         engine = choose.create(self._engine.name, part, self._asked[1])
-        return engine.forward(self._model.evaluated[: part.n_parameters], x)
+        values, n = self._model.evaluated, part.n_parameters
+        running = values[net.n_parameters :][: part.n_statistics]
+        return engine.forward(np.concatenate([values[:n], running]), x)
 
     @property
     def frozen(self) -> tuple[int, ...]:

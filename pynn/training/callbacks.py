@@ -221,6 +221,9 @@ class Monitoring(Callback):
         self.best, self.best_epoch = best, epoch
 
 
+_NO_STATISTICS = np.empty(0)
+
+
 class EarlyStopping(Monitoring):
     """Stop when a metric reaches a threshold or no longer improves, and restore the best weights.
 
@@ -268,12 +271,15 @@ class EarlyStopping(Monitoring):
         self.stopped_epoch: int | None = None
         self._parameters: Array | None = None
         self._average: Array | None = None
+        self._statistics: Array = _NO_STATISTICS
 
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
         if self._improves(record) and self.restore_best:
             self._parameters = net.parameters.copy()
             average = getattr(net, "average", None)
             self._average = None if average is None else average.copy()
+            # Estimators have none.
+            self._statistics = getattr(net, "statistics", _NO_STATISTICS).copy()
         value = self._value(record)
         reached = self.threshold is not None and self._sign * (value - self.threshold) <= 0
         waited = record.epoch - (self.best_epoch or 0)
@@ -287,6 +293,8 @@ class EarlyStopping(Monitoring):
             net.parameters = self._parameters
             if self._average is not None:
                 net.average = self._average  # type: ignore[attr-defined]
+            if len(self._statistics):
+                net.statistics = self._statistics  # type: ignore[attr-defined]
             self._parameters = self._average = None
             history = getattr(net, "history", None)
             if history:
@@ -305,11 +313,14 @@ class EarlyStopping(Monitoring):
             state["parameters"] = self._parameters
         if self._average is not None:
             state["average"] = self._average
+            if len(self._statistics):
+                state["statistics"] = self._statistics
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         stopped, parameters = state["stopped_epoch"], state.get("parameters")
         average = state.get("average")
+        statistics = state.get("statistics", _NO_STATISTICS)
         if stopped is not None:
             arguments.whole(stopped, "stopped_epoch", 0)
         for name, found in (("parameters", parameters), ("average", average)):
@@ -317,6 +328,7 @@ class EarlyStopping(Monitoring):
                 raise ValueError(f"{name}: found {found!r}, expected an array")
         super().restore(state)
         self.stopped_epoch, self._parameters, self._average = stopped, parameters, average
+        self._statistics = statistics
 
 
 class SaveBest(Monitoring):

@@ -313,9 +313,8 @@ def layer_of_loss(trainer: reference.Trainer, epoch: int, step: int) -> int:
 
     _, x, _, masks, noises = trainer.batch(epoch, step)
     with np.errstate(all="ignore"):
-        _, zs = forward(
-            *(trainer.net, trainer.weights, trainer.biases, trainer.scales, x, masks, noises)
-        )
+        layers = trainer.weights, trainer.biases, trainer.scales, trainer.running
+        _, zs = forward(trainer.net, *layers, x, masks, noises)
     for k, z in enumerate(zs):
         if not np.isfinite(z).all():
             return k

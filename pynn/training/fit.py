@@ -169,6 +169,11 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     check_monitors(calls, *known)
     rates.require_measured(*known)
     batch = min(batch_size or len(x), len(x))
+    if net.batch_layers and 1 in (batch, len(x) % batch):
+        raise ValueError(
+            f"batch_size: found {batch} with {len(x)} rows to train on and a batch norm, which "
+            "needs two rows or more in each batch, the last one too; expected another size"
+        )
     shuffle = bool(given.shuffle)
     return Job(
         data=rows.training,

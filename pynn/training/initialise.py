@@ -84,6 +84,9 @@ def fill(net: Architecture, init: Sequence[str], seed: int, parameters: np.ndarr
     for norm in net.norm_views(parameters):
         for start, values in zip((1, 0), norm, strict=False):
             values[...] = start
+    for running in net.running_views(parameters):
+        for start, values in zip((0, 1), running, strict=False):
+            values[...] = start
     words = _words()
     for k, name in enumerate(init):
         w, b = weights[k], biases[k]

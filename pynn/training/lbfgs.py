@@ -60,6 +60,7 @@ def adapted(job: Job, model: Model, engine: Engine) -> Job:
         "dropout": any(net.dropout) or net.input_dropout > 0,
         "noise": net.noisy,
         "ema": job.settings.ema > 0,
+        "batch norm": bool(net.batch_layers),
         "precision='bf16'": net.precision != "full",
         "a schedule": job.rates.scheduled,
         "layer_rates": bool(job.settings.layer_rates),

@@ -57,10 +57,15 @@ class Model:
 
     Attributes
     ----------
-    flat : ndarray (n_parameters,)
-        The parameters: weights row by row, then biases, by layer. Always writeable.
+    flat : ndarray (n_values,)
+        The parameters: weights row by row, then biases, by layer; then the running statistics of
+        batch norms. Always writeable.
     parameters : ndarray (n_parameters,)
         A view of ``flat`` for users, read-only during training.
+    statistics : ndarray (n_statistics,)
+        The running statistics of batch norms, as a view of ``flat`` for users.
+    running_means, running_variances : tuple of ndarray or None
+        For each layer, views (n_out,) of ``statistics``; None without a batch norm.
     weights, biases : tuple of ndarray
         For each layer, views (n_in, n_out) and (n_out,) of ``parameters``.
     scales, shifts : tuple of ndarray or None
@@ -82,13 +87,14 @@ class Model:
         The layers that training leaves as they are, in ascending order.
     optimizer : Optimizer or None
         The settings that ``optimizer_state`` belongs to.
-    optimizer_state : list of ndarray (n_parameters,)
-        For example first and second moments of Adam.
+    optimizer_state : list of ndarray (n_values,)
+        For example first and second moments of Adam; 0 in the places of running statistics.
     optimizer_began : int
         Value of ``updates`` when the optimizer state was zero; negative if a program has reduced
         ``updates``.
-    average : ndarray (n_parameters,) or None
-        Moving average of the parameters, which predictions use; None without one.
+    average : ndarray (n_values,) or None
+        Moving average of the parameters and of the running statistics, which predictions use; None
+        without one.
     average_began : int
         Value of ``updates`` when the average was equal to the parameters.
     training : bool
@@ -129,13 +135,18 @@ class Model:
         self._allocate()
 
     def _allocate(self) -> None:
-        self.flat = aligned(self.architecture.n_parameters, self.architecture.dtype)
+        n = self.architecture.n_parameters
+        self.flat = aligned(self.architecture.n_values, self.architecture.dtype)
         # Views of a view: they can be made read-only while training writes to ``flat``.
-        self.parameters = self.flat.view()
+        self.parameters, self.statistics = self.flat[:n], self.flat[n:]
         self.weights, self.biases = map(tuple, self.architecture.views(self.parameters))
         norms = [[*part, None, None] for part in self.architecture.norm_views(self.parameters)]
         self.scales = tuple(part[0] for part in norms)
         self.shifts = tuple(part[1] for part in norms)
+        values = self.flat.view()
+        running = [[*part, None, None] for part in self.architecture.running_views(values)]
+        self.running_means = tuple(part[0] for part in running)
+        self.running_variances = tuple(part[1] for part in running)
         self.profile: Profile | None = None
         self.training = False
 
@@ -166,24 +177,30 @@ class Model:
 
     @property
     def vectors(self) -> list[Array]:
-        """All vectors that an update changes, each (n_parameters,)."""
+        """All vectors that an update changes, each (n_values,)."""
         average = [] if self.average is None else [self.average]
         return [self.flat, *self.optimizer_state, *average]
 
     @property
     def evaluated(self) -> Array:
-        """The parameters that predictions use (n_parameters,): the average if there is one."""
+        """The values that predictions use (n_values,): the average if there is one."""
         return self.flat if self.average is None else self.average
 
     def set_parameters(self, values: Any) -> None:
         """Copy values (n_parameters,) into the parameters."""
-        self._store(self._checked(values, self.flat, "parameters"), "parameters")
+        self._store(self._checked(values, self.parameters, "parameters"), "parameters")
+
+    def set_statistics(self, values: Any) -> None:
+        """Copy values (n_statistics,) into the running statistics of batch norms."""
+        checked = self._checked(values, self.statistics, "statistics")
+        self._require_idle("statistics", "running statistics are")
+        self.flat[self.architecture.n_parameters :] = checked
 
     def set_layers(self, values: Any, name: str) -> None:
         """Copy a list of arrays, one per layer, into ``"weights"``, ``"biases"``, ``"scales"`` or
         ``"shifts"``; None for layers without.
         """
-        new = self.flat.copy()
+        new = self.parameters.copy()
         layers: Sequence[Array | None]
         if name in ("weights", "biases"):
             layers = self.architecture.views(new)[name == "biases"]
@@ -220,11 +237,11 @@ class Model:
         """Replace all parameters in one step, so that an exception changes all of them or none."""
         self._require_idle(name, "parameters are")
         self.average = None  # first: an interrupt must not leave the average of other parameters
-        self.flat[...] = values
+        self.flat[: len(values)] = values
         self.set_writeable(True)
 
     def set_average(self, values: Any) -> None:
-        """Copy values (n_parameters,) into the average, or remove it for None."""
+        """Copy values (n_values,) into the average, or remove it for None."""
         self._require_idle("average", "parameters are")
         if values is not None:
             values = self._owned(self._checked(values, self.flat, "average"))
@@ -252,7 +269,7 @@ class Model:
         self.training = not writeable
         writeable = writeable and self.average is None
         views = self.parameters, *self.weights, *self.biases, *self.scales, *self.shifts
-        for view in views:
+        for view in (*views, self.statistics, *self.running_means, *self.running_variances):
             if view is not None:
                 view.flags.writeable = writeable
 
@@ -327,7 +344,10 @@ class Model:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = "parameters", "weights", "biases", "scales", "shifts", "profile", "training"
+        left_out = (
+            *("parameters", "weights", "biases", "scales", "shifts", "profile", "training"),
+            *("statistics", "running_means", "running_variances"),
+        )
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -355,7 +375,7 @@ class Model:
         self.set_writeable(True)
 
     def _owned(self, values: Array) -> Array:
-        """Return a copy (n_parameters,) as training requires it: aligned, writeable, in dtype."""
+        """Return a copy (n_values,) as training requires it: aligned, writeable, in dtype."""
         copied = aligned(len(self.flat), self.dtype)
         copied[...] = values
         return copied

@@ -102,6 +102,8 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     for k, parts in enumerate(model.architecture.norm_views(model.flat)):
         for name, values in zip(("scales", "shifts"), parts, strict=False):
             tensors[f"{name}.{k}"] = values
+    if len(model.statistics):
+        tensors["statistics"] = model.statistics
     for k, slot in enumerate(model.optimizer_state):
         tensors[f"optimizer.{k}"] = slot
     if model.average is not None:
@@ -182,7 +184,7 @@ def rebuild(
     # All shapes are compared with the arrays before memory is allocated: a damaged file can claim
     # any size.
     layers, sizes = range(architecture.n_layers), architecture.sizes
-    n, dtype = architecture.n_parameters, architecture.dtype
+    n, dtype = architecture.n_values, architecture.dtype
     weights = [_take(tensors, f"weights.{k}", (sizes[k], sizes[k + 1]), dtype) for k in layers]
     biases = [_take(tensors, f"biases.{k}", (sizes[k + 1],), dtype) for k in layers]
     normed = [
@@ -190,6 +192,9 @@ def rebuild(
         for k in layers
         for name in ("scales", "shifts")[: architecture.norm_vectors(k)]
     ]
+    statistics = np.empty(0, dtype)
+    if architecture.n_statistics:
+        statistics = _take(tensors, "statistics", (architecture.n_statistics,), dtype)
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
@@ -230,6 +235,7 @@ def rebuild(
     views = *model.weights, *model.biases, *chain(*architecture.norm_views(model.flat))
     for view, values in zip(views, (*weights, *biases, *normed), strict=True):
         view[...] = values
+    model.statistics[...] = statistics
     model.columns = as_columns(document.get("columns"), sizes[0])
     # Files of earlier versions have no table.
     if document.get("table") is not None:

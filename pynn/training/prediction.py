@@ -226,6 +226,10 @@ class Prediction(ModelProperties):
         l2 = arguments.number(l2, "l2", least=0)
         missing = weights.ignores_missing(missing_targets)
         x = self._features(x)
+        if self.architecture.batch_layers and len(x) < 2:
+            raise ValueError(
+                f"x: found {len(x)} row, expected two or more, since batch norm is used"
+            )
         y, task = self._targets(y, len(x), missing)
         w = weights.sample_weight(sample_weight, len(x))
         by_class, _ = weights.class_weight(class_weight, y, task, self.architecture)

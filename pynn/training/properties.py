@@ -101,6 +101,8 @@ class ModelProperties:
     def average(self) -> Array | None:
         """The moving average of `parameters` (``fit(ema=…)``), which predictions use; else None.
 
+        With batch norms the averages of their running statistics follow.
+
         A read-only view. Setting it copies the values in; None removes it: predictions then use
         `parameters`. Setting `parameters`, `weights` or `biases` removes it too, and so does a
         ``fit`` without ``ema`` at its first update. While there is an average, `parameters`,
@@ -191,6 +193,29 @@ class ModelProperties:
     @shifts.setter
     def shifts(self, values: Any) -> None:
         self._model.set_layers(values, "shifts")
+
+    @property
+    def running_means(self) -> tuple[Array | None, ...]:
+        """The running mean of each layer's batch norm, (n_out,), or None where it has none, as
+        views of `statistics`.
+        """
+        return self._model.running_means
+
+    @property
+    def running_variances(self) -> tuple[Array | None, ...]:
+        """The running variance of each layer's batch norm, as `running_means`."""
+        return self._model.running_variances
+
+    @property
+    def statistics(self) -> Array:
+        """Running means and variances of all batch norms as one flat vector: the mean, then the
+        variance, by layer; empty without batch norms. Setting it copies the values in.
+        """
+        return self._model.statistics
+
+    @statistics.setter
+    def statistics(self, values: Any) -> None:
+        self._model.set_statistics(values)
 
     @property
     def columns(self) -> tuple[str, ...] | None:

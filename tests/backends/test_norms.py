@@ -72,10 +72,11 @@ def test_gradients_with_dropout_agree_with_finite_differences(after):
     )
     given, rng = started(net, 6), np.random.default_rng(2)
     masks = [(rng.random((6, 5)) < 0.7) / 0.7 for _ in range(2)]
+    no_running: list[list[np.ndarray]] = [[], [], []]
 
     def loss(parameters: np.ndarray) -> tuple[float, list[np.ndarray], list[np.ndarray], Any]:
         (w, b), scales = net.views(parameters), net.norm_views(parameters)
-        hs, zs = reference.forward(net, w, b, scales, given.x, masks)
+        hs, zs = reference.forward(net, w, b, scales, no_running, given.x, masks)
         losses, dz = reference.loss_and_output_gradient(net, zs[-1], given.y)
         return float(losses.mean()), hs, zs, dz / len(losses)
 
@@ -83,7 +84,9 @@ def test_gradients_with_dropout_agree_with_finite_differences(after):
     gradient = np.empty_like(given.parameters)
     scales, parts = net.norm_views(given.parameters), net.views(gradient)
     weights = net.views(given.parameters)[0]
-    reference.backward(*(net, weights, scales, hs, zs, dz, masks), *parts, net.norm_views(gradient))
+    reference.backward(
+        *(net, weights, scales, no_running, hs, zs, dz, masks), *parts, net.norm_views(gradient)
+    )
     for i in range(net.n_parameters):
         up, down = given.parameters.copy(), given.parameters.copy()
         up[i] += 1e-6

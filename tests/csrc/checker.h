@@ -315,6 +315,7 @@ template <class T> struct Check {
   void multiply_keeping(Size m, Size n, Size variant);
   void add(Size m, Size n, Size variant);
   void normalize(Size m, Size n, Size variant);
+  void normalize_columns(Size m, Size n, Size variant);
 
   // activations.cpp
   void check_activations();

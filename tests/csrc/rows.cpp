@@ -219,6 +219,58 @@ template <class T> void Check<T>::normalize(Size m, Size n, Size variant) {
   }
 }
 
+// Batch norm and its gradient against the formulas.
+template <class T> void Check<T>::normalize_columns(Size m, Size n, Size variant) {
+  using W = Wide<T>;
+  const Size ld = padded(n, variant);
+  T* z = reals(operand[0], "z", m, n, ld, FIRST, T(1));
+  const T* scale = matrix(operand[1], "scale", 1, n, ld, SECOND);
+  const T* shift = matrix(operand[2], "shift", 1, n, ld, THIRD);
+  operand[1].protect();
+  operand[2].protect();
+  std::vector<T> before(z, z + m * ld), gradient(size_t(m * ld), T(0)), normed(gradient);
+  std::vector<T> mean(size_t(ld), T(0)), variance(mean), factor(mean), by_normed(mean), total(mean);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j) gradient[size_t(i * ld + j)] = T(integer(j, i, FOURTH)) / 8;
+  std::vector<T> dz = gradient;
+  at("normalize_columns", "m=%td n=%td ld=%td", m, n, ld);
+  k.column_moments(0.25, z, mean.data(), variance.data(), factor.data(), ld, m, n);
+  k.normalize_columns(z, normed.data(), mean.data(), factor.data(), scale, shift, ld, m, n);
+  k.column_products(dz.data(), normed.data(), by_normed.data(), total.data(), ld, m, n);
+  k.normalize_columns_back(dz.data(), normed.data(), factor.data(), scale, by_normed.data(),
+                           total.data(), double(m), ld, m, n);
+  std::vector<T> average(size_t(up(n)), T(1));
+  k.blend(average.data(), mean.data(), 0.25, 2.0, up(n));
+  for (Size j = 0; j < n; ++j) {
+    const auto of = [&](const std::vector<T>& from, Size i) { return W(from[size_t(i * ld + j)]); };
+    W mu = 0, v = 0, sum = 0, product = 0;
+    for (Size i = 0; i < m; ++i) mu += of(before, i) / W(m);
+    for (Size i = 0; i < m; ++i) v += (of(before, i) - mu) * (of(before, i) - mu) / W(m);
+    const W f = 1 / std::sqrt(v + W(0.25)), largest = 1 + 8 * f;
+    for (Size i = 0; i < m; ++i) {
+      sum += of(gradient, i);
+      product += of(gradient, i) * (of(before, i) - mu) * f;
+    }
+    close<T>(mean[size_t(j)], mu, 8, "mean", 0, j);
+    close<T>(variance[size_t(j)], v, 64, "variance", 0, j);
+    close<T>(factor[size_t(j)], f, 64 * f * f * f, "factor", 0, j);
+    close<T>(total[size_t(j)], sum, W(m), "total", 0, j);
+    close<T>(by_normed[size_t(j)], product, W(m) * largest * largest, "by_normed", 0, j);
+    close<T>(average[size_t(j)], W(0.75) + W(0.5) * mu, 8, "average", 0, j);
+    for (Size i = 0; i < m; ++i) {
+      const W x = (of(before, i) - mu) * f, cubed = largest * largest * largest;
+      const W d = scale[j] * f * (of(gradient, i) - (sum + x * product) / W(m));
+      close<T>(z[i * ld + j], x * scale[j] + shift[j], 8 * cubed, "z", i, j);
+      close<T>(dz[size_t(i * ld + j)], d, 8 * cubed * largest, "dz", i, j);
+    }
+  }
+  for (Size i = 0; i < m; ++i)
+    for (Size j = n; j < up(n); ++j) {
+      zero_pad(z[i * ld + j], "z", i, j);
+      zero_pad(dz[size_t(i * ld + j)], "dz", i, j);
+    }
+}
+
 template <class T> void Check<T>::copy_far(Size m, Size n, Size variant) {
   const Size off = variant % (width + 1), ldf = n + variant % 3, ldt = n + variant % 5;
   const Size last = (m - 1) * ldt + n;
@@ -260,6 +312,7 @@ template <class T> void Check<T>::check_rows() {
       multiply_keeping(m, n, variant);
       add(m, n, variant);
       normalize(m, n, variant);
+      normalize_columns(m, n, variant);
       square_sum(m, n, variant);
       copy_far(m, n, variant);
     });

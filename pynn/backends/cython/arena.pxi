@@ -113,7 +113,7 @@ cdef void lay_out_norm(Plan* p, Layer* l, char* base, size_t* used) noexcept nog
         return
     l.normed = carve(base, used, z_size)
     l.inverse = carve(base, used, p.rows * item)
-    if l.vectors > 2:
+    if l.vectors > 2 and not l.over_rows:
         l.passed = carve(base, used, z_size)
     if l.normed_after and (l.residual or (p.settings.training and l.dropout > 0)):
         l.mask = carve(base, used, z_size)
@@ -130,6 +130,9 @@ cdef void lay_out_rows(Plan* p, int i, char* base, size_t* used) noexcept nogil:
     else:
         l.h = carve(base, used, p.rows * l.ld_in * item)
     l.z = carve(base, used, z_size)
+    if l.over_rows:
+        l.moments = carve(base, used, 3 * l.ld * item)
+        l.running = carve(base, used, 4 * l.ld * item)
     l.dz = NULL
     l.slope = NULL
     l.mask = l.normed = l.inverse = l.passed = NULL

@@ -296,7 +296,7 @@ cdef class Trainer:
     def evaluate(self, x, y, sample_weight=None, missing=False):
         # Through the flat vector, which costs less than a batch, so that evaluation exists once.
         net = self.engine.net
-        parameters = np.empty(net.n_parameters, net.dtype)
+        parameters = np.empty(net.n_values, net.dtype)
         cdef Held flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
         cdef const Settings* settings = &self.owner.p.settings
         self.owner.move_flat(settings.slots if settings.ema > 0 else -1, flat, False)

@@ -144,6 +144,27 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*normalize_back)(
             int centers, void* d, void* normed, const void* inverse, const void* scale,
             void* passed, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # mean, variance and factor (n,) of the columns of z (m, n)
+        void (*column_moments)(
+            double epsilon, const void* z, void* mean, void* variance, void* factor,
+            Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # z (m, n) becomes scale · ẑ + shift, normed (m, n) or null ẑ
+        void (*normalize_columns)(
+            void* z, void* normed, const void* mean, const void* factor, const void* scale,
+            const void* shift, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # by_normed, total (n,) = Σ rows of d · normed and d (m, n)
+        void (*column_products)(
+            const void* d, const void* normed, void* by_normed, void* total,
+            Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # d (m, n) becomes the gradient of z
+        void (*normalize_columns_back)(
+            void* d, const void* normed, const void* factor, const void* scale,
+            const void* by_normed, const void* total, double count, Py_ssize_t ld, Py_ssize_t m,
+            Py_ssize_t n) noexcept nogil
+        # average (count,) += momentum · (correction · x - average)
+        void (*blend)(
+            void* average, const void* x, double momentum, double correction,
+            Py_ssize_t count) noexcept nogil
         # a (m, n) and slope (m, n) or null, times scale or 0
         void (*dropout)(
             void* a, void* slope, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n,

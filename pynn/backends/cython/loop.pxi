@@ -189,7 +189,7 @@ cdef void sweep_passes(Plan* p, Py_ssize_t row, Py_ssize_t m, bint timed,
     if start < stop or p.pace.columns:
         forward(p, start, stop - start, m, row, thread)
         if p.out != NULL:
-            activate(p, p.n_layers - 1, start, stop - start, row)
+            activate(p, p.n_layers - 1, start, stop - start, m, row, thread)
             if l.residual:
                 add_input(p, p.n_layers - 1, start, stop - start, thread)
             for i in range(start, stop):

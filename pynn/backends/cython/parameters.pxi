@@ -139,6 +139,42 @@ cdef inline char* next_layer(Plan* p, Layer* l, char* flat) noexcept nogil:
     return at(flat, l.n_in + l.vectors, l.n_out, 0, p.k.itemsize)
 
 
+cdef void move_running(Plan* p, char* flat, int first, bint pack) noexcept nogil:
+    """Copy running statistics (``first`` 0), or their averages (2), between the layers and what
+    follows the parameters in a flat vector, at ``flat``; when statistics are packed, set what
+    predictions and frozen layers use of them."""
+    cdef Py_ssize_t item = p.k.itemsize, part, j
+    cdef double variance
+    cdef char* running
+    cdef char* factor
+    cdef Layer* l
+    cdef int i
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        if not l.over_rows:
+            continue
+        for part in range(2):
+            running = at(l.running, first + part, l.ld, 0, item)
+            if pack:
+                memcpy(running, flat, l.n_out * item)
+                clear_pads(p, l.running, first + part, l.ld, l.n_out)
+            else:
+                memcpy(flat, running, l.n_out * item)
+            check_rows(p, running, l.ld, 0, 1, l.n_out, 0)
+            flat += l.n_out * item
+        if first or not pack:
+            continue
+        memcpy(l.moments, l.running, 2 * l.ld * item)
+        for j in range(l.ld):
+            factor = at(l.moments, 2, l.ld, j, item)
+            if item == sizeof(float):
+                variance = (<float*>at(l.running, 1, l.ld, j, item))[0]
+                (<float*>factor)[0] = <float>(1 / sqrt(variance + l.epsilon))
+            else:
+                variance = (<double*>at(l.running, 1, l.ld, j, item))[0]
+                (<double*>factor)[0] = 1 / sqrt(variance + l.epsilon)
+
+
 # --- Tasks for a team -----------------------------------------------------------------------------
 
 cdef void pack_parameters(void* context, int thread) noexcept nogil:
@@ -163,6 +199,8 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
             else:
                 refresh_transpose(p, l, start, stop)
         flat = next_layer(p, l, flat)
+    if thread == 0:
+        move_running(p, flat, 0, True)
 
 
 cdef void move_share(void* context, int thread) noexcept nogil:
@@ -178,6 +216,10 @@ cdef void move_share(void* context, int thread) noexcept nogil:
         else:
             move_layer(p, l, l.sw[slot], l.sb[slot], flat, p.copy.pack, thread)
         flat = next_layer(p, l, flat)
+    if thread == 0 and slot < 0:
+        move_running(p, flat, 0, p.copy.pack)
+    elif thread == 0 and slot == p.settings.slots:
+        move_running(p, flat, 2, p.copy.pack)   # of the average of the parameters
 
 
 cdef void check_share(void* context, int thread) noexcept nogil:
@@ -192,6 +234,8 @@ cdef void check_share(void* context, int thread) noexcept nogil:
         share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
         for slot in range(-1, p.settings.vectors):
             check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, thread)
+            if thread == 0 and l.over_rows:
+                check_rows(p, l.running, l.ld, 0, 2, l.n_out, 0)
             if thread == 0:
                 check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, l.vectors, l.n_out, 0)
 

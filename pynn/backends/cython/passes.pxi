@@ -201,10 +201,40 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
         affine_wide(p, i, start, m, thread)
 
 
-cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+cdef inline bint uses_batch(Plan* p, const Layer* l) noexcept nogil:
+    """Whether a batch norm uses the statistics of the batch, rather than running ones."""
+    return p.settings.gradients and not l.frozen
+
+
+cdef void normalize_over_rows(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m,
+                              Py_ssize_t chunk_rows, int thread) noexcept nogil:
+    """Rows of the batch norm of z, with the statistics of all rows: threads share the columns."""
+    cdef Py_ssize_t item = p.k.itemsize, first, end
+    cdef char* normed = NULL
+    if uses_batch(p, l):
+        wait(p, thread)
+        share(l.n_out, p.k.width, thread, p.pace.threads, &first, &end)
+        if first < end:
+            p.k.column_moments(
+                l.epsilon, at(l.z, 0, 0, first, item), at(l.moments, 0, l.ld, first, item),
+                at(l.moments, 1, l.ld, first, item), at(l.moments, 2, l.ld, first, item), l.ld,
+                chunk_rows, end - first)
+        wait(p, thread)
+    if l.normed != NULL:
+        normed = at(l.normed, start, l.ld, 0, item)
+    p.k.normalize_columns(at(l.z, start, l.ld, 0, item), normed, l.moments,
+                          at(l.moments, 2, l.ld, 0, item), at(l.b, 1, l.ld, 0, item),
+                          at(l.b, 2, l.ld, 0, item), l.ld, m, l.n_out)
+
+
+cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
+                    int thread) noexcept nogil:
     """Normalise rows of z, or of f(z) where it is."""
     cdef Py_ssize_t item = p.k.itemsize
     cdef char* normed = NULL
+    if l.over_rows:
+        normalize_over_rows(p, l, start, m, chunk_rows, thread)
+        return
     if l.normed != NULL:
         normed = at(l.normed, start, l.ld, 0, item)
     p.k.normalize(l.centers, l.epsilon, at(l.z, start, l.ld, 0, item), normed,
@@ -212,8 +242,8 @@ cdef void normalize(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept 
                   l.ld, m, l.n_out)
 
 
-cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
-                   Py_ssize_t row) noexcept nogil:
+cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
+                   Py_ssize_t row, int thread) noexcept nogil:
     """z of a hidden layer becomes f(z), with noise and dropout in training."""
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t item = p.k.itemsize
@@ -222,10 +252,10 @@ cdef void activate(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
     if l.slope != NULL:
         slope = at(l.slope, start, l.ld, 0, item)
     if l.normed_before:
-        normalize(p, l, start, m)
+        normalize(p, l, start, m, chunk_rows, thread)
     p.k.activate(l.activation, l.parameter, z, slope, l.ld, m, l.n_out)
     if l.normed_after:
-        normalize(p, l, start, m)
+        normalize(p, l, start, m, chunk_rows, thread)
         slope = NULL
     if p.settings.training and l.noise > 0:
         add_noise(p, l.noise, NOISE_STREAM + 1 + i, z, l.ld, row + start, m, l.n_out)
@@ -253,7 +283,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows
     for i in range(p.n_layers):
         affine(p, i, start, m, chunk_rows, thread)
         if i < p.n_layers - 1:
-            activate(p, i, start, m, row)
+            activate(p, i, start, m, chunk_rows, row, thread)
             if p.layer[i].residual:
                 add_input(p, i, start, m, thread)
             round_h(p, &p.layer[i + 1], start, m)
@@ -339,10 +369,34 @@ cdef void times_transpose_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize
         times_transpose(p, l, start, m, 0, l.n_in, below.dz, below.ld)
 
 
-cdef void normalize_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+cdef void normalize_over_rows_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m,
+                                   Py_ssize_t chunk_rows, int thread) noexcept nogil:
+    """The gradient of ``normalize_over_rows`` in rows of dz, and those of scale and shift."""
+    cdef Py_ssize_t item = p.k.itemsize, first, end
+    cdef char* dscale = p.buffers.zero_bias     # running statistics are constants
+    cdef char* dshift = p.buffers.zero_bias
+    if uses_batch(p, l):
+        dscale, dshift = at(l.db, 1, l.ld, 0, item), at(l.db, 2, l.ld, 0, item)
+        wait(p, thread)
+        share(l.n_out, p.k.width, thread, p.pace.threads, &first, &end)
+        if first < end:
+            p.k.column_products(at(l.dz, 0, 0, first, item), at(l.normed, 0, 0, first, item),
+                                at(dscale, 0, 0, first, item), at(dshift, 0, 0, first, item), l.ld,
+                                chunk_rows, end - first)
+        wait(p, thread)
+    p.k.normalize_columns_back(at(l.dz, start, l.ld, 0, item), at(l.normed, start, l.ld, 0, item),
+                               at(l.moments, 2, l.ld, 0, item), at(l.b, 1, l.ld, 0, item), dscale,
+                               dshift, <double>chunk_rows, l.ld, m, l.n_out)
+
+
+cdef void normalize_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
+                         int thread) noexcept nogil:
     """The gradient of ``normalize`` in rows of dz."""
     cdef Py_ssize_t item = p.k.itemsize
     cdef char* passed = NULL
+    if l.over_rows:
+        normalize_over_rows_back(p, l, start, m, chunk_rows, thread)
+        return
     if l.passed != NULL:
         passed = at(l.passed, start, l.ld, 0, item)
     p.k.normalize_back(l.centers, at(l.dz, start, l.ld, 0, item),
@@ -350,7 +404,8 @@ cdef void normalize_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noex
                        at(l.b, 1, l.ld, 0, item), passed, l.ld, m, l.n_out)
 
 
-cdef void activation_gradient(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
+cdef void activation_gradient(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m,
+                              Py_ssize_t chunk_rows, int thread) noexcept nogil:
     """dz of a hidden layer from the gradient of its outputs, which is there, and which is kept if
     the layer is residual."""
     cdef Py_ssize_t item = p.k.itemsize
@@ -363,7 +418,7 @@ cdef void activation_gradient(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m)
             p.k.multiply_keeping(dz, kept, l.ld, m)
         elif l.residual:
             memcpy(kept, dz, m * l.ld * item)
-        normalize_back(p, l, start, m)
+        normalize_back(p, l, start, m, chunk_rows, thread)
         p.k.multiply(dz, at(l.slope, start, l.ld, 0, item), l.ld, m)
         return
     if l.residual:
@@ -373,7 +428,7 @@ cdef void activation_gradient(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m)
     else:
         p.k.times_slope(l.activation, l.parameter, dz, at(l.z, start, l.ld, 0, item), l.ld, m)
     if l.normed_before:
-        normalize_back(p, l, start, m)
+        normalize_back(p, l, start, m, chunk_rows, thread)
 
 
 cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
@@ -398,6 +453,6 @@ cdef void backward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_row
             times_transpose_wide(p, i, start, m, thread)
         if l.residual:
             p.k.add(dz, at(l.kept, start, l.ld, 0, item), l.ld, m)
-        activation_gradient(p, below, start, m)
+        activation_gradient(p, below, start, m, chunk_rows, thread)
         round_dz(p, below, start, m)
         tick(p, thread, BACKWARD, i)

@@ -135,7 +135,10 @@ cdef struct Layer:
     bint normed_before      # z is normalised before the activation,
     bint normed_after       # f(z) after it
     bint centers            # by layer norm; otherwise by rms norm
+    bint over_rows          # by batch norm
     double epsilon
+    double momentum         # of the running statistics
+    bint unbiased           # running variance of m - 1 degrees of freedom
     Py_ssize_t vectors      # rows of b: biases; scale; shift
     bint keep_slope         # f'(z) is stored; otherwise it is computed from f(z)
     Skip skip_h, skip_dz    # zeros that the layer below, or this one, has switched off
@@ -161,6 +164,8 @@ cdef struct Layer:
     char *normed            # T (rows, ld): normalised values, then their products with the gradient
                             # of scaled ones; or null
     char *inverse           # T (rows,): by what they were multiplied
+    char *moments           # T (3, ld): mean, variance and factor 1 / √(variance + ε) of batch norm
+    char *running           # T (4, ld): running mean and variance, and the averages of both
     char *passed            # T (rows, ld): gradient of scaled and shifted values, or null
     char *dz                # T (rows, ld); in the output layer it is z
     # Rounded to bfloat16: pairs of 4 bytes, or floats
@@ -286,7 +291,8 @@ cdef struct Zeros:
 cdef struct Pace:
     int team_size, threads  # threads at most; threads of this slice
     Py_ssize_t row_unit     # shares of rows are multiples of it
-    bint columns            # some layer is shared by output columns
+    bint columns            # threads wait for each other within the passes: some layer is shared by
+                            # output columns, or normalised over the rows
     bint balanced           # shares follow the times that threads take
     bint choosing           # whether to time one thread against all
     bint late_trials        # chunks are long: the first trial waits

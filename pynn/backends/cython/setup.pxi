@@ -70,11 +70,13 @@ cdef int choose_convention(Plan* p, object net) except -1:
 cdef int shape_norm(Layer* l, object norm, bint after) except -1:
     """Set the normalisation of a layer, or None."""
     l.vectors = 1
-    l.normed_before = l.normed_after = l.centers = False
+    l.normed_before = l.normed_after = l.centers = l.over_rows = False
     if norm is not None:
         l.vectors = 1 + norm.vectors
         l.normed_before, l.normed_after, l.centers = not after, after, norm.centers
-        l.epsilon = norm.epsilon
+        l.epsilon, l.over_rows = norm.epsilon, norm.over_rows
+        if l.over_rows:
+            l.momentum, l.unbiased = norm.momentum, norm.unbiased
     return 0
 
 
@@ -131,6 +133,15 @@ cdef void choose_first_layer(Plan* p) noexcept nogil:
         p.layer[0].narrow = False
 
 
+cdef bint normalizes_batches(Plan* p) noexcept nogil:
+    """Whether some layer is normalised by the statistics of a batch rather than running ones."""
+    cdef int i
+    for i in range(p.n_layers):
+        if p.layer[i].over_rows and p.settings.gradients:
+            return True
+    return False
+
+
 cdef void choose_rows(Plan* p) noexcept nogil:
     """Rows of a chunk: a batch in the fewest equal parts that are small enough."""
     cdef Layer* l = &p.layer[0]
@@ -141,6 +152,8 @@ cdef void choose_rows(Plan* p) noexcept nogil:
     most //= l.ld_in * p.k.itemsize
     most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
     chunks = (batch + most - 1) // most
+    if normalizes_batches(p):
+        chunks = 1  # the statistics are those of the whole batch
     p.rows = (batch + chunks - 1) // chunks
     # Prefetch the same row of the next chunk, which the same thread will read, if so many rows fit.
     p.data.ahead = p.rows if p.rows * l.n_in * p.data.x_col <= FETCH_BYTES else MIN_ROWS
@@ -167,7 +180,8 @@ cdef void choose_products(Plan* p) noexcept nogil:
     cdef bint dense
     cdef int i
     p.buffers.widest = 0
-    p.pace.columns = p.zeros.counts = False
+    p.zeros.counts = False
+    p.pace.columns = normalizes_batches(p)
     p.zeros.counting = True
     for i in range(p.n_layers):
         l = &p.layer[i]
@@ -219,14 +233,14 @@ cdef class PlanOwner:
     cdef Held x, y, mean, inverse, x_starts, x_columns, sample_weight
     cdef Held parameters, loss_parameters, arena
     cdef object memory
-    cdef Py_ssize_t n_parameters
+    cdef Py_ssize_t n_parameters, n_values
 
     cdef int set_up(self, object net, object threads, object x, object y, object sample_weight,
                     bint missing) except -1:
         """Decide everything. The order matters: each step uses the results of those before it."""
         cdef Plan* p = &self.p
         cdef double flops
-        self.n_parameters = net.n_parameters
+        self.n_parameters, self.n_values = net.n_parameters, net.n_values
         choose_kernels(p, net)
         p.settings.output = _ACTIVATION[net.activations[net.n_layers - 1]]
         if y is not None:
@@ -323,10 +337,10 @@ cdef class PlanOwner:
         cdef Plan* p = &self.p
         self.parameters = Held(parameters, PyBUF_SIMPLE)
         p.copy.flat = <char*>self.parameters.view.buf
-        if self.parameters.view.len != self.n_parameters * p.k.itemsize:
+        if self.parameters.view.len != self.n_values * p.k.itemsize:
             raise ValueError(
                 f"parameters: found {self.parameters.view.len} bytes, expected "
-                f"{self.n_parameters * p.k.itemsize}")
+                f"{self.n_values * p.k.itemsize}")
         with nogil:
             run_on_team(p, pack_parameters, self.parameters.view.len)
         return 0

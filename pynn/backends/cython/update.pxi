@@ -197,11 +197,32 @@ cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexc
     offset = start * p.k.itemsize
     summed[0], summed[1], summed[2] = l.dz, l.normed, l.passed
     for i in range(l.vectors):
-        p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,
-                       not stage.first)
+        if i == 0 and l.over_rows and l.normed_before:  # the norm subtracts the bias
+            memset(l.db + offset, 0, round_up(stop - start, p.k.width) * p.k.itemsize)
+        elif i == 0 or not l.over_rows:     # the backward pass of batch norm has summed the others
+            p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,
+                           not stage.first)
         if stage.updates:
             optimizer_step(p, &stage.step_b, l.b + i * row + offset, l.db + i * row + offset, l.sb,
                            i * row + offset, round_up(stop - start, p.k.width))
+
+
+cdef void update_running(Plan* p, Layer* l, Py_ssize_t m, int thread) noexcept nogil:
+    """This thread's columns of the running statistics of a batch norm over m rows, and of their
+    average."""
+    cdef Py_ssize_t start, stop, item = p.k.itemsize, i, count
+    cdef double correction = m / (m - 1.0) if l.unbiased else 1
+    share(l.n_out, p.k.width, thread, p.pace.threads, &start, &stop)
+    if start >= stop:
+        return
+    count = round_up(stop - start, p.k.width)
+    for i in range(2):
+        if not l.frozen:
+            p.k.blend(at(l.running, i, l.ld, start, item), at(l.moments, i, l.ld, start, item),
+                      l.momentum, correction if i else 1, count)
+        if p.settings.ema > 0:
+            p.k.average(at(l.running, 2 + i, l.ld, start, item),
+                        at(l.running, i, l.ld, start, item), p.position.ema_rest, count)
 
 
 cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
@@ -212,6 +233,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     if l.frozen:
         if last and p.settings.training:
             average_layer(p, l, thread)
+            if l.over_rows:
+                update_running(p, l, m, thread)
         return
     choose_stage(p, l, m, first, last, &stage)
     if l.narrow:
@@ -219,6 +242,8 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     else:
         update_wide(p, l, &stage, thread)
     update_biases(p, l, &stage, thread)
+    if l.over_rows and stage.updates:
+        update_running(p, l, m, thread)
     tick(p, thread, UPDATE, l - &p.layer[0])
 
 
