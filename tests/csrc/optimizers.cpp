@@ -45,6 +45,8 @@ template <class T> void Check<T>::update(Size vectors) {
         const W move = b1 * one + (1 - b1) * d;
         first = b2 * one + (1 - b2) * d;
         want = old * (1 - W(step.decay)) - rate * ((move > 0) - (move < 0));
+        // Where the two terms cancel, rounding decides the sign.
+        if (std::fabs(move) < W(32 * epsilon<T>())) want = w[j];
       }
       // A state of zeros divides by epsilon alone.
       const W sharp = squares || moments ? rate / tiny * (d == 0 || second == 0) : W(0);
