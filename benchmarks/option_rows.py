@@ -272,6 +272,12 @@ NETWORK = [
         gap="norm",
     ),
     Option(
+        *('`norm="layer", norm_after=True`', "", "the order of layers", "the order of modules"),
+        "backends/test_norms.py::test_training_follows_the_reference",
+        network={"norm": "layer", "norm_after": True},
+        gap="norm",
+    ),
+    Option(
         *('`norm="batch"`', "", "`BatchNormalization`", "`BatchNorm1d`"),
         "backends/test_batch_norm.py::test_training_follows_the_reference",
         network={"norm": "batch"},
