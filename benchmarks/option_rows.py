@@ -290,6 +290,21 @@ NETWORK = [
         gap="norm",
     ),
     Option(
+        *("`l1`", "", "`kernel_regularizer`", "a term of the loss"),
+        "training/test_penalties.py::test_backends_follow_the_reference",
+        {"l1": 1e-5},
+    ),
+    Option(
+        *("`clip_norm`", "", "`global_clipnorm`", "`clip_grad_norm_`"),
+        "training/test_penalties.py::test_backends_follow_the_reference",
+        {"clip_norm": 1.0},
+    ),
+    Option(
+        *("`max_norm`", "", "`MaxNorm`", "`renorm`"),
+        "training/test_penalties.py::test_backends_follow_the_reference",
+        {"max_norm": 3.0},
+    ),
+    Option(
         *("`residual=True`", "", "`Add`", "x + f(x)"),
         "backends/test_residual.py::test_training_follows_the_reference",
         network={"residual": True},

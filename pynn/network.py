@@ -302,6 +302,9 @@ class Network(Access):
         learning_rate: float = 1e-3,
         layer_rates: Sequence[float] | None = None,
         l2: float = 0.0,
+        l1: float = 0.0,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
         label_smoothing: float = 0.0,
         ema: float | None = None,
         schedule: str | Schedule | Callable[[float], float] | None = None,
@@ -369,6 +372,16 @@ class Network(Access):
             time too.
         l2 : float
             Adds ½·l2·Σw² to the function that training minimises, over the weights, not the biases.
+        l1 : float
+            Adds l1·Σ|w| over the weights, not the biases, with the subgradient l1·sign(w). The
+            reported loss has neither term.
+        clip_norm : float, optional
+            Limit of the L2 norm of the gradient of all parameters together, with its L1 and L2
+            terms: a longer gradient is multiplied by clip_norm / (norm + 1e-6) before the update,
+            as by ``clip_grad_norm_`` in PyTorch.
+        max_norm : float, optional
+            Limit of the L2 norm of the weights into each unit, outputs included: after each update,
+            weights with a larger norm are multiplied by max_norm / norm.
         label_smoothing : float
             The share in [0, 1) of every target that is spread evenly over all outputs, for loss
             cross_entropy: it keeps the network from becoming overconfident. The training loss is

@@ -89,7 +89,8 @@ class Case:
 
     Parameters
     ----------
-    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates, ema, ema_offset
+    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates, l1, clip_norm,
+    max_norm, ema, ema_offset
         As in ``TrainerSettings``.
     sample_weight, missing
         As in ``Data``.
@@ -118,6 +119,9 @@ class Case:
     watch: bool = False
     frozen: tuple[int, ...] = ()
     layer_rates: tuple[float, ...] = ()
+    l1: float = 0.0
+    clip_norm: float = 0.0
+    max_norm: float = 0.0
     ema: float = 0.0
     ema_offset: int = 0
     sample_weight: np.ndarray | None = None
@@ -140,6 +144,9 @@ class Case:
             watch=self.watch,
             frozen=self.frozen,
             layer_rates=self.layer_rates,
+            l1=self.l1,
+            clip_norm=self.clip_norm,
+            max_norm=self.max_norm,
             ema=self.ema,
             ema_offset=self.ema_offset,
         )

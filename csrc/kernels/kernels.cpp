@@ -11,6 +11,7 @@
 #include "narrow.h"
 #include "norm.h"
 #include "optimizers.h"
+#include "penalties.h"
 #include "random.h"
 #include "rows.h"
 #include "sparse.h"
@@ -71,6 +72,12 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .square_sum = square_sum<T>,
           .update = update<T>,
           .average = average<T>,
+          .penalize = penalize<T>,
+          .scale = scale<T>,
+          .square_total = square_total<T>,
+          .column_squares = column_squares<T>,
+          .scale_columns = scale_columns<T>,
+          .unit_factors = unit_factors,
           .philox = philox,
           .multiply_add = multiply_add<T>};
 }

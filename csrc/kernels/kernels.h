@@ -309,6 +309,25 @@ struct Kernels {
   // average (count,) += rest · (w (count,) − average). count is a multiple of the vector width.
   void (*average)(void* average, const void* w, double rest, std::ptrdiff_t count);
 
+  // --- Penalties and limits of norms ---
+
+  // g (count,) += l2·w + l1·sign(w); count is a multiple of the vector width.
+  void (*penalize)(double l1, double l2, const void* w, void* g, std::ptrdiff_t count);
+  // a (count,) *= factor; count is a multiple of the vector width.
+  void (*scale)(double factor, void* a, std::ptrdiff_t count);
+  // The sum of the squares of a (m, n).
+  double (*square_total)(const void* a, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n);
+  // out (n,) = the sums of the squares of the columns of a (m, n).
+  void (*column_squares)(const void* a, std::ptrdiff_t ld, std::ptrdiff_t m, std::ptrdiff_t n,
+                         double* out);
+  // Column j of a (m, n) *= factor[j].
+  void (*scale_columns)(const double* factor, void* a, std::ptrdiff_t ld, std::ptrdiff_t m,
+                        std::ptrdiff_t n);
+  // factor (n,): limit / √Σ squares (groups, n) for norms above the limit, 1 for others. Returns
+  // whether one is not 1.
+  int (*unit_factors)(const double* squares, std::ptrdiff_t groups, std::ptrdiff_t n, double limit,
+                      double* factor);
+
   // --- Others ---
 
   // out (4·blocks,): the words of blocks 0, 1, … of Philox 4x32-10 with counter (block, row, epoch,

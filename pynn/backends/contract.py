@@ -113,6 +113,14 @@ class TrainerSettings(ObjectiveSettings):
         vector of the state and is evaluated in place of the parameters; 0 for no average.
     ema_offset
         Updates that the optimizer state had seen when the average began.
+    l1
+        Adds l1·Σ|w| over the weights, not the biases: its subgradient is l1·sign(w), 0 at 0.
+    clip_norm
+        The gradient of all layers that are not frozen, with its L1 and L2 terms, is reduced to
+        about this L2 norm before the update if it is longer; 0 for no limit.
+    max_norm
+        After each update, the weights into each unit of layers that are not frozen are reduced to
+        this L2 norm if theirs is larger; 0 for no limit.
     """
 
     optimizer: Optimizer
@@ -124,6 +132,17 @@ class TrainerSettings(ObjectiveSettings):
     layer_rates: tuple[float, ...] = ()
     ema: float = 0.0
     ema_offset: int = 0
+    l1: float = 0.0
+    clip_norm: float = 0.0
+    max_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        used = [name for name in ("l1", "clip_norm", "max_norm") if getattr(self, name)]
+        if used and self.convention != "pynn":
+            raise ValueError(
+                f"{used[0]}: found {getattr(self, used[0])!r} with the convention "
+                f"{self.convention!r}, whose definition has no such setting; expected 0"
+            )
 
 
 def lowest_trained(layers: int, frozen: Collection[int]) -> int:

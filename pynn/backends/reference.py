@@ -29,7 +29,7 @@ from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.norms import BatchNorm
 from ..spec.optimizers import Optimizer
-from . import norms
+from . import norms, penalties
 from .activations import activation_of, derivative_of
 from .contract import Data, Inputs, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
 from .losses import loss_of
@@ -438,16 +438,17 @@ class Trainer:
                 *(net, self.weights, self.scales, self.running, hs, zs, dz, masks),
                 *(dweights, dbiases, self._dscales, self._lowest),
             )
-            l2 = self._l2(total)
-            for k in range(self._lowest, net.n_layers):
-                if l2:
-                    dweights[k] += l2 * self.weights[k]
+            trained = [k for k in range(self._lowest, net.n_layers) if k not in settings.frozen]
+            penalties.penalize(self._l2(total), settings.l1, self.weights, dweights, trained)
+            if settings.clip_norm:
+                parts = ([dweights[k], dbiases[k], *self._dscales[k]] for k in trained)
+                penalties.clip(settings.clip_norm, [g for part in parts for g in part])
             for vector, before in zip(self._vectors, self._before, strict=True):
                 before[...] = vector
             try:
                 self._in_update = True
                 self._update_running(zs)
-                self._update(updates + i + 1, rate)
+                self._update(updates + i + 1, rate, trained)
                 self.done, self.sums, self._in_update = i + 1, sums, False
             except BaseException:
                 self._undo()
@@ -483,12 +484,10 @@ class Trainer:
             sums.weight + weight,
         )
 
-    def _update(self, step: int, rate: float) -> None:
+    def _update(self, step: int, rate: float, trained: list[int]) -> None:
         (dweights, dbiases), o = self.gradients, self.settings.optimizer
         factors = self.settings.layer_rates
-        for k in range(self._lowest, self.net.n_layers):
-            if k in self.settings.frozen:
-                continue
+        for k in trained:
             slots_w = [w[k] for w, _ in self.states]
             slots_b = [b[k] for _, b in self.states]
             own = rate * factors[k] if factors else rate
@@ -497,6 +496,8 @@ class Trainer:
             for j, (scale, dscale) in enumerate(zip(self.scales[k], self._dscales[k], strict=True)):
                 slots = [state[k][j] for state in self._scale_states]
                 update(o, scale, dscale, slots, step, own, False)
+            if self.settings.max_norm:
+                penalties.limit_units(self.settings.max_norm, self.weights[k])
         if self._average is not None:
             # Also that of frozen layers, which approaches their parameters.
             offset = self.settings.ema_offset

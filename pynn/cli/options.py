@@ -293,6 +293,25 @@ class Options:
             show_default="0; tables 12 / rows, at most 0.05",
         ),
     ] = 0.0
+    l1: Annotated[
+        float,
+        _option("Training", "Factor of the L1 penalty on the weights.", metavar="FACTOR"),
+    ] = 0.0
+    clip_norm: Annotated[
+        float | None,
+        _option(
+            "Training", "Limit of the norm of the gradient.", metavar="NORM", show_default="none"
+        ),
+    ] = None
+    max_norm: Annotated[
+        float | None,
+        _option(
+            "Training",
+            "Limit of the norm of the weights into each unit.",
+            metavar="NORM",
+            show_default="none",
+        ),
+    ] = None
     ema: Annotated[
         float | None,
         _option(

@@ -172,9 +172,9 @@ class LBFGS(Optimizer):
     ``gradient_tolerance``, or when an iteration reduces the loss by less than ``loss_tolerance``
     times the larger of the loss and 1. ``memory`` is the number of earlier steps from which the
     curvature is estimated; a new call of ``fit`` begins without any. Dropout, schedules,
-    layer rates, checkpoints and ``precision="bf16"`` are refused. It needs SciPy (the extra
-    ``scipy``), on whose version the results depend. Every backend has it, ``pynn.sklearn`` as
-    ``solver="lbfgs"``.
+    layer rates, L1, limits of norms, checkpoints and ``precision="bf16"`` are refused. It needs
+    SciPy (the extra ``scipy``), on whose version the results depend. Every backend has it,
+    ``pynn.sklearn`` as ``solver="lbfgs"``.
     """
 
     name: ClassVar[str] = "lbfgs"

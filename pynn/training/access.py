@@ -152,8 +152,9 @@ class Access(Described):
         **settings
             Arguments of ``fit`` that a step depends on, with the defaults of ``fit``:
             ``sample_weight``, ``class_weight``, ``missing_targets``, ``batch_size``, ``optimizer``,
-            ``layer_rates``, ``l2``, ``label_smoothing`` and ``shuffle``. Not those of whole epochs,
-            such as ``validation``, ``metrics`` and ``schedule``.
+            ``layer_rates``, ``l2``, ``l1``, ``clip_norm``, ``max_norm``, ``label_smoothing`` and
+            ``shuffle``. Not those of whole epochs, such as ``validation``, ``metrics`` and
+            ``schedule``.
 
         Returns
         -------

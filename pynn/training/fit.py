@@ -52,6 +52,9 @@ class Arguments:
     learning_rate: Any
     layer_rates: Any
     l2: Any
+    l1: Any
+    clip_norm: Any
+    max_norm: Any
     label_smoothing: Any
     ema: Any
     schedule: Any
@@ -151,6 +154,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     learning_rate = arguments.number(given.learning_rate, "learning_rate", above=0)
     factors = _layer_rates(given.layer_rates, net)
     l2 = arguments.number(given.l2, "l2", least=0)
+    norms = _norms(given)
     ema = 0.0 if given.ema is None else arguments.number(given.ema, "ema", above=0, below=1)
     smoothing = targets.label_smoothing(given.label_smoothing, net)
     rates = Rates(given.schedule, learning_rate, model.epochs, model.epochs + epochs)
@@ -186,6 +190,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             optimizer=optimizer,
             batch_size=batch,
             l2=l2,
+            **norms,
             seed=model.seed,
             shuffle=shuffle,
             watch=True,
@@ -208,6 +213,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "learning_rate": learning_rate,
             "layer_rates": list(factors),
             "l2": l2,
+            **norms,
             "ema": ema,
             "frozen": list(model.frozen),
             "label_smoothing": smoothing,
@@ -229,6 +235,16 @@ def _frozen(model: Model) -> tuple[int, ...]:
             "fit: found all layers frozen, expected at least one to train; see net.unfreeze"
         )
     return model.frozen
+
+
+def _norms(given: Arguments) -> dict[str, Any]:
+    """Return the factor of L1, and the limits of the norms of the gradient and of the weights; 0
+    for none."""
+    found = {"l1": arguments.number(given.l1, "l1", least=0)}
+    for name in ("clip_norm", "max_norm"):
+        limit = getattr(given, name)
+        found[name] = 0.0 if limit is None else arguments.number(limit, name, above=0)
+    return found
 
 
 def _layer_rates(given: Any, net: Architecture) -> tuple[float, ...]:

@@ -337,6 +337,8 @@ template <class T> struct Check {
 
   // optimizers.cpp
   void check_optimizers();
+  void penalize(Size vectors);
+  void norms(Size m, Size n, Size variant);
   void update(Size vectors);
   void average(Size vectors);
 

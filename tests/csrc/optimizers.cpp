@@ -1,4 +1,4 @@
-// Checks one step of each optimizer: optimizers.h.
+// Checks one step of each optimizer, penalties and limits of norms: optimizers.h and penalties.h.
 
 #include "checker.h"
 
@@ -72,9 +72,72 @@ template <class T> void Check<T>::average(Size vectors) {
   }
 }
 
+template <class T> void Check<T>::penalize(Size vectors) {
+  const Size count = vectors * width;
+  const T* w = matrix(operand[0], "w", 1, count, count, FIRST);
+  operand[0].protect();
+  T* g = matrix(operand[1], "g", 1, count, count, SECOND);
+  at("penalize", "count=%td", count);
+  k.penalize(0.25, 0.5, w, g, count);
+  for (Size j = 0; j < count; ++j) {
+    const double old = integer(0, j, FIRST);
+    const double want = integer(0, j, SECOND) + 0.5 * old + 0.25 * ((old > 0) - (old < 0));
+    equal(g[j], want, "g", 0, j);
+  }
+  at("scale", "count=%td", count);
+  k.scale(0.5, g, count);
+  for (Size j = 0; j < count; ++j) {
+    const double old = integer(0, j, FIRST);
+    const double want = integer(0, j, SECOND) + 0.5 * old + 0.25 * ((old > 0) - (old < 0));
+    equal(g[j], 0.5 * want, "a", 0, j);
+  }
+}
+
+template <class T> void Check<T>::norms(Size m, Size n, Size variant) {
+  const Size ld = padded(n, variant);
+  T* a = matrix(operand[0], "a", m, n, ld, FIRST);
+  at("square_total, column_squares", "m=%td n=%td ld=%td", m, n, ld);
+  double total = 0;
+  std::vector<double> columns(size_t(n), 0.0);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j) {
+      total += integer(i, j, FIRST) * integer(i, j, FIRST);
+      columns[size_t(j)] += integer(i, j, FIRST) * integer(i, j, FIRST);
+    }
+  equal(k.square_total(a, ld, m, n), total, "total", 0, 0);
+  double* out = operand[1].place<double>("out", n);
+  k.column_squares(a, ld, m, n, out);
+  for (Size j = 0; j < n; ++j) equal(out[j], columns[size_t(j)], "out", 0, j);
+  // Two groups: of these sums, and of three times as much.
+  double* squares = operand[2].place<double>("squares", 2 * n);
+  for (Size j = 0; j < n; ++j) squares[j] = columns[size_t(j)], squares[n + j] = 3 * squares[j];
+  operand[2].protect();
+  double* factor = operand[3].place<double>("factor", n);
+  at("unit_factors", "m=%td n=%td", m, n);
+  const int any = k.unit_factors(squares, 2, n, 10, factor);
+  int expected = 0;
+  for (Size j = 0; j < n; ++j) {
+    const double norm = 2 * std::sqrt(columns[size_t(j)]);
+    expected |= norm > 10;
+    close<double>(factor[j], norm > 10 ? 10 / norm : 1, 1, "factor", 0, j);
+  }
+  if (any != expected) fail("unit_factors returns another number");
+  for (Size j = 0; j < n; ++j) factor[j] = j % 2 ? 0.5 : 1;
+  at("scale_columns", "m=%td n=%td ld=%td", m, n, ld);
+  k.scale_columns(factor, a, ld, m, n);
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j)
+      equal(a[i * ld + j], (j % 2 ? 0.5 : 1) * integer(i, j, FIRST), "a", i, j);
+}
+
 template <class T> void Check<T>::check_optimizers() {
   at_both_sides([&] {
-    for (Size vectors = 1; vectors <= max_size; ++vectors) update(vectors), average(vectors);
+    for (Size vectors = 1; vectors <= max_size; ++vectors) {
+      update(vectors);
+      average(vectors);
+      penalize(vectors);
+    }
+    for_each_two([&](Size m, Size n, Size variant) { norms(m, n, variant); });
   });
 }
 

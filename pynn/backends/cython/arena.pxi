@@ -96,11 +96,20 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
     for s in range(settings.vectors):
         l.sw[s] = carve(base, used, w_size)
         l.sb[s] = carve(base, used, l.vectors * l.ld * item)
+    l.groups = (l.n_in + p.k.width - 1) // p.k.width
+    l.bias_groups = (l.n_out + p.k.width - 1) // p.k.width
+    l.gradient_norms = l.unit_squares = NULL
+    if settings.clip_norm > 0:
+        l.gradient_norms = <double*>carve(
+            base, used, (l.groups + l.vectors * l.bias_groups) * sizeof(double))
+    if settings.max_norm > 0:
+        l.unit_squares = <double*>carve(base, used, l.groups * l.n_out * sizeof(double))
     l.dw = NULL
     l.db = NULL
     if settings.gradients:
         l.db = carve(base, used, l.vectors * l.ld * item)
-        if l.narrow or settings.batch_size > p.rows or not settings.training:
+        if (l.narrow or settings.batch_size > p.rows or not settings.training
+                or settings.clip_norm > 0):
             l.dw = carve(base, used, w_size)
         else:
             block[0] = max(block[0], <size_t>(l.block * l.ld) * item)
@@ -184,6 +193,10 @@ cdef void lay_out_buffers(Plan* p, size_t block, char* base, size_t* used) noexc
         buffers.row_weight = <double*>carve(base, used, rows * sizeof(double))
         batches = (p.data.n + p.settings.batch_size - 1) // p.settings.batch_size
         buffers.batch_weight = <double*>carve(base, used, batches * sizeof(double))
+    buffers.factors = NULL
+    if p.settings.max_norm > 0:
+        buffers.factors = <double*>carve(
+            base, used, p.pace.threads * buffers.widest_out * sizeof(double))
     buffers.block_bytes = round_up(block, ALIGNMENT)
     buffers.blocks = carve(base, used, p.pace.threads * buffers.block_bytes)
 

@@ -159,6 +159,9 @@ cdef class Trainer:
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
         chosen.unscaled_epsilon = optimizer.name == "adam_hat"
+        chosen.l1, chosen.clip_norm = settings.l1, settings.clip_norm
+        chosen.max_norm = settings.max_norm
+        chosen.penalizes = settings.l1 > 0 or settings.clip_norm > 0
         chosen.watch = settings.watch
         chosen.seed = settings.seed
         # The first decay rate has another name in each optimizer.

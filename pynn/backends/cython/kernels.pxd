@@ -192,6 +192,24 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         # average (count,) += rest · (w (count,) - average)
         void (*average)(
             void* average, const void* w, double rest, Py_ssize_t count) noexcept nogil
+        # g (count,) += l2·w + l1·sign(w)
+        void (*penalize)(
+            double l1, double l2, const void* w, void* g, Py_ssize_t count) noexcept nogil
+        # a (count,) *= factor
+        void (*scale)(double factor, void* a, Py_ssize_t count) noexcept nogil
+        # Σ squares of a (m, n)
+        double (*square_total)(
+            const void* a, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # out (n,) = Σ squares of each column of a (m, n)
+        void (*column_squares)(
+            const void* a, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n, double* out) noexcept nogil
+        # column j of a (m, n) *= factor[j]
+        void (*scale_columns)(
+            const double* factor, void* a, Py_ssize_t ld, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+        # factor (n,) from squares (groups, n); whether one is not 1
+        int (*unit_factors)(
+            const double* squares, Py_ssize_t groups, Py_ssize_t n, double limit,
+            double* factor) noexcept nogil
         # out (4·blocks,)
         void (*philox)(
             uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream, Py_ssize_t blocks,

@@ -147,7 +147,7 @@ cdef void train(void* context, int thread) noexcept nogil:
     cdef Plan* p = <Plan*>context
     cdef Chunk chunk
     cdef Py_ssize_t chunks = 0
-    cdef bint timed
+    cdef bint timed, limits = p.settings.clip_norm > 0 or p.settings.max_norm > 0
     cdef double began
     cdef int i
     tick(p, thread, -1, 0)
@@ -168,9 +168,12 @@ cdef void train(void* context, int thread) noexcept nogil:
         if chunk.weight != 0:  # a batch without weight makes no update
             for i in range(p.n_layers - 1, -1, -1):
                 update_layer(p, &p.layer[i], chunk.m, chunk.first, chunk.last, thread)
+            if chunk.last and limits:
+                limit_norms(p, chunk.m, chunk.first, thread)
         if thread == 0:
             finish_chunk(p, &chunk)
-        if timed and chunk.weight != 0:
+        # With limits the time includes that of waiting, which says nothing about the thread.
+        if timed and chunk.weight != 0 and not limits:
             note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
         wait(p, thread)
         if p.pace.stop:

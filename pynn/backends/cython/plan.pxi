@@ -98,6 +98,7 @@ cdef double TRIAL_FLOPS = 1e9       # one second between trials per this many FL
 cdef double MARGIN = 1.05           # one thread is preferred if faster than all by this factor
 cdef double UNEVEN = 1.02           # slowest thread's time over the mean, above which shares change
 cdef double CHECK_FLOPS = 1e7       # FLOPs between two readings of the clock: 1 ms at 10 GFLOP/s
+cdef double CLIP_EPSILON = 1e-6     # added to the norm of a gradient, as in PyTorch
 cdef double FAR_COST = 1.8          # vector FMAs per non-zero vector, at least, if w exceeds L2
 
 
@@ -152,6 +153,10 @@ cdef struct Layer:
     char *db                # T (vectors, ld)
     char *sw[MAX_VECTORS]   # optimizer slots, then the average of the parameters; as w
     char *sb[MAX_VECTORS]   # the same, as b
+    # Groups have k.width inputs, or outputs; the thread that updates one computes its sums.
+    Py_ssize_t groups, bias_groups
+    double *gradient_norms  # (groups + vectors·bias_groups,): Σg² per group; null without clip_norm
+    double *unit_squares    # (groups, n_out): Σw² of each unit per group; null without max_norm
     double *squares         # (n_squares,): Σw² per row or, if narrow, per vector of columns
     Py_ssize_t n_squares
     # Rows of a chunk
@@ -224,6 +229,10 @@ cdef struct Settings:
     Py_ssize_t ema_offset   # updates that the optimizer had made when the average began
     Py_ssize_t batch_size
     double l2, weight_decay, momentum_decay
+    double l1               # factor of Σ|w|; 0: none
+    double clip_norm        # limit of the norm of the gradient; 0: none
+    double max_norm         # limit of the norm of the weights of each unit; 0: none
+    bint penalizes          # l1 and l2 are added to the gradient before the optimizer's step
     Step coefficients       # those of the optimizer that stay the same
     bint unscaled_epsilon   # Adam with ε added to √v̂ instead of √v
     bint direct             # wide layers may be direct
@@ -267,6 +276,8 @@ cdef struct Buffers:
     char* zero_bias         # T (widest,): zeros
     Py_ssize_t widest       # the largest ld_in
     char* blocks            # (threads, block_bytes): gradient blocks
+    double* factors         # (threads, widest_out): of the weights of each unit, or null
+    Py_ssize_t widest_out   # the largest n_out, rounded up to a cache line
     size_t block_bytes
 
 cdef struct Zeros:

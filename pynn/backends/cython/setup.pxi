@@ -179,13 +179,14 @@ cdef void choose_products(Plan* p) noexcept nogil:
     cdef Layer* l
     cdef bint dense
     cdef int i
-    p.buffers.widest = 0
+    p.buffers.widest = p.buffers.widest_out = 0
     p.zeros.counts = False
     p.pace.columns = normalizes_batches(p)
     p.zeros.counting = True
     for i in range(p.n_layers):
         l = &p.layer[i]
         p.buffers.widest = max(p.buffers.widest, l.ld_in)
+        p.buffers.widest_out = max(p.buffers.widest_out, round_up(l.n_out, 8))
         l.dots = i > 0 and p.settings.gradients and dots_pay(p, l)
         l.by_columns = columns_pay(p, l) and not (i == 0 and p.zeros.sparse)
         p.pace.columns = p.pace.columns or l.by_columns

@@ -9,6 +9,8 @@ cdef struct Stage:
     Py_ssize_t m            # rows of the chunk
     bint first              # chunk of its batch: the gradient is stored, not added
     bint updates            # the last chunk of its batch, in training: parameters are updated
+    bint penalizes          # l1 and l2 are added to the gradient, which is complete
+    bint applies            # the update follows the gradient at once, without a norm of all of it
     bint in_product         # the product itself applies SGD to the weights
     bint adam               # the last part of a sparse product applies Adam
     int finish              # of the product: FINISH_STORE, FINISH_ADD or FINISH_SGD
@@ -30,8 +32,11 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     stage.step_b.gradient_rate *= l.rate
     stage.first = first
     stage.updates = last and p.settings.training
+    stage.penalizes = stage.updates and p.settings.penalizes
+    stage.applies = stage.updates and p.settings.clip_norm == 0
     # SGD needs no sum of its own if there is one chunk, in one part.
-    stage.in_product = stage.updates and first and p.settings.rule == RULE_SGD
+    stage.in_product = (stage.updates and first and p.settings.rule == RULE_SGD
+                        and not stage.penalizes)
     if scatter:
         stage.in_product = (stage.in_product and m <= SCATTER_ROWS
                             and stage.step_w.l2 == 0)
@@ -39,6 +44,7 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
         stage.in_product = False
     # Weights and moments that exceed L2 are read faster by the update of whole blocks.
     stage.adam = (stage.updates and p.settings.rule == RULE_ADAM and listed and not l.narrow
+                  and not stage.penalizes
                   and l.n_in * l.ld * p.k.itemsize <= CACHE_BYTES)
     if stage.in_product:
         stage.finish = FINISH_SGD
@@ -47,20 +53,23 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
 
 
 cdef inline void optimizer_step(Plan* p, const Step* step, char* w, const char* g, char** slots,
-                                Py_ssize_t offset, Py_ssize_t count) noexcept nogil:
-    """Update ``count`` parameters at w, with gradient g, and their average; ``offset`` is the byte
-    offset of w in the layer's matrix and its optimizer slots."""
+                                Py_ssize_t offset, Py_ssize_t count,
+                                bint final) noexcept nogil:
+    """Update ``count`` parameters at w, with gradient g, and their average, unless max_norm may
+    still change them; ``offset`` is the byte offset of w in the layer's matrix and its optimizer
+    slots."""
+    cdef bint averages = final and p.settings.ema > 0
     cdef Py_ssize_t item = p.k.itemsize, done = 0, part = count
     cdef void* state[MAX_SLOTS]
     cdef int i
-    if p.settings.ema > 0:
+    if averages:
         part = AVERAGE_BYTES // item
     while done < count:
         part = min(part, count - done)
         for i in range(p.settings.slots):
             state[i] = slots[i] + offset
         p.k.update(p.settings.rule, step, w, g, state, part)
-        if p.settings.ema > 0:
+        if averages:
             p.k.average(slots[p.settings.slots] + offset, w, p.position.ema_rest, part)
         w += part * item
         g += part * item
@@ -106,6 +115,58 @@ cdef void square_weights(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) n
             l.squares[i] += row[j]
 
 
+cdef void penalize(Plan* p, Layer* l, char* g, Py_ssize_t offset, Py_ssize_t count) noexcept nogil:
+    """Add l1 and l2 to the gradient g of ``count`` weights from this byte offset on."""
+    p.k.penalize(p.settings.l1, p.settings.l2, l.w + offset, g, count)
+
+
+cdef void sum_gradient(Plan* p, Layer* l, const char* g, Py_ssize_t start,
+                       Py_ssize_t stop) noexcept nogil:
+    """Σg² of the groups of the inputs start … stop, whose gradient begins at g."""
+    cdef Py_ssize_t i = start, some
+    while i < stop:
+        some = min(<Py_ssize_t>p.k.width, stop - i)
+        if l.narrow:
+            l.gradient_norms[i // p.k.width] = p.k.square_total(
+                g + (i - start) * p.k.itemsize, l.ld_in, l.n_out, some)
+        else:
+            l.gradient_norms[i // p.k.width] = p.k.square_total(
+                at(g, i - start, l.ld, 0, p.k.itemsize), l.ld, some, l.n_out)
+        i += some
+
+
+cdef void sum_units(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Σw² of each unit in the groups of the inputs start … stop."""
+    cdef Py_ssize_t i = start, j, some, item = p.k.itemsize
+    cdef double* squares
+    while i < stop:
+        some = min(<Py_ssize_t>p.k.width, stop - i)
+        squares = l.unit_squares + i // p.k.width * l.n_out
+        if l.narrow:
+            for j in range(l.n_out):
+                squares[j] = p.k.square_total(at(l.w, j, l.ld_in, i, item), l.ld_in, 1, some)
+        else:
+            p.k.column_squares(at(l.w, i, l.ld, 0, item), l.ld, some, l.n_out, squares)
+        i += some
+
+
+cdef void apply_narrow(Plan* p, Layer* l, const Stage* stage, Py_ssize_t start,
+                       Py_ssize_t stop) noexcept nogil:
+    """Update the weights of inputs start … stop, unless the product has."""
+    cdef Py_ssize_t j, offset
+    for j in range(l.n_out):
+        offset = (j * l.ld_in + start) * p.k.itemsize
+        if not stage.in_product:
+            optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
+                           round_up(stop - start, p.k.width), l.unit_squares == NULL)
+        elif l.unit_squares == NULL:
+            average(p, l.w, l.sw, offset, round_up(stop - start, p.k.width))
+    if l.unit_squares != NULL:
+        sum_units(p, l, start, stop)
+    if l.squares != NULL:
+        square_weights(p, l, start, stop)
+
+
 cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
     """This thread's columns of the transposed weights (n_out, ld_in)."""
     cdef const Kernels* k = p.k
@@ -121,16 +182,14 @@ cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexc
         k.matmul(l.dz, l.ld, 1, at(l.h, 0, 0, start, item), l.ld_in, at(g, 0, 0, start, item),
                  l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &stage.step_w)
     tick(p, thread, GRADIENT, number)
-    if stage.updates:
+    if stage.penalizes:
         for j in range(l.n_out):
             offset = (j * l.ld_in + start) * item
-            if stage.in_product:
-                average(p, l.w, l.sw, offset, round_up(stop - start, k.width))
-            else:
-                optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
-                               round_up(stop - start, k.width))
-    if stage.updates and l.squares != NULL:
-        square_weights(p, l, start, stop)
+            penalize(p, l, l.dw + offset, offset, round_up(stop - start, k.width))
+    if stage.applies:
+        apply_narrow(p, l, stage, start, stop)
+    elif stage.updates:
+        sum_gradient(p, l, at(l.dw, 0, 0, start, item), start, stop)
 
 
 cdef void block_gradient(Plan* p, Layer* l, const Stage* stage, Py_ssize_t i, Py_ssize_t rows,
@@ -151,6 +210,27 @@ cdef void block_gradient(Plan* p, Layer* l, const Stage* stage, Py_ssize_t i, Py
     else:
         p.k.matmul(at(l.h, 0, 0, i, item), l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
                    stage.finish, NULL, &stage.step_w)
+
+
+cdef void apply_wide(Plan* p, Layer* l, const Stage* stage, const char* g, Py_ssize_t start,
+                     Py_ssize_t rows, int thread) noexcept nogil:
+    """Update rows start … start + rows of the weights with the gradient g, unless the product has,
+    and what is computed from them."""
+    cdef Py_ssize_t offset = start * l.ld * p.k.itemsize, number = l - &p.layer[0]
+    if not stage.in_product and not stage.adam:
+        optimizer_step(p, &stage.step_w, l.w + offset, g, l.sw, offset, rows * l.ld,
+                       l.unit_squares == NULL)
+        tick(p, thread, UPDATE, number)
+    elif l.unit_squares == NULL:
+        average(p, l.w, l.sw, offset, rows * l.ld)
+    if l.unit_squares != NULL:
+        sum_units(p, l, start, start + rows)  # limit_units brings the transpose up to date
+        tick(p, thread, UPDATE, number)
+    else:
+        refresh_transpose(p, l, start, start + rows)
+        tick(p, thread, TRANSPOSE, number)
+    if l.squares != NULL:
+        square_weights(p, l, start, start + rows)
 
 
 cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
@@ -174,17 +254,24 @@ cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcep
             step.s1, step.s2 = l.sw[0] + offset - g, l.sw[1] + offset - g
         block_gradient(p, l, stage, start, rows, g, &step, thread)
         tick(p, thread, GRADIENT, number)
-        if stage.updates:
-            if stage.in_product or stage.adam:
-                average(p, l.w, l.sw, offset, rows * l.ld)
-            else:
-                optimizer_step(p, &stage.step_w, l.w + offset, g, l.sw, offset, rows * l.ld)
-                tick(p, thread, UPDATE, number)
-            refresh_transpose(p, l, start, start + rows)
-            tick(p, thread, TRANSPOSE, number)
-            if l.squares != NULL:
-                square_weights(p, l, start, start + rows)
+        if stage.penalizes:
+            penalize(p, l, g, offset, rows * l.ld)
+        if stage.applies:
+            apply_wide(p, l, stage, g, start, rows, thread)
+        elif stage.updates:
+            sum_gradient(p, l, g, start, start + rows)
         start += rows
+
+
+cdef void sum_bias_gradient(Plan* p, Layer* l, Py_ssize_t vector, Py_ssize_t start,
+                            Py_ssize_t stop) noexcept nogil:
+    """Σg² of the groups of the columns start … stop of the biases, or of scale or shift."""
+    cdef Py_ssize_t some
+    while start < stop:
+        some = min(<Py_ssize_t>p.k.width, stop - start)
+        l.gradient_norms[l.groups + vector * l.bias_groups + start // p.k.width] = (
+            p.k.square_total(at(l.db, vector, l.ld, start, p.k.itemsize), l.ld, 1, some))
+        start += some
 
 
 cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
@@ -202,9 +289,11 @@ cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexc
         elif i == 0 or not l.over_rows:     # the backward pass of batch norm has summed the others
             p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,
                            not stage.first)
-        if stage.updates:
+        if stage.applies:
             optimizer_step(p, &stage.step_b, l.b + i * row + offset, l.db + i * row + offset, l.sb,
-                           i * row + offset, round_up(stop - start, p.k.width))
+                           i * row + offset, round_up(stop - start, p.k.width), True)
+        elif stage.updates:
+            sum_bias_gradient(p, l, i, start, stop)
 
 
 cdef void update_running(Plan* p, Layer* l, Py_ssize_t m, int thread) noexcept nogil:
@@ -245,6 +334,98 @@ cdef void update_layer(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     if l.over_rows and stage.updates:
         update_running(p, l, m, thread)
     tick(p, thread, UPDATE, l - &p.layer[0])
+
+
+# --- Limits of norms ------------------------------------------------------------------------------
+#
+# Every thread computes the same factors, from the sums that all of them have written before a
+# barrier.
+
+cdef double clip_factor(Plan* p) noexcept nogil:
+    """``clip_factor`` of penalties.py."""
+    cdef Layer* l
+    cdef Py_ssize_t j
+    cdef int i
+    cdef double total = 0, factor
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        if not l.frozen:
+            for j in range(l.groups + l.vectors * l.bias_groups):
+                total += l.gradient_norms[j]
+    factor = p.settings.clip_norm / (sqrt(total) + CLIP_EPSILON)
+    return factor if factor < 1 else 1.0
+
+
+cdef void apply_clipped(Plan* p, Layer* l, Py_ssize_t m, bint first, double factor,
+                        int thread) noexcept nogil:
+    """Update this thread's parameters with the gradient times a factor."""
+    cdef Stage stage
+    cdef Py_ssize_t start, stop, rows, j, offset, item = p.k.itemsize
+    choose_stage(p, l, m, first, True, &stage)
+    share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
+    if l.narrow and start < stop:
+        if factor < 1:
+            for j in range(l.n_out):
+                p.k.scale(factor, at(l.dw, j, l.ld_in, start, item),
+                          round_up(stop - start, p.k.width))
+        apply_narrow(p, l, &stage, start, stop)
+    while not l.narrow and start < stop:
+        rows = min(l.block, stop - start)
+        offset = start * l.ld * item
+        if factor < 1:
+            p.k.scale(factor, l.dw + offset, rows * l.ld)
+        apply_wide(p, l, &stage, l.dw + offset, start, rows, thread)
+        start += rows
+    share(l.n_out, p.k.width, thread, p.pace.threads, &start, &stop)
+    rows = round_up(stop - start, p.k.width)
+    for j in range(l.vectors if start < stop else 0):
+        offset = (j * l.ld + start) * item
+        if factor < 1:
+            p.k.scale(factor, l.db + offset, rows)
+        optimizer_step(p, &stage.step_b, l.b + offset, l.db + offset, l.sb, offset, rows, True)
+    tick(p, thread, UPDATE, l - &p.layer[0])
+
+
+cdef void limit_units(Plan* p, Layer* l, int thread) noexcept nogil:
+    """Limit the norm of each unit's weights; bring average and transpose up to date."""
+    cdef Py_ssize_t start, stop, j, item = p.k.itemsize
+    cdef double* factor = p.buffers.factors + thread * p.buffers.widest_out
+    cdef bint exceeds = p.k.unit_factors(l.unit_squares, l.groups, l.n_out, p.settings.max_norm,
+                                         factor)
+    share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
+    if start >= stop:
+        return
+    if l.narrow:
+        for j in range(l.n_out):
+            if exceeds:
+                p.k.scale(factor[j], at(l.w, j, l.ld_in, start, item),
+                          round_up(stop - start, p.k.width))
+            average(p, l.w, l.sw, (j * l.ld_in + start) * item, round_up(stop - start, p.k.width))
+    else:
+        if exceeds:
+            p.k.scale_columns(factor, at(l.w, start, l.ld, 0, item), l.ld, stop - start, l.n_out)
+        average(p, l.w, l.sw, start * l.ld * item, (stop - start) * l.ld)
+    tick(p, thread, UPDATE, l - &p.layer[0])
+    if not l.narrow:
+        refresh_transpose(p, l, start, stop)
+        tick(p, thread, TRANSPOSE, l - &p.layer[0])
+
+
+cdef void limit_norms(Plan* p, Py_ssize_t m, bint first, int thread) noexcept nogil:
+    """After the last chunk of a batch: clip the gradient and update, then limit the units."""
+    cdef double factor
+    cdef int i
+    if p.settings.clip_norm > 0:
+        wait(p, thread)
+        factor = clip_factor(p)
+        for i in range(p.n_layers - 1, -1, -1):
+            if not p.layer[i].frozen:
+                apply_clipped(p, &p.layer[i], m, first, factor, thread)
+    if p.settings.max_norm > 0:
+        wait(p, thread)
+        for i in range(p.n_layers):
+            if not p.layer[i].frozen:
+                limit_units(p, &p.layer[i], thread)
 
 
 # --- Coefficients of an update --------------------------------------------------------------------
@@ -313,5 +494,5 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
     position.step_b.decay = 0
     t -= <double>p.settings.ema_offset
     position.ema_rest = 1.0 - min(p.settings.ema, (1.0 + t) / (10.0 + t))
-    step.l2 = l2
+    step.l2 = 0 if p.settings.penalizes else l2
     step.decay = rate * p.settings.weight_decay

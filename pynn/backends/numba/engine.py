@@ -41,6 +41,7 @@ from .plan import (
     C2,
     C2_REST,
     CHUNK,
+    CLIPS,
     COUNTED,
     CUSTOM,
     DIVERGED,
@@ -56,11 +57,15 @@ from .plan import (
     INPUT_KEPT,
     INPUT_THRESHOLD,
     KEPT,
+    L1,
     L2,
+    LIMITS_UNITS,
     LOSS,
     LOSS_ADDRESS,
     LOWEST,
     MISSING,
+    N_IN,
+    N_OUT,
     N_TARGETS,
     NOT_COUNTED,
     OPTIMIZER,
@@ -128,6 +133,8 @@ class Job:
             settings=settings,
             coefficients=coefficients,
             constants=constants,
+            limits=np.zeros(3),
+            squares=np.zeros((0, 0, 0)),
             weights=weights.weights,
             transposed=weights.transposed,
             gradient=weights.gradient,
@@ -257,6 +264,17 @@ def optimizer_constants(
     return constants, c
 
 
+def set_limits(job: Job, settings: TrainerSettings) -> None:
+    """Write the factor of L1, the limits of norms, and memory for their sums."""
+    plan = job.plan
+    plan.coefficients[L1] = settings.l1
+    plan.limits[:2] = settings.clip_norm, settings.max_norm
+    plan.settings[[CLIPS, LIMITS_UNITS]] = settings.clip_norm > 0, settings.max_norm > 0
+    if plan.limits.any():
+        widest = int(plan.layers[:, [N_IN, N_OUT]].max()) + 1
+        job.plan = plan._replace(squares=np.zeros((2, len(plan.layers), widest)))
+
+
 def rule_to_count(net: Architecture, y: Array | None) -> int:
     """Return the rule of ``count_correct``, as in ``reference.count_correct``."""
     if y is None:
@@ -378,6 +396,7 @@ class Engine:
         if settings.ema:
             job.plan.settings[AVERAGED] = optimizer.slots
             job.plan.constants[7:] = settings.ema, settings.ema_offset
+        set_limits(job, settings)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         if settings.layer_rates:
             job.plan.coefficients[KEPT + 2 * self.net.n_layers :] = settings.layer_rates

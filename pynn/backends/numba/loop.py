@@ -21,11 +21,13 @@ from .passes import place, rows_pass
 from .plan import (
     BATCH,
     CHUNK,
+    CLIPS,
     DIVERGED,
     DONE,
     FORWARD,
     GRADIENT,
     HALT,
+    LIMITS_UNITS,
     OPTIONS,
     ROWS,
     TASK,
@@ -36,7 +38,7 @@ from .plan import (
     signature,
 )
 from .random import make_permutation
-from .update import set_step, weights_pass
+from .update import clipped_pass, set_clip_factor, set_step, units_pass, weights_pass
 
 Array = np.ndarray
 
@@ -125,6 +127,19 @@ def make_run(version):
                 else:
                     for part in prange(threads):
                         weights_pass(p, np.int64(part), threads, m, before, last)
+                if last and s[CLIPS]:
+                    set_clip_factor(p)
+                    if threads == 1:
+                        clipped_pass(p, none, one)
+                    else:
+                        for part in prange(threads):
+                            clipped_pass(p, np.int64(part), threads)
+                if last and s[LIMITS_UNITS]:
+                    if threads == 1:
+                        units_pass(p, none, one)
+                    else:
+                        for part in prange(threads):
+                            units_pass(p, np.int64(part), threads)
             if last:
                 s[DONE] += 1
             position += m

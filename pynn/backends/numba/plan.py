@@ -77,7 +77,8 @@ N_TARGETS = 23  # columns of the targets
 LOWEST = 26  # the first layer that is not frozen, at which the backward pass ends
 INPUT_THRESHOLD = 27  # an input is dropped if its random word is below; -1 without dropout
 AVERAGED = 28  # slot of ``state`` that holds the average of the parameters, or -1
-SETTINGS = 29
+(CLIPS, LIMITS_UNITS) = (29, 30)  # whether there is a limit of the gradient; of the weights
+SETTINGS = 31
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
@@ -87,7 +88,8 @@ L2 = 0  # the factor of L2
 GRADIENT_SIZE = 10  # as STEP_SIZE, of NAdam's gradient
 INPUT_KEPT = 11  # 1 / (1 − p) of the dropout of the inputs
 AVERAGE_REST = 12  # 1 − d of the average of the parameters; changes from step to step
-KEPT = 13  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+L1 = 13  # the factor of L1
+KEPT = 14  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
 # parameter of its activation; then for each layer, the factor on its learning rate
 
 
@@ -99,6 +101,8 @@ class Plan(NamedTuple):
     coefficients: Array  # (KEPT + 3·n_layers,), T
     constants: Array  # (9,), float64: beta1, beta2, epsilon, weight decay, momentum decay; NAdam's
     # product of the momenta of updates 1 … t, and t; ema and ema_offset
+    limits: Array  # (3,), float64: of the gradient, of the weights; the factor on the gradient
+    squares: Array  # (2, n_layers, widest), float64: Σg² of each row, Σw² of each unit; or empty
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
     transposed: Array  # T: the padded matrices (n_out, T_ROW) of all layers but the first
     gradient: Array  # T, as weights
@@ -131,7 +135,7 @@ def signature(dtype: str) -> Any:
     t = types.float32 if dtype == "float32" else types.float64
     f8, i8 = types.float64[::1], types.int64
     fields = (
-        *(types.int64[:, ::1], types.int64[::1], t[::1], f8),
+        *(types.int64[:, ::1], types.int64[::1], t[::1], f8, f8, types.float64[:, :, ::1]),
         *(t[::1], t[::1], t[::1], t[::1], t[::1]),
         *(readonly(types.uint8), readonly(types.float32), readonly(types.float64)),
         *(readonly(types.float64), readonly(types.float64)),

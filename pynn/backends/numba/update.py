@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .plan import (
     ADAGRAD,
     ADAM_HAT,
@@ -17,6 +19,7 @@ from .plan import (
     C1_REST,
     C2,
     C2_REST,
+    CLIPS,
     DECAY,
     DZ,
     EPSILON,
@@ -25,7 +28,9 @@ from .plan import (
     GRADIENT_SIZE,
     H_ROW,
     KEPT,
+    L1,
     L2,
+    LIMITS_UNITS,
     LION,
     MOMENTUM,
     N_IN,
@@ -125,21 +130,138 @@ def average(p, lo, hi):
 
 
 @kernel
+def penalize(p, layer, lo, hi):
+    """Add the terms of L1 and L2 to the gradient of rows lo to hi of the weights."""
+    l1, l2 = p.coefficients[L1], p.coefficients[L2]
+    a, b = layer[W] + lo * layer[W_ROW], layer[W] + hi * layer[W_ROW]
+    if a >= b:
+        return
+    w, g = p.weights[a:b], p.gradient[a:b]
+    if l2 != 0:
+        for i in range(len(w)):
+            g[i] += l2 * w[i]
+    if l1 != 0:
+        for i in range(len(w)):
+            if w[i] > 0:
+                g[i] += l1
+            elif w[i] < 0:
+                g[i] -= l1
+
+
+@kernel
+def apply_rows(p, k, lo, hi):
+    """Update rows lo to hi of the weights and biases of layer k with their gradient."""
+    layer, size = p.layers[k], len(p.weights)
+    n_in, row = layer[N_IN], layer[W_ROW]
+    factor = p.coefficients[KEPT + 2 * len(p.layers) + k]
+    # The last row holds the biases, to which weight decay does not apply.
+    for decay in range(2):
+        a = layer[W] + (lo if decay else max(lo, n_in)) * row
+        b = layer[W] + (min(hi, n_in) if decay else hi) * row
+        if a >= b:
+            continue
+        w, g = p.weights[a:b], p.gradient[a:b]
+        u, v = p.state[a:b], p.state[size + a : size + b]
+        s = p.state[2 * size + a : 2 * size + b]
+        update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, factor, decay)
+        # units_pass may still change the weights, which are then averaged there.
+        if p.settings[AVERAGED] >= 0 and not (decay and p.settings[LIMITS_UNITS]):
+            average(p, a, b)
+    if k > 0 and not p.settings[LIMITS_UNITS]:
+        transpose(
+            *(p.weights, layer[W] + lo * row, row, p.transposed, layer[T] + lo, layer[T_ROW]),
+            *(min(hi, n_in) - lo, layer[N_OUT]),
+        )
+
+
+@kernel
+def sum_gradient(p, k, lo, hi):
+    """Σg² of each of the rows lo to hi of the weights and biases of layer k."""
+    layer = p.layers[k]
+    for r in range(lo, hi):
+        start, total = layer[W] + r * layer[W_ROW], 0.0
+        for j in range(start, start + layer[N_OUT]):
+            g = np.float64(p.gradient[j])
+            total += g * g
+        p.squares[0, k, r] = total
+
+
+@kernel
+def set_clip_factor(p):
+    """Write the factor on the gradient, as ``reference.clip_factor``."""
+    total = 0.0
+    for k in range(len(p.layers)):
+        if not p.layers[k, FROZEN]:
+            for r in range(p.layers[k, N_IN] + 1):
+                total += p.squares[0, k, r]
+    factor = p.limits[0] / (math.sqrt(total) + 1e-6)
+    p.limits[2] = factor if factor < 1 else 1.0
+
+
+@kernel
+def clipped_pass(p, part, parts):
+    """Update one part of every layer's rows with the gradient times the factor."""
+    factor = p.limits[2]
+    for k in range(len(p.layers)):
+        layer = p.layers[k]
+        if layer[FROZEN]:
+            continue
+        n_in, row = layer[N_IN], layer[W_ROW]
+        lo, hi = part * (n_in + 1) // parts, (part + 1) * (n_in + 1) // parts
+        if factor < 1:
+            g = p.gradient[layer[W] + lo * row : layer[W] + hi * row]
+            for i in range(len(g)):
+                g[i] *= factor
+        apply_rows(p, k, lo, hi)
+
+
+@kernel
+def units_pass(p, part, parts):
+    """Limit the norms of one part of every layer's units; bring their transposes up to date."""
+    limit = p.limits[1]
+    for k in range(len(p.layers)):
+        layer = p.layers[k]
+        if layer[FROZEN]:
+            continue
+        n_in, n_out, row = layer[N_IN], layer[N_OUT], layer[W_ROW]
+        lo, hi = part * n_out // parts, (part + 1) * n_out // parts
+        if lo >= hi:
+            continue
+        factors = p.squares[1, k, lo:hi]
+        factors[:] = 0
+        for i in range(n_in):
+            w = p.weights[layer[W] + i * row + lo : layer[W] + i * row + hi]
+            for j in range(len(w)):
+                factors[j] += np.float64(w[j]) * np.float64(w[j])
+        for j in range(len(factors)):
+            norm = math.sqrt(factors[j])
+            factors[j] = limit / norm if norm > limit else 1.0
+        for i in range(n_in):
+            w = p.weights[layer[W] + i * row + lo : layer[W] + i * row + hi]
+            for j in range(len(w)):
+                w[j] *= factors[j]
+            if p.settings[AVERAGED] >= 0:
+                average(p, layer[W] + i * row + lo, layer[W] + i * row + hi)
+        if k > 0:
+            transpose(
+                *(p.weights, layer[W] + lo, row),
+                *(p.transposed, layer[T] + lo * layer[T_ROW], layer[T_ROW], n_in, hi - lo),
+            )
+
+
+@kernel
 def weights_pass(p, part, parts, m, before, last):
     """Sum the gradient of one part of every layer's weight rows over the m rows of the chunk.
 
     ``before`` says whether to add to the gradient of earlier chunks of the batch, ``last`` whether
     this is the last chunk, after which the update follows.
     """
-    size, l2 = len(p.weights), p.coefficients[L2]
     for k in range(len(p.layers)):
         layer = p.layers[k]
         n_in, row = layer[N_IN], layer[W_ROW]
-        factor = p.coefficients[KEPT + 2 * len(p.layers) + k]
         begin, stop = part * (n_in + 1) // parts, (part + 1) * (n_in + 1) // parts
-        averages = last and p.settings[AVERAGED] >= 0
         if layer[FROZEN]:
-            if averages:
+            if last and p.settings[AVERAGED] >= 0:
                 average(p, layer[W] + begin * row, layer[W] + stop * row)
             continue
         for lo in range(begin, stop, BAND):
@@ -153,26 +275,11 @@ def weights_pass(p, part, parts, m, before, last):
             )
             if not last:
                 continue
-            # The last row holds the biases, to which neither L2 nor weight decay applies.
-            for decay in range(2):
-                a = start if decay else layer[W] + max(lo, n_in) * row
-                b = layer[W] + (min(hi, n_in) if decay else hi) * row
-                if a >= b:
-                    continue
-                w, g = p.weights[a:b], p.gradient[a:b]
-                if decay and l2 != 0:
-                    for i in range(len(w)):
-                        g[i] += l2 * w[i]
-                u, v = p.state[a:b], p.state[size + a : size + b]
-                s = p.state[2 * size + a : 2 * size + b]
-                update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, factor, decay)
-            if averages:
-                average(p, start, layer[W] + hi * row)
-            if k > 0:
-                transpose(
-                    *(p.weights, start, row, p.transposed, layer[T] + lo, layer[T_ROW]),
-                    *(min(hi, n_in) - lo, layer[N_OUT]),
-                )
+            penalize(p, layer, lo, min(hi, n_in))
+            if p.settings[CLIPS]:
+                sum_gradient(p, k, lo, hi)
+            else:
+                apply_rows(p, k, lo, hi)
 
 
 @kernel
