@@ -196,10 +196,12 @@ def test_gradients_agree_with_finite_differences() -> None:
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         (w, b), gradient = net.views(parameters), np.empty_like(parameters)
         scales, dscales = net.norm_views(parameters), net.norm_views(gradient)
-        hs, zs = reference.forward(net, w, b, scales, x, masks, noises)
+        running: list[list[np.ndarray]] = [[] for _ in w]
+        hs, zs = reference.forward(net, w, b, scales, running, x, masks, noises)
         losses, dz = reference.loss_and_output_gradient(net, zs[-1], y)
         dz /= len(x)
-        reference.backward(net, w, scales, hs, zs, dz, masks, *net.views(gradient), dscales)
+        parts = *net.views(gradient), dscales
+        reference.backward(net, w, scales, running, hs, zs, dz, masks, *parts)
         return float(losses.mean()), gradient
 
     _, gradient = loss(given.parameters)
