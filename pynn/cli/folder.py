@@ -236,6 +236,19 @@ def settings_in(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def check_settings(folder: Path) -> None:
+    """Raise a ValueError if a folder has settings that are not those of a run."""
+    path = folder / SETTINGS
+    if not path.is_file() or settings_in(folder) is not None:
+        return
+    try:
+        json.loads(path.read_bytes())
+        found = "other content"
+    except (ValueError, RecursionError) as error:
+        found = f"no JSON ({shown(error)})"
+    raise ValueError(f"run: {path}: found {found}, expected the settings that pynn train writes")
+
+
 def is_older_split(folder: Path) -> bool:
     """Whether a folder has a checkpoint that was written before splits were stratified."""
     from ..training.resume import is_older_split

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -31,6 +31,9 @@ INDEX = "Skip the first column of a .csv file, which holds row numbers."
 BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
 METRICS = "Further measures: auc,f1 for classes, mae,r2 for values."
+
+REPEATED = ("categories", "drop", "metrics", "class_weight")
+"""Options that may be typed several times; their texts are joined by line breaks."""
 
 # --- Declaration ----------------------------------------------------------------------------------
 
@@ -482,10 +485,14 @@ def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable
     @reported
     def run(ctx: typer.Context, **options: Any) -> None:
         options["run"] = named_run(options["run"], options.pop("old_run"))
+        for name in REPEATED:
+            options[name] = "\n".join(options[name]) if options[name] else None
         command(ctx, Options(**_with_preset(ctx, _with_defaults_of_lbfgs(ctx, options))))
 
     # Typer reads the options from the signature and the annotations of a function.
     hints = get_type_hints(Options, include_extras=True)
+    for name in REPEATED:
+        hints[name] = Annotated[list[str] | None, hints[name].__metadata__[0]]
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", kind, annotation=typer.Context)]
     parameters += [
@@ -615,7 +622,7 @@ def parse_class_weight(text: str | None, classes: Sequence[Any]) -> str | dict[A
         return text
     labels = {str(label): label for label in classes}
     found = {}
-    for part in parse_list(text):
+    for part in parse_names(text, (), lambda part: part.rpartition("=")[0] in labels):
         name, _, weight = part.rpartition("=")
         if name not in labels:
             expected = ", ".join(labels) or "no labels, since the targets are no classes"
@@ -636,7 +643,21 @@ def parse_list(text: str | None) -> list[str]:
     """Split text at commas; no text, an empty text and none give an empty list."""
     if text is None:
         return []
-    return [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
+    if text.strip() in ("", "none"):
+        return []
+    return [part.strip() for part in text.replace("\n", ",").split(",")]
+
+
+def parse_names(
+    text: str | None, known: Collection[str], is_one: Callable[[str], bool] | None = None
+) -> list[str]:
+    """Split the texts of a repeated option at commas, except a text that is one known name."""
+    found = []
+    for part in (text or "").split("\n"):
+        whole = part.strip()
+        one = whole in known or (is_one is not None and is_one(whole))
+        found += [whole] if one else parse_list(part)
+    return found
 
 
 def parse_number(option: str, text: str) -> float:

@@ -58,12 +58,17 @@ def print_summary(setup: Setup, options: Options) -> None:
         f"{steps}, l2 {settings['l2']:g}, "
         + (f"label smoothing {smoothing:g}, " if smoothing else "")
         + (f"moving average {options.ema:g}, " if options.ema else "")
-        + (f"class weights {options.class_weight}, " if settings["class_weight"] else "")
+        + (f"class weights {_on_line(options.class_weight)}, " if settings["class_weight"] else "")
         + f"seed {net.seed}",
     )
     plural = "s" if net.threads > 1 else ""
     precision = f", {a.precision}" if a.precision != "full" else ""
     line("machine", f"{net.backend}, {net.threads} thread{plural}, {a.dtype}{precision}")
+
+
+def _on_line(text: str | None) -> str:
+    """Return the texts of a repeated option as one line."""
+    return shown((text or "").replace("\n", ","))
 
 
 def _once(names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from ..files.disk import atomic_write, shown
+from ..spec.losses import GaussianNLL, Quantile
 from . import folder as folders
 from . import tables
 from .app import app, reported
@@ -39,6 +40,10 @@ class Predictions(NamedTuple):
     """(n, classes), if the network has them."""
     classes: list[Any]
     """The labels of their columns."""
+    names: tuple[str, ...] = ()
+    """What each of several numbers of a prediction is, such as ``q=0.1``."""
+    deviations: Array | None = None
+    """The standard deviations of the predictions, if the network has them."""
 
 
 @app.command(epilog=EPILOG)
@@ -93,6 +98,10 @@ def predict(
     pictures = list(paths or [])
     run = pictures.pop(0) if pictures and _is_run(pictures[0]) else None
     run = named_run(named_run(run, model, "--model"), old_run)
+    if data is not None and pictures and run is None and not pictures[0].exists():
+        raise FileNotFoundError(
+            f"run: {pictures[0]}: found no such run, expected the folder of a run or a model file"
+        )
     if (data is None) == (not pictures):
         found = "neither pictures nor --data" if data is None else "pictures and --data"
         raise ValueError(f"predict: found {found}, expected one of them")
@@ -132,7 +141,12 @@ def _write(text: str, out: Path | None) -> None:
 def predictions(net: Network, x: Array) -> Predictions:
     """Return predictions and, if the network has them, probabilities for rows x (n, n_in)."""
     loss = net.architecture.loss_function
+    if isinstance(loss, GaussianNLL):
+        mean, deviation = net.predict_distribution(x)
+        return Predictions(mean, None, [], deviations=deviation)
     predicted = net.predict(x)
+    if isinstance(loss, Quantile) and isinstance(loss.q, tuple):
+        return Predictions(predicted, None, [], tuple(f"q={q:g}" for q in loss.q))
     if net.classes is None or loss.regression or not loss.probabilities:
         return Predictions(predicted, None, [])
     return Predictions(predicted, net.predict_proba(x), net.classes.tolist())
@@ -144,7 +158,7 @@ def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Arr
     saved = settings["options"].get("index")
     index = saved if index is None and isinstance(saved, bool) else index
     if net.table is not None:
-        return net.table.x(tables.cells_of(path, net.table.target, index))
+        return net.table.x(tables.cells_of(path, net.table.target, index, net.table.texts))
     return _plain_rows(net, path, settings["options"].get("target"), index)
 
 
@@ -174,10 +188,15 @@ def _csv(found: Predictions, target: str) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     predicted = found.predicted.reshape(len(found.predicted), -1)
-    columns = predicted.shape[1]
-    names = [target] if columns == 1 else [f"{target}_{k}" for k in range(columns)]
-    writer.writerow([*names, *(f"p({label})" for label in found.classes)])
-    cells = [[_cell(value) for value in row] for row in predicted.tolist()]
+    targets = predicted.shape[1] // max(1, len(found.names))
+    names = [target] if targets == 1 else [f"{target}_{k}" for k in range(targets)]
+    heads = [f"{name}({part})" for name in names for part in found.names] or names
+    if found.deviations is not None:
+        heads = [*heads, *(f"{name}(std)" for name in names)]
+        predicted = np.column_stack([predicted, found.deviations.reshape(len(predicted), -1)])
+    writer.writerow([*heads, *(f"p({label})" for label in found.classes)])
+    # The shortest text of each number that reads as the same number.
+    cells = [list(map(str, row)) for row in predicted.tolist()]
     if found.probabilities is not None:
         for row, shares in zip(cells, found.probabilities.tolist(), strict=True):
             row += [f"{share:.6f}" for share in shares]
@@ -185,16 +204,15 @@ def _csv(found: Predictions, target: str) -> str:
     return text.getvalue()
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
 def _json(found: Predictions, files: Sequence[Path] = ()) -> str:
     """Return predictions as a JSON array with an object for each row."""
     rows: list[dict[str, Any]] = [{"file": str(file)} for file in files]
     rows = rows or [{} for _ in found.predicted]
     for row, value in zip(rows, found.predicted.tolist(), strict=True):
-        row["prediction"] = value
+        row["prediction"] = _named(value, found.names)
+    if found.deviations is not None:
+        for row, value in zip(rows, found.deviations.tolist(), strict=True):
+            row["std"] = value
     if found.probabilities is not None:
         for row, shares in zip(rows, found.probabilities.tolist(), strict=True):
             row["probabilities"] = {
@@ -202,6 +220,15 @@ def _json(found: Predictions, files: Sequence[Path] = ()) -> str:
                 for label, share in zip(found.classes, shares, strict=True)
             }
     return json.dumps(folders.plain(rows), indent=1, allow_nan=False) + "\n"
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Return the numbers of a prediction by name; of several targets a list of them."""
+    if not names:
+        return value
+    if isinstance(value[0], list):
+        return [_named(part, names) for part in value]
+    return dict(zip(names, value, strict=True))
 
 
 # --- Pictures -------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from ..data.cells import Cells, as_cells
 from ..data.table import Table
 from ..spec.losses import LOSSES, LossFunction
 from .app import show_warning
-from .options import PRESETS, Options, is_typed, parse_list, parse_spec
+from .options import PRESETS, Options, is_typed, parse_names, parse_spec
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
@@ -91,23 +91,32 @@ def read(options: Options) -> tuple[Table, Cells]:
     loss: LossFunction = parse_spec("loss", options.loss, LOSSES)
     if task is None and loss.regression and not loss.takes_labels:
         task = "regression"
-    cells = cells_of(options.data, options.target, options.index)
+    names = _names_in(options.data, options.index)
+    categories = parse_names(options.categories, names)
+    cells = cells_of(options.data, options.target, options.index, categories)
     table = Table.of(
         cells,
         options.target,
         task=task,
-        categories=parse_list(options.categories),
-        drop=parse_list(options.drop),
+        categories=categories,
+        drop=parse_names(options.drop, names),
         weights=options.weights,
     )
     return table, _with_targets(cells, table, options.missing_targets)
 
 
-def cells_of(path: str | os.PathLike[str], target: str, index: bool | None) -> Cells:
-    """Read the columns of a file; its warnings are printed."""
+def _names_in(path: Path, index: bool | None) -> list[str]:
+    """Return the names in the header of a file."""
+    return [name.strip() for name in csv.Table.open(path, None, True, index, False).names or ()]
+
+
+def cells_of(
+    path: str | os.PathLike[str], target: str, index: bool | None, texts: Collection[str] = ()
+) -> Cells:
+    """Read the columns of a file, some as texts; its warnings are printed."""
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
-        return as_cells(path, index, target)
+        return as_cells(path, index, target, texts)
 
 
 def rows_of(cells: Cells, table: Table) -> Rows:
@@ -118,9 +127,19 @@ def rows_of(cells: Cells, table: Table) -> Rows:
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:
     """Return the rows of a file for a trained network, whose run had ``options``."""
     index = options.get("index")
-    cells = cells_of(path, table.target, index if isinstance(index, bool) else None)
+    cells = cells_of(path, table.target, index if isinstance(index, bool) else None, table.texts)
     missing = "ignore" if options.get("missing_targets") == "ignore" else "error"
     return rows_of(_with_targets(cells, table, missing), table)
+
+
+def check_weights(table: Table, train: Rows, test: Rows) -> None:
+    """Raise a ValueError if all rows to train on, or all held out, have the weight 0."""
+    for name, rows in (("train on", train), ("validate", test)):
+        if rows.weights is not None and len(rows.weights) and not rows.weights.any():
+            raise ValueError(
+                f"weights: found 0 in the column {table.weights!r} of all {len(rows.weights):,} "
+                f"rows to {name}, expected a weight above 0"
+            )
 
 
 def _with_targets(cells: Cells, table: Table, missing: str) -> Cells:

@@ -108,6 +108,15 @@ def _resumed(ctx: typer.Context, options: Options) -> Options | None:
         return options
     settings = folders.settings_in(options.run)
     if settings is None:
+        names = (folders.CHECKPOINT, folders.MODEL)
+        begun = any((options.run / name).exists() for name in names)
+        if begun or options.data is None:
+            folders.check_settings(options.run)
+        if options.data is None and not begun:
+            raise ValueError(
+                f"run: found no run in {options.run}, expected the folder of a run, or --data with "
+                "the data of a new one"
+            )
         # A new run, or one that an earlier version began.
         return replace(options, stratify=False) if _is_older(options.run) else options
     ended = folders.ended(options.run) is not None
@@ -231,6 +240,7 @@ def _prepare_table(ctx: typer.Context, options: Options) -> tuple[Setup, Options
         table = table.imputed(cells.take(~held), options.impute)
     rows = tables.rows_of(cells, table)
     train, test = rows.take(~held), rows.take(held)
+    tables.check_weights(table, train, test)
     data = folders.Data(str(options.data), rows.pair, None, table.inputs, table, train.weights)
     net = _network(replace(options, seed=str(seed), regression=not labels), data)
     net.pixels = False

@@ -57,7 +57,8 @@ def evaluate(
         ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help=METRICS, metavar="NAMES", show_default="those of its run")
+        list[str] | None,
+        typer.Option(help=METRICS, metavar="NAMES", show_default="those of its run"),
     ] = None,
     index: Annotated[
         bool | None,
@@ -74,16 +75,18 @@ def evaluate(
     """
     run = named_run(named_run(run, old_run), old_model, "--model")
     path = folders.newest_run() if run is None else run
+    if data is None or path.is_dir():
+        folders.check_settings(folders.folder_of(path))
     net = folders.load_model(path, backend, threads)
     typer.echo(f"model     {path}: {net}")
-    names = folders.metrics_of(path) if metrics is None else parse_list(metrics)
+    names = folders.metrics_of(path) if not metrics else parse_list(",".join(metrics))
     if net.table is not None:
         if target not in (None, net.table.target):
             raise ValueError(
                 f"target: found {target!r}, expected {net.table.target!r} as in training"
             )
         found = _table_rows(net, path, data, index)
-        if metrics is None and not names:
+        if not metrics and not names:
             names = parse_list(tables.METRICS[net.table.task])
     else:
         found = _other_rows(net, path, data, (target, index))

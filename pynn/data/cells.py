@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,12 @@ def is_missing_text(cell: str) -> bool:
     return cell.strip() in MISSING
 
 
-def as_cells(data: Any, index: bool | None = None, keep: str | None = None) -> Cells:
+def as_cells(
+    data: Any,
+    index: bool | None = None,
+    keep: str | None = None,
+    texts: Collection[str] = (),
+) -> Cells:
     """Return the columns of a file, a data frame, or a dictionary of columns.
 
     Parameters
@@ -95,6 +100,8 @@ def as_cells(data: Any, index: bool | None = None, keep: str | None = None) -> C
         Whether the first column of a file holds row numbers, as in `load_csv`.
     keep : str, optional
         The target: a column that is not skipped or refused as row numbers.
+    texts : collection of str
+        Columns whose cells stay texts, also if all are numbers: 01 is not 1.
 
     Raises
     ------
@@ -109,7 +116,7 @@ def as_cells(data: Any, index: bool | None = None, keep: str | None = None) -> C
     if isinstance(data, Cells):
         return data
     if isinstance(data, (str, os.PathLike)):
-        return _from_file(require_file(data, "a CSV file with a header"), index, keep)
+        return _from_file(require_file(data, "a CSV file with a header"), index, keep, texts)
     if isinstance(data, Mapping):
         columns: dict[Any, Any] = dict(data)
     elif hasattr(data, "columns") and hasattr(data, "__getitem__"):
@@ -122,7 +129,7 @@ def as_cells(data: Any, index: bool | None = None, keep: str | None = None) -> C
             "dictionary of columns"
         )
     _check_names(list(columns), "table")
-    found = {name: _from_values(name, values) for name, values in columns.items()}
+    found = {name: _from_values(name, values, name in texts) for name, values in columns.items()}
     if len({len(column) for column in found.values()}) > 1:
         raise ValueError("data: found columns of different lengths, expected equal lengths")
     return Cells("table", found)
@@ -145,7 +152,7 @@ def _check_names(names: Sequence[Any], source: str) -> None:
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path, index: bool | None, keep: str | None) -> Cells:
+def _from_file(path: Path, index: bool | None, keep: str | None, texts: Collection[str]) -> Cells:
     layout = csv.Table.open(path, None, True, index, False)
     assert layout.names is not None
     names = [name.strip() for name in layout.names]
@@ -160,12 +167,12 @@ def _from_file(path: Path, index: bool | None, keep: str | None) -> Cells:
             stacklevel=2,
         )
     _check_names(names[skipped:], str(path))
-    read = _large(path, layout) or _plain(path, names)
+    read = _large(path, layout, texts) or _plain(path, names, texts)
     cells = Cells(str(path), {name: read[name] for name in names[skipped:]}, path)
     if not len(cells):
         raise ValueError(f"{path}: found no line after the header, expected rows")
     for name, column in cells.columns.items():
-        if column.dtype == object:
+        if column.dtype == object and name not in texts:
             _check_mixed(cells, name, column)
     first = next(iter(cells.columns.values()))
     if index is None and not skipped and names[0] != keep and not is_missing(first).any():
@@ -173,9 +180,9 @@ def _from_file(path: Path, index: bool | None, keep: str | None) -> Cells:
     return cells
 
 
-def _plain(path: Path, names: Sequence[str]) -> dict[str, Array]:
+def _plain(path: Path, names: Sequence[str], texts: Collection[str]) -> dict[str, Array]:
     """Read a file line by line."""
-    texts: list[list[str]] = [[] for _ in names]
+    columns: list[list[str]] = [[] for _ in names]
     lines = csv.numbered_lines(path)
     next(lines)
     for line, row in lines:
@@ -184,12 +191,15 @@ def _plain(path: Path, names: Sequence[str]) -> dict[str, Array]:
                 f"{path}: line {line}: found {len(row)} cells, expected {len(names)}, as in the "
                 "header"
             )
-        for column, cell in zip(texts, row, strict=True):
+        for column, cell in zip(columns, row, strict=True):
             column.append(cell)
-    return {name: _from_texts(column) for name, column in zip(names, texts, strict=True)}
+    return {
+        name: _from_texts(column, name in texts)
+        for name, column in zip(names, columns, strict=True)
+    }
 
 
-def _large(path: Path, layout: csv.Table) -> dict[str, Array] | None:
+def _large(path: Path, layout: csv.Table, as_texts: Collection[str]) -> dict[str, Array] | None:
     """Read a large file with pandas, to the same result; None if that is not possible."""
     if path.stat().st_size < LARGE or layout.first_line != 1:
         return None
@@ -206,7 +216,8 @@ def _large(path: Path, layout: csv.Table) -> dict[str, Array] | None:
         assert layout.names is not None
         if frame.shape[1] != len(layout.names):
             return None
-        texts = [k for k, dtype in enumerate(frame.dtypes) if dtype.kind not in "if"]
+        kept = [name.strip() in as_texts for name in layout.names]
+        texts = [k for k, dtype in enumerate(frame.dtypes) if kept[k] or dtype.kind not in "if"]
         if texts:
             with open(path, "rb") as file:
                 kinds = {"dtype": str, "na_filter": False, "usecols": texts, "header": None}
@@ -216,15 +227,21 @@ def _large(path: Path, layout: csv.Table) -> dict[str, Array] | None:
             numbers = None if k in texts else frame[k].to_numpy(np.float64)
             if numbers is not None and np.isinf(numbers).any():
                 return None  # the text of such a cell matters
-            found[name.strip()] = _from_texts(list(as_text[k])) if numbers is None else numbers
+            if numbers is None:
+                numbers = _from_texts(list(as_text[k]), kept[k])
+            found[name.strip()] = numbers
         return found
     except Exception:
         return None  # the plain reader decides, and its errors name the line
 
 
-def _from_texts(cells: list[str]) -> Array:
-    """Return the cells of a column as numbers if all that are not missing are numbers."""
+def _from_texts(cells: list[str], keep: bool = False) -> Array:
+    """Return the cells of a column as numbers if all that are not missing are numbers, or
+    ``keep`` them as texts.
+    """
     texts = [cell.strip() for cell in cells]
+    if keep:
+        return _texts([None if text in MISSING else text for text in texts])
     joined = "".join(texts)
     # Converting all cells at once is fast; Python alone accepts 1_000 and digits of other scripts.
     if joined.isascii() and "_" not in joined:
@@ -269,11 +286,11 @@ def _check_mixed(cells: Cells, name: str, column: Array) -> None:
 # --- Values ---------------------------------------------------------------------------------------
 
 
-def _from_values(name: str, values: Any) -> Array:
-    """Return a column of a data frame, or a sequence, as numbers or texts."""
+def _from_values(name: str, values: Any, keep: bool = False) -> Array:
+    """Return a column of a data frame, or a sequence, as numbers or texts; as texts if ``keep``."""
     dtype = getattr(values, "dtype", None)
     kind = getattr(dtype, "kind", None)
-    if kind in ("i", "u", "f"):
+    if kind in ("i", "u", "f") and not keep:
         if isinstance(dtype, np.dtype):
             return np.array(values, dtype=np.float64)
         return np.array(values.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -282,8 +299,14 @@ def _from_values(name: str, values: Any) -> Array:
             f"column {shown(repr(name))}: found {dtype}, expected numbers or texts; convert dates "
             "to numbers, such as days since a date"
         )
-    listed = [_plain_value(name, value) for value in list(values)]
-    if all(value is None or isinstance(value, float) for value in listed):
+    # float64 would round whole numbers above 2**53.
+    listed = [
+        str(int(value))
+        if keep and isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        else _plain_value(name, value)
+        for value in list(values)
+    ]
+    if not keep and all(value is None or isinstance(value, float) for value in listed):
         return np.array([np.nan if value is None else value for value in listed], dtype=np.float64)
     return _texts([value if value is None else _as_text(value) for value in listed])
 

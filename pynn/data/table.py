@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ MOST_CLASSES = 20
 """Largest number of different whole numbers of a target that are taken for classes."""
 MOST_CATEGORIES = 100
 """Largest number of categories of one column."""
+LEAST, MOST = 1e-100, 1e100
+"""Bounds of sample weights above 0, those of ``fit``."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class Table:
             By default classification if the target has texts, or at most 20 different whole
             numbers, and regression otherwise.
         categories : sequence of str
-            Columns whose numbers are names of categories, such as postcodes.
+            Columns whose numbers are names of categories, such as postcodes: each text is one, so
+            that 01 is not 1. The target may be one of them.
         drop : sequence of str
             Columns that are no inputs.
         weights : str, optional
@@ -125,11 +129,12 @@ class Table:
             100 categories or a different one in each of more than 20 rows, or the task does not
             fit the target.
         """
-        cells = as_cells(data, keep=target)
+        cells = as_cells(data, keep=target, texts=categories)
         _require(cells, [target], "target")
         _require(cells, categories, "categories")
         _require(cells, drop, "drop")
         _require(cells, [] if weights is None else [weights], "weights")
+        _check_roles(target, drop, weights)
         others = {target, weights, *drop}
         found = tuple(
             _column(cells, name, name in categories) for name in cells.columns if name not in others
@@ -168,6 +173,14 @@ class Table:
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs of the network."""
         return tuple(name for column in self.columns for name in column.inputs)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names of the columns whose cells are read as texts."""
+        names = [column.name for column in self.columns if column.categories is not None]
+        if self.classes is not None and isinstance(self.classes[0], str):
+            names.append(self.target)
+        return tuple(names)
 
     # --- Arrays -------------------------------------------------------------------------------
 
@@ -230,7 +243,7 @@ class Table:
         Raises
         ------
         ValueError
-            If one is missing, negative or text.
+            If one is missing, negative, text, or not 0 but below 1e-100 or above 1e100.
         """
         cells = self._cells(data)
         if self.weights is None or self.weights not in cells.columns:
@@ -243,11 +256,12 @@ class Table:
                 f"missing, the first in {cells.place(int(missing.argmax()))}, expected a weight in "
                 "each row"
             )
-        if (found < 0).any():
-            row = int((found < 0).argmax())
+        wrong = ~((found == 0) | ((found >= LEAST) & (found <= MOST)))
+        if wrong.any():
+            row = int(wrong.argmax())
             raise ValueError(
                 f"{cells.source}: weights {shown(repr(self.weights))}: found {found[row]:g} in "
-                f"{cells.place(row)}, expected weights of 0 or more"
+                f"{cells.place(row)}, expected weights of 0, or from {LEAST:g} to {MOST:g}"
             )
         return found
 
@@ -258,7 +272,7 @@ class Table:
         return ~is_missing(cells.columns[self.target])
 
     def _cells(self, data: Any) -> Cells:
-        return as_cells(data, keep=self.target)
+        return as_cells(data, keep=self.target, texts=self.texts)
 
     def _check_columns(self, cells: Cells) -> None:
         names = {column.name for column in self.columns}
@@ -373,6 +387,15 @@ def _require(cells: Cells, names: Sequence[str], argument: str) -> None:
             )
 
 
+def _check_roles(target: str, drop: Sequence[str], weights: str | None) -> None:
+    """Raise a ValueError for a column that is asked to be two things."""
+    for name, role in (target, "the target"), (weights, "the column of the weights"):
+        if name in drop:
+            raise ValueError(f"drop: found {name!r}, {role}, expected other columns")
+    if weights == target:
+        raise ValueError(f"weights: found {weights!r}, the target, expected another column")
+
+
 def _column(cells: Cells, name: str, categorical: bool) -> Column:
     """Return the column of one name in the training data."""
     values = cells.columns[name]
@@ -415,6 +438,12 @@ def _task(cells: Cells, target: str, task: str | None) -> tuple[str, tuple[Any, 
         whole = all(float(label).is_integer() for label in labels)
         if task is None and not (whole and len(labels) <= MOST_CLASSES):
             return "regression", None
+        if whole and max(map(abs, labels)) >= 2**53:
+            raise ValueError(
+                f"{cells.source}: target {target!r}: found labels of 2**53 or more, which float64 "
+                f"rounds, expected smaller ones; categories=[{target!r}] (--categories "
+                f"{shown(target)}) reads them as texts"
+            )
         labels = [int(label) if whole else label for label in labels]
     if len(labels) < 2:
         raise ValueError(
@@ -483,6 +512,11 @@ def _places(cells: Cells, name: str, values: Array, known: Sequence[Any], what: 
     """Return the index of each value (n,) among the known ones."""
     index = {value: k for k, value in enumerate(known)}
     places = np.array([index.get(value, -1) for value in values.tolist()], dtype=np.intp)
+    for row in np.flatnonzero(places < 0).tolist():
+        # pandas writes whole numbers as 3.0 if the column has a gap.
+        if isinstance(value := values[row], str) and re.fullmatch(r"-?\d+(\.0)?", value):
+            other = value[:-2] if value.endswith(".0") else f"{value}.0"
+            places[row] = index.get(other, -1)
     if (places < 0).any():
         row = int((places < 0).argmax())
         value = values[row]

@@ -166,3 +166,75 @@ def test_options_of_tables(mixed, tmp_path):
     options = "--target weight --drop name,price,survived --impute median --categories port"
     out = pynn_command("train", tmp_path / "classes", *base, *options.split())
     assert "target weight: classes 1, 2 (--task regression for values)" in out
+
+
+def write(path: Path, header: str, row) -> Path:
+    """Write a table of 40 rows."""
+    path.write_text("\n".join([header, *(row(k) for k in range(40))]) + "\n")
+    return path
+
+
+def test_predictions_of_values_have_all_digits_and_names(tmp_path):
+    data = write(tmp_path / "v.csv", "a,y", lambda k: f"{k % 11},{1e9 + k / 8}")
+    for loss, head in {
+        "mse": ["y"],
+        "quantile:q=0.1/0.9": ["y(q=0.1)", "y(q=0.9)"],
+        "gaussian_nll": ["y", "y(std)"],
+    }.items():
+        run = tmp_path / head[-1]
+        pynn_command("train", run, "--data", data, "--target", "y", "--loss", loss, *SMALL)
+        asked = "predict", run, "--data", data, "--backend", "numpy"
+        header, first, *_ = pynn_command(*asked).splitlines()
+        assert header.split(",") == head
+        found = json.loads(pynn_command(*asked, "--json"))[0]
+        values = found["prediction"]
+        values = list(values.values()) if len(head) == 2 and "std" not in found else [values]
+        values += [found["std"]] if "std" in found else []
+        assert [float(cell) for cell in first.split(",")] == values
+        assert 1e9 - 100 < values[0] < 1e9 + 100
+    assert set(found) == {"prediction", "std"}
+
+
+def test_options_can_be_repeated_and_name_columns_with_commas(tmp_path):
+    from pynn.cli.report.options import command
+
+    def row(k):
+        label = "x=1" if k % 3 else '"b,c"'
+        return f"{k % 11},{k},{k % 7},{'01' if k % 2 else '1'},0,{label}"
+
+    data = write(tmp_path / "c.csv", 'a,"p, q",r,z,w,y', row)
+    options = ["--data", data, "--target", "y", "--drop", "p, q", "--drop", "r,w", *SMALL]
+    options += ["--categories", "z", "--class-weight", "b,c=2", "--class-weight", "x=1=3"]
+    options += ["--metrics", "f1", "--metrics", "auc,mcc"]
+    out = pynn_command("train", tmp_path / "a", *options)
+    assert "left out: p, q, r, w" in out
+    assert "class weights b,c=2,x=1=3" in out
+    assert pynn.load(tmp_path / "a" / "model.safetensors").table.inputs == ("a", "z=01", "z=1")
+    settings = json.loads((tmp_path / "a" / "settings.json").read_text())
+    assert {"validation_f1", "validation_auc", "validation_mcc"} <= set(settings["result"])
+    words = shlex.split(command(settings))[1:]
+    assert [words[k + 1] for k, word in enumerate(words) if word == "--drop"] == ["p, q", "r,w"]
+    asked = "evaluate", tmp_path / "a", "--metrics", "mcc", "--metrics", "f1"
+    assert "validation MCC" in pynn_command(*asked, "--backend", "numpy")
+
+    for more, message in {
+        ("--drop", "y"): "--drop: found 'y', the target",
+        ("--weights", "w"): "--drop: found 'w', the column of the weights",
+    }.items():
+        assert message in pynn_command("train", tmp_path / "b", *options, *more, code=1)
+    options = ["--data", data, "--target", "y", "--weights", "w", *SMALL]
+    out = pynn_command("train", tmp_path / "b", *options, code=1)
+    assert "--weights: found 0 in the column 'w' of all 32 rows to train on" in out
+
+
+def test_a_run_that_does_not_exist_or_is_damaged_is_named(run, tmp_path):
+    out = pynn_command("train", tmp_path / "typo", "--resume", code=1)
+    assert f"pynn: RUN: found no run in {tmp_path / 'typo'}, expected the folder of a run" in out
+    assert not (tmp_path / "typo").exists()
+    out = pynn_command("predict", tmp_path / "typo", "--data", "new.csv", code=1)
+    assert f"pynn: RUN: {tmp_path / 'typo'}: found no such run" in out
+    settings = tmp_path / "settings.json"
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    settings.write_text("{")
+    for command in (["train", tmp_path, "--resume"], ["evaluate", tmp_path]):
+        assert f"pynn: RUN: {settings}: found no JSON" in pynn_command(*command, code=1)

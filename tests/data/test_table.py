@@ -183,3 +183,34 @@ def test_model_files_contain_the_table(mixed, tmp_path):
         assert error(Table.from_dict, table.to_dict() | {name: value})
     assert "expected 3" in error(setattr, pynn.Network([3, 2], backend="numpy"), "table", table)
     assert re.match("table: found a dict", error(setattr, net, "table", {}))
+
+
+def test_categories_are_the_texts_of_cells(tmp_path, monkeypatch):
+    path = tmp_path / "z.csv"
+    big = 2**53
+    rows = [("01", 0.5, big), ("1", 1.5, big + 1), ("", 2.5, big), ("1.0", 3.5, big + 1)] * 3
+    path.write_text("z,a,y\n" + "".join(f"{z},{a},{y}\n" for z, a, y in rows))
+    assert "labels of 2**53 or more, which float64 rounds" in error(
+        Table.of, path, "y", task="classification"
+    )
+    for size in (1 << 40, 0):
+        monkeypatch.setattr(cells, "LARGE", size)  # 0 reads with pandas if it is installed
+        table = Table.of(path, "y", categories=["z", "y"]).imputed(path, "mean")
+        assert table.inputs == ("z=01", "z=1", "z=1.0", "a")
+        assert table.classes == (str(big), str(big + 1))
+        assert table.x(path)[:2, :3].tolist() == [[1, 0, 0], [0, 1, 0]]
+        assert Table.from_dict(table.to_dict()).y(path).tolist() == [str(y) for *_, y in rows]
+    # A column with a gap is written by pandas as 3.0.
+    table = Table.of({"k": [3, 4, 3], "y": [big, big + 1, big]}, "y", categories=["k", "y"])
+    assert table.inputs == ("k=3", "k=4")
+    assert table.x({"k": ["4.0", "3"]}).tolist() == [[0, 1], [1, 0]]
+    assert table.y({"k": [3], "y": [big + 1]}).tolist() == [str(big + 1)]
+
+
+def test_a_column_is_one_thing():
+    data = {"a": [1.0, 2.0], "y": [1.5, 2.5], "w": [1e-200, 1.0]}
+    assert error(Table.of, data, "y", drop=["y"]).startswith("drop: found 'y', the target")
+    assert "the column of the weights" in error(Table.of, data, "y", drop=["w"], weights="w")
+    assert error(Table.of, data, "y", weights="y").startswith("weights: found 'y', the target")
+    table = Table.of(data, "y", weights="w")
+    assert "weights 'w': found 1e-200 in row 0" in error(table.sample_weight, data)

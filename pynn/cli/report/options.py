@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import PRESETS, Options
+from ..options import PRESETS, REPEATED, Options
 from ..tables import OF_TABLES
 from .html import text_of
 
@@ -79,4 +79,6 @@ def _typed(name: str, value: Any) -> list[str]:
         return [f"--no-{option[2:]}"]
     if value is None:
         return []
+    if name in REPEATED:
+        return [word for part in str(value).split("\n") for word in (option, part)]
     return [option, str(value)]
