@@ -375,7 +375,7 @@ OPTIMIZERS = [
     Option(
         *("`lbfgs`", '`solver="lbfgs"`', "", "`LBFGS`"),
         "training/test_lbfgs.py::test_iterations_are_those_of_scipy",
-        {"optimizer": "lbfgs"},
+        {"optimizer": "lbfgs", "batch_size": "full", "learning_rate": 1e-3},
     ),
 ]
 

@@ -361,8 +361,9 @@ class Network(Access):
         optimizer : str or Optimizer
             ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``,
             ``amsgrad``, ``nadam``, ``lion``, or an object such as ``pynn.Adam(beta2=0.99)``; or
-            ``lbfgs``, which trains on all rows at once, without batch size and learning rate: see
-            :class:`pynn.LBFGS`.
+            ``lbfgs``, which trains on all rows at once and refuses values of ``batch_size`` (except
+            None and ``"full"``), ``learning_rate`` and ``layer_rates`` that are not the defaults:
+            see :class:`pynn.LBFGS`.
         learning_rate : float
             The step size, above 0.
         layer_rates : sequence of float (n_layers,), optional

@@ -89,3 +89,21 @@ def test_one_output_keeps_the_classes_that_were_assigned():
     net.classes = ["no", "yes"]
     net.fit(X, Y.astype(float), epochs=1)
     assert set(net.predict(X).tolist()) <= {"no", "yes"}
+
+
+def test_a_network_with_a_table_names_its_encoding():
+    library = pytest.importorskip("pandas")
+    data = library.DataFrame({"size": [1, 3, 2], "shape": ["ring", "bar", "ring"], "y": [0, 1, 0]})
+    table = pynn.data.Table.of(data, target="y")
+    net = pynn.Network([3, 2], backend="numpy")
+    net.fit(table.x(data), table.y(data), epochs=1, progress=False)
+    net.table = table
+    for wrong in (data, data[["size", "shape"]]):
+        with pytest.raises(
+            ValueError, match=r"^x: found .*'size' of net.table.*net.table.x\(frame"
+        ):
+            net.predict(wrong)
+    encoded = library.DataFrame(table.x(data), columns=table.inputs)
+    np.testing.assert_array_equal(net.predict(encoded), net.predict(table.x(data)))
+    with pytest.raises(ValueError, match="of net.table"):
+        net.predict(encoded[["shape=bar", "shape=ring", "size"]])

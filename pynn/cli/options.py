@@ -542,6 +542,7 @@ def _with_defaults_of_lbfgs(ctx: typer.Context, options: dict[str, Any]) -> dict
     if options["optimizer"].partition(":")[0].strip() != LBFGS.name:
         return options
     values = {"dropout": "0", "schedule": "constant", "checkpoint": 0.0}
+    values |= {"batch_size": "full", "learning_rate": 1e-3}  # the default of fit
     return options | {name: value for name, value in values.items() if not is_typed(ctx, name)}
 
 

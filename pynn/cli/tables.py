@@ -16,6 +16,7 @@ from ..data import csv
 from ..data.cells import Cells, as_cells
 from ..data.table import Table
 from ..spec.losses import LOSSES, LossFunction
+from ..spec.optimizers import LBFGS
 from .app import show_warning
 from .options import PRESETS, Options, is_typed, parse_names, parse_spec
 
@@ -173,6 +174,8 @@ def with_defaults(ctx: typer.Context, options: Options, table: Table, rows: int)
         values["loss"] = "mse"
     typed = {name for name in vars(options) if is_typed(ctx, name)}
     typed |= set(PRESETS.get(options.preset or "", ()))
+    if options.optimizer.partition(":")[0].strip() == LBFGS.name:
+        typed |= {"batch_size", "learning_rate"}  # it has neither
     options = _updated(options, values, typed)
     n = max(1, round(rows * (1 - options.validation)))
     batch = 32 if n < 10_000 else 128 if n < 100_000 else 512

@@ -63,6 +63,13 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     raise FileNotFoundError(f"{path}: found no such file, expected {expected}{home}")
 
 
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """Raise FileNotFoundError if the folder of a file to write does not exist."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: found no folder {folder}, expected one")
+
+
 def shown(value: object, longest: int = 200) -> str:
     """Return the text of a value from a file for an error: short, on one line, safe to print.
 
@@ -131,8 +138,8 @@ def atomic_write(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
     old = None
     if target.exists():
         old = require_file(target, "a file to write to").stat()
-    elif not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: found no folder {target.parent}, expected one")
+    else:
+        require_folder(target)
     # tempfile would ignore the umask and create a file that only its owner can read.
     temporary = target.with_name(f"{_leftover(target)}{os.urandom(8).hex()}.tmp")
     try:

@@ -182,7 +182,13 @@ class Ensemble:
     # --- Evaluation -------------------------------------------------------------------------------
 
     def evaluate(
-        self, x: Any, y: Any, *, sample_weight: Any = None, metrics: Any = None
+        self,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        missing_targets: str = "error",
+        metrics: Any = None,
     ) -> dict[str, float]:
         """Return mean loss and accuracy of the ensemble on a data set.
 
@@ -192,6 +198,8 @@ class Ensemble:
             As in ``Network.evaluate``.
         sample_weight : array (n,), optional
             Weights of the rows; None for 1.
+        missing_targets : {"error", "ignore"}
+            As in ``Network.evaluate``.
         metrics : str, function, Metric, or list of them, optional
             As in ``Network.evaluate``.
 
@@ -206,18 +214,24 @@ class Ensemble:
         first = self.networks[0]
         shared = Shared(x)
         rows = first._features(shared)
-        y, task = first._targets(y, len(rows))
+        missing = weights.ignores_missing(missing_targets)
+        y, task = first._targets(y, len(rows), missing)
         w = weights.sample_weight(sample_weight, len(rows))
+        share, missing = weights.combined(y, w, missing=missing)
         out = self._outputs(shared)
         net, found = first.architecture, {}
         if all(one.architecture.loss_text == net.loss_text for one in self.networks):
             with np.errstate(all="ignore"):
-                losses, _ = reference.loss_and_output_gradient(*_before_output(net, out), y)
-            found["loss"] = float(np.average(losses, weights=w))
+                losses, _ = reference.loss_and_output_gradient(
+                    *_before_output(net, out), y, missing=missing
+                )
+            found["loss"] = _average(losses, share)
         if task.kind != "values":
             right = self.predict(shared) == _expected(y, task)
-            share = right if right.ndim == 1 else right.mean(axis=1)
-            found["accuracy"] = float(np.average(share, weights=w))
+            if right.ndim == 2:
+                known = ~np.isnan(y)
+                right = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+            found["accuracy"] = _average(right, share)
         if metrics is not None:
             from ..training.measurement import measured
 
@@ -226,12 +240,16 @@ class Ensemble:
             found |= measured(others, task, y, net.loss_function.measured(out), w)
         return found
 
-    def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
+    ) -> float:
         """Return the accuracy of ``predict``, or R² for a regression, as in scikit-learn.
 
         Parameters
         ----------
         x, y, sample_weight : array
+            As in ``Network.score``.
+        missing_targets : {"error", "ignore"}
             As in ``Network.score``.
 
         Returns
@@ -240,11 +258,15 @@ class Ensemble:
             As from ``Network.score``.
         """
         if self._kind == "multilabel":
-            right = (self.predict(x) == np.asarray(y)).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
+            predicted = self.predict(x)
+            missing = weights.ignores_missing(missing_targets)
+            y, _ = self.networks[0]._targets(y, len(predicted), missing)
+            w = weights.sample_weight(sample_weight, len(predicted))
+            return evaluation.exact_share(predicted, y, w)
         name = "r2" if self._kind == "values" else "accuracy"
         metrics = name if name == "r2" else None
-        return self.evaluate(x, y, sample_weight=sample_weight, metrics=metrics)[name]
+        given = {"sample_weight": sample_weight, "missing_targets": missing_targets}
+        return self.evaluate(x, y, **given, metrics=metrics)[name]
 
     # --- Files ------------------------------------------------------------------------------------
 
@@ -379,6 +401,13 @@ class Ensemble:
             ),
             x,
         )
+
+
+def _average(values: Array, weight: Array | None) -> float:
+    """Return a weighted mean of rows (n,); values of rows of weight 0 may be NaN."""
+    if weight is None:
+        return float(values.mean())
+    return float(np.where(weight > 0, values * weight, 0.0).sum() / weight.sum())
 
 
 def _values(net: Network, x: Any) -> Array:

@@ -130,7 +130,8 @@ def larger_is_better(measure: str) -> bool:
     """Whether a larger value of a measure is better.
 
     A history does not tell the direction of its metrics: those with the usual names of errors are
-    better if smaller, unless scikit-learn's ``neg_`` stands before.
+    better if smaller, unless scikit-learn's ``neg_`` stands before. A test compares the result with
+    the catalogue of ``pynn.metrics`` for each of its names.
     """
     return measure.startswith("neg_") or not measure.endswith(_ERRORS)
 
@@ -377,6 +378,7 @@ def norms(
         lines = lines or drawn
         if any((np.asarray(values) > 0).any() for values in layers):
             _use_log(panel)
+            _label_narrow(panel)
         label_axes(panel, "updates", title)
     _add_legend(axes[-1], lines, names, ax is None)
     return tuple(axes)
@@ -535,6 +537,19 @@ def _use_log(ax: Axes) -> None:
         return f"{value:.1g}" if high < 30 * low and leading in (2, 3, 5) else ""
 
     ax.yaxis.set_minor_formatter(FuncFormatter(minor))
+
+
+def _label_narrow(ax: Axes) -> None:
+    """Label round numbers on a logarithmic scale with fewer than two of 1, 2, 3, 5, 10, 20, …."""
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+
+    low, high = ax.get_ylim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    labelled = [k * 10.0**decade for decade in decades for k in (1, 2, 3, 5)]
+    if sum(low <= value <= high for value in labelled) < 2:
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _share_limits(axes: Sequence[Axes]) -> None:

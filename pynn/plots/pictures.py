@@ -41,6 +41,10 @@ def predictions(
     Outputs that are not in [0, 1] or do not sum to 1 are no probabilities; they are shown without
     per cent signs.
 
+    Columns of a table are no images: unless ``net.pixels`` is True, rows (n, pixels) are refused if
+    the network has a ``table``, fewer than 64 columns with names, or fewer than 16 values. Pass
+    images (n, height, width) to draw them all the same.
+
     For each image the three most probable classes are shown (the true class replaces the third if
     it is not among them), the true class in blue and bold, and in the title the true and the
     predicted class.
@@ -73,10 +77,11 @@ def predictions(
     Raises
     ------
     ValueError
-        If `x` holds no images, or lengths differ.
+        If `x` holds no images but columns of a table, or lengths differ.
     ImportError
         If matplotlib is not installed.
     """
+    _require_pixels(model, x)
     images, labels = _images(x), None if y is None else _labels(y, len(x))
     probabilities = probabilities_of(model, x, len(images))
     names = names_of(model, probabilities.shape[1], classes)
@@ -137,7 +142,7 @@ def mistakes(
 
     For each image the title has the true class, the predicted one, and the number of its row in
     `x`; bars show the three most probable classes, and the true class, in blue and bold, in place
-    of the third if it is not among them.
+    of the third if it is not among them. Columns of a table are refused as by :func:`predictions`.
 
     Parameters
     ----------
@@ -171,6 +176,7 @@ def mistakes(
     ImportError
         If matplotlib is not installed.
     """
+    _require_pixels(model, x)
     images, labels = _images(x), _labels(y, len(x))
     probabilities = probabilities_of(model, x, len(images))
     names = names_of(model, probabilities.shape[1], classes)
@@ -311,6 +317,9 @@ def first_layer_weights(
     the pixel is bright, blue negative ones, white zero; in greyscale the negative ones are dark.
     All images share one scale, which ends at the 99.8th percentile of the absolute weights.
 
+    Columns of a table are no images: without `shape`, networks are refused as by
+    :func:`predictions`.
+
     Parameters
     ----------
     net : Network or estimator
@@ -343,6 +352,7 @@ def first_layer_weights(
     layers = weights_of(net)
     weights = np.asarray(layers[0], dtype=float)
     if shape is None:
+        _require_pixels(net)
         images = _images(weights.T, "net.weights[0].T")
     elif math.prod(shape) == len(weights):
         images = weights.T.reshape(-1, *shape)
@@ -453,6 +463,31 @@ def side_of(pixels: int) -> int | None:
     """Return height and width of a square image with `pixels` pixels; None if it is not square."""
     side = math.isqrt(pixels)
     return side if side * side == pixels else None
+
+
+_FEWEST_PIXELS, _FEWEST_NAMED = 16, 64
+"""Fewer inputs of a network of values, or fewer with names, are columns of a table, not images."""
+
+
+def _require_pixels(net: Any, x: Any = None) -> None:
+    """Raise ValueError if the inputs of a network are columns of a table, and x is no images."""
+    pixels = getattr(net, "pixels", None)
+    if pixels is True or getattr(x, "ndim", 2) > 2:
+        return
+    names = getattr(net, "columns", getattr(net, "feature_names_in_", None))
+    sizes = getattr(net, "sizes", None)
+    if getattr(net, "table", None) is not None:
+        found = "a network with a table"
+    elif names is not None and len(names) < _FEWEST_NAMED:
+        found = f"a network of {len(names)} columns with names"
+    elif pixels is False and sizes is not None and sizes[0] < _FEWEST_PIXELS:
+        found = f"a network of {sizes[0]} values"
+    else:
+        return
+    argument, remedy = ("net", "shape=(height, width)") if x is None else ("x", "x of three axes")
+    raise ValueError(
+        f"{argument}: found {found}, expected pixels; if its inputs are images, pass {remedy}"
+    )
 
 
 def _images(x: np.ndarray, argument: str = "x") -> np.ndarray:

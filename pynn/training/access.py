@@ -74,7 +74,7 @@ class Access(Described):
         """Indices of the layers that training leaves as they are, in ascending order."""
         return self._model.frozen
 
-    def freeze(self, layers: int | Iterable[int]) -> None:
+    def freeze(self, *layers: int | Iterable[int]) -> None:
         """Let training leave the weights and biases of some layers as they are.
 
         Their optimizer state does not change either, and the L2 term and weight decay do not apply
@@ -83,12 +83,14 @@ class Access(Described):
 
         Parameters
         ----------
-        layers : int or iterable of int
+        *layers : int or iterable of int
             Indices as in ``net.weights``; layers frozen before stay frozen. 0 is the first
             hidden layer and −1 the output layer.
 
         Raises
         ------
+        TypeError
+            If no layer is given.
         ValueError
             If there is no such layer, or the network is in training.
 
@@ -96,19 +98,22 @@ class Access(Described):
         --------
         >>> from pynn import Network
         >>> net = Network([4, 8, 8, 3], backend="numpy")
-        >>> net.freeze([0, 1])
+        >>> net.freeze(0, 1)
         >>> net.frozen
         (0, 1)
         """
-        self._freeze({*self.frozen, *_layers(layers, self.architecture.n_layers)})
+        if not layers:
+            raise TypeError("freeze: found no layer, expected indices such as freeze(0, 1)")
+        count = self.architecture.n_layers
+        self._freeze({*self.frozen, *(k for one in layers for k in _layers(one, count))})
 
-    def unfreeze(self, layers: int | Iterable[int] | None = None) -> None:
+    def unfreeze(self, *layers: int | Iterable[int]) -> None:
         """Let training change some layers again, with the optimizer state that they had.
 
         Parameters
         ----------
-        layers : int or iterable of int, optional
-            As in ``freeze``; None means all.
+        *layers : int or iterable of int
+            As in ``freeze``; without any, all.
 
         Raises
         ------
@@ -116,7 +121,8 @@ class Access(Described):
             If there is no such layer, or the network is in training.
         """
         count = self.architecture.n_layers
-        self._freeze({*self.frozen} - {*_layers(range(count) if layers is None else layers, count)})
+        chosen = (k for one in layers or (range(count),) for k in _layers(one, count))
+        self._freeze({*self.frozen} - {*chosen})
 
     def _freeze(self, layers: set[int]) -> None:
         if self._model.training:

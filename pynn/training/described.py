@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import weights
+from . import evaluation
 from .prediction import Prediction
 from .properties import ModelProperties
 from .tables import aligned, html_table, size_text
@@ -55,7 +57,9 @@ class Described(Prediction):
         facts = "<br>".join(f"{escape(k)}: {escape(v)}" for k, v in _facts(self))
         return f"{table}<p>{facts}</p>"
 
-    def score(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
+    ) -> float:
         """Return the accuracy of the predictions, or R² for a regression, as in scikit-learn.
 
         Parameters
@@ -64,23 +68,33 @@ class Described(Prediction):
             As in ``evaluate``.
         sample_weight : array (n,), optional
             Weights of the rows; None for 1.
+        missing_targets : {"error", "ignore"}
+            As in ``fit``: ``"ignore"`` leaves NaN in y out.
 
         Returns
         -------
         float
             For labels the share of rows whose label is predicted; for multi-label targets the share
             of rows all of whose labels are; for a regression R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², the
-            mean over several targets.
+            mean over several targets. Sums run over the known targets.
 
         Raises
         ------
         TypeError, ValueError
             If x, y or the weights do not fit.
         """
-        found = self.evaluate(x, y, sample_weight=sample_weight, metrics=self._score_metric())
         if self._model.known_task.kind == "multilabel":
-            right = (self.predict(x) == np.asarray(y)).all(axis=1)
-            return float(np.average(right, weights=sample_weight))
+            predicted = self.predict(x)
+            missing = weights.ignores_missing(missing_targets)
+            y, _ = self._targets(y, len(predicted), missing)
+            w = weights.sample_weight(sample_weight, len(predicted))
+            return evaluation.exact_share(predicted, y, w)
+        found = self.evaluate(
+            *(x, y),
+            sample_weight=sample_weight,
+            missing_targets=missing_targets,
+            metrics=self._score_metric(),
+        )
         return float(found["accuracy" if "accuracy" in found else "r2"])
 
     def _score_metric(self) -> str | None:

@@ -30,6 +30,23 @@ def chosen(metrics: Any, model: Model, task: Task) -> tuple[Metric, ...]:
     return found
 
 
+def exact_share(predicted: Array, y: Array, weight: Array | None) -> float:
+    """Return the share of rows all of whose known labels are predicted.
+
+    Parameters
+    ----------
+    predicted
+        Zeros and ones (n, n_out).
+    y
+        Targets (n, n_out); NaN is not known. Rows without a known target are left out.
+    weight
+        Weights of the rows (n,), or None.
+    """
+    known = ~np.isnan(y)
+    share, _ = weights.combined(y, known.any(axis=1).astype(np.float64), weight, missing=False)
+    return float(np.average(((predicted == y) | ~known).all(axis=1), weights=share))
+
+
 def evaluate(
     model: Model,
     engine: Engine,

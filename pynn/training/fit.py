@@ -92,19 +92,19 @@ def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arg
         with call.running:
             # The checks read the model: they hold only if no other call has trained it since.
             lock.claim(call, model, epochs, task, pixels)
-            return _train(owner, model, engine, job)
+            return _train(owner, model, engine, job, given)
     finally:
         lock.remove(call)
 
 
-def _train(owner: Any, model: Model, engine: Engine, job: Job) -> History:
+def _train(owner: Any, model: Model, engine: Engine, job: Job, given: Arguments) -> History:
     first, records = model.epochs, len(model.history)
     by_iterations = isinstance(job.settings.optimizer, LBFGS)
     if by_iterations:
         # Imported where it is needed, since most calls train with gradients of batches.
         from . import lbfgs
 
-        job = lbfgs.adapted(job, model, engine)
+        job = lbfgs.adapted(job, model, given)
     saver = resumed = None
     if job.checkpoint is not None:
         # Imported where they are needed: they import modules that take time to load.

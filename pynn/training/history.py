@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from .tables import aligned, html_table
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
@@ -313,15 +312,18 @@ class History:
         ValueError
             If the history is empty, or matplotlib does not know the format of the file.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or its folder does not exist.
         ImportError
             If matplotlib is not installed.
         """
+        from ..files.disk import require_folder
         from ..plots import curves
         from ..plots.style import unregistered
 
         if path is None:
             return curves.learning_curves(self)
+        if isinstance(path, (str, os.PathLike)):
+            require_folder(path)
         with unregistered():
             axes = curves.learning_curves(self)
             figure: Any = axes[0].figure

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +26,14 @@ from .loop import Loop
 from .model import Model
 from .rates import Rates
 
+if TYPE_CHECKING:
+    from .fit import Arguments
+
 Array = np.ndarray
 Objective = Callable[[Array], tuple[float, Array]]
 
+LEARNING_RATE, BATCH_SIZE = 1e-3, 64
+"""The defaults of ``fit``, which stand for arguments that were not given."""
 CALLS = 2**31 - 1
 """Most evaluations of the objective, in SciPy's type: only the iterations are limited."""
 
@@ -45,8 +50,10 @@ def float64_objective(engine: Engine, data: Data, settings: ObjectiveSettings) -
     return engine.objective(data, settings)
 
 
-def adapted(job: Job, model: Model, engine: Engine) -> Job:
+def adapted(job: Job, model: Model, given: Arguments) -> Job:
     """Return a job with the settings of full-batch iterations, or raise.
+
+    ``given`` are the arguments of ``fit`` that ``job`` was made from.
 
     Raises
     ------
@@ -63,7 +70,9 @@ def adapted(job: Job, model: Model, engine: Engine) -> Job:
         "batch norm": bool(net.batch_layers),
         "precision='bf16'": net.precision != "full",
         "a schedule": job.rates.scheduled,
-        "layer_rates": bool(job.settings.layer_rates),
+        "learning_rate": given.learning_rate != LEARNING_RATE,
+        "batch_size": given.batch_size not in (None, "full", BATCH_SIZE),
+        "layer_rates": given.layer_rates is not None,
         "l1": job.settings.l1 > 0,
         "clip_norm": job.settings.clip_norm > 0,
         "max_norm": job.settings.max_norm > 0,

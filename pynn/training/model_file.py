@@ -81,6 +81,10 @@ def load(
     from ..files.tensors import load_tensors
 
     arrays, document = load_tensors(path)
+    if "ensemble" in document:
+        raise ValueError(
+            f"{path}: found an ensemble, expected one network; use pynn.Ensemble.load(path)"
+        )
     if "checkpoint" in document:
         arrays = {name: a for name, a in arrays.items() if not name.startswith(TENSOR)}
     try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import features, targets, weights
-from ..checks.columns import require_columns
+from ..checks.columns import names_of, require_columns
+from ..files.disk import shown
 from ..spec import arguments
 from ..spec.functions import Loss
 from ..spec.losses import GaussianNLL
@@ -17,6 +18,7 @@ from .properties import ModelProperties
 
 if TYPE_CHECKING:
     from ..backends.contract import Engine, Inputs
+    from ..data.table import Table
 
 Array = np.ndarray
 
@@ -29,6 +31,7 @@ class Prediction(ModelProperties):
     def _features(self, x: Any) -> Inputs:
         model = self._model
         require_columns(x, model.columns, "x")
+        _require_encoded(x, model.table)
         x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
         return standardise.read_by(model, x)
 
@@ -239,6 +242,19 @@ class Prediction(ModelProperties):
         data = Data(x, standardise.scaled_targets(self._model, y), *combined)
         settings = ObjectiveSettings(l2=l2)
         return self._engine.objective(data, settings)(self._model.flat)
+
+
+def _require_encoded(x: Any, table: Table | None) -> None:
+    """Raise ValueError for a data frame with the columns of the table instead of its inputs."""
+    names = None if table is None else names_of(x)
+    if table is None or names is None or names == table.inputs:
+        return
+    found = next((name for name in names if name in {one.name for one in table.columns}), None)
+    if found is not None:
+        raise ValueError(
+            f"x: found a data frame with the column {shown(repr(found))} of net.table, expected "
+            f"the {len(table.inputs)} inputs that the table makes of it; use net.table.x(frame)"
+        )
 
 
 def _warn_of_labels(out: Array) -> None:

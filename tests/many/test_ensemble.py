@@ -110,12 +110,52 @@ def test_values(loss):
         assert np.isclose(ensemble.evaluate(X, y)["loss"], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("voting", ["mean", "majority"])
+def test_missing_targets(voting):
+    """Values of outputs that are not known do not count, in networks and in ensembles."""
+    given = {"missing_targets": "ignore"}
+    weight = np.arange(80.0)
+    hidden = np.random.default_rng(1).random((80, 2)) < 0.3
+    hidden[1] = True
+    labels = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1).astype(float)
+    many = pynn.Ensemble(trained(labels, n_out=2, loss="binary_cross_entropy"), voting)
+    y = np.where(hidden, np.nan, labels)
+    known = ~hidden.all(axis=1)
+    for one in (many, many[0]):
+        right = ((one.predict(X) == labels) | hidden).all(axis=1)
+        assert one.score(X, y, **given) == right[known].mean()
+        assert np.isclose(
+            one.score(X, y, weight, **given), np.average(right, weights=weight * known)
+        )
+        with pytest.raises(ValueError, match="y"):
+            one.score(X, y)
+    with pytest.raises(ValueError, match="expected weights of 0"):
+        many.score(X, labels, -weight)
+    values = X[:, :2] + 1
+    both = pynn.Ensemble(trained(values, n_out=2, loss="mse"), voting)
+    y = np.where(hidden, np.nan, values)
+    for one in (both, both[0]):
+        part = [
+            1 - ((a - b) ** 2)[k].sum() / ((a - a[k].mean()) ** 2)[k].sum()
+            for a, b, k in zip(values.T, one.predict(X).T, ~hidden.T, strict=True)
+        ]
+        assert np.isclose(one.score(X, y, **given), np.mean(part), rtol=1e-4)
+    for ensemble, targets in ((both, values), (many, labels)):
+        t = np.where(hidden, np.nan, targets)
+        for w in (None, weight):
+            found = pynn.Ensemble(ensemble[:1]).evaluate(X, t, sample_weight=w, **given)
+            expected = ensemble[0].evaluate(X, t, sample_weight=w, **given)
+            assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_files(tmp_path):
     cube = pynn.Activation("cube", lambda z: z**3, lambda z: 3 * z**2)
     networks = trained(NAMES, n_out=3)
     ensemble = pynn.Ensemble(networks, "majority")
     path = tmp_path / "all.safetensors"
     ensemble.save(path)
+    with pytest.raises(ValueError, match=r"found an ensemble, .*; use pynn.Ensemble.load\(path\)"):
+        pynn.load(path)
     loaded = pynn.Ensemble.load(path, threads=1)
     assert loaded.voting == "majority"
     assert np.array_equal(loaded.predict_proba(X), ensemble.predict_proba(X))
@@ -123,8 +163,6 @@ def test_files(tmp_path):
     loaded[1].fit(X, NAMES, epochs=1)
     assert len(pickle.loads(pickle.dumps(ensemble))) == 3
     assert repr(loaded).startswith("Ensemble(3 × Network(5-12-3")
-    with pytest.raises(ValueError, match="pynn can use"):
-        pynn.load(path)
     networks[0].save(path)
     with pytest.raises(ValueError, match="found no ensemble"):
         pynn.Ensemble.load(path)

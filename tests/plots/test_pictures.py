@@ -147,7 +147,7 @@ def test_outputs_that_are_no_probabilities_have_no_per_cent_signs(factor):
 
 
 def test_mistakes_of_a_network_with_a_hinge_show_its_outputs():
-    x, y = IMAGES / 255.0, LABELS % 2
+    x, y = (IMAGES / 255.0).reshape(-1, 3, 3), LABELS % 2
     for outputs, loss in ((1, "hinge"), (2, "squared_hinge")):
         net = pynn.Network([9, outputs], loss=loss, backend="numpy")
         net.fit(x, y, epochs=1, progress=False)
@@ -238,3 +238,30 @@ def test_the_colour_key_of_first_layer_weights_shows_the_sign():
     grey = np.array([0.299, 0.587, 0.114])
     assert grey @ for_it - grey @ against > 0.2
     assert ax.figure.axes[-1].get_ylabel() == "weight: blue lowers, orange raises the unit's sum"
+
+
+def test_columns_of_a_table_are_no_images():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 4)), np.arange(20) % 2
+    net = pynn.Network([4, 3, 2], backend="numpy")
+    net.fit(x, y, epochs=1, progress=False)
+    wide = pynn.Network([16, 3, 2], backend="numpy")
+    wide.fit(rng.normal(size=(20, 16)), y, epochs=1, progress=False)
+    pictures.first_layer_weights(wide)
+    wide.columns = [f"column {k}" for k in range(16)]
+    for given, found in ((net, "4 values"), (wide, "16 columns with names")):
+        with pytest.raises(ValueError, match=f"net: found a network of {found}, expected pixels"):
+            pictures.first_layer_weights(given)
+    side = pictures.first_layer_weights(net, shape=(2, 2))
+    assert side.get_images()
+    for draw in (pictures.predictions, pictures.mistakes):
+        with pytest.raises(ValueError, match=r"x: found a network of 4 values, .* x of three axes"):
+            draw(net, x, y)
+        draw(net, x.reshape(20, 2, 2), y)
+    net.table = pynn.data.Table.of(
+        {**{name: [1.5, 2.5] for name in "abcd"}, "y": ["no", "yes"]}, target="y"
+    )
+    with pytest.raises(ValueError, match="found a network with a table, expected pixels"):
+        pictures.predictions(net, x)
+    bright = pynn.Network([4, 3, 2], backend="numpy", pixels=True)
+    pictures.first_layer_weights(bright)

@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import pynn
+from pynn.metrics.catalogue import METRICS
 from pynn.training.history import History, Record
 from tests.plots.shared import history, texts
 
@@ -271,9 +272,34 @@ def test_norms_plot_every_recorded_value():
     assert one.get_ylabel() == "gradient, L2 norm"
 
 
+@pytest.mark.parametrize("values", [(6.1, 8.9), (0.011, 0.018), (5.0, 5.0)])
+def test_norms_within_a_decade_have_labels(values):
+    recorded = SimpleNamespace(sizes=(5, 4), updates=[0, 7], weights=[values], gradients=[values])
+    for ax in curves.norms(recorded):
+        ax.figure.canvas.draw()
+        low, high = ax.get_ylim()
+        both = (False, True)
+        shown = [
+            text.get_text()
+            for minor in both
+            for place, text in zip(
+                ax.get_yticks(minor=minor), ax.get_yticklabels(minor=minor), strict=True
+            )
+            if low <= place <= high and text.get_text()
+        ]
+        assert len(shown) >= 2
+
+
 def test_norms_refuse_an_empty_record():
     with pytest.raises(ValueError, match="norms: found nothing recorded"):
         curves.norms(pynn.Norms(np.zeros((1, 2)), [0]))
+
+
+def test_directions_are_those_of_the_catalogue():
+    for name, metric in METRICS.items():
+        assert curves.larger_is_better(name) == metric.larger_is_better
+    assert curves.larger_is_better("neg_mae")
+    assert not curves.larger_is_better("my_error")
 
 
 # --- Confusion matrix -----------------------------------------------------------------------------

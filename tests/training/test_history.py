@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_table_of_a_long_history() -> None:
     assert lines[-1].split()[0] == "1000"
 
 
-def test_a_history_plots_its_curves(history: History) -> None:
+def test_a_history_plots_its_curves(history: History, tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -96,6 +97,10 @@ def test_a_history_plots_its_curves(history: History) -> None:
     axes = history.plot()
     assert np.asarray(axes[0].lines[0].get_xydata()).tolist() == [[1, 0.9], [2, 0.4]]
     pyplot.close("all")
+    with pytest.raises(FileNotFoundError, match=r"h\.png: found no folder .*nodir, expected one"):
+        history.plot(tmp_path / "nodir" / "h.png")
+    history.plot(tmp_path / "h.png")
+    assert (tmp_path / "h.png").stat().st_size
 
 
 def test_metrics_are_columns() -> None:

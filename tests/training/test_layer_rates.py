@@ -142,4 +142,4 @@ def test_factors_that_are_refused(factors: Any, message: str) -> None:
 def test_lbfgs_has_no_learning_rate() -> None:
     pytest.importorskip("scipy")
     with pytest.raises(ValueError, match="optimizer: found 'lbfgs' with layer_rates"):
-        fit(make((4, 6, 3)), optimizer="lbfgs", layer_rates=[1, 2])
+        fit(make((4, 6, 3)), optimizer="lbfgs", batch_size="full", layer_rates=[1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import pynn
 from pynn.backends.choose import available
+from pynn.training import lbfgs
 from tests.networks import make
 
 optimize = pytest.importorskip("scipy.optimize")
@@ -163,6 +165,8 @@ def test_a_loss_that_is_not_finite() -> None:
         ({"dropout": 0.5}, {"schedule": "cosine"}, "dropout and a schedule"),
         ({}, {"shuffle": "blocks"}, "shuffle='blocks'"),
         ({"precision": "bf16"}, {}, "precision='bf16'"),
+        ({}, {"learning_rate": 0.1, "batch_size": 90}, "learning_rate and batch_size"),
+        ({}, {"batch_size": 1, "layer_rates": [1, 1]}, "batch_size and layer_rates"),
     ],
 )
 def test_refused_settings(network: Any, settings: Any, found: str) -> None:
@@ -192,6 +196,14 @@ def test_whole_weights_are_repetitions_of_rows() -> None:
     np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(history.loss, twin.history.loss, rtol=1e-9)
     np.testing.assert_allclose(history.accuracy, twin.history.accuracy)
+
+
+@pytest.mark.parametrize("size", [None, "full", lbfgs.BATCH_SIZE])
+def test_defaults_and_full_batches_are_accepted(size: Any) -> None:
+    defaults = inspect.signature(pynn.Network.fit).parameters
+    assert defaults["batch_size"].default == lbfgs.BATCH_SIZE
+    assert defaults["learning_rate"].default == lbfgs.LEARNING_RATE
+    assert len(train(make(), batch_size=size, learning_rate=lbfgs.LEARNING_RATE, epochs=2)) == 2
 
 
 def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:

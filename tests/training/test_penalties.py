@@ -211,7 +211,7 @@ def test_where_they_have_no_meaning(name: str) -> None:
         )
     pytest.importorskip("scipy")
     with pytest.raises(ValueError, match=f"optimizer: found 'lbfgs' with {name}"):
-        fit(make((4, 6, 3)), optimizer="lbfgs", **{name: 0.5})
+        fit(make((4, 6, 3)), optimizer="lbfgs", batch_size=None, **{name: 0.5})
 
 
 @pytest.mark.parametrize("isa", [isa for backend, isa in VARIANTS if backend == "cython"])
