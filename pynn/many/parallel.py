@@ -196,9 +196,11 @@ def configuration(parallel: Any, shared: list[Any]) -> dict[str, Any]:
     if parallel != "ray":
         return {"backend": parallel}
     _require("ray", "ray", "ray.init()")
-    from ray.util.joblib import register_ray
+    from ray.util import joblib as ray_joblib
 
-    register_ray()
+    # Ray has no types; without Ray mypy would find nothing to ignore.
+    register: Any = ray_joblib.register_ray
+    register()
     # Dask gives the task of a lost worker to another one; Ray only if it is told to.
     retries = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
     return {"backend": "ray", "ray_remote_args": retries}
