@@ -13,6 +13,7 @@ import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -61,8 +62,10 @@ def reported(command: Command) -> Command:
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
+        _shown.clear()
         try:
-            with _terminable():
+            with warnings.catch_warnings(), _terminable():
+                warnings.showwarning = show_warning
                 command(**options)
         except BrokenPipeError:
             raise
@@ -95,16 +98,23 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def _name_option(text: str, options: Mapping[str, Any]) -> str:
     """Replace the argument at the start of an error, such as ``l2:``, by its option, ``--l2:``."""
     name = re.match(r"\w+", text)
-    if re.match(r"(run|model): ", text):
+    if re.match(r"(run|model|folder): ", text):
         return "RUN" + text[text.index(":") :]
     if name and name.group() in options and re.match(r"\w+(\[\d+\])?: ", text):
         return "--" + name.group().replace("_", "-") + text[name.end() :]
     return text
 
 
+_shown: set[str] = set()
+"""The warnings that the command has printed."""
+
+
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Print a warning as one line; takes the place of ``warnings.showwarning``."""
-    typer.echo(f"pynn: {message}", err=True)
+    """Print a warning as one line, once; takes the place of ``warnings.showwarning``."""
+    text = " ".join(str(message).split())
+    if text not in _shown:
+        _shown.add(text)
+        typer.echo(f"pynn: {text}", err=True)
 
 
 # --- Signals --------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def compare(
         from .pictures import check_matplotlib
 
         check_matplotlib()
+    for run in runs:
+        _check_run(run)
     names = _labels(runs)
     nets = [folders.load_model(run, "numpy") for run in runs]
     settings = [folders.settings_of(run) or {"options": {}, "result": {}} for run in runs]
@@ -54,12 +56,27 @@ def compare(
         name: net.history for name, net in zip(names, nets, strict=True) if len(net.history)
     }
     if not histories:
-        raise ValueError("runs: found no complete epoch in any of them, expected at least one")
+        raise ValueError("run: found no complete epoch in any of them, expected at least one")
     with for_files():
         figure: Any = comparison(histories, measure)[0].figure
         with atomic_write(output) as file:
             figure.savefig(file, format="png", dpi=150)
     typer.echo(f"plot      {output}")
+
+
+def _check_run(run: Path) -> None:
+    """Raise an error for a folder of runs, and for what does not exist."""
+    if not run.exists():
+        raise FileNotFoundError(
+            f"run: {run}: found no such folder or file, expected the folder of a run or a model"
+        )
+    if run.is_dir() and not folders.model_in(run).is_file():
+        inside = sorted(path for path in run.iterdir() if folders.model_in(path).is_file())
+        if inside:
+            raise ValueError(
+                f"run: {run}: found a folder of runs, expected runs, such as "
+                f"{shown(str(inside[0]))}; pynn report writes an index of a folder of runs"
+            )
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:

@@ -164,7 +164,12 @@ class Options:
     ] = None
     drop: Annotated[
         str | None,
-        _option("Tables", "Columns to leave out.", metavar="COLUMNS", show_default="none"),
+        _option(
+            "Tables",
+            "Columns to leave out; may be repeated, as for a name with a comma.",
+            metavar="COLUMNS",
+            show_default="none",
+        ),
     ] = None
     weights: Annotated[
         str | None,

@@ -15,7 +15,7 @@ import typer
 from ..data import csv
 from ..data.cells import Cells, as_cells
 from ..data.table import Table
-from ..spec.losses import LOSSES, LossFunction
+from ..spec.losses import LOSSES, LossFunction, Quantile
 from ..spec.optimizers import LBFGS
 from .app import show_warning
 from .options import PRESETS, Options, is_typed, parse_names, parse_spec
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ..data.dataset import Pair
 
 Array = np.ndarray
-
-METRICS = {"classification": "f1_macro,auc", "regression": "r2,mae,rmse"}
-"""The metrics of each task."""
 
 # Chosen on iris, wine, breast cancer, diabetes and two generated tables of 1,500 and 3,000 rows
 # with 4-fold cross-validation: https://scikit-learn.org has these data.
@@ -185,11 +182,20 @@ def with_defaults(ctx: typer.Context, options: Options, table: Table, rows: int)
         batch = max(1, int(options.batch_size))
     loss: LossFunction = parse_spec("loss", options.loss, LOSSES)
     values = {"epochs": int(np.clip(round(UPDATES * batch / n), 10, 200))}
-    if loss.per_target == 1 and (loss.regression or loss.probabilities):
-        values["metrics"] = METRICS[table.task]
+    values["metrics"] = usual_metrics(table, loss)
+    if options.preset and loss.name != "cross_entropy" and not is_typed(ctx, "label_smoothing"):
+        options = replace(options, label_smoothing=0.0)
     if table.task == "regression":
         values["standardize_targets"] = _can_standardize(loss, options)
     return replace(_updated(options, values, typed), task=table.task, regression=None)
+
+
+def usual_metrics(table: Table, loss: LossFunction) -> str:
+    """Return the metrics that fit a task and a loss."""
+    if table.task == "classification":
+        return "f1_macro,auc" if loss.probabilities else "f1_macro"
+    # Several quantiles: the errors of the one that is nearest the median.
+    return "mae" if isinstance(loss, Quantile) and loss.per_target > 1 else "r2,mae,rmse"
 
 
 def _updated(options: Options, values: Mapping[str, Any], typed: set[str]) -> Options:

@@ -311,6 +311,11 @@ def _with_found_rate(ctx: typer.Context, setup: Setup, options: Options) -> tupl
 def _fit_settings(options: Options) -> dict[str, Any]:
     """Return the arguments of ``fit`` that need no data."""
     batch_size = options.batch_size
+    if options.training_metrics and not parse_list(options.metrics):
+        raise ValueError(
+            "training_metrics: found no metrics, expected --metrics NAMES, such as auc,f1 for "
+            "classes or mae,r2 for values"
+        )
     return {
         "epochs": options.epochs,
         "batch_size": "full" if batch_size == "full" else parse_int("batch_size", batch_size),
@@ -375,13 +380,13 @@ def _outputs(
     y = data.train[1]
     if values and not loss.regression:
         raise ValueError(
-            f"regression: found loss {loss.name!r}, expected a loss of values, such as --loss mse "
-            "or --loss poisson"
+            f"task: found 'regression' with loss {loss.name!r}, expected a loss of values, such as "
+            "--loss mse or --loss poisson"
         )
     if loss.regression and not loss.takes_labels:
         if values is False:
             raise ValueError(
-                f"regression: found --classification with loss {loss.name!r}, expected another loss"
+                f"task: found 'classification' with loss {loss.name!r}, expected another loss"
             )
         values = True
     if y.ndim == 2 and y.shape[1] > 1:
@@ -401,13 +406,13 @@ def _outputs(
         raise ValueError(
             f"data: found {len(classes)} different labels in {len(labels)} rows, many of them "
             f"fractions (the first is {classes[classes % 1 != 0][0]}), expected classes; for "
-            "regression, use --loss mse --regression"
+            "regression, use --loss mse --task regression"
         )
     if classes.dtype.kind in "iu" and len(classes) > 20 and 2 * len(classes) > len(labels):
         raise ValueError(
             f"data: found {len(classes)} different whole numbers as labels of {len(labels)} rows, "
-            "expected classes; for regression, use --loss mse --regression, since whole numbers "
-            "are labels"
+            "expected classes; for regression, use --loss mse --task regression, since whole "
+            "numbers are labels"
         )
     if len(classes) < 2:
         raise ValueError(

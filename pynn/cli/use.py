@@ -87,7 +87,8 @@ def evaluate(
             )
         found = _table_rows(net, path, data, index)
         if not metrics and not names:
-            names = parse_list(tables.METRICS[net.table.task])
+            loss = net.architecture.loss_function
+            names = parse_list(tables.usual_metrics(net.table, loss))
     else:
         found = _other_rows(net, path, data, (target, index))
     name, source, (x, y, weights) = found

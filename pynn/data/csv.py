@@ -200,8 +200,9 @@ class Table:
         """Read the first line that is not blank, and find the header and the label column."""
         first = next(numbered_lines(path), None)
         if first is None:
-            raise ValueError(f"{path}: found an empty file, expected lines of numbers")
+            raise ValueError(f"{path}: found an empty file, expected comma-separated lines")
         line, cells = first
+        _check_separator(path, cells, label)
         if header is None:
             header = label not in (None, "first") or _is_header(path, cells, label)
         skipped = _row_number_columns(cells, label, header, index)
@@ -249,10 +250,25 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if len(cells) > 1 or (cells and cells[0].strip()):
                     yield reader.line_num, cells
         except (csv.Error, UnicodeDecodeError) as error:
+            where = f" after line {reader.line_num}" if reader.line_num else " at its beginning"
+            found = f"found invalid CSV{where} ({shown(error)})"
+            with open(path, "rb") as binary:
+                if binary.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                    found = "found text in UTF-16"
+            raise ValueError(f"{path}: {found}, expected comma-separated text in UTF-8") from error
+
+
+def _check_separator(path: Path, cells: list[str], label: str | None) -> None:
+    """Raise a ValueError if other separators than commas divide the cells of the first line."""
+    text = ",".join(cells)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        parts = [part.strip() for part in text.split(separator)]
+        few = len(cells) == 1 < len(parts) or len(parts) > 2 * len(cells)
+        if label not in cells and (few or (label in parts and len(parts) > 1)):
             raise ValueError(
-                f"{path}: found invalid CSV after line {reader.line_num} ({shown(error)}), "
-                "expected comma-separated text in UTF-8"
-            ) from error
+                f"{path}: found {len(parts) - 1} {name} and {len(cells) - 1} commas in the first "
+                f"line, expected cells that are separated by commas, not by {name}"
+            )
 
 
 def _row_number_columns(
@@ -304,8 +320,6 @@ def _label_column(
         expected = f"one of its columns: {some}" if header else "a file with a header"
         if header and any(map(is_number, cells)):
             expected = f"the names of columns in its first line, which holds {some}"
-        if len(cells) == 1 and ";" in cells[0]:
-            expected = "cells that are separated by commas, not by semicolons"
         raise ValueError(f"label: found {label!r} for {path}, expected {expected}")
     if cells.count(label) > 1:
         raise ValueError(

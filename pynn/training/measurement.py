@@ -115,7 +115,8 @@ def measurement(
     check_loss(found, net)
     if training_metrics and not found:
         raise ValueError(
-            "training_metrics: found True and no metrics, expected some, as in metrics=['auc']"
+            "training_metrics: found True and no metrics, expected some, such as metrics=['auc'] "
+            "for classes or metrics=['r2'] for values"
         )
     # Records have the accuracy of a classification in any case.
     found = tuple(metric for metric in found if metric.name != "accuracy")

@@ -215,6 +215,8 @@ def _figures(record: Record) -> list[str]:
 
 
 def _loss(value: float) -> str:
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.3g}"
     return f"{value:.4f}" if value < 100 else f"{value:.5g}"
 
 

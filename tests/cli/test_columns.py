@@ -191,9 +191,9 @@ def test_whole_numbers_can_be_values(tmp_path):
         line = f"loss {net.evaluate(rows[:, 1:].astype('f4'), rows[:, 0])['loss']:.6g}\n"
         assert line in evaluate(tmp_path / f"{k}")
     out = train(path, tmp_path / "run", "--regression", code=1)
-    assert "--regression: found loss 'cross_entropy', expected a loss of values" in out
+    assert "--task: found 'regression' with loss 'cross_entropy', expected a loss of" in out
     out = train(path, tmp_path / "run", "--classification", "--loss", "poisson", code=1)
-    assert "--regression: found --classification with loss 'poisson'" in out
+    assert "--task: found 'classification' with loss 'poisson'" in out
     text = tmp_path / "b.csv"
     text.write_text("label,a,b\ncat,1,2\ndog,2,3\ncat,3,5\n")
     out = train(text, tmp_path / "run", "--regression", "--loss", "mse", code=1)

@@ -183,6 +183,9 @@ def test_predictions_of_values_have_all_digits_and_names(tmp_path):
     }.items():
         run = tmp_path / head[-1]
         pynn_command("train", run, "--data", data, "--target", "y", "--loss", loss, *SMALL)
+        measured = set(json.loads((run / "settings.json").read_text())["result"])
+        assert "validation_mae" in measured
+        assert ("validation_r2" in measured) == ("quantile" not in loss)
         asked = "predict", run, "--data", data, "--backend", "numpy"
         header, first, *_ = pynn_command(*asked).splitlines()
         assert header.split(",") == head
@@ -238,3 +241,43 @@ def test_a_run_that_does_not_exist_or_is_damaged_is_named(run, tmp_path):
     settings.write_text("{")
     for command in (["train", tmp_path, "--resume"], ["evaluate", tmp_path]):
         assert f"pynn: RUN: {settings}: found no JSON" in pynn_command(*command, code=1)
+
+
+def test_presets_warnings_and_small_losses(tmp_path):
+    data = write(tmp_path / "s.csv", "a,y", lambda k: f"{k % 11},{k % 11}e-9")
+    asked = ["--data", data, "--target", "y", "--fast", "--backend", "numpy", "--plain"]
+    asked += ["--epochs", 2, "--batch-size", 8]
+    out = pynn_command("train", tmp_path / "a", *asked)
+    assert re.search(r"^epoch 2/2  loss \S+e-\d\d  validation loss", out, re.M)
+    out = pynn_command(
+        "train", tmp_path / "b", *asked, "--metrics", "", "--training-metrics", code=1
+    )
+    assert "--training-metrics: found no metrics, expected --metrics NAMES" in out
+
+    # One class among the rows held out: AUC has no value.
+    data = write(tmp_path / "r.csv", "a,y", lambda k: f"{k % 11},{'r' if k == 3 else 's'}")
+    out = pynn_command("train", tmp_path / "c", "--data", data, "--target", "y", *SMALL)
+    assert out.count("pynn: metrics: found NaN for auc of 8 rows") == 1
+    assert "RuntimeWarning" not in out
+    pynn_command(
+        "train", tmp_path / "d", "--data", data, "--target", "y", "--loss", "hinge", *SMALL
+    )
+    out = pynn_command("evaluate", tmp_path / "d", "--backend", "numpy")
+    assert "macro F1" in out
+    assert "AUC" not in out
+
+
+def test_files_of_other_formats_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    for content, message in (
+        (b'"x, 1";y\n1;2\n', "1 semicolons and 0 commas in the first line"),
+        (b"a,b;c;d;e;y\n1,2;3;4;5;6\n", "separated by commas, not by semicolons"),
+        (b"a\ty\n1\t2\n", "separated by commas, not by tabs"),
+        ("a,y\n1,2\n".encode("utf-16"), "a.csv: found text in UTF-16, expected"),
+        (b"", "found an empty file, expected comma-separated lines"),
+        (b"\xe4,y\n1,2\n", "found invalid CSV at its beginning"),
+    ):
+        path.write_bytes(content)
+        for target in ([], ["--target", "y"]):
+            out = pynn_command("train", tmp_path / "r", "--data", path, *target, *SMALL, code=1)
+            assert message in out

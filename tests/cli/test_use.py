@@ -79,8 +79,8 @@ def test_report_prints_errors_in_one_line(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         ([], "pynn: RUN: found none in"),
-        ([tmp_path], f"pynn: folder: {tmp_path}: found no model.safetensors, expected"),
-        (["nowhere"], "pynn: folder: nowhere: found no such folder"),
+        ([tmp_path], f"pynn: RUN: {tmp_path}: found no model.safetensors, expected"),
+        (["nowhere"], "pynn: RUN: nowhere: found no such folder"),
         ([trained, "--data", "gone.csv"], "pynn: --data: gone.csv: found no such file"),
         ([trained, "--output", tmp_path], f"pynn: {tmp_path}: found a folder"),
         ([trained, "nowhere"], "pynn: RUN: nowhere: found no such folder"),
@@ -202,6 +202,9 @@ def test_compare(trained, folder, tmp_path, monkeypatch):
     assert "batch size" not in head
     assert [row[:3] for row in rows] == [["first", "784-8-3", "4"], ["other", "784-8-3", "2"]]
     assert [row[head.index("learning rate")] for row in rows] == ["0.01", "0.02"]
+    for path, found in (tmp_path, "a folder of runs"), (tmp_path / "no", "no such folder or file"):
+        out = pynn_command("compare", trained, path, "--no-pictures", code=1)
+        assert f"pynn: RUN: {path}: found {found}, expected" in out
     monkeypatch.setattr(compare, "_width", lambda: 40)
     lines = pynn_command("compare", trained, other, "--no-pictures").splitlines()
     assert lines[0].split() == ["run", "first", "other"]

@@ -295,7 +295,7 @@ def test_a_first_line_that_counts_is_asked_about(tmp_path, reader):
         ("\ufeff", "found an empty file"),
         ("label,a\n", "found no line after the header"),
         ("1\n2\n", "found 1 column, expected a column of labels and at least one of values"),
-        ("1;2;3\n", "found 1 column"),
+        ("1;2;3\n", "separated by commas, not by semicolons"),
         ("label,a,b\n1,2,3\n4,x,6\n", r"line 3, column 2 \('a'\): found 'x', expected a finite"),
         ("1,2,3\n4,5,6\n7,8,nope\n", "line 3, column 3: found 'nope'"),
         ("1,2,x\n4,5,6\n", "line 1, column 3: found 'x'"),
