@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..files.disk import shown
+from ..spec.losses import Quantile
 from ..spec.optimizers import LBFGS
 from . import folder as folders
 from . import tables
@@ -44,6 +45,8 @@ def print_summary(setup: Setup, options: Options) -> None:
     if setup.data.table is not None:
         for k, text in enumerate(tables.summary(setup.data.table, options.impute)):
             line("" if k else "table", text)
+        if isinstance(a.loss_function, Quantile) and not options.metrics:
+            line("", "no metrics by default: no quantile is 0.5; --metrics chooses some")
     smoothing = settings["label_smoothing"]
     steps = (
         f"{settings['epochs']} epochs, batch {settings['batch_size']}, {options.optimizer}, "

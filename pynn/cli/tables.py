@@ -194,8 +194,10 @@ def usual_metrics(table: Table, loss: LossFunction) -> str:
     """Return the metrics that fit a task and a loss."""
     if table.task == "classification":
         return "f1_macro,auc" if loss.probabilities else "f1_macro"
-    # Several quantiles: the errors of the one that is nearest the median.
-    return "mae" if isinstance(loss, Quantile) and loss.per_target > 1 else "r2,mae,rmse"
+    if isinstance(loss, Quantile):
+        # Metrics measure the quantile that is nearest the median; others are no estimate of y.
+        return "mae" if 0.5 in loss.numbers() else ""
+    return "r2,mae,rmse"
 
 
 def _updated(options: Options, values: Mapping[str, Any], typed: set[str]) -> Options:

@@ -178,7 +178,7 @@ def test_predictions_of_values_have_all_digits_and_names(tmp_path):
     data = write(tmp_path / "v.csv", "a,y", lambda k: f"{k % 11},{1e9 + k / 8}")
     for loss, head in {
         "mse": ["y"],
-        "quantile:q=0.1/0.9": ["y(q=0.1)", "y(q=0.9)"],
+        "quantile:q=0.1/0.5": ["y(q=0.1)", "y(q=0.5)"],
         "gaussian_nll": ["y", "y(std)"],
     }.items():
         run = tmp_path / head[-1]
@@ -281,3 +281,12 @@ def test_files_of_other_formats_are_named(tmp_path):
         for target in ([], ["--target", "y"]):
             out = pynn_command("train", tmp_path / "r", "--data", path, *target, *SMALL, code=1)
             assert message in out
+
+
+def test_quantiles_without_the_median_have_no_default_metrics(tmp_path):
+    data = write(tmp_path / "v.csv", "a,y", lambda k: f"{k % 11},{k / 8}")
+    options = ["--data", data, "--target", "y", "--loss", "quantile:q=0.1/0.9", *SMALL]
+    out = pynn_command("train", tmp_path / "a", *options)
+    assert "no metrics by default: no quantile is 0.5; --metrics chooses some" in out
+    assert "MAE" not in out + pynn_command("evaluate", tmp_path / "a", "--backend", "numpy")
+    assert "validation MAE" in pynn_command("train", tmp_path / "b", *options, "--metrics", "mae")
