@@ -21,7 +21,6 @@ extensions = [
     "myst_parser",
     "sphinxcontrib.mermaid",
     "repository_links",
-    "generated_tables",
 ]
 exclude_patterns = ["_extensions", "_templates"]
 templates_path = ["_templates"]

@@ -68,7 +68,8 @@ class Network(Access):
         training changes; L2 and weight decay do not apply to them. Not on the numba backend.
     norm_after : bool
         Whether normalisations follow the activation, before dropout; otherwise they are between
-        product and activation.
+        product and activation. A network without hidden layers takes this, ``norm``, ``dropout``
+        and ``hidden_noise`` and has none of them, so that programs can try several depths.
     residual : bool
         Whether every hidden layer with as many outputs as inputs adds its inputs to its outputs
         (He et al. 2016), after activation and dropout: the inputs are not dropped. The first hidden
@@ -274,6 +275,7 @@ class Network(Access):
             output,
             *([f"norm {a.norm_text}"] if a.norms else []),
             *(["residual"] if any(a.residual) else []),
+            *a.noise_text,
             a.loss_text,
             *(["pixels" if self.pixels else "values"] if isinstance(self.pixels, bool) else []),
             *(["standardized"] if self._model.standardize else []),

@@ -15,7 +15,9 @@ import typer
 from ..data import csv
 from ..data.cells import Cells, as_cells
 from ..data.table import Table
+from ..spec import arguments
 from ..spec.losses import LOSSES, LossFunction, Quantile
+from ..spec.norms import BatchNorm
 from ..spec.optimizers import LBFGS
 from .app import show_warning
 from .options import PRESETS, Options, is_typed, parse_names, parse_spec
@@ -176,6 +178,9 @@ def with_defaults(ctx: typer.Context, options: Options, table: Table, rows: int)
     options = _updated(options, values, typed)
     n = max(1, round(rows * (1 - options.validation)))
     batch = 32 if n < 10_000 else 128 if n < 100_000 else 512
+    trained = rows - round(options.validation * rows)
+    if trained > 1 and BatchNorm.name in (options.norm or ""):
+        batch = arguments.without_one(trained, batch)
     values = {"batch_size": str(batch), "l2": float(f"{min(MOST_L2, L2_ROWS / n):.2g}")}
     options = _updated(options, values, typed)
     if options.batch_size.isdecimal():

@@ -137,7 +137,7 @@ class Architecture:
             activation_parameters=_parameters(activations),
             residual=_residual(residual, widths),
             norms=(*norms, None) if any(norms) else (),
-            norm_after=_norm_after(norm_after, norms),
+            norm_after=_norm_after(norm_after, norms, given=norm is not None),
             input_dropout=number(input_dropout, "input_dropout", least=0, below=1),
             input_noise=number(input_noise, "input_noise", least=0),
             hidden_noise=_noise(hidden_noise, hidden),
@@ -260,6 +260,20 @@ class Architecture:
         layers = [str(norm) for norm in self.norms[:-1]]
         text = layers[0] if len(set(layers)) == 1 else "/".join(layers)
         return text + (" after the activation" if self.norm_after else "")
+
+    @property
+    def noise_text(self) -> list[str]:
+        """The noise and dropout of the inputs and the noise of the hidden layers, those that are
+        used, for messages.
+        """
+        levels = [f"{level:g}" for level in self.hidden_noise]
+        hidden = "/".join(levels if len(set(levels)) > 1 else levels[:1])
+        found = {
+            "input dropout": f"{self.input_dropout:g}" if self.input_dropout else "",
+            "input noise": f"{self.input_noise:g}" if self.input_noise else "",
+            "hidden noise": hidden,
+        }
+        return [f"{name} {text}" for name, text in found.items() if text]
 
     def norm_vectors(self, layer: int) -> int:
         """Number of parameters of a layer's normalisation for each unit: 0, 1 or 2."""
@@ -457,12 +471,13 @@ def _residual(residual: object, widths: list[int]) -> tuple[bool, ...]:
     return (*adds, False) if residual else ()
 
 
-def _norm_after(norm_after: object, norms: tuple[Norm | None, ...]) -> bool:
+def _norm_after(norm_after: object, norms: tuple[Norm | None, ...], *, given: bool) -> bool:
+    """Return whether norms follow the activation: False without hidden layers."""
     if not isinstance(norm_after, (bool, np.bool_)):
         raise TypeError(f"norm_after: found {norm_after!r}, expected True or False")
-    if norm_after and not any(norms):
+    if norm_after and not any(norms) and (norms or not given):
         raise ValueError("norm_after: found True without norm, expected a normalisation")
-    return bool(norm_after)
+    return bool(norm_after) and any(norms)
 
 
 def _noise(noise: float | Sequence[float], hidden: int) -> tuple[float, ...]:

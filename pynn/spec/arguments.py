@@ -104,6 +104,18 @@ def batch_size(value: Any) -> int | None:
     return whole(value, "batch_size", 1)
 
 
+def leaves_one(rows: int, size: int) -> bool:
+    """Return whether a batch, such as the last one, has a single row."""
+    return size == 1 or rows % size == 1
+
+
+def without_one(rows: int, size: int) -> int:
+    """Return the size nearest to ``size`` with which no batch of two rows or more has only one."""
+    size = min(size, rows)
+    near = (size + sign * d for d in range(rows) for sign in (1, -1))
+    return next(s for s in near if 1 < s <= rows and not leaves_one(rows, s))
+
+
 def not_a_class(argument: str, found: object) -> None:
     """Raise TypeError for a class in place of an object, such as ``Adam`` for ``Adam()``."""
     if isinstance(found, type):

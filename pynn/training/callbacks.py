@@ -291,10 +291,10 @@ class EarlyStopping(Monitoring):
     def on_fit_end(self, net: Trained) -> None:
         if self._parameters is not None:
             net.parameters = self._parameters
-            if self._average is not None:
-                net.average = self._average  # type: ignore[attr-defined]
             if len(self._statistics):
                 net.statistics = self._statistics  # type: ignore[attr-defined]
+            if self._average is not None:  # last: the others remove it
+                net.average = self._average  # type: ignore[attr-defined]
             self._parameters = self._average = None
             history = getattr(net, "history", None)
             if history:
@@ -313,8 +313,8 @@ class EarlyStopping(Monitoring):
             state["parameters"] = self._parameters
         if self._average is not None:
             state["average"] = self._average
-            if len(self._statistics):
-                state["statistics"] = self._statistics
+        if len(self._statistics):
+            state["statistics"] = self._statistics
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:

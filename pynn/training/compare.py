@@ -40,6 +40,9 @@ OLDER = {
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
+NONE = ("metrics", "layer_rates", "clip_norm", "max_norm", "norm", "ema")
+"""Settings for which a user passes None where a run stores 0 or an empty list."""
+
 
 def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
     """Return the description of a run, as JSON can hold it."""
@@ -141,7 +144,10 @@ class Comparison:
         saved.setdefault("pixels", self._run["settings"]["pixels"])
         for name, value in self._run["settings"].items():
             if value != saved.get(name):
-                raise self._difference(name, _text(value), _text(saved.get(name)))
+                found, before = (
+                    _text(None if name in NONE and not v else v) for v in (value, saved.get(name))
+                )
+                raise self._difference(name, found, before)
 
     def _check_schedule(self, began: int) -> None:
         schedule = self._job.rates.description(began, began + self._job.epochs)

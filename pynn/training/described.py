@@ -138,10 +138,19 @@ def _facts(net: ModelProperties) -> list[tuple[str, str]]:
     a, model = net.architecture, net._model
     item = np.dtype(a.dtype).itemsize
     memory = f"{size_text(a.n_parameters * item)} for parameters in {a.dtype}"
+    if a.n_statistics:
+        memory += f", {size_text(a.n_statistics * item)} for running statistics"
+    if model.average is not None:
+        memory += f", {size_text(a.n_values * item)} for their average"
     if model.optimizer is not None and model.optimizer_state:
-        state = sum(slot.nbytes for slot in model.optimizer_state)
+        # In the places of running statistics it is 0.
+        state = len(model.optimizer_state) * a.n_parameters * item
         memory += f", {size_text(state)} for the state of {model.optimizer.name}"
     facts = [("loss", a.loss_text), ("memory", memory)]
+    if a.norm_after:
+        facts.append(("norm", "after the activation"))
+    if a.noise_text:
+        facts.append(("noise in training", ", ".join(a.noise_text)))
     inputs = ["pixels" if net.pixels else "values"] if isinstance(net.pixels, bool) else []
     inputs += ["standardized"] if model.standardize else []
     if inputs:

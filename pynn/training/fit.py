@@ -173,11 +173,9 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     check_monitors(calls, *known)
     rates.require_measured(*known)
     batch = min(batch_size or len(x), len(x))
-    if net.batch_layers and 1 in (batch, len(x) % batch):
-        raise ValueError(
-            f"batch_size: found {batch} with {len(x)} rows to train on and a batch norm, which "
-            "needs two rows or more in each batch, the last one too; expected another size"
-        )
+    # Frozen layers use their running statistics; L-BFGS is refused with all batch norms.
+    if {*net.batch_layers} - {*model.frozen} and not isinstance(optimizer, LBFGS):
+        _require_two_rows(len(x), batch)
     shuffle = bool(given.shuffle)
     return Job(
         data=rows.training,
@@ -226,6 +224,20 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         },
         arrays=rows.arrays,
     )
+
+
+def _require_two_rows(n: int, batch: int) -> None:
+    """Raise ValueError if a batch of n rows in batches, also the last one, has a single row."""
+    if n == 1:
+        raise ValueError(
+            "x: found 1 row to train on, expected two or more, since batch norm is used"
+        )
+    if arguments.leaves_one(n, batch):
+        last = "" if batch == 1 else f", which leaves a last batch of 1 for {n} rows to train on"
+        raise ValueError(
+            f"batch_size: found {batch}{last}; expected two rows or more in every batch, since "
+            f"batch norm is used: for example {arguments.without_one(n, batch)}"
+        )
 
 
 def _frozen(model: Model) -> tuple[int, ...]:

@@ -192,9 +192,24 @@ class Model:
 
     def set_statistics(self, values: Any) -> None:
         """Copy values (n_statistics,) into the running statistics of batch norms."""
-        checked = self._checked(values, self.statistics, "statistics")
-        self._require_idle("statistics", "running statistics are")
-        self.flat[self.architecture.n_parameters :] = checked
+        new = self.flat.copy()
+        new[len(self.parameters) :] = self._checked(values, self.statistics, "statistics")
+        self.check_variances(new, "statistics")
+        self._store(new, "statistics")
+
+    def check_variances(self, values: Array, name: str) -> None:
+        """Raise ValueError if values (n_values,) have a negative running variance."""
+        for k, (_, variance) in zip(
+            self.architecture.batch_layers,
+            filter(None, self.architecture.running_views(values)),
+            strict=True,
+        ):
+            if (variance < 0).any():
+                unit = int(np.argmax(variance < 0))
+                raise ValueError(
+                    f"{name}: found the running variance {variance[unit]:g} of unit {unit} in "
+                    f"layer {k} (counted from 0), expected 0 or more"
+                )
 
     def set_layers(self, values: Any, name: str) -> None:
         """Copy a list of arrays, one per layer, into ``"weights"``, ``"biases"``, ``"scales"`` or
@@ -234,7 +249,9 @@ class Model:
         return cast(a, self.dtype)
 
     def _store(self, values: Array, name: str) -> None:
-        """Replace all parameters in one step, so that an exception changes all of them or none."""
+        """Replace all parameters, or all values (n_values,), in one step, so that an exception
+        changes all of them or none.
+        """
         self._require_idle(name, "parameters are")
         self.average = None  # first: an interrupt must not leave the average of other parameters
         self.flat[: len(values)] = values
@@ -245,6 +262,7 @@ class Model:
         self._require_idle("average", "parameters are")
         if values is not None:
             values = self._owned(self._checked(values, self.flat, "average"))
+            self.check_variances(values, "average")
         self.average = values
         self.set_writeable(True)
 

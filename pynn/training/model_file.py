@@ -151,6 +151,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "task": task,
         "optimizer": optimizer,
         "optimizer_began": model.optimizer_began,
+        "average": model.average is not None,
         "average_began": model.average_began,
         # JSON has neither NaN nor infinity.
         "history": {name: [_to_json(v) for v in column] for name, column in history.items()},
@@ -202,7 +203,9 @@ def rebuild(
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
-    average = _take(tensors, "average", (n,), dtype) if "average" in tensors else None
+    # Files of earlier versions do not tell whether there is an average.
+    averaged = bool(document.get("average", "average" in tensors))
+    average = _take(tensors, "average", (n,), dtype) if averaged else None
     standards = (
         _standard(tensors, "inputs", sizes[0]),
         _standard(tensors, "targets", architecture.n_targets),
@@ -240,6 +243,7 @@ def rebuild(
     for view, values in zip(views, (*weights, *biases, *normed), strict=True):
         view[...] = values
     model.statistics[...] = statistics
+    model.check_variances(model.flat, "statistics")
     model.columns = as_columns(document.get("columns"), sizes[0])
     # Files of earlier versions have no table.
     if document.get("table") is not None:

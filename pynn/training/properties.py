@@ -104,9 +104,9 @@ class ModelProperties:
         With batch norms the averages of their running statistics follow.
 
         A read-only view. Setting it copies the values in; None removes it: predictions then use
-        `parameters`. Setting `parameters`, `weights` or `biases` removes it too, and so does a
-        ``fit`` without ``ema`` at its first update. While there is an average, `parameters`,
-        `weights` and `biases` are read-only, since it would not follow what is written to them.
+        `parameters`. Setting `parameters`, `weights`, `biases`, `scales`, `shifts` or `statistics`
+        removes it too, and so does a ``fit`` without ``ema`` at its first update. While there is an
+        average these are read-only, since it would not follow what is written to them.
         """
         average = self._model.average
         if average is None:
@@ -209,7 +209,8 @@ class ModelProperties:
     @property
     def statistics(self) -> Array:
         """Running means and variances of all batch norms as one flat vector: the mean, then the
-        variance, by layer; empty without batch norms. Setting it copies the values in.
+        variance, by layer; empty without batch norms. Setting it copies the values in; variances
+        must not be negative.
         """
         return self._model.statistics
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,12 @@ def test_the_table_names_every_gap_and_backend() -> None:
     assert len(rows) == len(gaps.GAPS) == len(USES)
     assert "| sparse rows | yes | no | yes |" in rows
     assert "| more than 64 layers | no | yes | yes |" in rows
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "backends.md"
+    _, rest = page.read_text(encoding="utf-8").split("<!-- gaps: begin -->\n\n")
+    assert rest.split("\n\n<!-- gaps: end -->")[0] == gaps.table().strip()
 
 
 def test_errors_name_the_backends_that_have_all_of_it() -> None:

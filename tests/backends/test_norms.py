@@ -185,5 +185,9 @@ def test_other_values_are_refused(norm, error, match):
 def test_norm_after_needs_a_norm_and_epsilon_a_number():
     with pytest.raises(ValueError, match="norm_after: found True without norm"):
         Architecture.build([3, 4, 2], norm_after=True)
+    # Without hidden layers there is nothing to normalise.
+    assert Architecture.build([3, 2], norm="rms", norm_after=True, hidden_noise=0.1) == (
+        Architecture.build([3, 2])
+    )
     with pytest.raises(ValueError, match=r"LayerNorm\.epsilon: found 0"):
         LayerNorm(0)

@@ -168,9 +168,9 @@ def test_options_of_tables(mixed, tmp_path):
     assert "target weight: classes 1, 2 (--task regression for values)" in out
 
 
-def write(path: Path, header: str, row) -> Path:
-    """Write a table of 40 rows."""
-    path.write_text("\n".join([header, *(row(k) for k in range(40))]) + "\n")
+def write(path: Path, header: str, row, rows: int = 40) -> Path:
+    """Write a table."""
+    path.write_text("\n".join([header, *(row(k) for k in range(rows))]) + "\n")
     return path
 
 
@@ -241,6 +241,16 @@ def test_a_run_that_does_not_exist_or_is_damaged_is_named(run, tmp_path):
     settings.write_text("{")
     for command in (["train", tmp_path, "--resume"], ["evaluate", tmp_path]):
         assert f"pynn: RUN: {settings}: found no JSON" in pynn_command(*command, code=1)
+
+
+def test_batch_norm_has_no_last_batch_of_one_row(tmp_path):
+    data = write(tmp_path / "s.csv", "a,y", lambda k: f"{k % 11},{'rs'[k % 2]}", rows=121)
+    asked = ["--data", data, "--target", "y", "--norm", "batch", *SMALL]
+    out = pynn_command("train", tmp_path / "a", *asked)
+    assert "97 rows to train" in out
+    assert "batch 33" in out
+    out = pynn_command("train", tmp_path / "b", *asked, "--batch-size", 32, code=1)
+    assert "found 32, which leaves a last batch of 1 for 97 rows" in out
 
 
 def test_presets_warnings_and_small_losses(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import pynn
+from pynn.files.tensors import load_tensors, save_tensors
 from tests.training.runs import BACKENDS, Data, assert_same, broken_off, fit, make
 
 NOISE: dict[str, Any] = {
@@ -140,6 +141,20 @@ def test_setting_parameters_removes_the_average(blobs: Data) -> None:
         np.testing.assert_array_equal(net.predict_proba(x), trained)
         net.weights[0][0, 0] = 1
         net.parameters[0] = 2
+
+
+def test_a_file_without_its_average_is_refused(tmp_path: Path, blobs: Data) -> None:
+    net, path = make(**network("numpy")), tmp_path / "model"
+    fit(net, blobs, ema=0.9)
+    net.save(path)
+    tensors, document = load_tensors(path)
+    del tensors["average"]
+    save_tensors(path, tensors, document)
+    with pytest.raises(ValueError, match="found no tensor 'average', expected one of shape"):
+        pynn.load(path)
+    del document["average"]  # as in files of earlier versions
+    save_tensors(path, tensors, document)
+    assert pynn.load(path, backend="numpy").average is None
 
 
 def test_assigning_an_average(blobs: Data) -> None:

@@ -56,12 +56,63 @@ def test_a_batch_of_one_row_is_refused_before_training(rows: int, batch_size: An
     net = make()
     x, y = np.resize(X, (rows, 6)), np.resize(Y, rows)
     start = values(net)
-    with pytest.raises(ValueError, match="batch_size: found .* expected"):
+    with pytest.raises(ValueError, match=r"(x: found 1 row|batch_size: found .*) .*expected"):
         net.fit(x, y, batch_size=batch_size, progress=False)
     assert values(net) == start
     assert net.epochs == 0
     with pytest.raises(ValueError, match="x: found 1 row, expected two or more"):
         net.loss_and_gradient(X[:1], Y[:1])
+
+
+def test_the_error_names_the_nearest_size_that_works() -> None:
+    for rows, batch_size, expected in ((33, 32, 33), (65, 64, 65), (65, 32, 33), (7, 1, 4)):
+        x, y = np.resize(X, (rows, 6)), np.resize(Y, rows)
+        with pytest.raises(ValueError, match=f"for example {expected}$"):
+            make().fit(x, y, batch_size=batch_size, progress=False)
+        make().fit(x, y, batch_size=expected, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frozen_layers_take_a_batch_of_one_row(backend: str) -> None:
+    net = make(backend=backend)
+    net.freeze(0)
+    with pytest.raises(ValueError, match="batch_size"):
+        fit(net, batch_size=1)
+    net.freeze(2)
+    before = net.statistics.copy()
+    for batch_size in (1, 39):
+        fit(net, batch_size=batch_size)
+    assert np.array_equal(net.statistics, before)
+    assert np.isfinite(net.parameters).all()
+
+
+def test_negative_variances_are_refused(tmp_path: Path) -> None:
+    net = make()
+    fit(net, ema=0.9)
+    start, average = values(net), net.average
+    assert average is not None
+    wrong = net.statistics.copy()
+    wrong[12 + 5 + 3] = -1
+    message = "found the running variance -1 of unit 3 in layer 2 .*, expected 0 or more"
+    with pytest.raises(ValueError, match=f"^statistics: {message}"):
+        net.statistics = wrong
+    with pytest.raises(ValueError, match=f"^average: {message}"):
+        net.average = np.concatenate([net.parameters, wrong])
+    assert values(net) == start
+    assert np.array_equal(net.average, average)
+    net.average = None
+    net.running_variances[2][3] = -1  # type: ignore[index]
+    net.save(tmp_path / "net")
+    with pytest.raises(ValueError, match=message):
+        pynn.load(tmp_path / "net")
+
+
+def test_setting_the_statistics_removes_the_average() -> None:
+    net = make()
+    fit(net, ema=0.9)
+    net.statistics = 2 * net.statistics
+    assert net.average is None
+    net.statistics[:] = 1  # writeable again
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -97,6 +148,8 @@ def test_lbfgs_is_refused() -> None:
     pytest.importorskip("scipy")
     with pytest.raises(ValueError, match="'lbfgs' with batch norm"):
         fit(make(dropout=0.0), optimizer="lbfgs", batch_size=64)
+    with pytest.raises(ValueError, match="'lbfgs' with batch norm"):
+        make(dropout=0.0).fit(X[:33], Y[:33], batch_size=32, optimizer="lbfgs", progress=False)
 
 
 def test_files_pickles_and_copies_have_the_statistics(tmp_path: Path) -> None:
@@ -135,16 +188,23 @@ def test_a_resumed_run_ends_identically(tmp_path: Path, backend: str) -> None:
     assert values(resumed) == values(whole)
 
 
-def test_early_stopping_restores_the_statistics_of_the_best_epoch() -> None:
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_early_stopping_restores_the_statistics_of_the_best_epoch(ema: float | None) -> None:
     net, epochs = make(), []
 
+    def state(net: pynn.Network) -> bytes:
+        return values(net) + (b"" if net.average is None else net.average.tobytes())
+
     def keep(net: pynn.Network, record: pynn.Record) -> None:
-        epochs.append(values(net))
+        epochs.append(state(net))
+        if record.epoch == stopping.best_epoch:
+            # A checkpoint has them too.
+            assert np.array_equal(stopping.state()["statistics"], net.statistics)
 
     stopping = pynn.EarlyStopping("loss", patience=None)
-    fit(net, 6, learning_rate=0.5, optimizer="sgd", callbacks=[stopping, keep])
+    fit(net, 6, learning_rate=0.5, optimizer="sgd", callbacks=[stopping, keep], ema=ema)
     assert stopping.best_epoch is not None
-    assert values(net) == epochs[stopping.best_epoch - 1]
+    assert state(net) == epochs[stopping.best_epoch - 1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

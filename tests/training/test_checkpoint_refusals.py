@@ -80,6 +80,8 @@ def test_resuming_with_another_network_is_refused(
         ({"optimizer": pynn.Adam(beta2=0.9)}, r"optimizer: found Adam\(.*beta2=0\.9,.*0\.999"),
         ({"learning_rate": 0.1}, r"learning_rate: found 0\.1, but .* has 0\.001"),
         ({"l2": 0.1}, r"l2: found 0\.1, but .* has 0\.0"),
+        ({"ema": 0.9}, r"ema: found 0\.9, but .* has None"),
+        ({"layer_rates": [1, 2]}, r"layer_rates: found \[1\.0, 2\.0\], but .* has None"),
         ({"label_smoothing": 0.1}, r"label_smoothing: found 0\.1, but .* has 0\.0"),
         ({"schedule": "step"}, r"schedule: found StepDecay\(.*\), but .* has Constant\(\)"),
         pytest.param(

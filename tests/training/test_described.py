@@ -36,6 +36,21 @@ def test_summary_names_residual_layers() -> None:
     assert [row[4] for row in rows] == ["no", "yes", "no"]
 
 
+def test_summary_names_noise_and_counts_running_statistics() -> None:
+    settings = {"input_dropout": 0.1, "input_noise": 0.2, "hidden_noise": [0.3, 0.1]}
+    net = pynn.Network([4, 8, 8, 3], norm="batch", norm_after=True, backend="numpy", **settings)
+    x, y = np.eye(4), np.array([0, 1, 2, 0])
+    net.fit(x, y, epochs=1, optimizer="momentum", ema=0.9, progress=False)
+    noise = "input dropout 0.1, input noise 0.2, hidden noise 0.3/0.1"
+    memory = (
+        "memory: 684 B for parameters in float32, 128 B for running statistics, 812 B for their "
+        "average, 684 B for the state of momentum"
+    )
+    lines = net.summary().splitlines()
+    assert lines[-6:-3] == [memory, "norm: after the activation", f"noise in training: {noise}"]
+    assert noise in repr(net)
+
+
 def test_summary_and_html_of_a_trained_network(blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = blobs
     net = pynn.Network([4, 8, 3], standardize=True, backend="numpy")
