@@ -28,7 +28,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 import pynn
-from tests.child import python
+from tests.child import FOLDER, python
 from tests.cli.command import SMALL, digits, pynn_command, results
 
 
@@ -634,7 +634,9 @@ def test_termination_signals_save_the_trained_model(folder, tmp_path, number):
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(pynn.__file__).parents[1])},
+            # Python searches the working directory first: in a source tree it would import the
+            # package there, which has no compiled core when pynn is installed elsewhere.
+            cwd=FOLDER,
         )
     finally:
         signal.signal(number, before)
