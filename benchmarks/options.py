@@ -183,7 +183,7 @@ Every option with its name in scikit-learn (its multilayer perceptrons, or the n
 
 {machine}
 
-Each time is a median in ms, each ratio the median of the ratios of neighbouring epochs, one with the option and one without, in one process. Ratios from about 0.97 to 1.03 are not distinguishable from 1. Losses of values and what needs values are compared with `mse` and one output, everything else with cross entropy. `lbfgs` has one iteration on all rows for an epoch. Costs that a network has once, such as the means and scales of `standardize`, are not part of an epoch. Every row works on all three [backends](backends.md) but for the gaps listed there, and names a test in the [list of rows](../../benchmarks/option_rows.py), from which `python -m benchmarks.options` measures and writes this page.
+Each time is a median in ms, each ratio the median of the ratios of neighbouring epochs, one with the option and one without, in one process. On a machine that other programs use, single ratios are off by up to 0.1, and the times of different rows cannot be compared. Losses of values and what needs values are compared with `mse` and one output, everything else with cross entropy. `lbfgs` has one iteration on all rows for an epoch. Costs that a network has once, such as the means and scales of `standardize`, are not part of an epoch. Every row works on all three [backends](backends.md) but for the gaps listed there, and names a test in the [list of rows](../../benchmarks/option_rows.py), from which `python -m benchmarks.options` measures and writes this page.
 """  # noqa: E501
 
 
