@@ -11,6 +11,7 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features
+from .exports.methods import Exports
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
@@ -21,7 +22,6 @@ from .spec.norms import NormLike
 from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
 from .training import initialise, model_file, standardise
-from .training.access import Access
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
@@ -33,7 +33,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(Access):
+class Network(Exports):
     """A dense neural network.
 
     Parameters

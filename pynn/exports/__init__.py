@@ -1,0 +1,1 @@
+"""Export trained networks: ONNX files and C source code, both from one list of operations."""

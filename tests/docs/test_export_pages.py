@@ -1,0 +1,28 @@
+"""The code of the pages on exports prints what the pages say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "docs" / "how-to"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
+
+
+def run_page(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    for code, printed in BLOCK.findall((FOLDER / name).read_text("utf-8")):
+        exec(code, names)
+        assert capsys.readouterr().out == printed
+
+
+def test_the_page_on_onnx(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    run_page("onnx.md", capsys)
