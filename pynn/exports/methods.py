@@ -72,3 +72,54 @@ class Exports(Access):
         from . import onnx_file
 
         onnx_file.save(path, self._model, input_dtype, table)
+
+    def to_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str = "model",
+        input_dtype: str | None = None,
+    ) -> None:
+        """Write the network as a header of C99, atomically: a function without dependencies.
+
+        ``void NAME_predict(const float *x, float *out)`` computes one row, with the scaling of
+        pixels, standardisation and ``average`` if there are any. It needs math.h alone (and
+        stdint.h with ``precision="bf16"``), allocates nothing, keeps intermediate results on the
+        stack, and may be called by several threads. Constants are exact.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write, such as ``"model.h"``; its folder must exist.
+        name : str
+            Prefix of the names in C, an identifier.
+        input_dtype : {"float32", "float64", "uint8"}, optional
+            Type of x: float, double or unsigned char. None means unsigned char from 0 to 255 for
+            networks of pixels, and otherwise the type for ``dtype``. Pixels in other formats than
+            uint8 are in [0, 1]. The columns of ``net.table`` are its inputs, encoded.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit; if the network has a custom activation or parameters that
+            are not finite, or was not trained yet and is standardised; if the inputs are
+            standardised by means so much larger than deviations that they need ``"float64"``.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        ``NAME_INPUTS`` and ``NAME_OUTPUTS`` are the lengths of x and out. out is float, or double
+        for float64 networks, and holds a row of ``predict_proba``; the outputs for hinge and
+        squared_hinge; a row of ``predict`` for values; or for gaussian_nll the means of the
+        targets, then their standard deviations. For classes there are ``int NAME_class(const float
+        *out)``, the index of the predicted class, and ``const char *NAME_class_name(int)``, its
+        name in UTF-8.
+
+        Examples
+        --------
+        >>> net.to_c("model.h", name="model")  # doctest: +SKIP
+        """
+        from . import c_source
+
+        c_source.save(path, self._model, name, input_dtype)
