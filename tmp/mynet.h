@@ -1,18 +1,18 @@
 
 #include <eml_net.h>
-static const float mynet_layer_0_biases[6] = { -0.594366f, 0.213767f, -0.549516f, 0.685880f, 0.036846f, -0.135204f };
-static const float mynet_layer_0_weights[24] = { 0.072622f, 0.330371f, 0.162200f, 0.066539f, -0.115274f, 0.223019f, -0.093689f, 0.604085f, 0.721297f, -0.177571f, 0.448938f, 0.047764f, 0.102415f, 0.662334f, -0.661549f, -0.636612f, -0.740275f, 0.512293f, 0.427918f, 0.570222f, 0.744472f, 0.466453f, -0.056677f, 0.437593f };
-static const float mynet_layer_1_biases[5] = { -0.500736f, -0.578513f, 0.233914f, -0.537439f, -0.445178f };
-static const float mynet_layer_1_weights[30] = { -0.350774f, 0.408070f, -0.067770f, 0.104084f, -0.713794f, 0.170761f, 0.162577f, 0.175721f, 0.652460f, 0.271563f, -0.210520f, -0.090011f, 0.288921f, -0.646591f, 0.243331f, 0.255047f, -0.430792f, -0.545113f, -0.275629f, -0.198313f, 0.100688f, -0.087692f, 0.718376f, -0.584819f, -0.433017f, -0.497283f, 0.223157f, -0.361439f, -0.052761f, -0.374512f };
-static const float mynet_layer_2_biases[1] = { 0.949920f };
-static const float mynet_layer_2_weights[5] = { -0.259553f, 0.644986f, -0.802799f, 0.673303f, -0.804806f };
-static float mynet_buf1[6];
-static float mynet_buf2[6];
+static const float mynet_layer_0_biases[5] = { 0.454194f, 0.284957f, -0.033359f, 0.267430f, -0.362799f };
+static const float mynet_layer_0_weights[20] = { 0.048901f, 0.199883f, 0.099608f, 0.045145f, -0.074854f, 0.140547f, -0.055842f, 0.372320f, 0.440141f, -0.112876f, 0.272063f, 0.030246f, 0.061199f, 0.398257f, -0.407415f, -0.386779f, -0.449345f, 0.311072f, 0.259307f, 0.345979f };
+static const float mynet_layer_1_biases[4] = { 0.163878f, -0.276051f, -0.346852f, -0.177015f };
+static const float mynet_layer_1_weights[20] = { 0.134919f, -0.339248f, 0.422238f, 0.017599f, -0.077457f, -0.224978f, 0.261551f, -0.044342f, 0.067519f, -0.456685f, 0.113907f, 0.102687f, 0.113246f, 0.415372f, 0.174422f, -0.135457f, -0.062368f, 0.189327f, -0.417624f, 0.160230f };
+static const float mynet_layer_2_biases[1] = { -0.506377f };
+static const float mynet_layer_2_weights[4] = { -0.175393f, 0.085794f, -0.080663f, 0.614751f };
+static float mynet_buf1[5];
+static float mynet_buf2[5];
 static const EmlNetLayer mynet_layers[3] = { 
-{ 6, 4, mynet_layer_0_weights, mynet_layer_0_biases, EmlNetActivationTanh }, 
-{ 5, 6, mynet_layer_1_weights, mynet_layer_1_biases, EmlNetActivationTanh }, 
-{ 1, 5, mynet_layer_2_weights, mynet_layer_2_biases, EmlNetActivationLogistic } };
-static EmlNet mynet = { 3, mynet_layers, mynet_buf1, mynet_buf2, 6 };
+{ 5, 4, mynet_layer_0_weights, mynet_layer_0_biases, EmlNetActivationLogistic }, 
+{ 4, 5, mynet_layer_1_weights, mynet_layer_1_biases, EmlNetActivationLogistic }, 
+{ 1, 4, mynet_layer_2_weights, mynet_layer_2_biases, EmlNetActivationLogistic } };
+static EmlNet mynet = { 3, mynet_layers, mynet_buf1, mynet_buf2, 5 };
 
     int32_t
     mynet_predict(const float *features, int32_t n_features)

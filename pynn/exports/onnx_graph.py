@@ -126,12 +126,10 @@ class _Writer:
             return self.node(_OPERATORS[name], z)
         if name == "softmax":
             return self.node("Softmax", z, axis=1)
-        if name == "leaky_relu":
-            return self.node("LeakyRelu", z, alpha=step.parameter)
         if single and name in _SINGLE:
             return self.node(_SINGLE[name], z)
-        if single and name == "elu":
-            return self.node("Elu", z, alpha=step.parameter)
+        if single and name in _WITH_ALPHA:
+            return self.node(_WITH_ALPHA[name], z, alpha=step.parameter)
         if single and name == "hard_sigmoid":
             return self.node("HardSigmoid", z, alpha=1 / 6, beta=0.5)
         if name not in _FORMULAS:
@@ -141,6 +139,7 @@ class _Writer:
 
 _OPERATORS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "exp": "Exp"}
 _SINGLE = {"softsign": "Softsign", "hard_swish": "HardSwish", "selu": "Selu"}
+_WITH_ALPHA = {"elu": "Elu", "leaky_relu": "LeakyRelu"}
 
 
 class _Formula:
@@ -174,6 +173,10 @@ class _Formula:
         return self("Cast", found, to=TYPES[self._writer.dtype])
 
 
+def _leaky_relu(f: _Formula, z: str, slope: float) -> str:
+    return f("Add", f("Max", z, 0.0), f("Mul", f("Min", z, 0.0), slope))
+
+
 def _gelu(f: _Formula, z: str, _: float) -> str:
     cdf = f("Add", f.erf(f("Mul", z, math.sqrt(0.5))), 1.0)
     return f("Mul", f("Mul", z, 0.5), cdf)
@@ -197,6 +200,7 @@ def _hard_sigmoid(f: _Formula, z: str, _: float) -> str:
 
 _FORMULAS: dict[str, Callable[[_Formula, str, float], str]] = {
     "identity": lambda f, z, _: z,
+    "leaky_relu": _leaky_relu,
     "elu": lambda f, z, alpha: f.elu(z, alpha),
     "gelu": _gelu,
     "softplus": _softplus,

@@ -8,11 +8,13 @@ installed scikit-learn; forward and backward passes, updates and predictions are
 
 :func:`patch` replaces scikit-learn's classes in a running program, and
 ``python -m pynn.sklearn script.py`` runs an unchanged script with pynn's classes.
+:func:`register_onnx` lets skl2onnx convert them.
 """
 
 from __future__ import annotations
 
 from .estimators import MLPClassifier, MLPRegressor
+from .onnx import register_onnx
 from .patching import patch, unpatch
 
-__all__ = ["MLPClassifier", "MLPRegressor", "patch", "unpatch"]
+__all__ = ["MLPClassifier", "MLPRegressor", "patch", "register_onnx", "unpatch"]

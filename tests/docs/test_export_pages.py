@@ -26,6 +26,7 @@ def test_the_page_on_onnx(
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("skl2onnx")
     monkeypatch.chdir(tmp_path)
     run_page("onnx.md", capsys)
 
