@@ -1,4 +1,4 @@
-"""Callbacks for ``Network.fit``: ``EarlyStopping``, ``SaveBest``, ``Every``, ``Norms``.
+"""Callbacks for ``Network.fit``: early stopping, files of models and results, norms, Optuna.
 
 A callback is a function ``f(net, record)``, called after every epoch, or an object with the methods
 of ``Callback``. ``net`` is the object whose ``fit`` was called: a ``pynn.Network`` or an
@@ -8,5 +8,15 @@ returns True.
 """
 
 from .training.callbacks import Callback, EarlyStopping, Every, Norms, SaveBest
+from .training.tracking import CSVLogger, ModelCheckpoint, OptunaPruning
 
-__all__ = ["Callback", "EarlyStopping", "Every", "Norms", "SaveBest"]
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "Every",
+    "ModelCheckpoint",
+    "Norms",
+    "OptunaPruning",
+    "SaveBest",
+]

@@ -17,6 +17,7 @@ from ..spec.arguments import choose
 from ..training import fit
 from ..training.callbacks import Callback, SaveBest, has_state
 from ..training.history import History
+from ..training.tracking import CSVLogger, ModelCheckpoint, OptunaPruning
 
 WHOLE_LISTS = ("metrics", "callbacks", "layer_rates")
 """Settings whose lists are one value for all networks, as in ``fit``."""
@@ -125,11 +126,13 @@ class Settings:
         if paths and max(paths.values()) > 1:
             path = paths.most_common(1)[0][0]
             raise ValueError(f"checkpoint: found the path {path} twice, expected different paths")
-        if any(isinstance(call, SaveBest) for call in listed(self.one.get("callbacks"))):
-            raise ValueError(
-                f"callbacks: found one SaveBest for {self._count} networks, expected "
-                "pynn.Each([…]) of callbacks with different paths"
-            )
+        for call in listed(self.one.get("callbacks")):
+            if isinstance(call, (SaveBest, ModelCheckpoint, CSVLogger, OptunaPruning)):
+                raise ValueError(
+                    f"callbacks: found one {type(call).__name__} for {self._count} networks, "
+                    "expected pynn.Each([…]) of callbacks with different "
+                    + ("trials" if isinstance(call, OptunaPruning) else "paths")
+                )
         owners: dict[int, int] = {}
         for k, calls in enumerate(self.each.get("callbacks", ())):
             for call in listed(calls):

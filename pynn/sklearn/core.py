@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib.parallel import get_active_backend
+from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
+from sklearn.utils.validation import column_or_1d
 from threadpoolctl import threadpool_limits
 
 from ..arrays.sparse import Sparse
@@ -19,6 +21,7 @@ from ..arrays.vectors import aligned, cast, native
 from ..backends import choose, contract
 from ..spec.architecture import Architecture
 from ..spec.caller import warn_caller
+from .tasks import Iterations
 
 Array = np.ndarray
 
@@ -132,13 +135,16 @@ def with_globals(function: Callable[..., Any], **variables: Any) -> Callable[...
     )
 
 
-def lbfgs_of_scikit_learn() -> Callable[..., None]:
-    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line."""
+def lbfgs_of_scikit_learn(iterations: Iterations) -> Callable[..., None]:
+    """Return scikit-learn's ``_fit_lbfgs``, with warnings that point to the caller's line.
+
+    It tells callbacks of ``iterations``.
+    """
     fit: Any = sklearn_mlp.BaseMultilayerPerceptron._fit_lbfgs
     check = with_globals(
         sklearn_mlp._check_optimize_result, warnings=types.SimpleNamespace(warn=warn)
     )
-    return with_globals(fit, _check_optimize_result=check)
+    return with_globals(fit, **iterations.globals_for_fit(check))
 
 
 # --- Arrays -------------------------------------------------------------------------------------
@@ -229,3 +235,21 @@ def fill(
     weights, biases = net.views(flat)
     for view, values in zip((*weights, *biases), (*coefs, *intercepts), strict=True):
         view[...] = cast(np.asarray(values), view.dtype)
+
+
+def cast_rows(X: Any, dtype: Any) -> Any:
+    """Return X, an array or sparse matrix, in another dtype, whatever numpy.seterr says."""
+    with np.errstate(all="ignore"):
+        return X.astype(dtype, copy=False)
+
+
+def as_vector(y: Any, **options: Any) -> Array:
+    """Return a column of y as scikit-learn's ``column_or_1d``, but warn at the caller's line."""
+    if options.pop("warn", False) and len(np.shape(y)) == 2:
+        warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of "
+            "y to (n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
+    vector: Array = column_or_1d(y, **options)
+    return vector

@@ -26,6 +26,7 @@ from ..training.progress import Reporter, reporter
 from ..training.rates import Rates
 from ..training.slices import Position, due, train_slice, until_due
 from .core import Core, as_rows, as_weights, warn
+from .tasks import Tasks
 
 Array = np.ndarray
 
@@ -56,6 +57,7 @@ class Fit:
 
     def __init__(self, owner: Any, core: Core, rows: TrainingRows) -> None:
         self.owner, self.core, self.held = owner, core, rows
+        self.tasks: Tasks = owner._tasks
         self.rows = rows.X.shape[0]
         self.row_order = np.arange(self.rows)
         self.sample_weight = as_weights(rows.sample_weight)
@@ -99,6 +101,7 @@ class Fit:
         owner = self.owner
         schedule = self._begin(count)
         for _ in range(count):
+            self.tasks.begin()
             self._shuffle()
             record = self._train_epoch(self._rates(schedule))
             if record is None:
@@ -234,7 +237,8 @@ class Fit:
             self.report.show(record)
         for call in self.calls:
             self.stop |= stops(call.on_epoch_end(owner, record))
-        if self.calls:
+        self.stop |= self.tasks.end()
+        if self.calls or self.tasks.active:
             self._check_parameters()
 
     def _count_epoch(self, record: Record) -> None:
@@ -265,7 +269,7 @@ class Fit:
     def _validate(self, record: Record) -> Record:
         """Measure loss and score of the validation rows, and count epochs without improvement."""
         owner, held = self.owner, self.held
-        if self.calls or held.y_held is not None:
+        if self.calls or self.tasks.active or held.y_held is not None:
             self._store()
         if held.y_held is None:
             owner._update_no_improvement_count(False, None, None, None)

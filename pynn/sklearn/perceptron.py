@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays.vectors import cast, native
 from ..backends.contract import Data, ObjectiveSettings
@@ -42,7 +41,9 @@ from .core import (
     Core,
     aligned_like,
     as_rows,
+    as_vector,
     as_weights,
+    cast_rows,
     engine_of,
     fill,
     fit_into,
@@ -55,6 +56,7 @@ from .core import (
     with_globals,
 )
 from .fit import Fit, TrainingRows, weight_by_class
+from .tasks import ONLY_IN_FIT, CallbackSupportMixin, Iterations, Tasks
 
 Array = np.ndarray
 _Self = TypeVar("_Self", bound="Perceptron")
@@ -90,7 +92,10 @@ _NOT_WITH_LBFGS = {
 }
 """Parameters that ``solver="lbfgs"`` does not support, and their defaults."""
 
-_NOT_PICKLED = {"_core", "_copied", "_validation", "_scored", "_objective", "_trained"}
+_NOT_PICKLED = {
+    *("_core", "_copied", "_validation", "_scored", "_objective", "_trained", "_tasks"),
+    *ONLY_IN_FIT,
+}
 """Attributes that copies and pickles leave out: caches, and those that exist only in ``fit``."""
 
 _LOSSES = {
@@ -106,7 +111,10 @@ def _chosen(activation: Any) -> str:
     return choose("activation", activation, sorted(_ACTIVATIONS))
 
 
-class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
+class Perceptron(
+    CallbackSupportMixin,  # type: ignore[misc]
+    sklearn_mlp.BaseMultilayerPerceptron,  # type: ignore[misc]
+):
     """Base class of both estimators; precedes scikit-learn's class in their bases."""
 
     coefs_: list[Array]
@@ -385,10 +393,12 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             return self._fit_or_fail(X, y, sample_weight, incremental)
         except BaseException:
             if not self._trained:
-                self.__dict__ = before
+                # scikit-learn ends the use of callbacks after this.
+                kept = {name: vars(self)[name] for name in ONLY_IN_FIT if name in vars(self)}
+                self.__dict__ = before | kept
             raise
         finally:
-            for name in ("_trained", "_scored"):
+            for name in ("_trained", "_scored", "_tasks"):
                 self.__dict__.pop(name, None)
 
     def _fit_or_fail(self: _Self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> _Self:
@@ -399,12 +409,15 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         if dtype is not None:
             choose("dtype", np.dtype(dtype).name, ("float32", "float64"))
         X, y, sample_weight = collected(X), collected(y), collected(sample_weight)
+        tasks = self._tasks = Tasks(self, X, y, sample_weight, incremental)
         class_weight = getattr(self, "class_weight", None)
         if class_weight is not None:
             sample_weight = weight_by_class(class_weight, y, sample_weight, incremental)
         if self.solver == "lbfgs":
             self._check_lbfgs()
-        return super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+        super()._fit(X, y, sample_weight=sample_weight, incremental=incremental)
+        tasks.end_all()
+        return self
 
     def _check_lbfgs(self) -> None:
         """Raise if a parameter is set that ``solver="lbfgs"`` does not support."""
@@ -441,10 +454,10 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
         return found
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        validate = with_globals(super()._validate_input.__func__, column_or_1d=_as_vector)
+        validate = with_globals(super()._validate_input.__func__, column_or_1d=as_vector)
         X, y = validate(self, X, y, incremental, reset)
         dtype: Any = self.dtype
-        return (X if dtype is None else _cast(X, dtype)), y
+        return (X if dtype is None else cast_rows(X, dtype)), y
 
     def _initialize(self, y: Array, layer_units: list[int], dtype: Any) -> None:
         self._epochs = 0
@@ -499,9 +512,10 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
 
     def _fit_lbfgs(self, X: Any, y: Array, sample_weight: Array | None, *buffers: Any) -> None:
         self._check_layers(buffers[-1])
-        self._objective = self._plan_objective(X, y, sample_weight)
+        iterations = Iterations(self._tasks)
+        self._objective = iterations.begun_by(self._plan_objective(X, y, sample_weight))
         try:
-            fit = lbfgs_of_scikit_learn()
+            fit = lbfgs_of_scikit_learn(iterations)
             ONE_BLAS_THREAD.call(fit, self, X, y, sample_weight, *buffers)
             self._adopt()
             self._trained = True
@@ -637,14 +651,16 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             return TrainingRows(X, y, sample_weight, *self._given_validation(X.dtype))
         if not self.early_stopping:
             return TrainingRows(X, y, sample_weight)
+        rows = np.arange(X.shape[0])
         parts = train_test_split(
-            *((X, y) if sample_weight is None else (X, y, sample_weight)),
+            *((X, y, rows) if sample_weight is None else (X, y, rows, sample_weight)),
             random_state=self._random_state,
             test_size=self.validation_fraction,
             stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
         )
         x_train, x_held, y_train, y_held = parts[:4]
-        w_train, w_held = parts[4:] or (None, None)
+        self._tasks.train_on(parts[4])
+        w_train, w_held = parts[6:] or (None, None)
         if x_held.shape[0] < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' "
@@ -669,7 +685,7 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             reset=False,
         )
         if y.ndim == 2 and y.shape[1] == 1:
-            y = _as_vector(y, warn=True)
+            y = as_vector(y, warn=True)
         if is_classifier(self):
             y = self._binarize(y)
         y = y.reshape(len(y), -1)
@@ -677,22 +693,4 @@ class Perceptron(sklearn_mlp.BaseMultilayerPerceptron):  # type: ignore[misc]
             raise ValueError(
                 f"validation_data: found {y.shape[1]} columns of y, expected {self.n_outputs_}"
             )
-        return _cast(X, dtype), y
-
-
-def _cast(X: Any, dtype: Any) -> Any:
-    """Return X, an array or sparse matrix, in another dtype, whatever numpy.seterr says."""
-    with np.errstate(all="ignore"):
-        return X.astype(dtype, copy=False)
-
-
-def _as_vector(y: Any, **options: Any) -> Array:
-    """Return a column of y as scikit-learn's ``column_or_1d``, but warn at the caller's line."""
-    if options.pop("warn", False) and len(np.shape(y)) == 2:
-        warn(
-            "A column-vector y was passed when a 1d array was expected. Please change the shape of "
-            "y to (n_samples, ), for example using ravel().",
-            DataConversionWarning,
-        )
-    vector: Array = column_or_1d(y, **options)
-    return vector
+        return cast_rows(X, dtype), y

@@ -19,6 +19,7 @@ module             subject
 ``rates``          the learning rate of every step
 ``blocks``         the order of rows for files larger than memory
 ``callbacks``      the base class, EarlyStopping, SaveBest, Every, Norms
+``tracking``       callbacks that write files or report to other programs: CSVLogger, …
 ``measurement``    metrics after each epoch
 ``history``        the records of epochs
 ``progress``       progress bar and lines
