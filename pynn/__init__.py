@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _interrupt, callbacks, renamed  # noqa: F401
 from .backends.machine import info
-from .network import Network, load
+from .network import Network, from_onnx, load
 from .spec import (
     ELU,
     LBFGS,
@@ -116,6 +116,7 @@ __all__ = [
     "data",
     "datasets",
     "fit_many",
+    "from_onnx",
     "info",
     "load",
     "plots",

@@ -11,7 +11,7 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features
-from .exports.interchange import Interchange
+from .exports.methods import Exports
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
@@ -33,7 +33,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(Interchange):
+class Network(Exports):
     """A dense neural network.
 
     Parameters
@@ -559,3 +559,74 @@ def load(
             )
     model = model_file.load(path, given, precision)
     return Network._from_model(model, backend, threads)
+
+
+def from_onnx(
+    path: PathLike,
+    *,
+    loss: str | LossFunction | Loss | None = None,
+    output_name: str | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    seed: int | None = 0,
+) -> Network:
+    """Return the network in an ONNX file, to predict with or to train further; needs onnx.
+
+    The file must be a chain of dense layers (Gemm, or MatMul and Add) with the activations of
+    pynn, in any form that frameworks write, as exported by PyTorch, Keras, skl2onnx or
+    ``Network.to_onnx``. Scales of columns, such as batch norms and scikit-learn's
+    StandardScaler, become a part of the weights; layer norms and rms norms stay. Loading never
+    executes code from the file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. Its weights may be in another file of the same folder.
+    loss : str, LossFunction or Loss, optional
+        As for ``Network``. If the file ends without an activation, as a classifier of PyTorch does,
+        the network gets the output activation of the loss. None means cross_entropy after a
+        softmax, binary_cross_entropy after a sigmoid, hinge for labels without either, and
+        otherwise mse.
+    output_name : str, optional
+        The output of the file; required if several are tensors of floats and none of these is
+        named ``probabilities``.
+    backend, threads, seed
+        As for ``Network``.
+
+    Returns
+    -------
+    Network
+        With ``classes`` if the file has labels, and with ``pixels`` if it scales uint8 by 1 / 255.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If onnx is not installed.
+    ValueError
+        If the file is no ONNX file, or contains what a network does not have; the error names the
+        node.
+
+    Examples
+    --------
+    >>> net = pynn.from_onnx("model.onnx", loss="cross_entropy")  # doctest: +SKIP
+    """
+    from .exports import onnx_layers, onnx_terms
+
+    found = onnx_layers.find(onnx_terms.read(path), output_name)
+    layers = found.layers
+    sizes = [layers[0].weights.shape[0], *(len(layer.biases) for layer in layers)]
+    settings = onnx_layers.settings(found, loss)
+    net = Network(sizes, **settings, backend=backend, threads=threads, seed=seed)
+    net.weights = [layer.weights for layer in layers]
+    net.biases = [layer.biases for layer in layers]
+    norms = [layer.norm for layer in layers]
+    if any(norms):
+        net.scales = [None if norm is None else norm.scale for norm in norms]
+        net.shifts = [None if norm is None else norm.shift for norm in norms]
+    if found.multilabel and len(layers[-1].biases) > 1:
+        net.classes = None
+    elif found.classes is not None:
+        net.classes = found.classes
+    return net
