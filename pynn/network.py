@@ -25,6 +25,7 @@ from .training import initialise, model_file, standardise
 from .training.checkpoint import Checkpoint
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
+from .training.steps import Steps
 
 if TYPE_CHECKING:
     from .backends.contract import Engine
@@ -33,7 +34,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(Exports):
+class Network(Exports, Steps):
     """A dense neural network.
 
     Parameters

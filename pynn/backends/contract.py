@@ -145,6 +145,50 @@ class TrainerSettings(ObjectiveSettings):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings:
+    """Settings of one update with a gradient that is given.
+
+    Parameters
+    ----------
+    optimizer
+        The update rule.
+    rate
+        The learning rate.
+    updates
+        Updates that the optimizer state has seen before.
+    frozen
+        Indices of the layers whose parameters and optimizer state stay as they are.
+    """
+
+    optimizer: Optimizer
+    rate: float
+    updates: int
+    frozen: tuple[int, ...] = ()
+
+
+class Pass(NamedTuple):
+    """How a tape's forward pass treats its rows.
+
+    Parameters
+    ----------
+    training
+        Whether there is dropout and noise, and batch norms use the statistics of the rows, towards
+        which they move the running ones.
+    seed, epoch, first_row
+        Key of dropout and noise: those that a trainer with this seed draws in this epoch for the
+        rows from this place in its order on.
+    frozen
+        Layers whose batch norms use running statistics, which stay as they are.
+    """
+
+    training: bool = False
+    seed: int = 0
+    epoch: int = 0
+    first_row: int = 0
+    frozen: tuple[int, ...] = ()
+
+
 def lowest_trained(layers: int, frozen: Collection[int]) -> int:
     """Return the first of some layers that is not frozen, at which the backward pass ends."""
     return next((k for k in range(layers) if k not in frozen), layers - 1)
@@ -223,6 +267,55 @@ class Trainer(Protocol):
         ...
 
 
+class Tape(Protocol):
+    """One batch on its way through the passes, for custom training steps.
+
+    ``forward`` comes first, and again with other rows, for which the tape keeps its memory. The
+    other methods use its result and can be called in any order and several times, except that
+    ``gradient`` directly follows ``backward``. With the batch and the key of a trainer's step,
+    ``loss``, ``backward``, ``gradient`` and ``Engine.update`` give its results bit by bit. All
+    arrays that they return are new.
+    """
+
+    def forward(self, parameters: np.ndarray, x: Inputs, how: Pass) -> None:
+        """Pass rows x (n, n_in) through all layers.
+
+        ``parameters`` (n_values,) must not change until the last method was called;
+        ``how.training`` changes their running statistics.
+        """
+        ...
+
+    def logits(self) -> np.ndarray:
+        """Return the outputs (n, n_out) before the output activation."""
+        ...
+
+    def outputs(self) -> np.ndarray:
+        """Return the outputs (n, n_out)."""
+        ...
+
+    def loss(
+        self, y: np.ndarray, sample_weight: np.ndarray | None = None, missing: bool = False
+    ) -> tuple[float, np.ndarray]:
+        """Return the weighted mean loss of the rows, as ``Data`` describes them, and its gradient
+        with respect to the logits (n, n_out).
+        """
+        ...
+
+    def output_gradient(self, d_outputs: np.ndarray) -> np.ndarray:
+        """Return the gradient of the logits for one of the outputs, both (n, n_out)."""
+        ...
+
+    def backward(self, d_logits: np.ndarray, inputs: bool) -> np.ndarray | None:
+        """Pass a gradient of the logits (n, n_out) back through all layers; return that of the rows
+        as they were read (n, n_in), standardised or divided by 255, if it is wanted.
+        """
+        ...
+
+    def gradient(self) -> np.ndarray:
+        """Sum the gradient of the parameters (n_parameters,) over the rows."""
+        ...
+
+
 class Engine(Protocol):
     """One architecture on one backend.
 
@@ -281,6 +374,20 @@ class Engine(Protocol):
         ``state`` holds the optimizer's slots, and with ``settings.ema`` the average after them,
         shaped like ``parameters``.
         """
+        ...
+
+    def tape(self) -> Tape:
+        """Return a tape, which has no memory for rows yet."""
+        ...
+
+    def update(
+        self,
+        parameters: np.ndarray,
+        state: list[np.ndarray],
+        gradient: np.ndarray,
+        settings: UpdateSettings,
+    ) -> None:
+        """Update parameters and optimizer state in place with a gradient (n_parameters,)."""
         ...
 
 

@@ -18,7 +18,7 @@ Shapes: a batch has m rows; layer k maps n_in to n_out units.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -31,8 +31,18 @@ from ..spec.norms import BatchNorm
 from ..spec.optimizers import Optimizer
 from . import norms, penalties
 from .activations import activation_of, derivative_of
-from .contract import Data, Inputs, ObjectiveSettings, Sums, TrainerSettings, lowest_trained
-from .losses import loss_of
+from .contract import (
+    Data,
+    Inputs,
+    ObjectiveSettings,
+    Pass,
+    Sums,
+    TrainerSettings,
+    UpdateSettings,
+    lowest_trained,
+)
+from .draws import Draws
+from .losses import loss_of, through_activation
 from .updates import UPDATE, average
 
 Array = np.ndarray
@@ -245,8 +255,9 @@ def backward(
     dbiases: list[Array],
     dscales: Vectors,
     lowest: int = 0,
-) -> None:
-    """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4).
+) -> tuple[Array, Array]:
+    """Write the gradients, from the last layer to ``lowest`` (Nielsen 2015, BP1-BP4); return those
+    of z and of the outputs of that layer.
 
     ``dh``, the gradient of a layer's output, also goes past a residual layer to its input.
     """
@@ -262,6 +273,25 @@ def backward(
             mask = masks[k - 1] if masks else None
             below = net, k - 1, zs[k - 1], scales[k - 1], running[k - 1]
             dz = activation_gradient(*below, mask, dh, dscales[k - 1])
+    return dz, dh
+
+
+def input_gradient(net: Architecture, weights: list[Array], dz: Array, dh: Array) -> Array:
+    """Return the gradient of the first layer's input (m, n_in) from what ``backward`` returns."""
+    dx = multiply(net, 0, dz, weights[0].T)
+    return dx + dh if net.adds_input(0) else dx
+
+
+def update_running(
+    net: Architecture, running: Vectors, zs: list[Array], frozen: Collection[int]
+) -> None:
+    """Move the running statistics of batch norms towards those of the batch, except in frozen
+    layers.
+    """
+    for k in net.batch_layers:
+        if k not in frozen:
+            z = activation_of(net, k, zs[k]) if net.norm_after else zs[k]
+            norms.update_running(cast(BatchNorm, net.norm(k)), z, running[k])
 
 
 def update(
@@ -372,6 +402,87 @@ class Engine:
     ) -> Trainer:
         return Trainer(self.net, parameters, state, data, settings)
 
+    def tape(self) -> Tape:
+        return Tape(self.net)
+
+    @SILENT
+    def update(
+        self, parameters: Array, state: list[Array], gradient: Array, settings: UpdateSettings
+    ) -> None:
+        net, o, how = self.net, settings.optimizer, (settings.updates + 1, settings.rate)
+        offsets, parts = net.offsets(), net.layer_views(parameters)
+        for k, part in enumerate(parts):
+            if k in settings.frozen:
+                continue
+            begin, end = offsets[k]
+            stop = begin + len(part)
+            for a, b, decay in ((begin, end, True), (end, stop, False)):
+                slots = [slot[a:b] for slot in state]
+                update(o, parameters[a:b], gradient[a:b], slots, *how, decay)
+
+
+class Tape:
+    """The passes over one batch; ``contract.Tape`` documents the methods."""
+
+    def __init__(self, net: Architecture) -> None:
+        self.net = net
+        self._gradient = np.empty(0, net.dtype)
+
+    @SILENT
+    def forward(self, parameters: Array, x: Inputs, how: Pass) -> None:
+        net, draws = self.net, Draws(self.net, how.seed)
+        self._weights, biases = net.views(parameters)
+        self._scales, running = net.norm_views(parameters), net.running_views(parameters)
+        of_rows = [how.training and k not in how.frozen for k in range(net.n_layers)]
+        self._running = [[] if of_rows[k] else part for k, part in enumerate(running)]
+        rows = read_rows(x, slice(None), net.dtype)
+        self._masks: list[Array] = []
+        self._input_mask, noises = None, []
+        if how.training:
+            place = how.epoch, how.first_row, len(rows)
+            rows = draws.changed_inputs(rows, how.epoch, how.first_row)
+            self._masks, noises = draws.masks(*place), draws.noises(*place)
+            self._input_mask = draws.input_mask(*place)
+        layers = self._weights, biases, self._scales, self._running
+        self._hs, self._zs = forward(net, *layers, rows, self._masks, noises)
+        if how.training:
+            update_running(net, running, self._zs, how.frozen)
+
+    def logits(self) -> Array:
+        return self._zs[-1].copy()
+
+    @SILENT
+    def outputs(self) -> Array:
+        return activation_of(self.net, -1, self._zs[-1].copy())
+
+    @SILENT
+    def loss(
+        self, y: Array, sample_weight: Array | None = None, missing: bool = False
+    ) -> tuple[float, Array]:
+        losses, dz = loss_and_output_gradient(self.net, self._zs[-1], y, missing=missing)
+        losses, dz, total = weigh(losses, dz, sample_weight)
+        return float(losses.sum()) / total, dz
+
+    @SILENT
+    def output_gradient(self, d_outputs: Array) -> Array:
+        z = self._zs[-1]
+        return through_activation(self.net, z, activation_of(self.net, -1, z), d_outputs)
+
+    @SILENT
+    def backward(self, d_logits: Array, inputs: bool) -> Array | None:
+        net, weights = self.net, self._weights
+        self._gradient = np.empty(net.n_parameters, net.dtype)
+        parts = *net.views(self._gradient), net.norm_views(self._gradient)
+        layers = weights, self._scales, self._running, self._hs, self._zs
+        found = backward(net, *layers, d_logits, self._masks, *parts)
+        if not inputs:
+            return None
+        dx = input_gradient(net, weights, *found)
+        return dx if self._input_mask is None else dx * self._input_mask
+
+    def gradient(self) -> Array:
+        return self._gradient
+
 
 class Trainer:
     """The mini-batch loop; ``contract.Trainer`` documents the methods."""
@@ -399,7 +510,7 @@ class Trainer:
         self.gradients, self._dscales = net.views(gradient), net.norm_views(gradient)
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
-        self.data, self.settings = data, settings
+        self.data, self.settings, self.draws = data, settings, Draws(net, settings.seed)
         self.done, self.sums, self.diverged = 0, Sums(0.0, 0.0, 0.0), False
         self._in_update = False
         self._lowest = lowest_trained(net.n_layers, settings.frozen)
@@ -447,7 +558,7 @@ class Trainer:
                 before[...] = vector
             try:
                 self._in_update = True
-                self._update_running(zs)
+                update_running(net, self._running, zs, settings.frozen)
                 self._update(updates + i + 1, rate, trained)
                 self.done, self.sums, self._in_update = i + 1, sums, False
             except BaseException:
@@ -503,14 +614,6 @@ class Trainer:
             offset = self.settings.ema_offset
             average(self._average, self.parameters, self.settings.ema, step - offset)
 
-    def _update_running(self, zs: list[Array]) -> None:
-        """Move the running statistics of batch norms towards those of the batch."""
-        for k in self.net.batch_layers:
-            if k in self.settings.frozen:
-                continue
-            z = activation_of(self.net, k, zs[k]) if self.net.norm_after else zs[k]
-            norms.update_running(cast(BatchNorm, self.net.norm(k)), z, self._running[k])
-
     def batch(self, epoch: int, index: int) -> tuple[Array, Array, Array, list[Array], list[Array]]:
         """Return the indices of the rows of a batch, the rows with noise and dropout, their
         targets, and dropout masks and noise of the hidden layers.
@@ -527,45 +630,9 @@ class Trainer:
         start = index * settings.batch_size
         rows = self._order[1][start : start + settings.batch_size]
         x = read_rows(data.x, rows, self.net.dtype)
-        if self.net.input_noise:
-            x = x + self._noise(epoch, philox.INPUTS, start, x.shape, self.net.input_noise)
-        if self.net.input_dropout:
-            x = x * self._mask(epoch, philox.INPUTS, start, x.shape, self.net.input_dropout)
-        masks, noises = self._masks(epoch, start, len(rows)), self._noises(epoch, start, len(rows))
-        return rows, x, data.y[rows], masks, noises
-
-    def _masks(self, epoch: int, first_row: int, m: int) -> list[Array]:
-        net = self.net
-        if not any(net.dropout):
-            return []
-        return [
-            self._mask(epoch, k, first_row, (m, net.sizes[k + 1]), rate)
-            for k, rate in enumerate(net.dropout)
-        ]
-
-    def _noises(self, epoch: int, first_row: int, m: int) -> list[Array]:
-        net = self.net
-        return [
-            self._noise(epoch, k, first_row, (m, net.sizes[k + 1]), deviation)
-            for k, deviation in enumerate(net.hidden_noise)
-        ]
-
-    def _mask(
-        self, epoch: int, layer: int, first_row: int, shape: tuple[int, int], rate: float
-    ) -> Array:
-        """Return the factors of dropout on the units of a layer, or on the inputs."""
-        keep = philox.dropout_mask(self.settings.seed, epoch, layer, first_row, shape, rate)
-        factors: Array = keep.astype(self.net.dtype)
-        factors *= factors.dtype.type(1 / (1 - rate))
-        return factors
-
-    def _noise(
-        self, epoch: int, layer: int, first_row: int, shape: tuple[int, int], deviation: float
-    ) -> Array:
-        """Return Gaussian noise of a standard deviation for the units of a layer, or the inputs."""
-        normal = philox.noise(self.settings.seed, epoch, layer, first_row, shape)
-        noise: Array = (deviation * normal).astype(self.net.dtype)
-        return noise
+        place = epoch, start, len(rows)
+        x = self.draws.changed_inputs(x, epoch, start)
+        return rows, x, data.y[rows], self.draws.masks(*place), self.draws.noises(*place)
 
     def evaluate(
         self,

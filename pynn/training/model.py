@@ -103,6 +103,10 @@ class Model:
         One record for each trained epoch.
     epochs, updates : int
         Number of whole epochs and of parameter updates so far.
+    passes : int
+        Number of forward passes in training mode without a key, which is the key of the next one.
+    version : int
+        Increases with every change of the parameters by a method, so that tapes recognise it.
     profile : Profile or None
         The last profile that was entered.
     """
@@ -132,6 +136,7 @@ class Model:
         self.history = History()
         self.epochs = 0
         self.updates = 0
+        self.passes = 0
         self._allocate()
 
     def _allocate(self) -> None:
@@ -149,6 +154,7 @@ class Model:
         self.running_variances = tuple(part[1] for part in running)
         self.profile: Profile | None = None
         self.training = False
+        self.version = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -271,6 +277,30 @@ class Model:
         self._require_idle(name, f"{name} is" if name in ("seed", "history") else f"{name} are")
         self.replace(**{name: value}, **others)
 
+    def updated(self, optimizer: Optimizer, state: list[Array]) -> None:
+        """Count an update of the parameters by an optimizer with this state, in one step; it drops
+        the average.
+        """
+        kept = state is self.optimizer_state
+        self.replace(
+            optimizer=optimizer,
+            optimizer_state=state,
+            optimizer_began=self.optimizer_began if kept else self.updates,
+            updates=self.updates + 1,
+        )
+        self.drop_average()
+
+    def drop_average(self) -> None:
+        """Remove the average, and let tapes know that the parameters have changed."""
+        if self.average is not None:
+            self.average = None
+            self.set_writeable(True)
+        self.version += 1
+
+    def require_idle(self, name: str) -> None:
+        """Raise ValueError if the model is in training."""
+        self._require_idle(name, "parameters are")
+
     def _require_idle(self, name: str, read_only: str) -> None:
         if self.training:
             raise ValueError(
@@ -285,6 +315,7 @@ class Model:
         belongs to the parameters.
         """
         self.training = not writeable
+        self.version += 1
         writeable = writeable and self.average is None
         views = self.parameters, *self.weights, *self.biases, *self.scales, *self.shifts
         for view in (*views, self.statistics, *self.running_means, *self.running_variances):
@@ -364,7 +395,7 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         left_out = (
             *("parameters", "weights", "biases", "scales", "shifts", "profile", "training"),
-            *("statistics", "running_means", "running_variances"),
+            *("version", "statistics", "running_means", "running_variances"),
         )
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
@@ -386,7 +417,8 @@ class Model:
         for name in ("input_standard", "target_standard"):
             found = state.get(name)
             new[name] = None if found is None else Standard.of(found.mean, found.scale)
-        # Pickles of earlier versions have none.
+        # Pickles of earlier versions have neither.
+        self.passes = 0
         average, self.average_began = state.get("average"), 0
         new["average"] = None if average is None else self._owned(average)
         self.__dict__.update({**state, **new})

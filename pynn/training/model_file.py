@@ -148,6 +148,7 @@ def describe(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "standardize_targets": model.standardize_targets,
         "epochs": model.epochs,
         "updates": model.updates,
+        "passes": model.passes,
         "task": task,
         "optimizer": optimizer,
         "optimizer_began": model.optimizer_began,
@@ -254,6 +255,8 @@ def rebuild(
         model.task = _task(document["task"], architecture)
     model.epochs = arguments.whole(document["epochs"], "epochs", 0, MOST_EPOCHS)
     model.updates = arguments.whole(document["updates"], "updates", 0, MOST_UPDATES)
+    # Files of earlier versions have none.
+    model.passes = arguments.whole(document.get("passes", 0), "passes", 0, MOST_UPDATES)
     if optimizer is not None:
         empty = model.state_for(optimizer)
         model.begin(model.task, model.pixels, optimizer, empty, model.columns, standards)

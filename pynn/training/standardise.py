@@ -60,6 +60,12 @@ def read_by(model: Model, x: Array | Sparse) -> Inputs:
     ValueError
         If the model has no statistics yet; or if x is sparse, and the means are not 0.
     """
+    require_standards(model)
+    return _standardized(x, model.input_standard, "x")
+
+
+def require_standards(model: Model) -> None:
+    """Raise ValueError if a model standardises inputs or targets, and has no statistics yet."""
     unknown = "inputs" if model.standardize and model.input_standard is None else ""
     if model.standardize_targets and model.target_standard is None:
         unknown = "targets"
@@ -68,20 +74,30 @@ def read_by(model: Model, x: Array | Sparse) -> Inputs:
             "standardize: found a network that has not been trained, so that means and scales of "
             f"its {unknown} are not known; expected fit first"
         )
-    return _standardized(x, model.input_standard, "x")
 
 
 def outputs(model: Model, engine: Engine, x: Inputs) -> Array:
     """Return the outputs (n, n_out) in the original unit, float64 if targets are standardised."""
-    out, standard = engine.forward(model.evaluated, x), model.target_standard
-    if standard is None:
+    out, unit = engine.forward(model.evaluated, x), output_unit(model)
+    if unit is None:
         return out
-    loss, factor, summand = model.architecture.loss_function, standard.scale, standard.mean
-    if isinstance(loss, LossFunction):
-        factor, summand = loss.outputs_in_unit(factor, summand)
+    factor, summand = unit
     with np.errstate(all="ignore"):
         original: Array = out * factor + summand
     return original
+
+
+def output_unit(model: Model) -> tuple[Array, Array] | None:
+    """Return factor and summand of each output (n_out,) that convert it to the original unit; None
+    unless targets are standardised.
+    """
+    standard = model.target_standard
+    if standard is None:
+        return None
+    loss, factor, summand = model.architecture.loss_function, standard.scale, standard.mean
+    if isinstance(loss, LossFunction):
+        factor, summand = loss.outputs_in_unit(factor, summand)
+    return factor, summand
 
 
 def original_loss(

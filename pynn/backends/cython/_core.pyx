@@ -68,5 +68,6 @@ include "passes.pxi"      # read_rows, forward, loss_and_output_gradient, backwa
 include "update.pxi"      # gradient and update of a layer
 include "loop.pxi"        # train and sweep
 include "setup.pxi"       # sets up a plan
+include "tape.pxi"        # one batch, pass by pass; updates with a given gradient
 include "engine.pxi"      # Engine and Trainer
 include "probes.pxi"      # measurements

@@ -109,7 +109,7 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
     if settings.gradients:
         l.db = carve(base, used, l.vectors * l.ld * item)
         if (l.narrow or settings.batch_size > p.rows or not settings.training
-                or settings.clip_norm > 0):
+                or settings.clip_norm > 0 or settings.tape):
             l.dw = carve(base, used, w_size)
         else:
             block[0] = max(block[0], <size_t>(l.block * l.ld) * item)
@@ -146,7 +146,8 @@ cdef void lay_out_rows(Plan* p, int i, char* base, size_t* used) noexcept nogil:
     l.slope = NULL
     l.mask = l.normed = l.inverse = l.passed = NULL
     if p.settings.gradients:
-        l.dz = carve(base, used, z_size) if i < p.n_layers - 1 else l.z
+        # The z of a tape's last layer stays.
+        l.dz = carve(base, used, z_size) if i < p.n_layers - 1 or p.settings.tape else l.z
         if l.keep_slope:
             l.slope = carve(base, used, z_size)
         lay_out_norm(p, l, base, used)
@@ -183,7 +184,7 @@ cdef void lay_out_buffers(Plan* p, size_t block, char* base, size_t* used) noexc
     buffers.zero_bias = carve(base, used, buffers.widest * item)
     buffers.labels = <int32_t*>carve(base, used, rows * sizeof(int32_t))
     buffers.targets = NULL
-    if p.data.targets != NULL:
+    if p.data.targets != NULL or p.settings.tape:
         buffers.targets = carve(base, used, rows * buffers.ld_targets * item)
     buffers.row_loss = <double*>carve(base, used, rows * sizeof(double))
     buffers.row_correct = <double*>carve(base, used, rows * sizeof(double))
@@ -231,6 +232,17 @@ cdef void lay_out_zeros(Plan* p, char* base, size_t* used) noexcept nogil:
         zeros.turned = carve(base, used, p.pace.threads * zeros.turned_bytes)
 
 
+cdef void lay_out_tape(Plan* p, char* base, size_t* used) noexcept nogil:
+    """What a tape has beside other plans: for the gradient of x, and for weights of rows."""
+    cdef Layer* l = &p.layer[0]
+    p.tape.wt = NULL
+    if p.settings.tape:
+        if not l.narrow:
+            p.tape.wt = carve(base, used, l.n_out * l.ld_in * p.k.itemsize)
+        p.tape.row_weight = <double*>carve(base, used, p.rows * sizeof(double))
+        p.tape.dx = carve(base, used, p.pace.team_size * DX_ROWS * l.ld_in * p.k.itemsize)
+
+
 cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
     """Return the size of the arena; with a base, set all pointers into it.
 
@@ -251,8 +263,9 @@ cdef size_t lay_out(Plan* p, char* base) noexcept nogil:
             l.squares = <double*>carve(base, &used, l.n_squares * sizeof(double))
     lay_out_buffers(p, block, base, &used)
     lay_out_zeros(p, base, &used)
+    lay_out_tape(p, base, &used)
     p.pace.work = <Work*>carve(base, &used, p.pace.team_size * N_WORKS * sizeof(Work))
     p.data.order = NULL
-    if p.settings.training:
+    if p.settings.training and not p.settings.tape:
         p.data.order = <uint32_t*>carve(base, &used, round_up(p.data.n, 64) * sizeof(uint32_t))
     return used

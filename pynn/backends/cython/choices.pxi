@@ -135,7 +135,7 @@ cdef bint marks_pay(Plan* p) noexcept nogil:
     """
     cdef Layer* l = &p.layer[0]
     cdef double vectors = (l.n_in + p.k.width - 1) // p.k.width
-    if not (p.settings.training and l.narrow) or l.bf16 or p.data.mean != NULL:
+    if not (p.settings.training and l.narrow) or l.bf16 or p.data.mean != NULL or p.settings.tape:
         return False
     if p.settings.input_noise > 0:
         return False
@@ -169,11 +169,12 @@ cdef void allow_skips(Plan* p, Py_ssize_t i) noexcept nogil:
     """Decide which products of layer i may skip the zeros of hidden layers.
 
     Only in training: a prediction must show weights that are not finite, whichever rows it is
-    computed with, and skipping hides 0 · NaN.
+    computed with, and skipping hides 0 · NaN. Not on a tape, which has no batch before to count
+    zeros in.
     """
     cdef Layer* l = &p.layer[i]
-    cdef bint wide = (p.settings.training and not l.narrow and not l.bf16 and not l.by_columns
-                      and p.rows >= MIN_ROWS)
+    cdef bint wide = (p.settings.training and not p.settings.tape and not l.narrow
+                      and not l.bf16 and not l.by_columns and p.rows >= MIN_ROWS)
     l.skip_h.may = (wide and i > 0 and has_zeros(p, i - 1) and l.n_in < SPARSE_GROUP)
     l.skip_dz.may = (wide and i > 0 and zero_gradients(p, i) and not l.dots
                      and l.n_out < SPARSE_GROUP)

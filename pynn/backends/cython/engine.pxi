@@ -65,6 +65,7 @@ cdef class Engine:
     cdef readonly str name
     cdef readonly object net
     cdef object _threads
+    cdef object updater
     # What the last trainer, and the last prediction, learned about threads, from which the next one
     # starts.
     cdef Trials trials, sweeps
@@ -114,6 +115,18 @@ cdef class Engine:
     def trainer(self, parameters, state, data, settings):
         return Trainer(self, parameters, state, data, settings)
 
+    def tape(self):
+        return Tape(self.net, self._threads)
+
+    def update(self, parameters, state, gradient, settings):
+        # The updater of the last optimizer is kept; several threads may use an engine.
+        cdef Updater updater = self.updater
+        self.updater = None
+        if updater is None or updater.optimizer != settings.optimizer:
+            updater = Updater(self.net, settings.optimizer, self._threads)
+        updater.run(parameters, state, gradient, settings)
+        self.updater = updater
+
 
 cdef class Trainer:
     """The mini-batch loop."""
@@ -149,28 +162,19 @@ cdef class Trainer:
 
     cdef int choose_settings(self, settings, Py_ssize_t n) except -1:
         cdef Settings* chosen = &self.owner.p.settings
-        optimizer = settings.optimizer
         chosen.training = chosen.gradients = True
-        chosen.rule = _RULE[optimizer.name]
+        choose_rule(chosen, settings.optimizer)
         chosen.ema, chosen.ema_offset = settings.ema, settings.ema_offset
         chosen.vectors = len(self.state)
         chosen.slots = chosen.vectors - (chosen.ema > 0)
         chosen.batch_size = min(<Py_ssize_t>settings.batch_size, n)
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
-        chosen.unscaled_epsilon = optimizer.name == "adam_hat"
         chosen.l1, chosen.clip_norm = settings.l1, settings.clip_norm
         chosen.max_norm = settings.max_norm
         chosen.penalizes = settings.l1 > 0 or settings.clip_norm > 0
         chosen.watch = settings.watch
         chosen.seed = settings.seed
-        # The first decay rate has another name in each optimizer.
-        chosen.coefficients.beta1 = getattr(optimizer, "beta1", None) or getattr(
-            optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
-        chosen.coefficients.beta2 = getattr(optimizer, "beta2", 0.0)
-        chosen.coefficients.epsilon = getattr(optimizer, "epsilon", 0.0)
-        chosen.weight_decay = getattr(optimizer, "weight_decay", 0.0)
-        chosen.momentum_decay = getattr(optimizer, "momentum_decay", 0.0)
         return 0
 
     cdef int freeze(self, layers) except -1:

@@ -12,7 +12,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef enum:
         F32, F64, N_DTYPES
         SOURCE_UINT8, SOURCE_FLOAT32, SOURCE_FLOAT64
-        IDENTITY, RELU, N_ACTIVATIONS     # activation_name has the names of all activations
+        IDENTITY, RELU, SOFTMAX, N_ACTIVATIONS    # activation_name has the names of all activations
         MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         RULE_AMSGRAD, RULE_NADAM, RULE_LION

@@ -59,7 +59,7 @@ cdef void drop(Plan* p, double probability, uint32_t stream, char* a, char* slop
     """Dropout of m rows of a (…, n), from ``place`` in the order, and of their f'(z) or null."""
     cdef Dropout how
     how.seed, how.epoch, how.stream = p.settings.seed, p.position.epoch, stream
-    how.first_row = <uint32_t>place
+    how.first_row = <uint32_t>place + p.position.first_row
     how.threshold = drop_below(probability)
     how.scale = 1.0 / (1.0 - probability)
     p.k.dropout(a, slope, ld, m, n, &how, 0)
@@ -70,7 +70,7 @@ cdef void add_noise(Plan* p, double deviation, uint32_t stream, char* a, Py_ssiz
     """Add noise to m rows of a (…, n), from ``place`` in the order."""
     cdef Noise how
     how.seed, how.epoch, how.stream = p.settings.seed, p.position.epoch, stream
-    how.first_row = <uint32_t>place
+    how.first_row = <uint32_t>place + p.position.first_row
     how.deviation = deviation
     p.k.noise(a, ld, m, n, &how, 0)
 
@@ -203,7 +203,7 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
 
 cdef inline bint uses_batch(Plan* p, const Layer* l) noexcept nogil:
     """Whether a batch norm uses the statistics of the batch, rather than running ones."""
-    return p.settings.gradients and not l.frozen
+    return p.settings.gradients and not l.frozen and (p.settings.training or not p.settings.tape)
 
 
 cdef void normalize_over_rows(Plan* p, Layer* l, Py_ssize_t start, Py_ssize_t m,
@@ -292,10 +292,10 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows
 
 # --- loss_and_output_gradient ---------------------------------------------------------------------
 
-cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
-                                   double scale) noexcept nogil:
-    """The loss of each row, and whether it is classified correctly; z of the last layer becomes
-    dz · scale."""
+cdef void output_loss(Plan* p, char* z, Py_ssize_t start, Py_ssize_t m,
+                      double scale) noexcept nogil:
+    """The loss of each row, and whether it is classified correctly; z (rows, ld), the outputs
+    before their activation, becomes dz · scale."""
     cdef Layer* l = &p.layer[p.n_layers - 1]
     cdef Buffers* buffers = &p.buffers
     cdef Py_ssize_t item = p.k.itemsize
@@ -303,7 +303,7 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.labels = buffers.labels + start if p.data.labels != NULL else NULL
     t.values = NULL
     t.ld = buffers.ld_targets
-    if buffers.targets != NULL:
+    if p.data.targets != NULL:
         t.values = at(buffers.targets, start, t.ld, 0, item)
     t.weights = buffers.row_weight + start if buffers.row_weight != NULL else NULL
     t.least = p.settings.min_probability
@@ -312,9 +312,16 @@ cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
     t.decides = p.settings.decides
     t.independent = p.settings.independent
     t.missing = p.data.missing
-    p.k.loss(p.settings.loss, p.settings.output, l.parameter, at(l.z, start, l.ld, 0, item), l.ld, m,
+    p.k.loss(p.settings.loss, p.settings.output, l.parameter, at(z, start, l.ld, 0, item), l.ld, m,
              l.n_out, &t, p.settings.gradients, scale * p.settings.dz_factor,
              buffers.row_loss + start, buffers.row_correct + start)
+
+
+cdef void loss_and_output_gradient(Plan* p, Py_ssize_t start, Py_ssize_t m,
+                                   double scale) noexcept nogil:
+    """The loss of each row; z of the last layer, which is its dz, becomes dz · scale."""
+    cdef Layer* l = &p.layer[p.n_layers - 1]
+    output_loss(p, l.z, start, m, scale)
     if p.settings.gradients:
         round_dz(p, l, start, m)
 
@@ -375,15 +382,16 @@ cdef void normalize_over_rows_back(Plan* p, Layer* l, Py_ssize_t start, Py_ssize
     cdef Py_ssize_t item = p.k.itemsize, first, end
     cdef char* dscale = p.buffers.zero_bias     # running statistics are constants
     cdef char* dshift = p.buffers.zero_bias
-    if uses_batch(p, l):
-        dscale, dshift = at(l.db, 1, l.ld, 0, item), at(l.db, 2, l.ld, 0, item)
+    if uses_batch(p, l) or p.settings.tape:
         wait(p, thread)
         share(l.n_out, p.k.width, thread, p.pace.threads, &first, &end)
         if first < end:
             p.k.column_products(at(l.dz, 0, 0, first, item), at(l.normed, 0, 0, first, item),
-                                at(dscale, 0, 0, first, item), at(dshift, 0, 0, first, item), l.ld,
-                                chunk_rows, end - first)
+                                at(l.db, 1, l.ld, first, item), at(l.db, 2, l.ld, first, item),
+                                l.ld, chunk_rows, end - first)
         wait(p, thread)
+    if uses_batch(p, l):
+        dscale, dshift = at(l.db, 1, l.ld, 0, item), at(l.db, 2, l.ld, 0, item)
     p.k.normalize_columns_back(at(l.dz, start, l.ld, 0, item), at(l.normed, start, l.ld, 0, item),
                                at(l.moments, 2, l.ld, 0, item), at(l.b, 1, l.ld, 0, item), dscale,
                                dshift, <double>chunk_rows, l.ld, m, l.n_out)

@@ -55,6 +55,7 @@ cdef enum:
     COLUMN_BYTES = 512 * 1024
     COLUMN_ROWS = 32
     TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes a narrow w
+    DX_ROWS = 32            # rows of the gradient of x that a thread computes at a time
     DIRECT_ROWS = 16        # predictions for at most this many rows use the weights in place
 
     # --- Copies ---
@@ -216,7 +217,9 @@ cdef struct Data:
     Py_ssize_t ahead        # places in the order from a row that is read to the one prefetched
 
 cdef struct Settings:
-    bint training           # parameters are updated
+    bint training           # parameters are updated; of a tape: there is dropout and noise, and batch
+                            # norms use the statistics of the rows
+    bint tape               # the plan of a tape: rows stay, and gradients are not applied
     bint gradients          # gradients are computed
     int loss, output        # loss; activation of the output layer
     const double* loss_parameters   # LossFunction.numbers, and a 0
@@ -248,6 +251,7 @@ cdef struct Settings:
 
 cdef struct Position:
     uint32_t epoch
+    uint32_t first_row      # of a tape: place in the epoch of row 0, for dropout and noise
     const double* rates     # (steps,): learning rates
     Py_ssize_t first        # batch of the epoch that step 0 trains on
     Py_ssize_t steps, step  # batches to train on; batches done
@@ -315,6 +319,26 @@ cdef struct Pace:
     Trials trials
     Work* work              # (team_size, N_WORKS): since the last balancing
 
+# What the passes of a tape work on.
+cdef struct Taped:
+    Py_ssize_t rows         # of the batch
+    Py_ssize_t first, end   # rows of this run
+    bint reads              # whether x is read
+    bint inputs             # whether the gradient of x is computed
+    const char* given       # T (rows, n_out): a gradient
+    char* out               # T (rows, …), or the flat gradient: results
+    char* wt                # T (n_out, ld_in): transpose of the first layer's weights, or null
+    bint transposed         # whether wt is up to date
+    char* dx                # T (threads, DX_ROWS, ld_in)
+    double scale            # of the gradient of the losses of the rows
+    double* row_weight      # (rows,): for Buffers.row_weight while a loss has weights
+
+# An update with a flat gradient.
+cdef struct Given:
+    char* parameters        # T (n_parameters,)
+    char* gradient          # T (n_parameters,)
+    char* slots[MAX_SLOTS]  # T (n_parameters,)
+
 # A copy between a flat vector and padded storage.
 cdef struct Copy:
     char* flat              # T (parameters of the network,)
@@ -337,6 +361,8 @@ cdef struct Plan:
     Pace pace
     Copy copy
     Profile profile
+    Taped tape
+    Given given
     char* out               # T (n, n_out): outputs of a prediction, or null
     Py_ssize_t rows         # of a chunk at most
     int n_layers

@@ -39,6 +39,20 @@ cdef int choose_kernels(Plan* p, object net) except -1:
     return 0
 
 
+cdef int choose_rule(Settings* chosen, object optimizer) except -1:
+    """The update rule and its constants."""
+    chosen.rule = _RULE[optimizer.name]
+    chosen.unscaled_epsilon = optimizer.name == "adam_hat"
+    # The first decay rate has another name in each optimizer.
+    chosen.coefficients.beta1 = getattr(optimizer, "beta1", None) or getattr(
+        optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
+    chosen.coefficients.beta2 = getattr(optimizer, "beta2", 0.0)
+    chosen.coefficients.epsilon = getattr(optimizer, "epsilon", 0.0)
+    chosen.weight_decay = getattr(optimizer, "weight_decay", 0.0)
+    chosen.momentum_decay = getattr(optimizer, "momentum_decay", 0.0)
+    return 0
+
+
 cdef int choose_loss(Plan* p, object net, Held parameters) except -1:
     """Whatever the loss requires; ``parameters`` are its numbers, and a 0."""
     cdef Settings* settings = &p.settings
@@ -120,6 +134,8 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.keep_slope = hidden and (
             slope_needs_z(l.activation) or l.residual or l.normed_after
             or (p.settings.training and (l.dropout > 0 or l.noise > 0)))
+        if not hidden and p.settings.tape:
+            l.keep_slope = l.activation != SOFTMAX      # for gradients of the outputs
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
     return flops
@@ -152,8 +168,8 @@ cdef void choose_rows(Plan* p) noexcept nogil:
     most //= l.ld_in * p.k.itemsize
     most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
     chunks = (batch + most - 1) // most
-    if normalizes_batches(p):
-        chunks = 1  # the statistics are those of the whole batch
+    if normalizes_batches(p) or p.settings.tape:
+        chunks = 1  # statistics are those of the whole batch; a tape keeps all rows
     p.rows = (batch + chunks - 1) // chunks
     # Prefetch the same row of the next chunk, which the same thread will read, if so many rows fit.
     p.data.ahead = p.rows if p.rows * l.n_in * p.data.x_col <= FETCH_BYTES else MIN_ROWS
@@ -244,7 +260,7 @@ cdef class PlanOwner:
         self.n_parameters, self.n_values = net.n_parameters, net.n_values
         choose_kernels(p, net)
         p.settings.output = _ACTIVATION[net.activations[net.n_layers - 1]]
-        if y is not None:
+        if y is not None or p.settings.tape:
             self.loss_parameters = Held(
                 np.array([*net.loss_function.numbers(), 0.0]), PyBUF_SIMPLE)
             choose_loss(p, net, self.loss_parameters)
@@ -260,7 +276,7 @@ cdef class PlanOwner:
             p.zeros.costs = costs_here(_isa.load(), dtype_number(net.dtype))
         choose_marks(p)                         # needs rows, threads and whether layer 0 is narrow
         choose_pace(p, flops)                   # needs threads, and whether layers are by columns
-        if y is not None:
+        if y is not None or p.settings.tape:
             p.buffers.ld_targets = padded(p.k, p.settings.n_targets)
         self.allocate()                         # needs everything
         return 0

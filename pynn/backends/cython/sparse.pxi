@@ -48,7 +48,8 @@ cdef void spread_row(Plan* p, Py_ssize_t position, Py_ssize_t place) noexcept no
         if inverse != NULL:
             value *= inverse[columns[i]]    # the mean is 0
         if rate > 0:
-            if random_word(p, columns[i], <uint32_t>position, INPUT_DROPOUT_STREAM) < below:
+            if random_word(p, columns[i], <uint32_t>position + p.position.first_row,
+                           INPUT_DROPOUT_STREAM) < below:
                 value = 0
             elif item == sizeof(float):
                 value = <float>value * kept32   # rounded as in a dense row

@@ -284,7 +284,7 @@ cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexc
     offset = start * p.k.itemsize
     summed[0], summed[1], summed[2] = l.dz, l.normed, l.passed
     for i in range(l.vectors):
-        if i == 0 and l.over_rows and l.normed_before:  # the norm subtracts the bias
+        if i == 0 and l.over_rows and l.normed_before and uses_batch(p, l):  # the norm subtracts the bias
             memset(l.db + offset, 0, round_up(stop - start, p.k.width) * p.k.itemsize)
         elif i == 0 or not l.over_rows:     # the backward pass of batch norm has summed the others
             p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,

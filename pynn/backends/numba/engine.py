@@ -19,15 +19,19 @@ from ...spec import philox
 from ...spec.architecture import Architecture
 from ...spec.optimizers import Optimizer
 from .. import gaps
+from ..activations import softmax_gradient
 from ..contract import (
     Data,
     Inputs,
     ObjectiveSettings,
+    Pass,
     Sums,
     TrainerSettings,
+    UpdateSettings,
     lowest_trained,
     why_numba,
 )
+from ..draws import Draws
 from .loop import compiled_permutation, compiled_run
 from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
@@ -46,6 +50,7 @@ from .plan import (
     CUSTOM,
     DIVERGED,
     DONE,
+    DZ,
     EPOCH,
     EPSILON,
     EVALUATE,
@@ -85,8 +90,11 @@ from .plan import (
     X_KIND,
     X_ROW,
     X_START,
+    Z_ROW,
     Plan,
+    Z,
 )
+from .tape import APPLY, BACK, LOSSES, OUTPUTS, READ, SUM, compiled_tape
 from .threads import FLOPS, Pace, call, default_numba_threads
 
 Array = np.ndarray
@@ -104,11 +112,12 @@ class Job:
         batch_size: int,
         optimizer: Optimizer | None = None,
         l2: float = 0.0,
+        at_once: bool = False,
     ) -> None:
         net, n = weights.net, len(data.x)
         x: Any = data.x  # not sparse
         y = data.y if task > FORWARD else None
-        chunk = chunk_rows(net, min(batch_size, n))
+        chunk = n if at_once else chunk_rows(net, min(batch_size, n))
         layers = weights.layers.copy()
         block = carve_block(layers, chunk, net.dtype)
         settings = np.zeros(SETTINGS, np.int64)
@@ -402,6 +411,133 @@ class Engine:
             job.plan.coefficients[KEPT + 2 * self.net.n_layers :] = settings.layer_rates
         job.plan.settings[LOWEST] = lowest_trained(self.net.n_layers, settings.frozen)
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
+
+    def tape(self) -> Tape:
+        return Tape(self.net, self.custom, self.threads)
+
+    def update(
+        self, parameters: Array, state: list[Array], gradient: Array, settings: UpdateSettings
+    ) -> None:
+        weights = Weights(self.net, self.custom, parameters, state, learning=True)
+        weights.copy(gradient, weights.gradient)
+        row = Data(np.zeros((1, self.net.n_in), self.net.dtype), None)  # type: ignore[arg-type]
+        job = Job(weights, 1, TRAIN, row, 1, settings.optimizer)
+        job.plan.layers[list(settings.frozen), FROZEN] = 1
+        job.plan.settings[UPDATES] = settings.updates
+        plan = job.plan._replace(rates=np.array([settings.rate]))
+        threads = self.threads if self.net.n_parameters > UPDATE_VALUES else 1
+        call(compiled_tape(self.net.dtype), plan, APPLY, 0, 0, threads)
+        weights.store()
+
+
+UPDATE_VALUES = 1 << 18
+"""Parameters from which on several threads share an update with a given gradient."""
+
+
+class Tape:
+    """One batch; see ``contract.Tape``.
+
+    The gradients of outputs and of x, which no training has, are computed with NumPy.
+    """
+
+    def __init__(self, net: Architecture, custom: dict[str, Any], threads: int) -> None:
+        self.net, self._custom, self._threads = net, custom, threads
+
+    def forward(self, parameters: Array, x: Inputs, how: Pass) -> None:
+        x = _refuse(self.net, x)
+        self._weights = Weights(self.net, self._custom, parameters, [], learning=True)
+        data = Data(x, None)  # type: ignore[arg-type]
+        self._job = Job(self._weights, 1, GRADIENT, data, len(x), at_once=True)
+        settings, self._how = self._job.plan.settings, how
+        settings[TASK] = TRAIN if how.training else GRADIENT
+        settings[[SEED, EPOCH]] = np.uint64(how.seed).astype(np.int64), how.epoch
+        # Dropout depends on the place of a row, from which the row is read too.
+        self._first = how.first_row if how.training else 0
+        settings[X_START] -= self._first * settings[X_ROW]
+        self._run(READ)
+        self._z = self._matrix(Z, -1).copy()
+        self._consumed = False
+
+    def _run(self, part: int) -> None:
+        """Run a part of the passes for all rows."""
+        plan, rows = self._job.plan, len(self._job.plan.losses)
+        enough = 2 * self.net.n_parameters * rows > SHARED_FLOPS
+        function = compiled_tape(self.net.dtype)
+        call(function, plan, part, rows, self._first, self._threads if enough else 1)
+
+    def _matrix(self, name: int, layer: int) -> Array:
+        """A view of z or dz of a layer (rows, n_out)."""
+        plan = self._job.plan
+        of, rows = plan.layers[layer], len(plan.losses)
+        begin, row = int(of[name]), int(of[Z_ROW])
+        return plan.block[begin : begin + rows * row].reshape(rows, row)[:, : of[N_OUT]]
+
+    def _restore(self) -> None:
+        """Write the logits over what replaced them."""
+        self._matrix(Z, -1)[...] = self._z
+
+    def logits(self) -> Array:
+        return self._z.copy()
+
+    def outputs(self) -> Array:
+        self._restore()
+        self._run(OUTPUTS)
+        return self._matrix(DZ, -1).copy()
+
+    def loss(
+        self, y: Array, sample_weight: Array | None = None, missing: bool = False
+    ) -> tuple[float, Array]:
+        net, settings = self.net, self._job.plan.settings
+        labels, goals = flat_targets(y, net, settings)
+        weights = flat_weights(sample_weight, settings)
+        settings[MISSING] = missing
+        rows = len(self._z)
+        known = np.zeros(rows * 2 * (net.n_out // net.n_targets) if missing else 0, net.dtype)
+        self._job.plan = self._job.plan._replace(
+            labels=labels, targets=goals, sample_weight=weights, known=known
+        )
+        # Sums in the order of the rows, as in a training.
+        total = float(rows) if sample_weight is None else float(np.cumsum(sample_weight)[-1])
+        self._job.plan.sums[5] = total
+        self._restore()
+        self._run(LOSSES)
+        loss = float(np.cumsum(self._job.plan.losses)[-1]) / total
+        return loss, self._matrix(DZ, -1).copy()
+
+    def output_gradient(self, d_outputs: Array) -> Array:
+        a = self.outputs()  # which writes f'(z) over z
+        if self.net.activations[-1] == "softmax":
+            return softmax_gradient(a, d_outputs)
+        gradient: Array = d_outputs * self._matrix(Z, -1)
+        return gradient
+
+    def backward(self, d_logits: Array, inputs: bool) -> Array | None:
+        net = self.net
+        if self._consumed:
+            self._run(READ)
+        self._consumed = any(net.residual)
+        self._matrix(DZ, -1)[...] = d_logits
+        self._run(BACK)
+        if not inputs:
+            return None
+        dx: Array = self._matrix(DZ, 0) @ net.views(self._weights.parameters)[0][0].T
+        if net.adds_input(0):
+            dx += self._matrix(Z, 0)
+        how = self._how
+        mask = None
+        if how.training:
+            mask = Draws(net, how.seed).input_mask(how.epoch, how.first_row, len(dx))
+        return dx if mask is None else dx * mask
+
+    def gradient(self) -> Array:
+        gradient = np.empty(self.net.n_parameters, self.net.dtype)
+        self._run(SUM)
+        self._weights.copy(self._weights.gradient, gradient)
+        return gradient
+
+
+SHARED_FLOPS = 4e6
+"""Operations from which on several threads share a pass of a tape."""
 
 
 class Trainer:
