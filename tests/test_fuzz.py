@@ -27,7 +27,7 @@ with_atheris = pytest.mark.skipif(
 RUNS = 1000
 """Inputs of a short run."""
 
-NEEDS = {"image": "PIL"}
+NEEDS = {"image": "PIL", "onnx": "onnx"}
 """What a target cannot do without."""
 
 

@@ -53,11 +53,18 @@ def find(graph: Graph, output: str | None) -> Found:
         If a node is none of those that networks have.
     """
     try:
-        name, classes, multilabel = _output(graph, output)
-        term, flat = _values(graph.outputs[name])
-        steps = _steps(term, graph)
+        with np.errstate(all="ignore"):  # infinite weights are refused by the network
+            return _found(graph, output)
+    except Refused as error:
+        raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("from_onnx: found nodes nested too deep, expected a chain") from None
+
+
+def _found(graph: Graph, output: str | None) -> Found:
+    name, classes, multilabel = _output(graph, output)
+    term, flat = _values(graph.outputs[name])
+    steps = _steps(term, graph)
     pixels = False
     if graph.input_dtype == "uint8" and steps and _is_pixel_scale(steps[0][0]):
         pixels = True

@@ -270,6 +270,24 @@ def of_models() -> Iterator[bytes]:
     yield struct.pack("<Q", 2**63)
 
 
+def of_onnx() -> Iterator[bytes]:
+    """Files of pynn with labels, scales, norms and several activations."""
+    x, y = blobs()
+    about: dict[str, Any] = {"backend": "numpy", "seed": 3}
+    names = pynn.Network([4, 3, 3], activation="mish", norm="layer", **about)
+    names.classes = ["cat", "dog", "owl"]
+    scaled = pynn.Network([4, 3, 1], loss="mse", standardize=True, norm="batch", **about)
+    scaled.fit(x, y.astype("f4"), epochs=1, progress=False)
+    single = pynn.Network([4, 1], loss="binary_cross_entropy", **about)
+    deep = pynn.Network([4, 2, 2, 2, 2], activation=["gelu", "elu", "softplus"], **about)
+    with tempfile.TemporaryDirectory() as folder:
+        for net in (names, scaled, single, deep):
+            path = Path(folder) / "a"
+            net.to_onnx(path)
+            yield path.read_bytes()
+    yield b"\x08\x08"
+
+
 class _Cut(Exception):
     pass
 

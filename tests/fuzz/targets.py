@@ -126,6 +126,11 @@ def _model(path: Path) -> None:
         _look_at(net)
 
 
+def _onnx(path: Path) -> None:
+    net = pynn.from_onnx(path, backend="numpy", threads=1)
+    _look_at(net)
+
+
 def _look_at(net: pynn.Network) -> None:
     """Do with a network what people do first with one that they were given."""
     repr(net), repr(net.history)
@@ -194,6 +199,7 @@ TARGETS = {
         run_folder.SETTINGS,
         beside=seeds.beside_settings,
     ),
+    "onnx": Target(_onnx, seeds.of_onnx, mutators.plain, max_len=16384),
     "nielsen": Target(_nielsen, seeds.of_nielsen, mutators.document),
 }
 
