@@ -324,7 +324,7 @@ class Model:
 
     def state_for(self, optimizer: Optimizer) -> list[Array]:
         """Return the optimizer state if it belongs to an equal optimizer, else new zeros."""
-        if self.optimizer == optimizer:
+        if self.optimizer is optimizer or self.optimizer == optimizer:
             return self.optimizer_state
         return [aligned(len(self.flat), self.dtype) for _ in range(optimizer.slots)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +112,27 @@ class Steps(Access):
         return tape
 
     def _decided_features(self, x: Any) -> Inputs:
+        # Arrays that need no conversion skip the checks of all others, which take as long as a
+        # small step. The sum finds NaN and infinity; the other checks report them.
+        model = self._model
+        if (
+            type(x) is np.ndarray
+            and x.ndim == 2
+            and x.dtype is model.dtype
+            and x.shape[1] == self.architecture.n_in
+            and not (model.pixels is True or model.standardize)
+            and len(x) > 0
+            and x.flags.aligned
+            and math.isfinite(np.add.reduce(x, axis=None))
+        ):
+            return x
         rows = self._features(x)
         require_decided(self._model, x, rows)
         return rows
 
     def _training_pass(self, rows: Inputs, key: Any) -> Pass:
         model, net = self._model, self.architecture
-        if {*net.batch_layers} - {*model.frozen} and len(rows) < 2:
+        if net.norms and {*net.batch_layers} - {*model.frozen} and len(rows) < 2:
             raise ValueError("x: found 1 row, expected two or more, since batch norm is used")
         dense = rows.rows if isinstance(rows, Standardized) else rows
         if isinstance(dense, Sparse) and net.input_noise:
@@ -125,8 +141,9 @@ class Steps(Access):
                 "makes every value different from 0"
             )
         if key is None:
-            key = model.passes % 2**32, KEYLESS_ROW
-        elif not isinstance(key, (tuple, list)) or len(key) != 2:
+            found = model.passes % 2**32, KEYLESS_ROW
+            return Pass(True, model.seed, *found, model.frozen)
+        if not isinstance(key, (tuple, list)) or len(key) != 2:
             raise ValueError(f"key: found {key!r}, expected (epoch, first_row) or None")
         return Pass(
             training=True,
@@ -362,6 +379,15 @@ class Steps(Access):
 
 
 def _rule(optimizer: Any) -> Optimizer:
+    return _named_rule(optimizer) if isinstance(optimizer, str) else _checked_rule(optimizer)
+
+
+@functools.cache
+def _named_rule(name: str) -> Optimizer:
+    return _checked_rule(name)
+
+
+def _checked_rule(optimizer: Any) -> Optimizer:
     rule = as_optimizer(optimizer)
     if isinstance(rule, LBFGS):
         raise ValueError(

@@ -208,6 +208,23 @@ def test_any_array_is_a_gradient_and_a_batch() -> None:
     assert one.biases[0][0] == -1
 
 
+def test_arrays_that_need_no_conversion_are_checked_too() -> None:
+    net, values = make(), make((4, 2), loss="mse")
+    for found in (np.nan, np.inf):
+        x, y = X.copy(), X[:, :2].copy()
+        x[3, 1] = y[2, 0] = found
+        with pytest.raises(ValueError, match=rf"x: found {found} at row 3, column 1"):
+            net.forward(x)
+        with pytest.raises(ValueError, match=rf"y: found {found} at row 2, column 0"):
+            values.forward(X).loss(y)
+    with pytest.raises(ValueError, match="x: found no rows"):
+        net.forward(X[:0])
+    with pytest.raises(ValueError, match="floats in"):
+        make(pixels=True).forward(X)
+    with pytest.raises(ValueError, match="missing_targets: found 'no'"):
+        values.forward(X).loss(X[:, :2].copy(), missing_targets="no")
+
+
 # --- Units of the inputs --------------------------------------------------------------------------
 
 

@@ -122,8 +122,10 @@ cdef class Engine:
         # The updater of the last optimizer is kept; several threads may use an engine.
         cdef Updater updater = self.updater
         self.updater = None
-        if updater is None or updater.optimizer != settings.optimizer:
-            updater = Updater(self.net, settings.optimizer, self._threads)
+        optimizer = settings.optimizer
+        if updater is None or (updater.optimizer is not optimizer
+                               and updater.optimizer != optimizer):
+            updater = Updater(self.net, optimizer, self._threads)
         updater.run(parameters, state, gradient, settings)
         self.updater = updater
 

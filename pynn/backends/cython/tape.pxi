@@ -231,6 +231,8 @@ cdef class Tape:
     cdef PlanOwner owner
     cdef object net, threads
     cdef Py_ssize_t capacity    # rows of the plan; 0: none yet
+    cdef bint averages          # some layer has running statistics
+    cdef Py_ssize_t n_out
     cdef bint consumes          # the backward pass overwrites what the forward pass has kept
     cdef bint consumed
     cdef double flops           # of a pass, per row
@@ -239,6 +241,7 @@ cdef class Tape:
         self.net, self.threads = net, threads
         self.consumes = bool(net.norms) or any(net.residual)
         self.flops = 2.0 * net.n_parameters
+        self.averages, self.n_out = net.n_statistics > 0, net.n_out
 
     cdef int plan(self, object x, object how) except -1:
         """Plan for these rows, unless the plan of earlier ones fits."""
@@ -276,7 +279,7 @@ cdef class Tape:
         p.tape.reads = True
         self.consumed = False
         run_rows(p, tape_forward, self.flops)
-        if how.training and self.net.n_statistics:
+        if how.training and self.averages:
             flat = Held(parameters, PyBUF_WRITABLE | PyBUF_SIMPLE)
             p.pace.threads = 1
             for i in range(p.n_layers):
@@ -296,10 +299,10 @@ cdef class Tape:
         return out
 
     def logits(self):
-        return self.run(tape_logits, self.results(self.net.n_out), self.net.n_out)
+        return self.run(tape_logits, self.results(self.n_out), self.n_out)
 
     def outputs(self):
-        return self.run(tape_outputs, self.results(self.net.n_out), 50.0 * self.net.n_out)
+        return self.run(tape_outputs, self.results(self.n_out), 50.0 * self.n_out)
 
     def loss(self, y, sample_weight=None, missing=False):
         cdef Plan* p = &self.owner.p
@@ -321,7 +324,7 @@ cdef class Tape:
         p.data.missing = missing
         p.tape.scale = 1.0 / weight
         try:
-            d_logits = self.run(tape_loss, self.results(self.net.n_out), 100.0 * self.net.n_out)
+            d_logits = self.run(tape_loss, self.results(self.n_out), 100.0 * self.n_out)
         finally:
             p.data.labels = NULL
             p.data.targets = NULL
@@ -334,7 +337,7 @@ cdef class Tape:
     def output_gradient(self, d_outputs):
         cdef Held held = Held(d_outputs, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
         self.owner.p.tape.given = <const char*>held.view.buf
-        return self.run(tape_output_gradient, self.results(self.net.n_out), 50.0 * self.net.n_out)
+        return self.run(tape_output_gradient, self.results(self.n_out), 50.0 * self.n_out)
 
     def backward(self, d_logits, inputs):
         cdef Plan* p = &self.owner.p
