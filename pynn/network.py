@@ -11,7 +11,7 @@ import numpy as np
 
 from .backends import choose as backend_choice
 from .checks import features
-from .exports.methods import Exports
+from .exports.interchange import Interchange
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
 from .spec.arguments import choose
@@ -34,7 +34,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(Exports, Steps):
+class Network(Interchange, Steps):
     """A dense neural network.
 
     Parameters

@@ -7,12 +7,14 @@ import functools
 import threading
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib.parallel import get_active_backend
 from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import column_or_1d
 from threadpoolctl import threadpool_limits
 
@@ -21,6 +23,8 @@ from ..arrays.vectors import aligned, cast, native
 from ..backends import choose, contract
 from ..spec.architecture import Architecture
 from ..spec.caller import warn_caller
+from ..spec.optimizers import ALL_OPTIMIZERS
+from ..training.history import History
 from .tasks import Iterations
 
 Array = np.ndarray
@@ -217,6 +221,39 @@ def own_state(state: dict[str, Any]) -> None:
         state["_optimizer"] = copy.copy(state["_optimizer"])
     if "_slots" in state:
         state["_slots"] = [aligned_copy(slot) for slot in state["_slots"]]
+
+
+def plain_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an estimator with plain values instead of pynn's small objects.
+
+    Readers of files that ask which types they may trust, such as skops, then find the class of the
+    estimator alone.
+    """
+    state = dict(state)
+    history, rule, optimizer = (state.get(n) for n in ("history_", "_update_rule", "_optimizer"))
+    if isinstance(history, History):
+        state["history_"] = {"records": history.to_dict(), "restored": history.restored_epoch}
+    if rule is not None:
+        state["_update_rule"] = [rule.name, asdict(rule)]
+    if isinstance(optimizer, (AdamOptimizer, SGDOptimizer)):
+        state["_optimizer"] = [type(optimizer).__name__, dict(vars(optimizer))]
+    return state
+
+
+def state_from_plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Undo ``plain_state``; states of earlier versions have the objects themselves."""
+    state = dict(state)
+    history, rule, optimizer = (state.get(n) for n in ("history_", "_update_rule", "_optimizer"))
+    if isinstance(history, dict):
+        state["history_"] = found = History.from_dict(history["records"])
+        found.restored_epoch = history["restored"]
+    if isinstance(rule, list):
+        state["_update_rule"] = ALL_OPTIMIZERS[rule[0]](**rule[1])
+    if isinstance(optimizer, list):
+        kind: Any = {"AdamOptimizer": AdamOptimizer, "SGDOptimizer": SGDOptimizer}[optimizer[0]]
+        state["_optimizer"] = made = kind.__new__(kind)
+        vars(made).update(optimizer[1])
+    return state
 
 
 def flat_parameters(

@@ -50,7 +50,9 @@ from .core import (
     flat_parameters,
     lbfgs_of_scikit_learn,
     own_state,
+    plain_state,
     promoted,
+    state_from_plain,
     thread_limit,
     warn,
     with_globals,
@@ -234,14 +236,14 @@ class Perceptron(
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in _NOT_PICKLED}
+        return plain_state({k: value for k, value in state.items() if k not in _NOT_PICKLED})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Pickles of earlier versions lack parameters that were added since.
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if name != "self" and parameter.default is not parameter.empty:
                 state.setdefault(name, parameter.default)
-        super().__setstate__(state)
+        super().__setstate__(state_from_plain(state))
         own_state(self.__dict__)
         if "coefs_" in state:
             # Parameters of the wrong shape raise in the next call that uses them.

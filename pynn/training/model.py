@@ -203,6 +203,11 @@ class Model:
         self.check_variances(new, "statistics")
         self._store(new, "statistics")
 
+    def set_values(self, values: Array, name: str) -> None:
+        """Copy values (n_values,) into the parameters and running statistics."""
+        self.check_variances(values, name)
+        self._store(values, name)
+
     def check_variances(self, values: Array, name: str) -> None:
         """Raise ValueError if values (n_values,) have a negative running variance."""
         for k, (_, variance) in zip(
