@@ -60,3 +60,141 @@ class Interchange(Exports):
         from . import state_dict
 
         state_dict.load(self._model, source, layers)
+
+    @classmethod
+    def from_sklearn(
+        cls: type[_Network], estimator: Any, *, backend: str = "auto", threads: int | None = None
+    ) -> _Network:
+        """Return a network with the parameters of a fitted perceptron of scikit-learn.
+
+        Parameters
+        ----------
+        estimator : estimator
+            An ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn or of ``pynn.sklearn``, or a
+            pipeline of ``StandardScaler`` and one of them, which becomes ``standardize=True``.
+        backend, threads
+            As for ``Network``.
+
+        Returns
+        -------
+        Network
+            Predictions, classes and names of columns are those of the estimator; ``dtype`` is that
+            of its coefficients. Optimizer state and history begin anew, and ``fit`` needs its own
+            settings. The inputs are values, never pixels.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is of another kind.
+        ValueError
+            If it is not fitted, has one class only, or the pipeline has other steps.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPClassifier  # doctest: +SKIP
+        >>> net = Network.from_sklearn(MLPClassifier().fit(x, y))  # doctest: +SKIP
+        """
+        from . import scikit
+
+        def create(sizes: list[int], **settings: Any) -> _Network:
+            make: Any = cls
+            made: _Network = make(sizes, backend=backend, threads=threads, **settings)
+            return made
+
+        found: _Network = scikit.network(create, estimator)
+        return found
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted estimator of scikit-learn with the same predictions.
+
+        Returns
+        -------
+        estimator
+            An ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn, independent of this network.
+            If the inputs are standardised or pixels, a pipeline of ``StandardScaler`` and one of
+            them: it takes the same x, pixels as uint8 from 0 to 255. Batch norms and standardised
+            targets are part of its coefficients, which are those of ``average`` if there is one.
+
+        Raises
+        ------
+        ValueError
+            If scikit-learn cannot compute the predictions: other activations, or different ones in
+            hidden layers; norms over the units of a row; residual layers; ``precision="bf16"``;
+            hinge losses, quantiles and distributions; custom functions.
+        ImportError
+            If scikit-learn is not installed.
+
+        Notes
+        -----
+        Options that change training alone, such as dropout, noise or a focal loss, are not carried
+        over: further training of the estimator follows its own parameters. Its optimizer begins
+        anew.
+
+        Examples
+        --------
+        >>> estimator = net.to_sklearn()  # doctest: +SKIP
+        >>> estimator.predict_proba(x)  # doctest: +SKIP
+        """
+        from . import scikit
+
+        return scikit.estimator(self._model)
+
+    def to_pytree(self) -> dict[str, Any]:
+        """Return copies of the parameters as nested dictionaries with the names of Flax.
+
+        Returns
+        -------
+        dict
+            ``{"params": {"Dense_0": {"kernel": …, "bias": …}, …}}``, kernels (inputs, outputs).
+            Norms are ``LayerNorm_0``, ``RMSNorm_0`` or ``BatchNorm_0`` with ``scale`` and ``bias``;
+            running statistics are in ``"batch_stats"`` with ``mean`` and ``var``. The values are
+            those of ``average`` if there is one. A Flax module of the same layers takes them:
+            ``module.apply(net.to_pytree(), x)``.
+
+        Raises
+        ------
+        ValueError
+            If inputs or targets are standardised, for which there is no place.
+
+        Notes
+        -----
+        Activations and the scaling of pixels are not included: the values of pixels are in [0, 1].
+        """
+        from . import pytree
+
+        return pytree.from_model(self._model)
+
+    @classmethod
+    def from_pytree(cls: type[_Network], params: Mapping[str, Any], **settings: Any) -> _Network:
+        """Return a network with parameters as Flax names them.
+
+        Parameters
+        ----------
+        params : mapping
+            As ``to_pytree`` returns them, or the value of ``"params"`` alone; arrays of NumPy or
+            JAX.
+        settings
+            Arguments of ``Network`` other than ``sizes``, such as ``activation``, ``loss`` and
+            ``norm``. Without ``dtype`` it is that of the kernels. Flax's ``LayerNorm`` and
+            ``RMSNorm`` have ε = 1e-6: ``norm=pynn.LayerNorm(1e-6)``.
+
+        Returns
+        -------
+        Network
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name or a shape does not fit, or a value is not finite.
+
+        Examples
+        --------
+        >>> net = Network.from_pytree(variables, activation="relu")  # doctest: +SKIP
+        """
+        from . import pytree
+
+        variables = pytree.Variables(params)
+        make: Any = cls
+        net: _Network = make(variables.sizes, **{"dtype": variables.dtype, **settings})
+        variables.copy_to(net._model)
+        return net

@@ -238,27 +238,32 @@ def _check_places(names: list[str], norm_names: list[str], normed: list[int]) ->
 
 
 def _fill(target: Array, parts: Mapping[str, Array], module: str, part: str, layer: int) -> None:
-    """Copy a tensor into a view of the parameters of the same shape."""
-    name = _full(module, part)
-    if part not in parts:
+    fill("state dict", target, parts.get(part), _full(module, part), layer)
+
+
+def fill(source: str, target: Array, tensor: Array | None, name: str, layer: int) -> None:
+    """Copy a tensor into a view of the parameters of the same shape.
+
+    ``source`` and ``name`` are those of errors, and so is ``layer``, counted from 0.
+    """
+    if tensor is None:
         raise ValueError(
-            f"state dict: found no {name!r}, expected shape {target.shape} for layer {layer}"
-            + ("; for a module without bias pass zeros" if part == "bias" else "")
+            f"{source}: found no {name!r}, expected shape {target.shape} for layer {layer}"
+            + ("; for a module without bias pass zeros" if name.endswith("bias") else "")
         )
-    tensor = parts[part]
     if tensor.shape != target.shape:
         hint = ""
         if tensor.ndim == 2 and tensor.shape == target.shape[::-1]:
-            hint = ", (outputs, inputs): take the transpose"
+            hint = "; take the transpose"
         raise ValueError(
-            f"state dict: found {name!r} of shape {tensor.shape}, expected {target.shape} for "
+            f"{source}: found {name!r} of shape {tensor.shape}, expected {target.shape} for "
             f"layer {layer} (counted from 0){hint}"
         )
     with np.errstate(over="ignore"):
         target[...] = tensor
     if not np.isfinite(target).all():
         raise ValueError(
-            f"state dict: found a value in {name!r} that is not finite in {target.dtype}, expected "
+            f"{source}: found a value in {name!r} that is not finite in {target.dtype}, expected "
             "finite numbers"
         )
 

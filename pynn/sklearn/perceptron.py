@@ -36,6 +36,7 @@ from ..training import initialise
 from ..training.callbacks import Callback
 from ..training.history import History
 from ..training.lbfgs import float64_objective
+from .convert import Convertible
 from .core import (
     ONE_BLAS_THREAD,
     Core,
@@ -114,6 +115,7 @@ def _chosen(activation: Any) -> str:
 
 
 class Perceptron(
+    Convertible,
     CallbackSupportMixin,  # type: ignore[misc]
     sklearn_mlp.BaseMultilayerPerceptron,  # type: ignore[misc]
 ):

@@ -13,7 +13,7 @@ HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 EXAMPLES = [
     (page, code, printed)
-    for page in ("saving",)
+    for page in ("saving", "exchange")
     for code, printed in BLOCK.findall((HOW_TO / f"{page}.md").read_text("utf-8"))
 ]
 

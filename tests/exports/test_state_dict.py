@@ -91,7 +91,7 @@ def test_an_order_that_nothing_tells_must_be_given() -> None:
         ),
         (
             lambda s: s.update({"0.weight": s["0.weight"].T}),
-            r"found '0.weight' of shape \(3, 4\), expected \(4, 3\) .*: take the transpose",
+            r"found '0.weight' of shape \(3, 4\), expected \(4, 3\) .*; take the transpose",
         ),
         (
             lambda s: s.update({"4.weight": s["0.weight"]}),
