@@ -576,8 +576,8 @@ def from_onnx(
     The file must be a chain of dense layers (Gemm, or MatMul and Add) with the activations of
     pynn, in any form that frameworks write, as exported by PyTorch, Keras, skl2onnx or
     ``Network.to_onnx``. Scales of columns, such as batch norms and scikit-learn's
-    StandardScaler, become a part of the weights; layer norms and rms norms stay. Loading never
-    executes code from the file.
+    StandardScaler, become a part of the weights; layer norms, rms norms and residual layers stay.
+    Loading never executes code from the file.
 
     Parameters
     ----------

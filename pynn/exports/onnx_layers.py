@@ -13,11 +13,12 @@ from ..spec.activations import with_parameter
 from ..spec.names import ACTIVATIONS
 from ..spec.norms import LayerNorm, Norm, RMSNorm
 from .onnx_functions import ELEMENTWISE, POINTS, activation, apply, linear
+from .onnx_norms import residual, rms_norm, through
 from .onnx_terms import INVALID, Graph, Refused, Term, constant
-from .operations import Activate, Affine, Dense, RowNorm
+from .operations import Activate, AddInput, Affine, Dense, RowNorm
 
 Array = np.ndarray
-Step = Affine | Dense | RowNorm | Activate
+Step = Affine | Dense | RowNorm | Activate | AddInput
 
 
 @dataclass
@@ -30,6 +31,9 @@ class Layer:
     norm: RowNorm | None = None
     norm_after: bool = False
     function: Activate | None = None
+    residual: bool = False
+    scaled: bool = False
+    """Whether the weights include a scale of the inputs."""
     term_of_function: Term | None = None
 
 
@@ -173,15 +177,9 @@ def _of_yes(term: Term) -> Term | None:
     if term.op != "Concat" or len(term.arguments) != 2:
         return None
     no, yes = term.argument(0), term.argument(1)
-    if no.op != "Sub" or no.argument(0).depends or _through(no.argument(1)) is not _through(yes):
+    if no.op != "Sub" or no.argument(0).depends or through(no.argument(1)) is not through(yes):
         return None
     return yes if (constant(no.argument(0)) == 1).all() else None
-
-
-def _through(term: Term) -> Term:
-    while term.op in ("Identity", "Cast"):
-        term = term.argument(0)
-    return term
 
 
 # --- Steps ----------------------------------------------------------------------------------------
@@ -211,6 +209,9 @@ def _last_step(term: Term) -> tuple[Step | None, Term]:
         by_value = _function(term)
         if by_value is not None:
             return by_value
+        normed = rms_norm(term)
+        if normed is not None:
+            return normed
         if term.op in _ARITHMETIC:
             return _arithmetic(term)
         term.refuse("found a function that is no activation of pynn, expected one of them")
@@ -291,10 +292,13 @@ def _arithmetic(term: Term) -> tuple[Step, Term]:
     """Return a sum or product with one number for each column."""
     first, second = term.argument(0), term.argument(1)
     if first.depends and second.depends:
-        term.refuse(
-            "found two values that depend on x, such as those of a residual layer, expected a "
-            "chain of layers"
-        )
+        layer = residual(term, _last_step) if term.op == "Add" else None
+        if layer is None:
+            term.refuse(
+                "found two values that depend on x, expected a chain of layers, or a layer that "
+                "adds its own input"
+            )
+        return AddInput(), layer
     x, values = (first, _row(second, term)) if first.depends else (second, _row(first, term))
     if term.op == "Add":
         return Affine(summand=values), x
@@ -422,23 +426,27 @@ def _layers(steps: list[tuple[Step, Term]]) -> list[Layer]:
                 term.refuse(
                     f"found weights {step.weights.shape} after {len(layers[-1].biases)} values"
                 )
+            scaled = waiting is not None
             step, waiting = _absorbed(step, waiting, term), None
-            layers.append(Layer(step.weights, step.biases, term))
+            layers.append(Layer(step.weights, step.biases, term, scaled=scaled))
             continue
         last = layers[-1] if layers else None
         if isinstance(step, Affine):
-            if waiting is not None or last is None or last.norm or last.function:
-                waiting = _composed(waiting, step)
-            else:
-                _scale(last, step, term)
+            waiting = _scaled(last, waiting, step, term)
             continue
         if last is None or waiting is not None:
             where = "before the first layer" if last is None else "after a scaled activation"
             term.refuse(f"found it {where}, expected it after a layer")
-        if isinstance(step, RowNorm):
+        if last.residual:
+            term.refuse("found it after the sum of a residual layer, expected a layer")
+        if isinstance(step, AddInput):
+            _add_input(last, term)
+        elif isinstance(step, RowNorm):
             if last.norm is not None:
                 term.refuse("found two normalisations of one layer, expected one")
-            last.norm, last.norm_after = step, last.function is not None
+            n = len(last.biases)
+            last.norm = replace(step, scale=np.broadcast_to(step.scale, (n,)))
+            last.norm_after = last.function is not None
         elif last.function is not None or last.norm_after:
             term.refuse("found two activations of one layer, expected one")
         else:
@@ -459,6 +467,15 @@ def _check(layers: list[Layer]) -> None:
             layer.term_of_function.refuse(f"found {name} in a hidden layer, expected it at the end")
     if layers[-1].norm is not None:
         layers[-1].term.refuse("found a normalisation of the outputs, expected hidden layers")
+    if layers[-1].residual:
+        layers[-1].term.refuse("found an output layer that adds its input, expected hidden layers")
+    square = [layer for layer in layers[:-1] if len(set(layer.weights.shape)) == 1]
+    if len({layer.residual for layer in square}) > 1:
+        other = next(layer for layer in square if not layer.residual)
+        other.term.refuse(
+            "found a layer that does not add its input, expected that all hidden layers with as "
+            "many outputs as inputs do, or none"
+        )
     normed = [layer for layer in layers if layer.norm is not None]
     if len({layer.norm_after for layer in normed}) > 1:
         normed[-1].term.refuse(
@@ -491,6 +508,7 @@ def settings(found: Found, loss: Any) -> dict[str, Any]:
         "loss": loss,
         "norm": norms if any(norms) else None,
         "norm_after": any(layer.norm_after for layer in found.layers),
+        "residual": any(layer.residual for layer in found.layers),
         "dtype": found.dtype,
         "pixels": found.pixels,
     }
@@ -500,6 +518,34 @@ def _as_norm(norm: RowNorm | None) -> Norm | None:
     if norm is None:
         return None
     return LayerNorm(norm.epsilon) if norm.centers else RMSNorm(norm.epsilon)
+
+
+def _add_input(layer: Layer, term: Term) -> None:
+    if layer.weights.shape[0] != layer.weights.shape[1]:
+        term.refuse(f"found a sum of {layer.weights.shape} values, expected equal numbers")
+    if layer.scaled:
+        term.refuse("found an input that is scaled before a residual layer, expected no scale")
+    layer.residual = True
+
+
+def _scaled(layer: Layer | None, waiting: Affine | None, step: Affine, term: Term) -> Affine | None:
+    """Return what waits for the next layer after a scale of columns, which may be a part of the
+    layer or of its normalisation instead.
+    """
+    if waiting is not None or layer is None or layer.residual:
+        return _composed(waiting, step)
+    if layer.norm is None and layer.function is None:
+        _scale(layer, step, term)
+        return None
+    if layer.norm is None or layer.norm_after != (layer.function is not None):
+        return step
+    factor, summand = _parts(step, len(layer.biases), term)
+    norm = layer.norm
+    if norm.shift is None and summand.any():
+        return step
+    shift = None if norm.shift is None else norm.shift * factor + summand
+    layer.norm = replace(norm, scale=norm.scale * factor, shift=shift)
+    return None
 
 
 def _absorbed(step: Dense, before: Affine | None, term: Term) -> Dense:

@@ -64,13 +64,18 @@ def test_norms_scales_and_labels_of_pynn(tmp_path: Path) -> None:
         found = pynn.from_onnx(path)
         close(outputs(found, X), outputs(net, X))
         assert found.predict(X).tolist() == net.predict(X).tolist(), name
-    for norm, after in (("layer", False), ("layer", True), ("batch", True)):
-        net = network(5, 4, 4, 3, norm=norm, norm_after=after, activation="tanh")
+    for norm, after, adds in (
+        *(("layer", False, True), ("layer", True, False), ("batch", True, False)),
+        *(("rms", False, False), ("rms", True, True), ("batch", False, True), (None, False, True)),
+    ):
+        net = network(5, 5, 4, 4, 3, norm=norm, norm_after=after, activation="silu", residual=adds)
         net.to_onnx(path)
         found = pynn.from_onnx(path)
         close(outputs(found, X), outputs(net, X))
-        assert bool(found.architecture.norms) == (norm == "layer")
-        assert found.architecture.norm_after == (norm == "layer" and after)
+        kept = norm in ("layer", "rms")
+        assert found.architecture.norms == (net.architecture.norms if kept else ())
+        assert found.architecture.norm_after == (kept and after)
+        assert found.architecture.residual == net.architecture.residual
         found.fit(X, np.arange(12) % 3, epochs=1)
     net = odd["pixels"]()
     net.to_onnx(path)
@@ -164,7 +169,28 @@ def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
         ([dense, ("Softmax", "h0"), ("Gemm", "h1 q")], r"\(Softmax\): found softmax in a hidden"),
         ([dense, ("Softmax", "h0", {"axis": 0})], r"\(Softmax\): found axis 0, expected the last"),
         ([dense, ("LayerNormalization", "h0 b b")], r"\(Gemm\): found a normalisation of the out"),
-        ([("Gemm", "x u"), ("Add", "h0 x")], r"\(Add\): found two values that depend on x"),
+        (
+            [("Gemm", "x u"), ("Add", "h0 x")],
+            r"\(Gemm\): found an output layer that adds its input",
+        ),
+        (
+            [("Gemm", "x u"), ("Add", "h0 x"), ("Gemm", "h1 u"), ("Gemm", "h2 w")],
+            r"'node2' \(Gemm\): found a layer that does not add its input, expected that all",
+        ),
+        (
+            [("Mul", "x c"), ("Gemm", "h0 u"), ("Add", "h1 h0"), ("Gemm", "h2 w")],
+            r"\(Add\): found an input that is scaled before a residual layer",
+        ),
+        (
+            [("Gemm", "x u"), ("Add", "h0 x"), ("Relu", "h1"), ("Gemm", "h2 w")],
+            r"\(Relu\): found it after the sum of a residual layer",
+        ),
+        ([("Gemm", "x v"), ("Add", "h0 x")], r"\(Add\): found a sum of \(3, 1\) values"),
+        (
+            [("Gemm", "x u"), ("Gemm", "h0 u"), ("Add", "h1 x")],
+            r"\(Add\): found two values that depend on x",
+        ),
+        ([dense, ("Mul", "h0 h0")], r"\(Mul\): found two values that depend|no activation"),
         ([("MatMul", "w x")], r"\(MatMul\): found weights @ x, expected x @ weights"),
         ([("MatMul", "x x")], r"\(MatMul\): found weights that depend on x"),
         ([("MatMul", "x b")], r"\(MatMul\): found weights of shape \(2,\), expected a matrix"),
@@ -186,7 +212,7 @@ def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
         ),
     ):
         constants: Any = {"w": W, "b": B, "c": B[[0, 0, 0]], "q": np.eye(2), "u": np.eye(3)}
-        constants |= {"long": np.array([1, 2, -1]), "i": np.arange(6).reshape(3, 2)}
+        constants |= {"v": W[:, :1], "long": np.array([1, 2, -1]), "i": np.arange(6).reshape(3, 2)}
         graph(path, *nodes, **constants)
         print(nodes)  # shown if nothing is raised
         with pytest.raises(ValueError, match=text):
@@ -289,7 +315,7 @@ def test_files_of_skl2onnx(tmp_path: Path) -> None:
         close(pynn.from_onnx(path).predict(X), model.predict(X))
 
 
-def torch_models(torch: Any) -> list[Any]:
+def torch_models(torch: Any, rms: bool) -> list[Any]:
     nn = torch.nn
     functions = [nn.ReLU(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Mish(), nn.Softplus(2.0)]
     functions += [nn.ELU(0.5), nn.LeakyReLU(0.2), nn.SELU(), nn.Softsign(), nn.ReLU6(), nn.Tanh()]
@@ -306,7 +332,18 @@ def torch_models(torch: Any) -> list[Any]:
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
-    return [nn.Sequential(*layers, nn.Softmax(dim=1)).eval(), scaled.eval()]
+
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, norm: Any) -> None:
+            super().__init__()
+            self.dense, self.norm = nn.Linear(5, 5), norm
+
+        def forward(self, x: Any) -> Any:
+            return x + nn.functional.silu(self.norm(self.dense(x)))
+
+    norm = nn.RMSNorm(5, eps=1e-5) if rms else nn.Identity()  # the older exporter has no rms norm
+    blocks = nn.Sequential(Block(nn.BatchNorm1d(5)), Block(norm), nn.Linear(5, 2))
+    return [nn.Sequential(*layers, nn.Softmax(dim=1)).eval(), blocks.eval(), scaled.eval()]
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
@@ -316,7 +353,7 @@ def test_files_of_pytorch(dynamo: bool, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
     torch.manual_seed(0)
     path, x = tmp_path / "model.onnx", torch.from_numpy(X)
-    for model in torch_models(torch):
+    for model in torch_models(torch, dynamo):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(model, (x,), path, dynamo=dynamo, verbose=False)
