@@ -56,6 +56,9 @@ class Convertible:
         # Views of one vector become arrays of their own.
         made.coefs_ = [w.copy() for w in owner.coefs_]
         made.intercepts_ = [b.copy() for b in owner.intercepts_]
+        if owner.early_stopping:  # a warm start that finds no better ones ends with these
+            made._best_coefs = [w.copy() for w in owner.coefs_]
+            made._best_intercepts = [b.copy() for b in owner.intercepts_]
         return made
 
 
