@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,9 @@ def test_refused_models() -> None:
         converted(small().fit(X, CLASS), X, target_opset=13)
 
 
-def test_emlearn_converts_classifiers() -> None:
+def test_emlearn_converts_classifiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     emlearn = pytest.importorskip("emlearn")
+    monkeypatch.chdir(tmp_path)  # where emlearn writes a folder
     for y in (CLASS, CLASS % 2):
         for activation in ("identity", "relu", "tanh", "logistic"):
             model = small(hidden_layer_sizes=(5, 4), activation=activation).fit(X, y)
