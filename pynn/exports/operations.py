@@ -212,7 +212,7 @@ def _check(model: Model) -> None:
     """Raise ValueError unless a model computes finite numbers from its inputs."""
     _check_activations(model.architecture)
     if not np.isfinite(model.evaluated).all():
-        raise ValueError("found parameters that are NaN or infinite, expected finite ones")
+        raise ValueError("parameters: found values that are NaN or infinite, expected finite ones")
     for flag, standard, name in (
         (model.standardize, model.input_standard, "inputs"),
         (model.standardize_targets, model.target_standard, "targets"),
@@ -228,8 +228,8 @@ def _check_activations(net: Architecture) -> None:
     for k, name in enumerate(net.activations):
         if net.custom(name) is not None or name not in OUTPUTS:
             raise ValueError(
-                f"found the custom activation {name!r} in layer {k} (counted from 0), whose "
-                "formula is Python code, expected activations of pynn"
+                f"activation: found the custom activation {name!r} in layer {k} (counted from 0), "
+                "whose formula is Python code, expected activations of pynn"
             )
 
 
