@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..spec.architecture import Architecture
-from ..spec.arguments import choose, number
+from ..spec.arguments import LEAST_WEIGHT, MOST_WEIGHT, choose, number
 from .convert import as_numbers
 from .labels import spell
 from .shared import Shared
 from .targets import Task
 
 Array = np.ndarray
-
-LEAST, MOST = 1e-100, 1e100
-"""Bounds of weights above 0: products and sums of weights, and their inverses, are normal numbers
-of float64 then."""
 
 
 def ignores_missing(missing_targets: Any) -> bool:
@@ -57,12 +53,12 @@ def sample_weight(
     if len(a) != rows:
         raise ValueError(f"{name}: found {len(a)} rows, expected {rows}, as many as {rows_of} has")
     a = np.ascontiguousarray(a, np.float64)
-    wrong = ~((a == 0) | ((a >= LEAST) & (a <= MOST)))
+    wrong = ~((a == 0) | ((a >= LEAST_WEIGHT) & (a <= MOST_WEIGHT)))
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
             f"{name}: found {a[row]} at row {row} (counted from 0), expected weights of 0, or from "
-            f"{LEAST:g} to {MOST:g}"
+            f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
         )
     return a
 
@@ -137,7 +133,8 @@ def _by_label(value: Mapping[Any, Any], classes: Array) -> Array:
                 f"{spell(classes)}"
             )
         name = f"class_weight[{plain!r}]"
-        by_class[places[plain]] = number(weight, name, least=0 if weight == 0 else LEAST, most=MOST)
+        least = 0 if weight == 0 else LEAST_WEIGHT
+        by_class[places[plain]] = number(weight, name, least=least, most=MOST_WEIGHT)
     return by_class
 
 

@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import typer
@@ -80,7 +80,7 @@ def reported(command: Command) -> Command:
             fail(_name_option(str(error) or type(error).__name__, options))
 
     run.__doc__ = paragraphs(command.__doc__)
-    return run  # type: ignore[return-value]
+    return cast(Command, run)
 
 
 def paragraphs(doc: str | None) -> str:

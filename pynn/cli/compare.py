@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ import typer
 from ..files.disk import atomic_write, shown
 from . import folder as folders
 from .app import app, reported
-from .options import Options
+from .options import IDLE, Options
 
 
 @app.command(epilog="Example: pynn compare runs/narrow runs/wide --measure accuracy")
@@ -80,7 +82,7 @@ def _check_run(run: Path) -> None:
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:
-    """Return different names of runs: the last part of their paths, if that is enough."""
+    """Return different names of runs: the last parts of their paths, or the whole paths."""
     short = [folders.folder_of(run).resolve().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
 
@@ -99,10 +101,8 @@ def _row(name: str, net: Any, about: dict[str, Any]) -> dict[str, str]:
     return row
 
 
-_ELSEWHERE = (
-    *("run", "hidden", "epochs", "plain", "quiet", "pictures", "checkpoint", "resume"),
-    *("backend", "threads"),
-)
+_LEFT_OUT = (*IDLE, "threads", "backend", "hidden", "epochs")
+"""Options that do not change the results, or that have a column of their own."""
 
 
 def _differing(about: dict[str, Any], settings: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -112,13 +112,13 @@ def _differing(about: dict[str, Any], settings: Sequence[dict[str, Any]]) -> dic
     found = {}
     for name, value in about["options"].items():
         others = [other["options"].get(name, usual.get(name)) for other in settings]
-        if name not in _ELSEWHERE and any(other != value for other in others):
+        if name not in _LEFT_OUT and any(other != value for other in others):
             found[name.replace("_", " ")] = str(value)
     return found
 
 
 def _text(rows: Sequence[dict[str, str]]) -> str:
-    """Return a table with a line for each run; with a column for each if that is too wide."""
+    """Return a table with a line for each run; with a column for each run if lines are too wide."""
     heads = list(dict.fromkeys(head for row in rows for head in row))
     cells = [heads, *[[shown(row.get(head, "")) for head in heads] for row in rows]]
     text = _aligned(cells)
@@ -137,8 +137,5 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _width() -> int:
-    """Return the columns of the terminal; many if the output is none."""
-    import shutil
-    import sys
-
+    """Return the columns of the terminal; a large number if the output goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6

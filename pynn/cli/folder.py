@@ -1,6 +1,6 @@
 """The folder of a run: its files, and how a run is found, resumed and read again.
 
-A run has the model, the history and the settings, pictures, and a checkpoint until it has ended.
+A run has the model, the history, the settings and pictures, and a checkpoint until it has ended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import numpy as np
 from ..arrays.fingerprint import content_sha256
 from ..files.disk import atomic_write, shown
 from ..spec import arguments
-from . import pictures, tables
+from . import pictures, saved, tables
 from .app import show_warning
-from .options import parse_list
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
@@ -150,8 +149,7 @@ def _codes(y: np.ndarray, labels: bool) -> np.ndarray | None:
     """Return the class of each row as a number, if y has labels or one-hot targets."""
     if y.ndim == 1 or y.shape[1] == 1:
         return np.unique(y.ravel(), return_inverse=True)[1] if labels else None
-    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
-    return y.argmax(axis=1) if one_hot else None
+    return y.argmax(axis=1) if pictures.are_one_hot(y) else None
 
 
 # --- New, resumed and ended runs ------------------------------------------------------------------
@@ -227,7 +225,7 @@ def _dated_folder() -> Path:
 
 
 def settings_in(folder: Path) -> dict[str, Any] | None:
-    """Return the settings in a folder; None if there are none or they are not those of a run."""
+    """Return the settings in a folder; None if there are none, or none of a run."""
     try:
         found: dict[str, Any] = json.loads((folder / SETTINGS).read_bytes())
         parts = found["options"], found["data"], found["result"]
@@ -237,7 +235,7 @@ def settings_in(folder: Path) -> dict[str, Any] | None:
 
 
 def check_settings(folder: Path) -> None:
-    """Raise a ValueError if a folder has settings that are not those of a run."""
+    """Raise a ValueError if a folder has a settings file that is not of a run."""
     path = folder / SETTINGS
     if not path.is_file() or settings_in(folder) is not None:
         return
@@ -279,7 +277,7 @@ def ended(folder: Path) -> dict[str, Any] | None:
     return None if result["interrupted"] or result["diverged"] else settings
 
 
-# --- Finished runs --------------------------------------------------------------------------------
+# --- Runs that exist ------------------------------------------------------------------------------
 
 
 LAST_RUN = "the last run in runs/"
@@ -335,31 +333,13 @@ def newest_run() -> Path:
 def data_of(model: Path) -> str | None:
     """Return the path of the data of a model's run; None for MNIST or if it is unknown."""
     settings = settings_of(model)
-    path = None if settings is None else settings["data"].get("path")
-    return path if isinstance(path, str) else None
+    return None if settings is None else saved.text(settings["data"], "path")
 
 
-def metrics_of(model: Path) -> list[str]:
-    """Return the metrics of a model's run; none if it is unknown."""
-    settings = settings_of(model)
-    return _metric_names({} if settings is None else settings["options"])
-
-
-def missing_targets_of(model: Path) -> str:
-    """Return ``missing_targets`` of a model's run; "error" if it is unknown."""
-    settings = settings_of(model)
-    return _missing_targets({} if settings is None else settings["options"])
-
-
-def _missing_targets(options: Mapping[str, Any]) -> str:
-    """Return the option ``missing_targets`` of a run, which may hold any value."""
-    return "ignore" if options.get("missing_targets") == "ignore" else "error"
-
-
-def _metric_names(options: Mapping[str, Any]) -> list[str]:
-    """Return the names in the option ``metrics`` of a run, which may hold any value."""
-    found = options.get("metrics", "")
-    return parse_list(found) if isinstance(found, str) else []
+def options_of(run: Path | None) -> dict[str, Any]:
+    """Return the options in the settings of a run; an empty dict if it has no settings."""
+    settings = settings_of(run)
+    return {} if settings is None else settings["options"]
 
 
 def csv_options(
@@ -367,22 +347,15 @@ def csv_options(
 ) -> tuple[str | None, bool | None, bool | None]:
     """Return the arguments ``target``, ``pixels`` and ``index`` of `read_data` for a model's data.
 
-    They are those of its run. Without them, a network of pixels reads pixels from any columns.
+    They are the options of its run. Without these, a network of pixels reads any columns as pixels.
     """
     if data is None or Path(data).suffix.lower() != ".csv":
         return None, None, None
-    settings = settings_of(model)
-    options = {} if settings is None else settings["options"]
-    target, pixels = options.get("target"), _pixels(options, net)
+    options = options_of(model)
+    pixels = _pixels(options, net)
     if pixels is None and net.pixels is True:
         pixels = True
-    return target if isinstance(target, str) else None, pixels, _flag(options, "index")
-
-
-def _flag(options: Mapping[str, Any], name: str) -> bool | None:
-    """Return an option of a run that is True, False or None; the file may hold any value."""
-    found = options.get(name)
-    return found if isinstance(found, bool) else None
+    return saved.text(options, "target"), pixels, saved.flag(options, "index")
 
 
 def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
@@ -390,12 +363,12 @@ def _pixels(options: Mapping[str, Any], net: Network) -> bool | None:
 
     Models of earlier versions were trained on uint8 if a file had whole numbers from 0 to 255.
     """
-    found = _flag(options, "pixels")
+    found = saved.flag(options, "pixels")
     return True if found is None and net.pixels is None else found
 
 
 class Run(NamedTuple):
-    """A finished run, read from its folder."""
+    """A run, finished or not, read from its folder."""
 
     folder: Path
     settings: dict[str, Any]
@@ -410,12 +383,12 @@ class Run(NamedTuple):
     @property
     def metrics(self) -> list[str]:
         """The names of its metrics."""
-        return _metric_names(self.settings["options"])
+        return saved.metrics(self.settings["options"])
 
     @property
     def missing_targets(self) -> str:
         """Its option ``missing_targets``."""
-        return _missing_targets(self.settings["options"])
+        return saved.missing_targets(self.settings["options"])
 
 
 def read(
@@ -500,7 +473,7 @@ def _read_data_again(
 ) -> Data:
     """Load the data of a run from their path, or from `moved`, and compare their SHA-256."""
     about, options = settings["data"], settings["options"]
-    path, index = about["path"] if moved is None else moved, _flag(options, "index")
+    path, index = about["path"] if moved is None else moved, saved.flag(options, "index")
     try:
         if net.table is not None and path is not None:
             x, y, weights = tables.read_again(path, net.table, options)
@@ -518,7 +491,7 @@ def _read_data_again(
     digest = about["sha256"]
     if content_sha256(found.train + (found.test or ())) != digest:
         raise ValueError(
-            f"data: {shown(found.source)}: found data that differ from those of the run, expected "
+            f"data: {shown(found.source)}: found data that differ from the run's, expected "
             f"identical data (SHA-256 {shown(digest[:12])}…); pass their path with --data"
         )
     return found

@@ -32,6 +32,8 @@ BACKEND = "auto, cython, numba or numpy."
 THREADS = "Number of threads."
 METRICS = "Further measures: auc,f1 for classes, mae,r2 for values."
 
+IDLE = ("run", "resume", "pictures", "plain", "quiet", "checkpoint")
+"""Options that do not change the trained network."""
 REPEATED = ("categories", "drop", "metrics", "class_weight")
 """Options that may be typed several times; their texts are joined by line breaks."""
 
@@ -472,7 +474,7 @@ class Options:
 
 
 def named_run(run: Path | None, old: Path | None, option: str = "--run") -> Path | None:
-    """Return the run of the argument RUN, or of the deprecated option in its place."""
+    """Return the run of the argument RUN, or else of the deprecated option."""
     if old is None:
         return run
     if run is not None:
@@ -536,14 +538,13 @@ for _preset in PRESETS.values():
         "label_smoothing": 0.1,
         "validation": 0.0,
         "pictures": False,
-        # The SHA-256 of all data and the files of a checkpoint would take a large share of the time
-        # of such a short training.
+        # The SHA-256 of all data and the files of a checkpoint would take much of a second.
         "checkpoint": 0.0,
     }
 
 
 def _with_defaults_of_lbfgs(ctx: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options without what L-BFGS refuses, unless it was typed."""
+    """Return the options with values that L-BFGS accepts; typed options stay."""
     if options["optimizer"].partition(":")[0].strip() != LBFGS.name:
         return options
     values = {"dropout": "0", "schedule": "constant", "checkpoint": 0.0}
@@ -585,7 +586,7 @@ def parse_spec(option: str, text: str, kinds: Mapping[str, type[Spec]]) -> Spec:
     """
     name, _, rest = text.partition(":")
     kind = kinds[choose(option, name.strip().replace("-", "_"), kinds)]
-    known = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {key: type(one.default) for key, one in inspect.signature(kind).parameters.items()}
     values: dict[str, Any] = {}
     while rest.strip():
         key, _, rest = rest.partition("=")

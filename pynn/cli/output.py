@@ -19,7 +19,7 @@ from .options import Options
 
 if TYPE_CHECKING:
     from ..training.history import Record
-    from .train import Outcome, Setup
+    from .stages import Outcome, Setup
 
 
 def print_summary(setup: Setup, options: Options) -> None:
@@ -88,7 +88,7 @@ def _rows_text(setup: Setup) -> str:
 
 
 def print_epoch(epochs: int, record: Record) -> None:
-    """Print a line for a complete epoch; ``fit`` also reports progress within epochs."""
+    """Print a line for a complete epoch; ``fit`` also calls it within epochs."""
     from ..training.progress import row
 
     if record.step == record.steps:

@@ -81,7 +81,7 @@ def _compare(given: list[Path], output: Path | None) -> Path:
             raise ValueError(f"run: {folder}: found no run, expected a folder of pynn train")
     entries = [runs.entry(folder) for folder in given]
     target = Path("comparison.html") if output is None else output
-    return write_text(target, runs.comparison, entries, given=output is not None)
+    return write_text(target, runs.comparison(entries), given=output is not None)
 
 
 def _index(folder: Path, output: Path | None) -> Path:
@@ -102,8 +102,8 @@ def _index(folder: Path, output: Path | None) -> Path:
     for failure in failures:
         typer.echo(f"pynn: {failure}", err=True)
     target = folder / "index.html" if output is None else output
-    subject = folder, entries, failures
-    return write_text(target, runs.index, subject, given=output is not None)
+    page = runs.index(folder, entries, failures)
+    return write_text(target, page, given=output is not None)
 
 
 def _is_stale(run: Path) -> bool:

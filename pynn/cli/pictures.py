@@ -102,8 +102,9 @@ def _write(path: Path, ax: Any) -> None:
 def images_of(net: Network, x: np.ndarray) -> np.ndarray | None:
     """Return rows as images (n, height, width), or None if they are not images.
 
-    The columns of a network of pixels are images if their number is a square from 8 x 8 on; those
-    of a network of values only if they are 28 x 28, since tables can have any number of columns.
+    The columns of a network of pixels are images if their number is a square from 8 x 8 on. The
+    columns of a network of values are images only if they are 28 x 28, since tables can have any
+    number of columns.
     """
     if x.ndim == 3:
         return x
@@ -120,5 +121,9 @@ def labels_of(net: Network, y: np.ndarray) -> np.ndarray | None:
         return None
     if y.ndim == 1 or y.shape[1] == 1:
         return y.reshape(-1)
-    one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
-    return net.classes[y.argmax(axis=1)] if one_hot else None
+    return net.classes[y.argmax(axis=1)] if are_one_hot(y) else None
+
+
+def are_one_hot(y: np.ndarray) -> bool:
+    """Whether every row of targets (n, n_classes) has a single 1 and otherwise 0."""
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())

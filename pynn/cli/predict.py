@@ -16,7 +16,7 @@ import typer
 from ..files.disk import atomic_write, shown
 from ..spec.losses import GaussianNLL, Quantile
 from . import folder as folders
-from . import tables
+from . import saved, tables
 from .app import app, reported
 from .options import BACKEND, INDEX, THREADS, named_run
 
@@ -154,16 +154,16 @@ def predictions(net: Network, x: Array) -> Predictions:
 
 def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Array:
     """Return the inputs of the rows of a file."""
-    settings = folders.settings_of(run) or {"options": {}}
-    saved = settings["options"].get("index")
-    index = saved if index is None and isinstance(saved, bool) else index
+    options = folders.options_of(run)
+    index = saved.flag(options, "index") if index is None else index
     if net.table is not None:
         return net.table.x(tables.cells_of(path, net.table.target, index, net.table.texts))
-    return _plain_rows(net, path, settings["options"].get("target"), index)
+    return _plain_rows(net, path, saved.text(options, "target"), index)
 
 
-def _plain_rows(net: Network, path: Path, target: Any, index: bool | None) -> Array:
+def _plain_rows(net: Network, path: Path, target: str | None, index: bool | None) -> Array:
     """Return the rows of a file of numbers, which may have the column of the labels."""
+    from ..checks.columns import require_places
     from ..data import csv as files
 
     n_in = net.sizes[0]
@@ -171,14 +171,12 @@ def _plain_rows(net: Network, path: Path, target: Any, index: bool | None) -> Ar
     layout = files.Table.open(path, None, None, index, pixels)
     found, label = layout.columns - layout.skipped, None
     if found == n_in + 1:
-        label = target if isinstance(target, str) else "first"
+        label = "first" if target is None else target
     elif found != n_in:
         raise ValueError(
             f"data: found {found} columns in {path}, expected {n_in}, or {n_in + 1} with the labels"
         )
     x, _, names = files.load_columns(path, label, None, index, pixels)
-    from ..checks.columns import require_places
-
     require_places(names, net.columns, "data")
     return x
 

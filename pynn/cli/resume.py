@@ -14,12 +14,12 @@ import typer
 from ..files.disk import shown
 from .options import PRESETS, Options, is_typed
 
-# Options that may differ when a run is resumed.
 FREE = ("run", "old_run", "resume", "checkpoint", "threads", "plain", "quiet")
+"""Options that may differ when a run is resumed."""
 
 
 def saved_options(settings: Mapping[str, Any], options: Options) -> Options:
-    """Return the options in the settings of a run, with those that may differ from ``options``.
+    """Return the options in the settings of a run, but `FREE` as in ``options``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def _as_option(name: str, value: Any, hint: Any) -> Any:
 def check_unchanged(
     ctx: typer.Context, settings: Mapping[str, Any], options: Options, ended: bool
 ) -> None:
-    """Raise a ValueError for a typed option that differs from that of a run.
+    """Raise a ValueError for a typed option with another value than in the settings of a run.
 
     The number of epochs may differ for a run that has not ended: ``fit`` decides whether the
     schedule allows it.

@@ -15,10 +15,12 @@ import typer
 from ..data import csv
 from ..data.cells import Cells, as_cells
 from ..data.table import Table
+from ..files.disk import shown
 from ..spec import arguments
 from ..spec.losses import LOSSES, LossFunction, Quantile
 from ..spec.norms import BatchNorm
 from ..spec.optimizers import LBFGS
+from . import saved
 from .app import show_warning
 from .options import PRESETS, Options, is_typed, parse_names, parse_spec
 
@@ -27,11 +29,10 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-# Chosen on iris, wine, breast cancer, diabetes and two generated tables of 1,500 and 3,000 rows
-# with 4-fold cross-validation: https://scikit-learn.org has these data.
+# Chosen with 4-fold cross-validation on scikit-learn's iris, wine, breast cancer and diabetes, and
+# on two generated tables of 1,500 and 3,000 rows.
 UPDATES = 3000
 L2_ROWS, MOST_L2 = 12, 0.05
-
 
 OF_TABLES = (
     *("hidden", "dropout", "validation", "learning_rate", "standardize", "standardize_targets"),
@@ -126,10 +127,8 @@ def rows_of(cells: Cells, table: Table) -> Rows:
 
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:
     """Return the rows of a file for a trained network, whose run had ``options``."""
-    index = options.get("index")
-    cells = cells_of(path, table.target, index if isinstance(index, bool) else None, table.texts)
-    missing = "ignore" if options.get("missing_targets") == "ignore" else "error"
-    return rows_of(_with_targets(cells, table, missing), table)
+    cells = cells_of(path, table.target, saved.flag(options, "index"), table.texts)
+    return rows_of(_with_targets(cells, table, saved.missing_targets(options)), table)
 
 
 def check_weights(table: Table, train: Rows, test: Rows) -> None:
@@ -153,12 +152,12 @@ def _with_targets(cells: Cells, table: Table, missing: str) -> Cells:
 
 
 def with_defaults(ctx: typer.Context, options: Options, table: Table, rows: int) -> Options:
-    """Return the options with those for tables in place of defaults.
+    """Return the options with the defaults for tables in place of the usual ones.
 
     Parameters
     ----------
     ctx, options, table
-        Typed options, and those of the preset, stay.
+        Typed options and the options of the preset stay.
     rows : int
         All rows of the file.
     """
@@ -220,8 +219,6 @@ def _can_standardize(loss: LossFunction, options: Options) -> bool:
 
 def summary(table: Table, impute: str | None) -> list[str]:
     """Return what a table does as lines of text; ``impute`` is the option."""
-    from ..files.disk import shown
-
     classes = table.classes
     target = f"target {shown(table.target)}: "
     if classes is None:

@@ -7,10 +7,10 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -40,11 +40,11 @@ from .options import (
     parse_widths,
     takes_options,
 )
+from .stages import Outcome, Setup
 
 if TYPE_CHECKING:
     from ..data.dataset import Pair
     from ..network import Network
-    from ..training.range_test import LearningRates
 
 
 EPILOG = (
@@ -118,7 +118,7 @@ def _resumed(ctx: typer.Context, options: Options) -> Options | None:
                 "the data of a new one"
             )
         # A new run, or one that an earlier version began.
-        return replace(options, stratify=False) if _is_older(options.run) else options
+        return _with_older_split(options)
     ended = folders.ended(options.run) is not None
     resume.check_unchanged(ctx, settings, options, ended)
     if ended:
@@ -128,7 +128,7 @@ def _resumed(ctx: typer.Context, options: Options) -> Options | None:
     found = resume.saved_options(settings, options)
     if is_typed(ctx, "epochs"):
         found = replace(found, epochs=options.epochs)
-    return replace(found, stratify=False) if _is_older(options.run) else found
+    return _with_older_split(found)
 
 
 def _has_begun(options: Options) -> bool:
@@ -136,8 +136,11 @@ def _has_begun(options: Options) -> bool:
     return options.run is not None and folders.settings_in(options.run) is not None
 
 
-def _is_older(run: Path) -> bool:
-    return folders.is_older_split(run)
+def _with_older_split(options: Options) -> Options:
+    """Return the options; a checkpoint written before splits were stratified keeps its rows."""
+    assert options.run is not None
+    older = folders.is_older_split(options.run)
+    return replace(options, stratify=False) if older else options
 
 
 def _check(options: Options) -> None:
@@ -169,32 +172,10 @@ def _check(options: Options) -> None:
 # --- Load the data, build the network -------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Everything that is trained and measured."""
-
-    data: folders.Data
-    net: Network
-    rows: Pair
-    """The arguments x and y of ``fit``."""
-    settings: dict[str, Any]
-    """Further arguments of ``fit``."""
-    tested: str
-    """``"test"``, or ``"validation"`` if the data have no test set."""
-    test: Pair
-    """The rows to measure the trained network on."""
-    test_weights: np.ndarray | None = None
-    """Their sample weights."""
-    found: LearningRates | None = None
-    """Result of the range test that chose the learning rate."""
-    began: list[int] = field(default_factory=list)
-    """The number of epochs when training began, also after it was resumed."""
-
-
 def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
     """Convert the options, then load the data and build the network.
 
-    For tables the options returned have other defaults.
+    For tables the returned options have other defaults.
     """
     where = options.data, options.target, options.pixels, options.index
     if tables.is_table(*where):
@@ -210,15 +191,16 @@ def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
     decided = options.pixels
     net.pixels = features.are_pixels(data.train[0]) if decided is None else decided
     if data.test is None:
+        labels = net.classes is not None
         rows, test = folders.hold_out(
-            data.train, options.validation, net.seed, _has_labels(net), options.stratify
+            data.train, options.validation, net.seed, labels, options.stratify
         )
         settings |= {"validation": test}
         return Setup(data, net, rows, settings, "validation", test), options
     _check_test_set(net, data.test, settings["metrics"], options.missing_targets == "ignore")
     settings["validation"] = options.validation or None
     if not (options.validation or options.training_metrics):
-        # They are those of the result only.
+        # The result alone has metrics.
         settings["metrics"] = None
     return Setup(data, net, data.train, settings, "test", data.test), options
 
@@ -282,10 +264,6 @@ def _network(options: Options, data: folders.Data) -> Network:
 def _class_weight(options: Options, net: Network) -> Any:
     labels = [] if net.classes is None else net.classes.tolist()
     return parse_class_weight(options.class_weight, labels)
-
-
-def _has_labels(net: Network) -> bool:
-    return net.classes is not None
 
 
 def _with_found_rate(ctx: typer.Context, setup: Setup, options: Options) -> tuple[Setup, Options]:
@@ -438,16 +416,6 @@ def _check_test_set(net: Network, test: Pair, metrics: list[str], missing: bool)
 
 
 # --- Fit ------------------------------------------------------------------------------------------
-
-
-class Outcome(NamedTuple):
-    """How the training ended."""
-
-    seconds: float
-    exit_code: int
-    """Exit code of the process if a signal stopped the training, else 0."""
-    diverged: str
-    """Message of the DivergenceError, empty if the training did not diverge."""
 
 
 def _fit_and_save(setup: Setup, options: Options, folder: Path) -> tuple[Outcome, dict[str, Any]]:

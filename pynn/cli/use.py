@@ -10,18 +10,9 @@ import typer
 from ..backends import machine
 from ..checks.columns import require_places
 from . import folder as folders
-from . import tables
+from . import saved, tables
 from .app import app, line, metric_lines, reported, result_line
-from .options import (
-    BACKEND,
-    DATA,
-    INDEX,
-    METRICS,
-    TARGET,
-    THREADS,
-    named_run,
-    parse_list,
-)
+from .options import BACKEND, DATA, INDEX, METRICS, TARGET, THREADS, named_run, parse_list
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -48,7 +39,7 @@ Threads = Annotated[
 def evaluate(
     run: Run = None,
     data: Annotated[
-        Path | None, typer.Option(help=DATA, show_default="those of its run, or MNIST")
+        Path | None, typer.Option(help=DATA, show_default="the data of its run, or MNIST")
     ] = None,
     target: Annotated[
         str | None,
@@ -58,7 +49,7 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help=METRICS, metavar="NAMES", show_default="those of its run"),
+        typer.Option(help=METRICS, metavar="NAMES", show_default="as in its run"),
     ] = None,
     index: Annotated[
         bool | None,
@@ -71,7 +62,7 @@ def evaluate(
 ) -> None:
     """Measure a network on the test set of its run, or on other data.
 
-    Without a test set these are the held-out rows of a table, and all rows of other data.
+    Without a test set it uses the held-out rows of a table, and all rows of other data.
     """
     run = named_run(named_run(run, old_run), old_model, "--model")
     path = folders.newest_run() if run is None else run
@@ -79,7 +70,8 @@ def evaluate(
         folders.check_settings(folders.folder_of(path))
     net = folders.load_model(path, backend, threads)
     typer.echo(f"model     {path}: {net}")
-    names = folders.metrics_of(path) if not metrics else parse_list(",".join(metrics))
+    options = folders.options_of(path)
+    names = parse_list(",".join(metrics)) if metrics else saved.metrics(options)
     if net.table is not None:
         if target not in (None, net.table.target):
             raise ValueError(
@@ -92,7 +84,7 @@ def evaluate(
     else:
         found = _other_rows(net, path, data, (target, index))
     name, source, (x, y, weights) = found
-    missing = folders.missing_targets_of(path)
+    missing = saved.missing_targets(options)
     result = net.evaluate(x, y, sample_weight=weights, metrics=names, missing_targets=missing)
     typer.echo(f"data      {source}: {len(x):,} rows")
     typer.echo(f"{name} loss {result['loss']:.6g}".strip())
@@ -106,16 +98,16 @@ Found = tuple[str, str, tuple[Any, Any, Any]]
 
 
 def _table_rows(net: Network, path: Path, data: Path | None, index: bool | None) -> Found:
-    """Return the rows of a table: those that the run held out, or all rows of another file."""
-    settings = folders.settings_of(path)
+    """Return rows of a table: the rows that the run held out, or all rows of another file."""
     if data is None:
+        settings = folders.settings_of(path)
         if settings is None:
             raise ValueError(f"data: found no settings of {path}, expected --data FILE.csv")
         about = folders.read(folders.folder_of(path))
         return about.tested, str(settings["data"].get("source")), (*about.test, about.weights)
-    options = dict((settings or {"options": {}})["options"])
+    options = folders.options_of(path)
     if index is not None:
-        options["index"] = index
+        options = options | {"index": index}
     assert net.table is not None
     rows = tables.read_again(data, net.table, options)
     return "", str(data), (rows.x, rows.y, rows.weights)

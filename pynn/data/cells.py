@@ -79,11 +79,6 @@ def is_missing(column: Array) -> Array:
     return np.array([value is None for value in column], dtype=bool)
 
 
-def is_missing_text(cell: str) -> bool:
-    """Whether the text of a cell means a missing value."""
-    return cell.strip() in MISSING
-
-
 def as_cells(
     data: Any,
     index: bool | None = None,
@@ -236,8 +231,8 @@ def _large(path: Path, layout: csv.Table, as_texts: Collection[str]) -> dict[str
 
 
 def _from_texts(cells: list[str], keep: bool = False) -> Array:
-    """Return the cells of a column as numbers if all that are not missing are numbers, or
-    ``keep`` them as texts.
+    """Return a column as numbers if each cell is a number or missing, otherwise or if ``keep`` as
+    texts.
     """
     texts = [cell.strip() for cell in cells]
     if keep:
@@ -308,7 +303,7 @@ def _from_values(name: str, values: Any, keep: bool = False) -> Array:
     ]
     if not keep and all(value is None or isinstance(value, float) for value in listed):
         return np.array([np.nan if value is None else value for value in listed], dtype=np.float64)
-    return _texts([value if value is None else _as_text(value) for value in listed])
+    return _texts([value if value is None else as_text(value) for value in listed])
 
 
 def _plain_value(name: str, value: Any) -> str | float | None:
@@ -329,7 +324,7 @@ def _plain_value(name: str, value: Any) -> str | float | None:
     return None if math.isnan(number) else number
 
 
-def _as_text(value: str | float) -> str:
+def as_text(value: str | float) -> str:
     """Return a cell as a CSV file would hold it: 3 instead of 3.0."""
     if isinstance(value, str):
         return value

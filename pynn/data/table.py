@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,45 +9,26 @@ from typing import Any
 import numpy as np
 
 from ..files.disk import shown
-from ..spec.arguments import choose
+from ..spec.arguments import LEAST_WEIGHT, MOST_WEIGHT, choose
 from .cells import Cells, as_cells, is_missing
+from .columns import (
+    MOST_CLASSES,
+    Column,
+    are_texts,
+    as_texts,
+    column_from,
+    column_of,
+    encode,
+    fill_of,
+    known_values,
+    names_text,
+    numbers_in,
+)
 
 Array = np.ndarray
 
 IMPUTATIONS = ("median", "mean", "most_frequent")
 TASKS = ("classification", "regression")
-MOST_CLASSES = 20
-"""Largest number of different whole numbers of a target that are taken for classes."""
-MOST_CATEGORIES = 100
-"""Largest number of categories of one column."""
-LEAST, MOST = 1e-100, 1e100
-"""Bounds of sample weights above 0, those of ``fit``."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """An input column of a table.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    categories : tuple of str or None
-        The categories in the order of their inputs; None for a column of numbers.
-    fill : float, str or None
-        What replaces missing values; None if they are refused.
-    """
-
-    name: str
-    categories: tuple[str, ...] | None = None
-    fill: float | str | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs that it becomes: ``sex=female``, ``sex=male``."""
-        if self.categories is None:
-            return (self.name,)
-        return tuple(f"{self.name}={category}" for category in self.categories)
 
 
 @dataclass(frozen=True)
@@ -137,7 +116,9 @@ class Table:
         _check_roles(target, drop, weights)
         others = {target, weights, *drop}
         found = tuple(
-            _column(cells, name, name in categories) for name in cells.columns if name not in others
+            column_of(cells, name, name in categories)
+            for name in cells.columns
+            if name not in others
         )
         if not found:
             raise ValueError(f"{cells.source}: found no column of inputs, expected at least one")
@@ -165,7 +146,7 @@ class Table:
         return replace(
             self,
             columns=tuple(
-                replace(column, fill=_fill(cells, column, method)) for column in self.columns
+                replace(column, fill=fill_of(cells, column, method)) for column in self.columns
             ),
         )
 
@@ -205,7 +186,7 @@ class Table:
         place = 0
         for column in self.columns:
             n = len(column.inputs)
-            _encode(cells, column, out[:, place : place + n])
+            encode(cells, column, out[:, place : place + n])
             place += n
         return out
 
@@ -230,12 +211,12 @@ class Table:
                 "out"
             )
         if self.classes is None:
-            return _numbers(cells, self.target)
+            return numbers_in(cells, self.target)
         if isinstance(self.classes[0], str):
-            return _known(cells, self.target, _as_texts(column), self.classes, "class")
-        values = _numbers(cells, self.target)
+            return known_values(cells, self.target, as_texts(column), self.classes, "class")
+        values = numbers_in(cells, self.target)
         kind = np.int64 if isinstance(self.classes[0], int) else np.float64
-        return _known(cells, self.target, values, self.classes, "class").astype(kind)
+        return known_values(cells, self.target, values, self.classes, "class").astype(kind)
 
     def sample_weight(self, data: Any) -> Array | None:
         """Return the sample weights (n,), float64; None if the data or the table have none.
@@ -248,7 +229,7 @@ class Table:
         cells = self._cells(data)
         if self.weights is None or self.weights not in cells.columns:
             return None
-        found = _numbers(cells, self.weights)
+        found = numbers_in(cells, self.weights)
         missing = np.isnan(found)
         if missing.any():
             raise ValueError(
@@ -256,12 +237,13 @@ class Table:
                 f"missing, the first in {cells.place(int(missing.argmax()))}, expected a weight in "
                 "each row"
             )
-        wrong = ~((found == 0) | ((found >= LEAST) & (found <= MOST)))
+        wrong = ~((found == 0) | ((found >= LEAST_WEIGHT) & (found <= MOST_WEIGHT)))
         if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(
                 f"{cells.source}: weights {shown(repr(self.weights))}: found {found[row]:g} in "
-                f"{cells.place(row)}, expected weights of 0, or from {LEAST:g} to {MOST:g}"
+                f"{cells.place(row)}, expected weights of 0, or from {LEAST_WEIGHT:g} to "
+                f"{MOST_WEIGHT:g}"
             )
         return found
 
@@ -275,19 +257,19 @@ class Table:
         return as_cells(data, keep=self.target, texts=self.texts)
 
     def _check_columns(self, cells: Cells) -> None:
-        names = {column.name for column in self.columns}
-        absent = [name for name in (c.name for c in self.columns) if name not in cells.columns]
+        names = [column.name for column in self.columns]
+        absent = [name for name in names if name not in cells.columns]
         if absent:
             raise ValueError(
-                f"{cells.source}: found no {_plural(len(absent), 'column')} {_names(absent)}, "
-                f"expected the columns of the training: {_names([c.name for c in self.columns])}"
+                f"{cells.source}: found no {_plural(len(absent), 'column')} {names_text(absent)}, "
+                f"expected the columns of the training: {names_text(names)}"
             )
-        known = names | {self.target, self.weights, *self.ignored}
+        known = {*names, self.target, self.weights, *self.ignored}
         other = [name for name in cells.columns if name not in known]
         if other:
             raise ValueError(
-                f"{cells.source}: found {_plural(len(other), 'column')} {_names(other)} that the "
-                f"training did not have, expected {_names([c.name for c in self.columns])}"
+                f"{cells.source}: found {_plural(len(other), 'column')} {names_text(other)} that "
+                f"the training did not have, expected {names_text(names)}"
             )
 
     def _check_missing(self, cells: Cells) -> None:
@@ -338,18 +320,18 @@ class Table:
         """
         if not isinstance(saved, Mapping) or not isinstance(saved.get("columns"), list):
             raise ValueError(f"table: found {shown(repr(saved))}, expected a description")
-        columns = tuple(_saved_column(column) for column in saved["columns"])
+        columns = tuple(column_from(column) for column in saved["columns"])
         target, weights = saved.get("target"), saved.get("weights")
         ignored, classes = saved.get("ignored", []), saved.get("classes")
         if not isinstance(target, str) or not isinstance(weights, (str, type(None))):
             raise ValueError("table: found a name that is no text")
-        if not _are_texts(ignored):
+        if not are_texts(ignored):
             raise ValueError(f"table: found {shown(repr(ignored))}, expected a list of names")
         task = choose("task", saved.get("task"), TASKS)
         if (classes is None) != (task == "regression"):
             raise ValueError(f"table: found {task} with classes {shown(repr(classes))}")
         if classes is not None and not (
-            _are_texts(classes)
+            are_texts(classes)
             or (isinstance(classes, list) and all(type(c) in (int, float) for c in classes))
         ):
             raise ValueError(f"table: found classes {shown(repr(classes))}, expected labels")
@@ -383,7 +365,7 @@ def _require(cells: Cells, names: Sequence[str], argument: str) -> None:
         if name not in cells.columns:
             raise ValueError(
                 f"{argument}: found {name!r} for {cells.source}, expected one of its columns: "
-                f"{_names(list(cells.columns), quoted=False)}"
+                f"{names_text(list(cells.columns), quoted=False)}"
             )
 
 
@@ -394,27 +376,6 @@ def _check_roles(target: str, drop: Sequence[str], weights: str | None) -> None:
             raise ValueError(f"drop: found {name!r}, {role}, expected other columns")
     if weights == target:
         raise ValueError(f"weights: found {weights!r}, the target, expected another column")
-
-
-def _column(cells: Cells, name: str, categorical: bool) -> Column:
-    """Return the column of one name in the training data."""
-    values = cells.columns[name]
-    if values.dtype.kind == "f" and not categorical:
-        if np.isnan(values).all():
-            raise ValueError(
-                f"{cells.source}: column {shown(repr(name))}: found no value at all, expected "
-                f"numbers or texts; leave it out with drop=[{name!r}] (--drop {shown(name)})"
-            )
-        return Column(name)
-    known = [value for value in _as_texts(values) if value is not None]
-    found = tuple(sorted(set(known)))
-    if len(found) > MOST_CATEGORIES or len(found) == len(known) > MOST_CLASSES or not found:
-        raise ValueError(
-            f"{cells.source}: column {shown(repr(name))}: found {len(found)} different texts in "
-            f"{len(cells)} rows, expected at most {MOST_CATEGORIES} categories that recur; leave "
-            f"it out with drop=[{name!r}] (--drop {shown(name)})"
-        )
-    return Column(name, found)
 
 
 def _task(cells: Cells, target: str, task: str | None) -> tuple[str, tuple[Any, ...] | None]:
@@ -458,135 +419,7 @@ def _task(cells: Cells, target: str, task: str | None) -> tuple[str, tuple[Any, 
     return "classification", tuple(labels)
 
 
-def _fill(cells: Cells, column: Column, method: str) -> float | str:
-    """Return what replaces the missing values of a column."""
-    values = cells.columns[column.name]
-    known = values[~is_missing(values)]
-    if not len(known):
-        raise ValueError(
-            f"impute: found no value of {shown(repr(column.name))} in the rows to train on, "
-            "expected at least one"
-        )
-    if column.categories is not None:
-        texts, counts = np.unique(_as_texts(known).astype(str), return_counts=True)
-        return str(texts[counts.argmax()])
-    numbers = _numbers(cells, column.name)
-    numbers = numbers[~np.isnan(numbers)]
-    if method == "most_frequent":
-        numbers, counts = np.unique(numbers, return_counts=True)
-        return float(numbers[counts.argmax()])
-    return float(np.median(numbers) if method == "median" else numbers.mean())
-
-
-# --- Encoding -------------------------------------------------------------------------------------
-
-
-def _encode(cells: Cells, column: Column, out: Array) -> None:
-    """Write the inputs of one column into ``out`` (n, inputs of the column), which is 0."""
-    if column.categories is None:
-        values = _numbers(cells, column.name)
-        if not np.isfinite(values[~np.isnan(values)]).all():
-            raise ValueError(
-                f"{cells.source}: column {shown(repr(column.name))}: found an infinite number, "
-                "expected finite ones"
-            )
-        out[:, 0] = (
-            values if column.fill is None else np.where(np.isnan(values), column.fill, values)
-        )
-        return
-    texts = _as_texts(cells.columns[column.name])
-    if column.fill is not None:
-        texts = np.where(is_missing(texts), column.fill, texts)
-    places = _places(cells, column.name, texts, column.categories, "category")
-    out[np.arange(len(texts)), places] = 1
-
-
-def _known(cells: Cells, name: str, values: Array, known: Sequence[Any], what: str) -> Array:
-    """Return values as an array; raise if one is not among the known ones."""
-    places = _places(cells, name, values, known, what)
-    found: Array = np.asarray(known)[places]
-    return found
-
-
-def _places(cells: Cells, name: str, values: Array, known: Sequence[Any], what: str) -> Array:
-    """Return the index of each value (n,) among the known ones."""
-    index = {value: k for k, value in enumerate(known)}
-    places = np.array([index.get(value, -1) for value in values.tolist()], dtype=np.intp)
-    for row in np.flatnonzero(places < 0).tolist():
-        # pandas writes whole numbers as 3.0 if the column has a gap.
-        if isinstance(value := values[row], str) and re.fullmatch(r"-?\d+(\.0)?", value):
-            other = value[:-2] if value.endswith(".0") else f"{value}.0"
-            places[row] = index.get(other, -1)
-    if (places < 0).any():
-        row = int((places < 0).argmax())
-        value = values[row]
-        text = repr(value) if isinstance(value, str) else f"{value:g}"
-        raise ValueError(
-            f"{cells.source}: column {shown(repr(name))}: found the {what} {shown(text)} in "
-            f"{cells.place(row)}, which the training data did not have; expected one of "
-            f"{_names([str(value) for value in known])}"
-        )
-    return places
-
-
-def _numbers(cells: Cells, name: str) -> Array:
-    """Return a column as numbers (n,) with NaN; raise a ValueError if it has texts."""
-    column = cells.columns[name]
-    if column.dtype.kind == "f":
-        return column
-    for row, value in enumerate(column):
-        if value is not None and not _is_finite(value):
-            raise ValueError(
-                f"{cells.source}: column {shown(repr(name))}: found {shown(repr(value))} in "
-                f"{cells.place(row)}, expected a number"
-            )
-    return np.array([np.nan if value is None else float(value) for value in column])
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _as_texts(column: Array) -> Array:
-    """Return a column as texts (n,) with None, numbers as a file would hold them: 3, 0.5."""
-    if column.dtype == object:
-        return column
-    found = np.empty(len(column), dtype=object)
-    found[:] = [
-        None if math.isnan(v) else str(int(v)) if v.is_integer() else repr(v)
-        for v in column.tolist()
-    ]
-    return found
-
-
-# --- Files and text -------------------------------------------------------------------------------
-
-
-def _saved_column(saved: Any) -> Column:
-    """Return a column that a file describes."""
-    if not isinstance(saved, Mapping) or not isinstance(saved.get("name"), str):
-        raise ValueError(f"table: found {shown(repr(saved))}, expected the description of a column")
-    categories, fill = saved.get("categories"), saved.get("fill")
-    if categories is not None and not (_are_texts(categories) and categories):
-        raise ValueError(f"table: found categories {shown(repr(categories))}, expected texts")
-    number = isinstance(fill, (int, float)) and math.isfinite(fill)
-    fits = number if categories is None else fill in categories
-    if fill is not None and not fits:
-        raise ValueError(f"table: found {shown(repr(fill))} for missing values, expected a value")
-    return Column(saved["name"], None if categories is None else tuple(categories), fill)
-
-
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
-
-
-def _names(names: Sequence[str], quoted: bool = True) -> str:
-    """Return names as text; of many, the first twenty."""
-    some = [shown(repr(name) if quoted else name) for name in names[:20]]
-    return ", ".join(some) + (", …" if len(names) > 20 else "")
+# --- Text -----------------------------------------------------------------------------------------
 
 
 def _plural(n: int, noun: str) -> str:

@@ -6,7 +6,7 @@ current one of ``pyplot``: ``plt.show()`` displays it, ``plt.savefig("a.png")`` 
 stay out of ``pyplot`` and are freed with their last reference.
 
 ``style="dark"`` draws on a dark background. Without it plots follow matplotlib's settings: after
-``plt.style.use("dark_background")`` they take the colours that suit it.
+``plt.style.use("dark_background")`` they take colours for a dark background.
 
 The colours are distinguishable with every kind of colour blindness, and no information depends on
 colour alone: lines also differ in dashes, bars and images in labels. The plots therefore work when

@@ -51,8 +51,7 @@ def confusion_matrix(
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of the matrix in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of the matrix in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -69,10 +68,11 @@ def confusion_matrix(
     true, predicted = _check_labels(y_true, y_pred)
     names = _sorted_labels(true, predicted) if classes is None else np.asarray(classes)
     n = len(names)
-    counts = np.zeros((n, n), int)
-    rows = class_indices(true, names.tolist(), "y_true")
-    columns = class_indices(predicted, names.tolist(), "y_pred")
-    np.add.at(counts, (rows, columns), 1)
+    counts = class_counts(
+        class_indices(true, names.tolist(), "y_true"),
+        class_indices(predicted, names.tolist(), "y_pred"),
+        n,
+    )
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     diagonal = np.eye(n, dtype=bool)
     numbered = n <= _MOST_NUMBERS
@@ -134,6 +134,11 @@ def class_indices(labels: np.ndarray, names: list[Any], argument: str) -> np.nda
             f"{argument}: found {min(outside, key=str)!r}, expected one of the classes"
         )
     return np.array([index[label] for label in found], int)
+
+
+def class_counts(true: np.ndarray, predicted: np.ndarray, n: int) -> np.ndarray:
+    """Return how often each of n classes (row) was predicted as each class (column); indices."""
+    return np.bincount(true * n + predicted, minlength=n * n).reshape(n, n)
 
 
 def _check_labels(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

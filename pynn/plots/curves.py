@@ -48,7 +48,7 @@ def learning_curves(
         Title of the figure, or of the first given Axes. By default a new figure names the network,
         if it is known, and the number of epochs.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of the lines in `ax`; by default those that suit the background.
+        Colours of a new figure, or of the lines in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def learning_curves(
     measures = measures_of(history)
     axes = _panels(ax, len(measures), most=max(2, len(measures)))
     for panel, measure in zip(axes, measures, strict=False):  # one Axes takes only the loss
-        _draw_measure(panel, history, measure, larger_is_better(measure))
+        _draw_measure(panel, history, measure)
         _finish_curves(panel, measure)
     if ax is None:
         figure: Any = axes[0].figure
@@ -85,7 +85,7 @@ _WHY_BETTER = (
 )
 
 
-def _draw_measure(panel: Axes, history: Any, measure: str, larger: bool) -> None:
+def _draw_measure(panel: Axes, history: Any, measure: str) -> None:
     """Draw a measure of training and validation, and mark its best and the restored epoch."""
     colors, epochs = theme(), np.asarray(history.epoch)
     restored = getattr(history, "restored_epoch", None)
@@ -106,7 +106,7 @@ def _draw_measure(panel: Axes, history: Any, measure: str, larger: bool) -> None
         )  # fmt: skip
         if end < len(epochs) - 1:
             panel.plot(epochs[end:], values[end:], alpha=0.35, **line)
-        at = int(np.nanargmax(values) if larger else np.nanargmin(values))
+        at = best_index(values, measure)
         best = at, values[at], color
     if best is not None:
         at, value, color = best
@@ -129,11 +129,16 @@ _ERRORS = "loss", "error", "mae", "mse", "rmse", "mape", "brier", "entropy", "de
 def larger_is_better(measure: str) -> bool:
     """Whether a larger value of a measure is better.
 
-    A history does not tell the direction of its metrics: those with the usual names of errors are
+    A history does not tell the direction of its metrics: metrics with the usual names of errors are
     better if smaller, unless scikit-learn's ``neg_`` stands before. A test compares the result with
     the catalogue of ``pynn.metrics`` for each of its names.
     """
     return measure.startswith("neg_") or not measure.endswith(_ERRORS)
+
+
+def best_index(values: np.ndarray | Sequence[float], measure: str) -> int:
+    """Return the index of the best value of a measure; NaN are left out, but not all are NaN."""
+    return int(np.nanargmax(values) if larger_is_better(measure) else np.nanargmin(values))
 
 
 def _title(model: Any, history: Any) -> str:
@@ -145,7 +150,7 @@ def _title(model: Any, history: Any) -> str:
 
 
 def _validation_starts_better(history: Any) -> bool:
-    """Whether the first validation loss or accuracy is better than that of the training."""
+    """Whether the first validation loss or accuracy is better than the first training value."""
     for name, sign in (("loss", 1), ("accuracy", -1)):
         training, validation = _values(history, name)[0], _values(history, f"validation_{name}")[0]
         if sign * (validation - training) < 0:
@@ -189,7 +194,7 @@ def comparison(
         bright by these numbers. By default they are if all labels are numbers, or differ only in
         one number at their end.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of the lines in `ax`; by default those that suit the background.
+        Colours of a new figure, or of the lines in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -225,8 +230,7 @@ def comparison(
             for panel, values in zip(axes, run.curves, strict=False)
         ]
         lines += drawn[0]
-    larger = larger_is_better(measure)
-    bests = [_best_of(run, len(axes), larger) for run in found]
+    bests = [_best_of(run, len(axes), measure) for run in found]
     for best, color in zip(bests, colors, strict=True):
         if best is not None:
             axes[best.panel].plot(
@@ -248,8 +252,7 @@ def comparison(
     legend = _add_legend(axes[-1], lines, labels, ax is None, f"best {kind}{measure} in brackets")
     values = [math.nan if best is None else best.value for best in bests]
     if len(values) > 1 and np.isfinite(values).any():
-        winner = int(np.nanargmax(values) if larger else np.nanargmin(values))
-        legend.get_texts()[winner].set_fontweight("bold")
+        legend.get_texts()[best_index(values, measure)].set_fontweight("bold")
     return tuple(axes)
 
 
@@ -261,12 +264,12 @@ class _Best(NamedTuple):
     value: float
 
 
-def _best_of(run: _Compared, panels: int, larger: bool) -> _Best | None:
+def _best_of(run: _Compared, panels: int, measure: str) -> _Best | None:
     """Return the best epoch of the validation, or of the training if there is none."""
     for panel in range(panels - 1, -1, -1):
         values = run.curves[panel]
         if np.isfinite(values).any():
-            at = int(np.nanargmax(values) if larger else np.nanargmin(values))
+            at = best_index(values, measure)
             return _Best(panel, run.epochs[at], float(values[at]))
     return None
 
@@ -349,7 +352,7 @@ def norms(
     ax : Axes or sequence of Axes, optional
         Where to draw: one Axes takes only the gradients.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of the lines in `ax`; by default those that suit the background.
+        Colours of a new figure, or of the lines in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -398,7 +401,7 @@ def learning_rates(found: Any, ax: Axes | None = None, style: str | None = None)
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of the lines in `ax`; by default those that suit the background.
+        Colours of a new figure, or of the lines in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -434,10 +437,14 @@ def learning_rates(found: Any, ax: Axes | None = None, style: str | None = None)
 # --- Histories ------------------------------------------------------------------------------------
 
 
+def recorded(history: Any, name: str) -> np.ndarray:
+    """Return the values of a history as float64, NaN where nothing was recorded."""
+    return np.asarray(history[name] if name in history.names else [None] * len(history), float)
+
+
 def _values(history: Any, name: str) -> np.ndarray:
-    """Return values as float64, NaN where nothing was recorded; accuracies in percent."""
-    known = name in history.names
-    values = np.asarray(history[name] if known else [None] * len(history), float)
+    """Return the values of a history as `recorded` does, but accuracies in percent."""
+    values = recorded(history, name)
     return 100.0 * values if name in ("accuracy", "validation_accuracy") else values
 
 

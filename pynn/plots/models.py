@@ -88,7 +88,7 @@ def classes_of(model: Any) -> ArrayLike | None:
 
 
 def names_of(model: Any, n: int, classes: ArrayLike | None) -> list[Any]:
-    """Return the names of `n` classes: those given, the model's, or 0, 1, 2, …."""
+    """Return the names of `n` classes: the given names, the model's, or 0, 1, 2, …."""
     classes = classes_of(model) if classes is None else classes
     names = list(range(n)) if classes is None else np.asarray(classes).tolist()
     if len(names) != n:

@@ -10,7 +10,17 @@ import numpy as np
 
 from .classes import class_indices
 from .models import are_probabilities, classes_of, names_of, probabilities_of, weights_of
-from .style import new_axes, paint, percent, plain_text, ramp, styled, text_color_on, theme
+from .style import (
+    given_or_new,
+    new_axes,
+    paint,
+    percent,
+    plain_text,
+    ramp,
+    styled,
+    text_color_on,
+    theme,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,8 +76,7 @@ def predictions(
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of what is drawn in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -81,15 +90,23 @@ def predictions(
     ImportError
         If matplotlib is not installed.
     """
-    _require_pixels(model, x)
-    images, labels = _images(x), None if y is None else _labels(y, len(x))
-    probabilities = probabilities_of(model, x, len(images))
-    names = names_of(model, probabilities.shape[1], classes)
+    images, probabilities, names = _classified(model, x, classes)
+    labels = None if y is None else _labels(y, len(images))
     rows = evenly_confident(np.nan_to_num(probabilities.max(axis=1)), max(1, count))
     truth = None if labels is None else labels[rows]
     ax = _tiles(_Sample(images, probabilities, rows), names, truth, ax)
     many = f"{len(rows)} of {len(images):,} images from most to least confident"
     return _title_sheet(ax, many, "equal steps of confidence, not a random sample", labels)
+
+
+def _classified(
+    model: Any, x: np.ndarray, classes: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Return images (n, height, width), outputs (n, n_classes) and the names of the classes."""
+    _require_pixels(model, x)
+    images = _images(x)
+    outputs = probabilities_of(model, x, len(images))
+    return images, outputs, names_of(model, outputs.shape[1], classes)
 
 
 def _title_sheet(ax: Axes, title: str, line: str, labels: np.ndarray | None) -> Axes:
@@ -146,23 +163,10 @@ def mistakes(
 
     Parameters
     ----------
-    model : Network, classifier or array_like, shape (n, n_classes)
-        A trained network, also of ``pynn.nielsen``, a fitted classifier of ``pynn.sklearn``, or
-        probabilities for every row of `x`.
-    x : ndarray, shape (n, height, width) or (n, pixels)
-        The images; without height and width the number of pixels must be a square. ``pynn.nielsen``
-        has columns of pixels, (n, pixels, 1).
+    model, x, count, classes, ax, style
+        As in :func:`predictions`.
     y : array_like, shape (n,)
         True labels.
-    count : int, default 12
-        The maximum number of images.
-    classes : array_like, optional
-        Names of the classes. By default ``model.classes`` or ``model.classes_``, or 0, 1, 2, ….
-    ax : Axes, optional
-        Where to draw.
-    style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
 
     Returns
     -------
@@ -176,15 +180,13 @@ def mistakes(
     ImportError
         If matplotlib is not installed.
     """
-    _require_pixels(model, x)
-    images, labels = _images(x), _labels(y, len(x))
-    probabilities = probabilities_of(model, x, len(images))
-    names = names_of(model, probabilities.shape[1], classes)
+    images, probabilities, names = _classified(model, x, classes)
+    labels = _labels(y, len(images))
     truth = class_indices(labels, names, "y")
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != truth)
     worst = wrong[np.argsort(probabilities[wrong, truth[wrong]], kind="stable")][: max(1, count)]
     if not len(wrong):
-        ax = new_axes(4.0, 1.5) if ax is None else ax
+        ax = given_or_new(ax, 4.0, 1.5)
         ax.set_axis_off()
         ax.text(0.5, 0.5, f"no mistake in {len(images):,}", ha="center", va="center")
         return ax
@@ -214,10 +216,8 @@ def _tiles(sample: _Sample, names: list[Any], truth: np.ndarray | None, ax: Axes
         left, bottom = place % columns * width, 1 - (place // columns + 1) * height
         picture = ax.inset_axes((left, bottom, (0.4 if long else 0.46) * width, share * height))
         _draw_image(picture, image)
-        top = np.argsort(-row, kind="stable")[:3]
         true = None if truth is None else truth[place].item()
-        if true in names and names.index(true) not in top:
-            top[-1] = names.index(true)
+        top = shown_classes(row, names.index(true) if true in names else None)
         if long:
             frame = (left + 0.45 * width, bottom, 0.5 * width, share * height)
         else:
@@ -225,8 +225,16 @@ def _tiles(sample: _Sample, names: list[Any], truth: np.ndarray | None, ax: Axes
         correct = [None if true is None else names[k] == true for k in top]
         bars = ax.inset_axes(frame)
         _draw_bars(bars, row[top], [texts[k] for k in top], correct, long, spell)
-        _title_image(picture, names[int(top[0])], true, int(sample.rows[place]), long)
+        _title_image(picture, names[top[0]], true, int(sample.rows[place]), long)
     return ax
+
+
+def shown_classes(outputs: np.ndarray, true: int | None) -> list[int]:
+    """Return the three most probable classes; the true class may replace the third."""
+    top: list[int] = np.argsort(-outputs, kind="stable")[:3].tolist()
+    if true is not None and true not in top:
+        top[-1] = true
+    return top
 
 
 def _draw_image(ax: Axes, image: np.ndarray) -> None:
@@ -335,8 +343,7 @@ def first_layer_weights(
         The rows of the training. Pixels that are 0 in all of them are drawn pale: training has left
         their weights at the random numbers they began with, or only made them smaller.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of what is drawn in `ax`. By default they suit the background.
 
     Returns
     -------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .classes import class_indices
 from .models import are_probabilities
-from .style import label_axes, new_axes, styled, theme
+from .style import given_or_new, label_axes, styled, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,15 @@ class Calibration(NamedTuple):
         Number of rows of each bin.
     error
         Expected calibration error: mean of |observed − predicted|, weighted by rows.
+    binary
+        Whether the event is the second of two classes, and not that the predicted class is right.
     """
 
     predicted: np.ndarray
     observed: np.ndarray
     rows: np.ndarray
     error: float
+    binary: bool
 
     @property
     def bias(self) -> float:
@@ -70,14 +73,15 @@ def calibration_of(
         )
     if not np.isfinite(table).all() or not are_probabilities(table):
         raise ValueError(
-            "probabilities: found rows that are not in [0, 1] or do not sum to 1, expected those "
-            "of predict_proba"
+            "probabilities: found rows that are not in [0, 1] or do not sum to 1, expected the "
+            "output of predict_proba"
         )
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected 1 or more")
     names = list(range(table.shape[1])) if classes is None else np.asarray(classes).tolist()
     truth = class_indices(labels, names, "y_true")
-    if table.shape[1] == 2:
+    binary = table.shape[1] == 2
+    if binary:
         shares, events = table[:, 1], truth == 1
     else:
         shares, events = table.max(axis=1), table.argmax(axis=1) == truth
@@ -87,7 +91,7 @@ def calibration_of(
     predicted = np.bincount(place, shares, bins)[used] / rows[used]
     observed = np.bincount(place, events, bins)[used] / rows[used]
     error = float(np.average(np.abs(observed - predicted), weights=rows[used]))
-    return Calibration(predicted, observed, rows[used], error)
+    return Calibration(predicted, observed, rows[used], error, binary)
 
 
 @styled
@@ -102,16 +106,16 @@ def calibration(
     """Draw how often predictions of a probability come true.
 
     Points on the diagonal are calibrated: of the predictions of 80 %, 80 % are right. Points below
-    it are overconfident. With two classes the probability is that of the second; with more it is
-    that of the predicted class, which is right or wrong. The area of a point shows its number of
-    rows.
+    it are overconfident. With two classes the points show the probability of the second class; with
+    more, the probability of the predicted class, which is right or wrong. The area of a point shows
+    its number of rows.
 
     Parameters
     ----------
     y_true : array_like, shape (n,)
         True labels.
     probabilities : array_like, shape (n, n_classes) or (n,)
-        Those of ``predict_proba``; (n,) for the second of two classes.
+        The output of ``predict_proba``, or (n,) for the second of two classes.
     classes : array_like, optional
         The label of each column, such as ``net.classes``. By default 0, 1, 2, ….
     bins : int, default 10
@@ -119,8 +123,7 @@ def calibration(
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of what is drawn in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -136,9 +139,8 @@ def calibration(
         If matplotlib is not installed.
     """
     found = calibration_of(y_true, probabilities, classes, bins)
-    binary = np.ndim(probabilities) == 1 or np.shape(probabilities)[1] == 2
-    ax = new_axes(4.2, 4.2) if ax is None else ax
-    colors: Any = theme()
+    ax = given_or_new(ax, 4.2, 4.2)
+    colors = theme()
     ax.plot([0, 1], [0, 1], ":", color=colors.faint, label="calibrated")
     ax.plot(found.predicted, found.observed, "-", color=colors.blue, lw=1.4)
     sizes = 12 + 188 * found.rows / found.rows.max()
@@ -151,11 +153,11 @@ def calibration(
     ax.set_aspect("equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda v, _: f"{100 * v:.0f} %")
-    what = "second class" if binary else "predicted class"
+    what = "second class" if found.binary else "predicted class"
     label_axes(ax, f"predicted probability of the {what}", "observed share")
     ax.legend(frameon=False, fontsize="small", loc="best")
     title = f"calibration error {100 * found.error:.2g} %"
-    if not binary and abs(found.bias) > 0.5 * found.error:
+    if not found.binary and abs(found.bias) > 0.5 * found.error:
         title += f", {'over' if found.bias > 0 else 'under'}confident"
     ax.set_title(title, fontsize="medium")
     return ax

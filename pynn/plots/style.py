@@ -87,8 +87,8 @@ def theme() -> Theme:
 def styled(draw: Draw) -> Draw:
     """Make a function draw with the theme of its argument ``style``.
 
-    With None it takes the theme that suits the background: of the given ``ax``, or of new figures
-    in matplotlib's settings.
+    With None it takes the theme for the background: of the given ``ax``, or of new figures in
+    matplotlib's settings.
     """
     signature = inspect.signature(draw)
 
@@ -106,7 +106,7 @@ def styled(draw: Draw) -> Draw:
 
 @contextlib.contextmanager
 def using(style: str | None = None, ax: Axes | Sequence[Axes] | None = None) -> Iterator[Theme]:
-    """Draw with a theme, by its name, or with the one that suits the background.
+    """Draw with a theme, by its name, or with the one for the background, light or dark.
 
     Raises
     ------
@@ -174,13 +174,17 @@ def contrast(one: Sequence[float], other: Sequence[float]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def black_or_white(background: Sequence[float]) -> str:
+    """Return the name with more contrast to red, green and blue in [0, 1]: 4.58:1 or more."""
+    on_black, on_white = contrast(background, (0, 0, 0)), contrast(background, (1, 1, 1))
+    return "black" if on_black >= on_white else "white"
+
+
 def text_color_on(background: Any) -> str:
-    """Return black or white, whichever has more contrast: at least 4.58:1 on every colour."""
+    """Return black or white, whichever has more contrast to a colour of matplotlib."""
     from matplotlib.colors import to_rgb
 
-    color = to_rgb(background)
-    on_black, on_white = contrast(color, (0, 0, 0)), contrast(color, (1, 1, 1))
-    return "black" if on_black >= on_white else "white"
+    return black_or_white(to_rgb(background))
 
 
 # --- Figures --------------------------------------------------------------------------------------
@@ -195,6 +199,11 @@ def require() -> None:
             f"plots need matplotlib, which is not installed ({error}): "
             "pip install 'pynn-mlp[plots]'"
         ) from error
+
+
+def given_or_new(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return the given Axes, or the only Axes of a new figure; sizes in inches."""
+    return new_axes(width, height) if ax is None else ax
 
 
 def new_axes(width: float, height: float) -> Axes:

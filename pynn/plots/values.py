@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import label_axes, new_axes, styled, theme
+from .style import given_or_new, label_axes, styled, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,7 @@ def predicted_against_true(
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of what is drawn in `ax`. By default they suit the background.
 
     Returns
     -------
@@ -41,15 +40,15 @@ def predicted_against_true(
     ImportError
         If matplotlib is not installed.
     """
-    true, predicted = checked_values(y_true, y_pred)
-    ax = new_axes(4.4, 4.2) if ax is None else ax
+    true, predicted = _finite_values(y_true, y_pred)
+    ax = given_or_new(ax, 4.4, 4.2)
     ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
     ax.plot(ends, ends, ":", color=theme().orange, label="exact")
     ax.plot(true, predicted, linestyle="", color=theme().blue, **_points(len(true)))
     label_axes(ax, "true value", "predicted value")
     ax.legend(frameon=False, fontsize="small", loc="upper left")
     mae = np.abs(predicted - true).mean()
-    r2 = r2_of(true, predicted)
+    r2 = _r2(true, predicted)
     ax.set_title(f"R² {r2:.3f}, MAE {mae:.3g}, {len(true):,} rows", fontsize="medium")
     return ax
 
@@ -60,8 +59,8 @@ def residuals(
 ) -> Axes:
     """Draw the residual (true − predicted) of each row over its predicted value.
 
-    Points without a pattern around 0 are what a good model leaves; a slope, a bend or a funnel is
-    what it has not learned.
+    The residuals of a good model have no pattern around 0; a slope, a bend or a funnel shows
+    something that the model has not learned.
 
     Parameters
     ----------
@@ -77,8 +76,8 @@ def residuals(
     ValueError, ImportError
         As :func:`predicted_against_true`.
     """
-    true, predicted = checked_values(y_true, y_pred)
-    ax = new_axes(4.4, 4.2) if ax is None else ax
+    true, predicted = _finite_values(y_true, y_pred)
+    ax = given_or_new(ax, 4.4, 4.2)
     ax.axhline(0, color=theme().orange, linestyle=":")
     ax.plot(predicted, true - predicted, linestyle="", color=theme().blue, **_points(len(true)))
     label_axes(ax, "predicted value", "residual: true − predicted")
@@ -106,8 +105,8 @@ def error_histogram(
     ValueError, ImportError
         As :func:`predicted_against_true`.
     """
-    true, predicted = checked_values(y_true, y_pred)
-    ax = new_axes(4.4, 3.6) if ax is None else ax
+    true, predicted = _finite_values(y_true, y_pred)
+    ax = given_or_new(ax, 4.4, 3.6)
     errors = true - predicted
     ax.hist(errors, bins=histogram_bins(len(errors)), color=theme().blue, alpha=0.85)
     ax.axvline(0, color=theme().orange, linestyle=":", label="exact")
@@ -118,7 +117,7 @@ def error_histogram(
     return ax
 
 
-def checked_values(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _finite_values(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of one target as float64 (n,), without rows that are not finite."""
     found = []
     for argument, given in (("y_true", y_true), ("y_pred", y_pred)):
@@ -141,7 +140,7 @@ def checked_values(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray, np
     return true[finite], predicted[finite]
 
 
-def r2_of(true: np.ndarray, predicted: np.ndarray) -> float:
+def _r2(true: np.ndarray, predicted: np.ndarray) -> float:
     """Return R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)²; NaN if all true values are equal."""
     total = ((true - true.mean()) ** 2).sum()
     return float(1 - ((true - predicted) ** 2).sum() / total) if total else float("nan")

@@ -12,7 +12,9 @@ import numpy as np
 MOST_THREADS = 4096
 """More than the processors of any machine: a larger number is a typing error, and each thread
 allocates memory."""
-
+LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100
+"""Bounds of weights above 0 of rows and classes: products and sums of weights,
+and their inverses, are normal numbers of float64 then."""
 
 OTHERS = frozenset(
     [

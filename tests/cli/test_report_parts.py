@@ -16,6 +16,7 @@ import pynn
 from pynn.cli import pages, report
 from pynn.cli.report import classes, numbers, runs, svg, verdict
 from pynn.plots.reliability import Calibration
+from pynn.plots.style import contrast
 from pynn.training.history import History, Record
 from tests.cli.command import SMALL, digits, pynn_command
 from tests.cli.test_report import Page, read
@@ -123,7 +124,7 @@ def test_results_confusions_and_calibration():
         (0.1, 0.8, "underconfident"),
         (0.1, 0.98, "not well calibrated"),
     ):
-        (text,) = verdict.calibration(Calibration(one, one, one, error), probable, 0.98)
+        (text,) = verdict.calibration(Calibration(one, one, one, error, False), probable, 0.98)
         assert kind in text
     assert verdict.bias(np.zeros(100), np.tile([1.0, 3.0], 50)) == [
         "Predictions are 2 too high on average."
@@ -168,8 +169,8 @@ def test_numbers_of_the_matrix_are_readable_in_both_themes():
                 paper, full = classes._rgb(page[0]), classes._rgb(page[1 if right else 2])
                 mixed = [a + (b - a) * level for a, b in zip(paper, full)]
                 ink = 0.0 if classes._text_color(page, right, level) == "#000" else 1.0
-                assert classes.contrast(mixed, [ink] * 3) >= 4.5
-        assert classes.contrast(classes._rgb(page[0]), classes._rgb(page[3])) >= 4.5
+                assert contrast(mixed, [ink] * 3) >= 4.5
+        assert contrast(classes._rgb(page[0]), classes._rgb(page[3])) >= 4.5
 
 
 # --- Several runs ---------------------------------------------------------------------------------

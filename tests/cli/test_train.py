@@ -5,12 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 import warnings
 from pathlib import Path
 
@@ -18,8 +13,8 @@ import numpy as np
 import pytest
 
 from pynn.cli import folder as run_folder
-from pynn.cli import output, train
-from pynn.cli.options import PRESETS, parse_spec
+from pynn.cli import train
+from pynn.cli.options import parse_spec
 from pynn.spec import optimizers, schedules
 from pynn.spec.losses import LOSSES, as_loss
 
@@ -28,7 +23,6 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 import pynn
-from tests.child import FOLDER, python
 from tests.cli.command import SMALL, digits, pynn_command, results
 
 
@@ -269,97 +263,6 @@ def test_the_precision_option_reaches_the_model(folder, tmp_path):
     assert "pynn: --precision: found 'bf16' with dtype float64" in out
 
 
-def settings_of(run: Path) -> dict:
-    return json.loads((run / "settings.json").read_text())
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_replaces_defaults(tmp_path, preset, monkeypatch):
-    run = tmp_path / "run"
-    instead = run_folder.Data("MNIST", digits(300, 300), digits(60, 60))
-    monkeypatch.setattr(run_folder, "read_data", lambda path, *options: instead)
-    out = pynn_command("train", f"--{preset}", "--backend", "numpy", "--plain", run)
-    assert {path.name for path in run.iterdir()} == {
-        "model.safetensors", "history.json", "settings.json"
-    }  # fmt: skip
-    values = PRESETS[preset]
-    found = settings_of(run)
-    assert found["options"].items() >= values.items()
-    assert found["options"]["preset"] == preset
-    assert "300 rows to train, 60 to test" in out
-    assert "label smoothing 0.1" in out
-    assert re.search(r"trained   \d epochs in \d+\.\d\d s", out)
-    if sys.platform == "linux":
-        seconds = float(re.search(r"total     (\d+\.\d\d) s since the command was started", out)[1])
-        assert seconds > found["result"]["seconds"]
-
-    same = pynn.Network(found["sizes"], activation="gelu", backend="numpy")
-    same.fit(
-        *digits(300, 300),
-        epochs=values["epochs"],
-        batch_size=int(values["batch_size"]),
-        optimizer=pynn.Adam(beta1=0.8, beta2=0.95),
-        learning_rate=values["learning_rate"],
-        schedule=pynn.OneCycle(warmup=0.2, initial=0.2),
-        label_smoothing=values["label_smoothing"],
-    )
-    net = pynn.load(run / "model.safetensors", backend="numpy")
-    np.testing.assert_array_equal(net.parameters, same.parameters)
-
-
-def test_given_options_override_a_preset(folder, tmp_path):
-    run = tmp_path / "run"
-    out = pynn_command("train", "--fast", *SMALL, "--epochs", 1, "--data", folder, run)
-    options = settings_of(run)["options"]
-    assert (options["hidden"], options["epochs"], options["dropout"]) == ("8", 1, "0")
-    assert options["batch_size"] == PRESETS["fast"]["batch_size"]
-    # With other data, rows are held out for validation.
-    assert options["validation"] == 0.1
-    assert "270 rows to train, 30 to validate, 60 to test" in out
-
-    options = ["--batch-size", 64, "--label-smoothing", 0, "--dropout", "0.1", "--pictures"]
-    pytest.importorskip("matplotlib")
-    small = ["--backend", "numpy", "--hidden", "8", "--quiet", "--data", folder]
-    pynn_command("train", "--accurate", *small, *options, tmp_path / "second")
-    found = settings_of(tmp_path / "second")["options"]
-    assert (found["batch_size"], found["label_smoothing"], found["dropout"]) == ("64", 0, "0.1")
-    assert (tmp_path / "second" / "learning_curve.png").exists()
-
-
-def test_a_preset_with_other_data(tmp_path):
-    x, y = digits(200, 1)
-    np.savez(tmp_path / "no_test.npz", x=x, y=y)
-    small = ["--backend", "numpy", "--fast", "--hidden", "8", "--plain"]
-    run = tmp_path / "a"
-    out = pynn_command("train", *small, "--data", tmp_path / "no_test.npz", run)
-    assert results(out)[-1].startswith("validation accuracy ")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(90, 3)).astype(np.float32)
-    np.savez(tmp_path / "values.npz", x=x, y=x.sum(axis=1))
-    run = tmp_path / "b"
-    pynn_command("train", *small, "--data", tmp_path / "values.npz", run, "--loss", "mse")
-    assert settings_of(run)["options"]["label_smoothing"] == 0
-
-
-def test_presets_are_one_at_a_time(folder, tmp_path):
-    arguments = ["train", "--fast", "--accurate", "--data", folder, tmp_path / "run"]
-    out = pynn_command(*arguments, code=1)
-    assert "--fast: found --accurate as well, expected one of them" in out
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_preset_imports_no_slow_modules(folder, tmp_path):
-    program = (
-        "import sys; from typer.testing import CliRunner; from pynn import cli;"
-        "done = CliRunner().invoke(cli.app, sys.argv[1:]); assert done.exit_code == 0, done.output;"
-        "slow = {'matplotlib', 'numpy.ma', 'scipy', 'numba', 'PIL'};"
-        "assert not slow & set(sys.modules), slow & set(sys.modules)"
-    )
-    arguments = ["train", "--fast", "--data", str(folder), str(tmp_path / "run")]
-    done = python(program, *arguments)
-    assert done.returncode == 0, done.stderr
-
-
 def test_no_hidden_layer(folder, tmp_path):
     run = tmp_path / "run"
     pynn_command("train", *SMALL, "--data", folder, run, "--hidden", "none", "--epochs", 1)
@@ -560,137 +463,6 @@ def test_every_run_gets_its_own_folder(folder, tmp_path, monkeypatch):
     for _ in range(3):
         pynn_command("train", *SMALL, "--data", folder, "--epochs", 0)
     assert len(list(Path("runs").iterdir())) == 3
-
-
-def test_ctrl_c_saves_the_trained_model(folder, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
-
-    def stop(epochs, record):
-        if record.epoch == 2 and record.step == record.steps:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(output, "print_epoch", stop)
-    run = tmp_path / "run"
-    drawn = [o for o in SMALL if o != "--no-pictures"]
-    options = ["--data", folder, "--epochs", 9]
-    out = pynn_command("train", *drawn, *options, run, code=130)
-    assert "pynn: stopped after 2 complete epochs" in out
-    assert str(run) in out
-    net = pynn.load(run / "model.safetensors", backend="numpy")
-    assert net.epochs == 2
-    assert net.parameters.any()
-    assert json.loads((run / "settings.json").read_text())["result"]["interrupted"] is True
-    assert {path.name for path in run.glob("*.png")} == {"learning_curve.png"}
-    pynn_command("train", *SMALL, *options, tmp_path / "without", code=130)
-    assert not list((tmp_path / "without").glob("*.png"))
-
-
-def test_ctrl_c_in_the_first_epoch_leaves_no_curve(folder, tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib")
-
-    def press(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pynn.Network, "fit", press)
-    run = tmp_path / "run"
-    drawn = [o for o in SMALL if o != "--no-pictures"]
-    out = pynn_command("train", *drawn, "--data", folder, run, code=130)
-    assert "stopped after 0 complete epochs" in out
-    assert not list(run.glob("*.png"))
-
-
-@pytest.mark.parametrize("place", ["_record", "evaluate"])
-def test_ctrl_c_after_training_leaves_all_files(folder, tmp_path, monkeypatch, place):
-    """While the files are written, and while the network is evaluated."""
-    owner = pynn.Network if place == "evaluate" else train
-    usual, calls = getattr(owner, place), []
-
-    def press(*arguments, **named):
-        calls.append(arguments)
-        # The settings are also written when the training begins.
-        if len(calls) == 1 + (place == "_record"):
-            raise KeyboardInterrupt
-        return usual(*arguments, **named)
-
-    monkeypatch.setattr(owner, place, press)
-    run = tmp_path / "run"
-    pynn_command("train", *SMALL, "--data", folder, "--epochs", 1, run, code=130)
-    assert json.loads((run / "settings.json").read_text())["result"]["epochs"] == 1
-    assert len(json.loads((run / "history.json").read_text())["loss"]) == 1
-    assert pynn.load(run / "model.safetensors", backend="numpy").epochs == 1
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
-def test_termination_signals_save_the_trained_model(folder, tmp_path, number):
-    run = tmp_path / "run"
-    command = ["train", *SMALL, "--data", folder, run]
-    endless = ["--schedule", "constant", "--epochs", 10**6]
-    # Under nohup SIGHUP is ignored, and a child would inherit that.
-    before = signal.signal(number, signal.SIG_DFL)
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pynn", *map(str, command + endless)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            # Python searches the working directory first: in a source tree it would import the
-            # package there, which has no compiled core when pynn is installed elsewhere.
-            cwd=FOLDER,
-        )
-    finally:
-        signal.signal(number, before)
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("epoch       1/1000000 ")
-    process.send_signal(number)
-    try:
-        told = process.communicate(timeout=500)[1].splitlines()[-1]
-    finally:
-        process.kill()
-    assert process.returncode == 128 + number
-    assert re.match(r"pynn: stopped after \d+ complete epochs; the network is in", told)
-    assert told.endswith(f"continue with pynn train {run} --resume")
-    epochs = pynn.load(run / "model.safetensors", backend="numpy").epochs
-    assert epochs > 0
-    assert len(json.loads((run / "history.json").read_text())["loss"]) == epochs
-    assert json.loads((run / "settings.json").read_text())["result"]["interrupted"] is True
-    assert (run / "checkpoint.safetensors").exists()
-    out = pynn_command("train", run, "--resume", "--epochs", epochs + 2)
-    assert f"resumed   at epoch {epochs + 1} of {epochs + 2}" in out
-    assert f"epoch {epochs + 1}/{epochs + 2} " in out
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
-def test_the_sigterm_handler_is_restored(folder, tmp_path, monkeypatch):
-    def terminate(epochs, record):
-        if record.step < record.steps:
-            return
-        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # SIG_DFL would end the tests
-        for _ in range(2):  # some programs send it twice
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(output, "print_epoch", terminate)
-    command = ["train", *SMALL, "--data", folder]
-    out = pynn_command(*command, tmp_path / "ours", code=143)
-    assert "pynn: stopped after 1 complete epochs" in out
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    seen = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
-    theirs = signal.getsignal(signal.SIGTERM)
-    try:
-        pynn_command(*command, tmp_path / "theirs", "--epochs", 1)
-        assert signal.getsignal(signal.SIGTERM) is theirs
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert seen == [signal.SIGTERM] * 2
-    # Only the main thread may set handlers.
-    monkeypatch.setattr(output, "print_epoch", lambda epochs, record: None)
-    found = []
-    options = [*command, tmp_path / "thread", "--epochs", 1]
-    thread = threading.Thread(target=lambda: found.append(pynn_command(*options)))
-    thread.start()
-    thread.join()
-    assert "trained   1 epochs" in found[0]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

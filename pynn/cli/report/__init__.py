@@ -6,7 +6,7 @@ module         subject
 ``source``     the run that is shown: finished, interrupted or not finished yet
 ``findings``   predictions on its rows and their measures, computed once
 ``sections``   the sections of the page of a run
-``classes``    those on classes and images
+``classes``    the sections on classes and images
 ``verdict``    what happened, in sentences
 ``options``    settings that differ from defaults, and the command that repeats a run
 ``runs``       several runs: an index of a folder, and a page that compares them
@@ -79,18 +79,17 @@ def write(
     """
     found = source.read(folder, data)
     target = found.folder / "report.html" if output is None else Path(output)
-    return write_text(target, page, found, given=output is not None)
+    return write_text(target, page(found), given=output is not None)
 
 
-def write_text(target: Path, make: object, subject: object, given: bool) -> Path:
-    """Write the text that a function makes, unless a link would lead it elsewhere.
+def write_text(target: Path, text: str, given: bool) -> Path:
+    """Write a page, but not through a symbolic link that the user did not name.
 
-    ``given`` says that the user named the file, and not a program of its folder.
+    ``given`` says that the user named the file.
     """
     if not given and target.is_symlink():
         # The folder may come from someone else, with a link to any file of the user.
         raise ValueError(f"{target}: found a symbolic link, expected a file or none")
-    text = make(subject)  # type: ignore[operator]
     with atomic_write(target) as file:
         # Bytes of a path that are not UTF-8 become question marks.
         file.write(text.encode(errors="replace"))

@@ -6,9 +6,10 @@ from html import escape
 
 import numpy as np
 
-from ...plots.classes import LEAST_SCALE
-from ...plots.pictures import evenly_confident
-from ...plots.style import DARK, LIGHT, Theme, contrast, percent
+from ...plots.classes import LEAST_SCALE, class_indices
+from ...plots.models import are_probabilities
+from ...plots.pictures import evenly_confident, shown_classes
+from ...plots.style import DARK, LIGHT, black_or_white, percent
 from . import html, svg
 from .findings import Findings
 from .numbers import percent as share_text
@@ -16,7 +17,7 @@ from .numbers import percent as share_text
 Array = np.ndarray
 
 MOST_NUMBERS = 30
-"""More classes get no numbers in the cells, and no matrix from four times as many on."""
+"""More classes get no numbers in the cells; more than four times this number, no matrix."""
 CARDS = 12
 """Number of mistakes and of samples."""
 UNITS = 24
@@ -107,8 +108,7 @@ def _text_color(page: tuple[str, ...], right: bool, level: float) -> str:
     """Return black or white, whichever has more contrast to a cell."""
     paper, full = _rgb(page[0]), _rgb(page[1 if right else 2])
     mixed = [a + (b - a) * min(1.0, level) for a, b in zip(paper, full, strict=True)]
-    black, white = contrast(mixed, (0, 0, 0)), contrast(mixed, (1, 1, 1))
-    return "#000" if black >= white else "#fff"
+    return {"black": "#000", "white": "#fff"}[black_or_white(mixed)]
 
 
 def _rgb(color: str) -> list[float]:
@@ -159,19 +159,18 @@ def class_table(names: Array, true: Array, predicted: Array) -> str:
         )
     heads = ("class", "rows", "precision", "recall", "F1", "most often predicted as")
     note = html.paragraph(
-        "Precision: of the rows predicted as this class, how many are. "
-        "Recall: of the rows of this class, how many are found. F1: their harmonic mean."
+        "Precision: share of the rows predicted as this class that belong to it. Recall: share of "
+        "the rows of this class that are predicted as it. F1: their harmonic mean."
     )
     return f"{html.table(heads, rows, ('rows',), 'narrow')}\n{note}"
 
 
 def calibration(found: Findings) -> str:
     """Return the calibration curve; empty if the outputs are no probabilities."""
-    curve, probabilities = found.calibration, found.probabilities
-    if curve is None or probabilities is None:
+    curve = found.calibration
+    if curve is None:
         return ""
-    binary = probabilities.shape[1] == 2
-    what = html.text_of(str(found.net.classes[1])) if binary else "the predicted class"
+    what = html.text_of(str(found.net.classes[1])) if curve.binary else "the predicted class"
     graphic = svg.calibration(
         curve.predicted, curve.observed, curve.rows, f"predicted probability of {what}"
     )
@@ -193,12 +192,11 @@ def mistakes(found: Findings) -> str:
     if not len(wrong):
         text = f"No mistake in {len(found.labels):,} rows."
         return html.section("Worst mistakes", html.paragraph(text))
-    index = {name: k for k, name in enumerate(found.net.classes.tolist())}
-    truth = np.array([index[name] for name in found.labels[wrong].tolist()])
+    truth = class_indices(found.labels[wrong], found.net.classes.tolist(), "y")
     order = np.argsort(found.probabilities[wrong, truth], kind="stable")[:CARDS]
-    kind = "probability" if _sums_to_one(found.probabilities) else "output"
+    kind = "probability" if are_probabilities(found.probabilities) else "output"
     note = (
-        f"{len(order)} of {len(wrong):,} mistakes in {len(found.labels):,} rows: those with the "
+        f"{len(order)} of {len(wrong):,} mistakes in {len(found.labels):,} rows, with the "
         f"least {kind} for the true class, which is bold and blue. Rows are counted from 0."
     )
     return html.section("Worst mistakes", html.paragraph(note) + _cards(found, wrong[order]))
@@ -228,16 +226,13 @@ def _card(found: Findings, row: int) -> str:
     outputs = found.probabilities[row]
     names = found.net.classes.tolist()
     true, predicted = found.labels[row].item(), found.predicted[row].item()
-    top = np.argsort(-outputs, kind="stable")[:3].tolist()
-    if names.index(true) not in top:
-        top[-1] = names.index(true)
     said = html.text_of(str(true))
     right = true == predicted
     title = f"{said} ✓" if right else f"{said} predicted as {html.text_of(str(predicted))} ✗"
-    spell = percent if _sums_to_one(found.probabilities) else "{:.2f}".format
+    spell = percent if are_probabilities(found.probabilities) else "{:.2f}".format
     largest = max(1.0, float(np.nan_to_num(outputs).max()))
     bars = ""
-    for k in top:
+    for k in shown_classes(outputs, names.index(true)):
         tag, kind = ("b", ' class="true"') if names[k] == true else ("span", "")
         width = 100 * float(np.clip(np.nan_to_num(outputs[k]) / largest, 0, 1))
         bars += (
@@ -250,12 +245,6 @@ def _card(found: Findings, row: int) -> str:
         f'<div class="name {"yes" if right else "no"}">{escape(title)}</div>'
         f'<small>row {row:,}</small><div class="share">{bars}</div></div>'
     )
-
-
-def _sums_to_one(rows: Array) -> bool:
-    from ...plots.models import are_probabilities
-
-    return are_probabilities(rows)
 
 
 def _dark_on_light(image: Array) -> Array:
@@ -283,7 +272,7 @@ def first_layer(found: Findings) -> str:
         image = _colored(np.nan_to_num(weights[:, k]).reshape(shape) / limit, used)
         tiles += f"<div>{html.image(image, f'Weights of unit {k}')}<span>unit {k}</span></div>"
     note = (
-        f"{len(order)} of {weights.shape[1]:,} units, those with the largest weights. Light on an "
+        f"{len(order)} of {weights.shape[1]:,} units, with the largest weights. Light on an "
         "orange pixel raises the sum of the unit, light on a blue pixel lowers it. Pale pixels are "
         f"0 in all {found.run.tested} rows."
     )
@@ -292,10 +281,9 @@ def first_layer(found: Findings) -> str:
 
 def _colored(weights: Array, used: Array) -> Array:
     """Return weights in [−1, 1] as colours, transparent at 0 and where pixels are not used."""
-    themes: tuple[Theme, Theme] = LIGHT, DARK
     # Between the colours of both themes: readable on light and on dark pages.
     blue, orange = (
-        np.mean([[255 * c for c in _rgb(getattr(theme, name))] for theme in themes], axis=0)
+        np.mean([[255 * c for c in _rgb(getattr(theme, name))] for theme in (LIGHT, DARK)], axis=0)
         for name in ("blue", "orange")
     )
     rgba = np.empty((*weights.shape, 4), np.uint8)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...plots.classes import class_counts, class_indices
 from ...plots.reliability import Calibration, calibration_of
 from .. import pictures
 from ..folder import Run
@@ -87,11 +88,12 @@ class Findings:
         """How often each class (row) was predicted as each class (column)."""
         if self.labels is None or self.net.classes is None:
             return None
-        index = {name: k for k, name in enumerate(self.net.classes.tolist())}
-        n = len(index)
-        rows = [index[name] for name in self.labels.tolist()]
-        columns = [index[name] for name in self.predicted.tolist()]
-        return np.bincount(np.array(rows) * n + columns, minlength=n * n).reshape(n, n)
+        names = self.net.classes.tolist()
+        return class_counts(
+            class_indices(self.labels, names, "y"),
+            class_indices(self.predicted, names, "predictions"),
+            len(names),
+        )
 
     @cached_property
     def images(self) -> Array | None:

@@ -86,10 +86,9 @@ def row(figures: Iterable[str]) -> str:
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def figure(graphic: str, caption: str, kind: str = "") -> str:
+def figure(graphic: str, caption: str) -> str:
     """Return a graphic, which is HTML, below a caption."""
-    style = f' class="{kind}"' if kind else ""
-    return f"<figure{style}><figcaption>{escape(caption)}</figcaption>{graphic}</figure>\n"
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{graphic}</figure>\n"
 
 
 def details(summary: str, body: str) -> str:
@@ -192,7 +191,7 @@ def meter(share: float) -> Markup:
 
 
 def link(target: str, text: str) -> Markup:
-    """Return a link to a file beside the page; a target with a scheme is no such file."""
+    """Return a link to a file beside the page; ``./`` keeps a name from being read as a scheme."""
     from urllib.parse import quote
 
     return Markup(f'<a href="./{quote(target)}">{escape(text)}</a>')

@@ -7,19 +7,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import PRESETS, REPEATED, Options
+from ..options import IDLE, PRESETS, REPEATED, Options
 from ..tables import OF_TABLES
 from .html import text_of
 
 # Options that do not change the results, or that have a line of their own.
-LEFT_OUT = (
-    *("run", "resume", "pictures", "plain", "quiet", "checkpoint", "threads", "backend"),
-    *("data", "seed", "preset"),
-)
+LEFT_OUT = (*IDLE, "threads", "backend", "data", "seed", "preset")
 
 
 def defaults(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the default of every option: those of the preset of a run, if it has one.
+    """Return the default of every option; the preset of a run, if it has one, replaces some.
 
     Options whose default depends on the table are left out for tables.
     """

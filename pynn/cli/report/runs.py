@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...plots.curves import larger_is_better, measures_of
+from ...plots.curves import best_index, measures_of, recorded
 from ...training.history import History
 from .. import folder as folders
 from . import html, options, source, svg
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def score(self) -> tuple[str, float] | None:
-        """The name and the value of what it is judged by: accuracy, R² or loss."""
+        """The name and the value of its first measure among accuracy, R² and loss."""
         for kind in ("accuracy", "r2", "loss"):
             for name, value in self.result.items():
                 if name.partition("_")[2] == kind:
@@ -60,9 +60,9 @@ class Entry:
     def best(self) -> tuple[int, float] | None:
         """The epoch of the lowest validation loss, or training loss without validation."""
         for name in ("validation_loss", "loss"):
-            values = np.array([np.nan if v is None else v for v in self.history[name]], float)
-            if len(values) and np.isfinite(values).any():
-                at = int(np.nanargmin(values))
+            values = recorded(self.history, name)
+            if np.isfinite(values).any():
+                at = best_index(values, "loss")
                 return self.history.epoch[at], float(values[at])
         return None
 
@@ -82,10 +82,10 @@ def entry(folder: Path) -> Entry:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{folder}: found settings that are no JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{folder}: found settings of another kind, expected those of pynn train")
+        raise ValueError(f"{folder}: found settings of another kind, expected a JSON object")
     for part in PARTS:
         if not isinstance(settings.setdefault(part, {}), dict):
-            raise ValueError(f"{folder}: found {part} of another kind, expected those of a run")
+            raise ValueError(f"{folder}: found {part} of another kind, expected a JSON object")
     return Entry(folder, settings, _history(folder), _state(folder, settings["result"]))
 
 
@@ -117,9 +117,8 @@ def found_in(folder: Path) -> list[Path]:
 # --- Index ----------------------------------------------------------------------------------------
 
 
-def index(given: tuple[Path, Sequence[Entry], Sequence[str]]) -> str:
-    """Return the index of a folder of runs, and of what could not be read, as HTML."""
-    folder, entries, failures = given
+def index(folder: Path, entries: Sequence[Entry], failures: Sequence[str]) -> str:
+    """Return the index of a folder of runs, and what could not be read, as HTML."""
     heads = ("run", "data", "network", "state", "epochs", "best loss", "validation loss",
              "result", "time", "date")  # fmt: skip
     rows, keys = [], []
@@ -146,9 +145,9 @@ def _index_row(one: Entry) -> tuple[list[Any], list[Any]]:
     data, best, score = one.settings["data"], one.best, one.score
     sizes = one.settings.get("sizes")
     network = "-".join(map(str, sizes)) if isinstance(sizes, list) else None
-    losses = one.history["validation_loss"]
-    if not any(v is not None for v in losses):
-        losses = one.history["loss"]
+    losses = recorded(one.history, "validation_loss")
+    if np.isnan(losses).all():
+        losses = recorded(one.history, "loss")
     place = data.get("source")
     place = Path(place).name if isinstance(place, str) else None
     time, date = sum(one.history.seconds), one.settings.get("date")
@@ -221,7 +220,7 @@ def _with_best(values: list[float], name: str) -> list[Any]:
     """Return values as text, the best in bold."""
     texts: list[Any] = [measure(name, v) if np.isfinite(v) else "–" for v in values]
     if np.isfinite(values).sum() > 1:
-        at = int(np.nanargmax(values) if larger_is_better(name) else np.nanargmin(values))
+        at = best_index(values, name)
         texts[at] = html.Markup(f"<strong>{texts[at]}</strong>")
     return texts
 
@@ -232,14 +231,12 @@ def _curves(
     """Return a measure of all runs, with their best epochs; None if no run has it."""
     found, marks = [], []
     for k, (one, run) in enumerate(zip(entries, names, strict=True)):
-        if not len(one.history) or key not in one.history.names:
-            continue
-        y = np.array([np.nan if v is None else v for v in one.history[key]], float)
+        y = recorded(one.history, key)
         if not np.isfinite(y).any():
             continue
         color = COLORS[k % len(COLORS)]
         found.append(svg.Curve(run, one.history.epoch, y, color, DASHES[k % len(DASHES)]))
-        at = int(np.nanargmax(y) if larger_is_better(name) else np.nanargmin(y))
+        at = best_index(y, name)
         marks.append(svg.Mark(one.history.epoch[at], float(y[at]), "", color))
     if not found:
         return None
@@ -262,7 +259,7 @@ def _settings(entries: Sequence[Entry], names: list[str]) -> str:
     for key in dict.fromkeys(key for about in every for key in about):
         values = [about.get(key) for about in every]
         # A run that was ended by force may have no settings.
-        known = [about.get(key) for about, one in zip(every, entries) if one.settings["options"]]
+        known = [v for v, one in zip(values, entries, strict=True) if one.settings["options"]]
         if any(value != known[0] for value in known):
             rows.append([key.replace("_", " "), *values])
     if not rows:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...plots.curves import larger_is_better, measures_of
+from ...plots.curves import best_index, measures_of, recorded
+from ...plots.values import histogram_bins
 from ..folder import Run
 from . import html, options, svg, verdict
 from .findings import Findings
@@ -18,7 +19,7 @@ from .numbers import count, label, measure, number, percent, seconds, ticks_of, 
 
 
 def head(run: Run, name: str) -> str:
-    """Return name, network, data and date of the run, and whether it failed."""
+    """Return name, network, data and date of the run, and whether it ended early or diverged."""
     about, data = run.settings, run.settings["data"]
     line = "-".join(map(str, run.net.sizes))
     if data.get("source") is not None:
@@ -28,13 +29,13 @@ def head(run: Run, name: str) -> str:
     notes, result = [], about["result"]
     if result.get("unfinished"):
         notes.append(
-            f"This run has not ended, or was ended by force: what follows is its last checkpoint, "
+            f"This run has not ended, or was ended by force: this page shows its last checkpoint, "
             f"after {count(run.net.epochs, 'complete epoch')}."
         )
     elif result.get("interrupted"):
         notes.append(
             f"This run was interrupted after {count(run.net.epochs, 'complete epoch')}; the "
-            "results are those of the network at that time."
+            "results are measured on the network of that time."
         )
     diverged = result.get("diverged")
     if isinstance(diverged, str) and diverged:
@@ -117,11 +118,13 @@ def curves(run: Run) -> str:
             f"{', without dropout' if dropout else ''}; it can therefore start better than "
             "training. Point at a curve for the values of an epoch."
         )
-    rate = svg.Curve("learning rate", history.epoch, _array(history, "learning_rate"), "--blue")
-    time = svg.Curve("seconds", history.epoch, _array(history, "seconds"), "--blue")
+    rate = svg.Curve("learning rate", history.epoch, recorded(history, "learning_rate"), "--blue")
+    time = svg.Curve("seconds", history.epoch, recorded(history, "seconds"), "--blue")
     more = [
-        html.figure(svg.curves([rate], "learning rate", fixed_log=False), "Learning rate"),
-        html.figure(svg.curves([time], "time", (), seconds, seconds, False), "Time per epoch"),
+        html.figure(svg.curves([rate], "learning rate", may_be_log=False), "Learning rate"),
+        html.figure(
+            svg.curves([time], "time", (), seconds, seconds, may_be_log=False), "Time per epoch"
+        ),
     ]
     return html.section("Learning curves", html.row(figures) + note + html.row(more))
 
@@ -135,12 +138,10 @@ def _measure_figure(history: Any, name: str) -> str:
         (name, "training", "--blue", ""),
         (f"validation_{name}", "validation", "--orange", "6 3"),
     ):
-        if key not in history.names:
-            continue
-        y = _array(history, key)
+        y = recorded(history, key)
         if np.isfinite(y).any():
             found.append(svg.Curve(role, history.epoch, y, color, dashes, end))
-            at = int(np.nanargmax(y) if larger_is_better(name) else np.nanargmin(y))
+            at = best_index(y, name)
             best = svg.Mark(
                 history.epoch[at], float(y[at]),
                 f"best: {measure(name, float(y[at]))} in epoch {history.epoch[at]}", color,
@@ -156,10 +157,6 @@ def _measure_figure(history: Any, name: str) -> str:
     return html.figure(graphic, f"{title(name)} of each epoch")
 
 
-def _array(history: Any, name: str) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in history[name]], float)
-
-
 # --- Regression -----------------------------------------------------------------------------------
 
 MOST_TARGETS = 4
@@ -168,8 +165,6 @@ MOST_TARGETS = 4
 
 def regression(found: Findings) -> str:
     """Return the section with predicted against true values and residuals; empty otherwise."""
-    from ...plots.values import histogram_bins
-
     if not found.has_rows or found.kind != "values" or not found.targets:
         return ""
     parts = []
@@ -286,7 +281,7 @@ def environment(run: Run) -> str:
 
 
 def all_sections(found: Findings, name: str, classes: Sequence[str]) -> list[str]:
-    """Return all sections of a page, with those on classes and images in their place."""
+    """Return all sections of a page, with the sections on classes and images in their place."""
     run = found.run
     return [
         head(run, name),

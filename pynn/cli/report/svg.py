@@ -14,6 +14,7 @@ from html import escape
 
 import numpy as np
 
+from ...plots.curves import epoch_ticks
 from .numbers import number, percent_tick, tick
 
 WIDTH, HEIGHT = 460, 280
@@ -121,9 +122,9 @@ class Graph:
             f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
         )
 
-    def svg(self, alt: str, height: int = HEIGHT) -> str:
-        """Return the graph."""
-        return box(self.body, alt, WIDTH, height)
+    def svg(self, alt: str) -> str:
+        """Return the graph; `alt` describes it to screen readers."""
+        return box(self.body, alt, WIDTH, HEIGHT)
 
 
 def box(body: Iterable[str], alt: str, width: float, height: float) -> str:
@@ -144,15 +145,17 @@ def curves(
     marks: Sequence[Mark] = (),
     format: Format = number,
     ticks_as: Format = tick,
-    fixed_log: bool | None = None,
+    may_be_log: bool = True,
 ) -> str:
-    """Return curves over epochs, with a legend and hover values for each epoch."""
+    """Return curves over epochs, with a legend and hover values for each epoch.
+
+    The scale is logarithmic if the largest value is more than 30 times the smallest.
+    """
     shown = [curve for curve in found if np.isfinite(curve.y).any()]
     if not shown:
         return '<p class="empty">no finite value</p>'
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in shown])
-    log = bool((values > 0).all() and values.max() > 30 * values.min())
-    log = log if fixed_log is None else fixed_log and bool((values > 0).all())
+    log = may_be_log and bool((values > 0).all() and values.max() > 30 * values.min())
     first, last = min(c.x[0] for c in shown), max(c.x[-1] for c in shown)
     low, high = float(values.min()), float(values.max())
     if log:
@@ -252,15 +255,13 @@ def _add_spots(graph: Graph, found: Sequence[Curve], format: Format) -> None:
 def legend(
     lines: Iterable[tuple[str, str, str]],
     marks: Iterable[tuple[str, str, float | None]] = (),
-    bold: int | None = None,
 ) -> str:
     """Return a legend as HTML, which wraps on a narrow screen."""
     items = []
-    for k, (name, color, dashes) in enumerate(lines):
+    for name, color, dashes in lines:
         dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-        kind = ' class="best"' if k == bold else ""
         items.append(
-            f'<span{kind}><svg viewBox="0 0 26 8" class="key"><path class="curve" '
+            f'<span><svg viewBox="0 0 26 8" class="key"><path class="curve" '
             f'style="stroke:var({color})"{dash} d="M0 4H26"/></svg>{escape(name)}</span>'
         )
     for text, color, y in marks:
@@ -276,9 +277,8 @@ def legend(
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-def spark(values: Sequence[float | None]) -> str:
+def spark(y: np.ndarray) -> str:
     """Return the course of values as a small curve without axes."""
-    y = np.array([np.nan if v is None else v for v in values], float)
     good = np.isfinite(y)
     if good.sum() < 2:
         return ""
@@ -299,7 +299,6 @@ def points(
     labels: tuple[str, str],
     diagonal: bool = False,
     zero: bool = False,
-    alt: str = "",
 ) -> str:
     """Return points with a diagonal (x = y) or a line at zero; of many rows an even choice."""
     step = -(-len(x) // MOST_POINTS)
@@ -324,10 +323,10 @@ def points(
             f"<title>{escape(f'{labels[0]} {number(a)}, {labels[1]} {number(b)}')}</title></circle>"
         )
     graph.body.append("</g>")
-    return graph.svg(alt)
+    return graph.svg(f"{labels[1]} over {labels[0]}")
 
 
-def histogram(values: np.ndarray, bins: int, labels: tuple[str, str], alt: str = "") -> str:
+def histogram(values: np.ndarray, bins: int, labels: tuple[str, str]) -> str:
     """Return the number of values in bins of equal width, with a line at zero."""
     counts, edges = np.histogram(values, bins)
     ticks = nice_ticks(float(edges[0]), float(edges[-1]))
@@ -345,13 +344,12 @@ def histogram(values: np.ndarray, bins: int, labels: tuple[str, str], alt: str =
         )
     if edges[0] <= 0 <= edges[-1]:
         graph.body.append(f'<path class="exact" d="M{graph.x(0):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-    return graph.svg(alt)
+    return graph.svg(f"Distribution of {labels[0]}")
 
 
 def calibration(predicted: np.ndarray, observed: np.ndarray, rows: np.ndarray, label: str) -> str:
     """Return a calibration curve; the area of a point shows its rows."""
     ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
     graph = Graph((0, 1), (0, 1), (label, "observed share"), formats=(percent_tick, percent_tick))
     graph.axes(ticks, ticks)
     start, end = (graph.x(0), graph.y(0)), (graph.x(1), graph.y(1))
@@ -400,10 +398,3 @@ def log_ticks(low: float, high: float) -> list[float]:
         return tens[:: -(-len(tens) // 7)]
     fine = [unit * 10.0**p for p in powers for unit in (1, 2, 5)]
     return [v for v in fine if low <= v <= high] or [low, high]
-
-
-def epoch_ticks(first: int, last: int) -> list[int]:
-    """Return the first and the last epoch, and round numbers between them."""
-    from ...plots.curves import epoch_ticks
-
-    return epoch_ticks(first, last)

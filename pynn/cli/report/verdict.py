@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...plots.curves import recorded
 from ...plots.reliability import Calibration
 from .numbers import number, percent
 
@@ -48,12 +49,12 @@ def epochs(history: Any, poor: bool = False) -> list[str]:
     """
     if len(history) < 1:
         return ["No complete epoch was trained."]
-    loss = _values(history, "validation_loss")
+    loss = recorded(history, "validation_loss")
     if not np.isfinite(loss).any():
         return _without_validation(history)
     at = int(np.nanargmin(loss))
     text = f"The validation loss was lowest in epoch {history.epoch[at]} ({number(loss[at])})"
-    accuracy = _values(history, "validation_accuracy")
+    accuracy = recorded(history, "validation_accuracy")
     if np.isfinite(accuracy).any():
         top = int(np.nanargmax(accuracy))
         if top == at:
@@ -76,7 +77,7 @@ def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor:
     if len(history) < 3 or not np.isfinite(loss[-1]):
         return []
     best, last = loss[at], loss[-1]
-    training = _values(history, "loss")
+    training = recorded(history, "loss")
     rose = last > RISE * best if best > 0 else last > best + abs(best) * (RISE - 1)
     if rose and training[-1] < training[at]:
         return _overfitted(history, loss, accuracy, at)
@@ -85,7 +86,7 @@ def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor:
             "The validation loss was still falling at the end: more epochs will probably improve "
             "the network."
         ]
-    rates = _values(history, "learning_rate")
+    rates = recorded(history, "learning_rate")
     if poor:
         return [
             "The network has learned little: it predicts hardly better than without its inputs. A "
@@ -135,7 +136,7 @@ def _overfitted(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int) -
 
 
 def _without_validation(history: Any) -> list[str]:
-    loss = _values(history, "loss")
+    loss = recorded(history, "loss")
     text = f"The training loss fell from {number(loss[0])} to {number(loss[-1])}"
     many = f"in {len(history):,} epoch{'' if len(history) == 1 else 's'}"
     if not loss[-1] < loss[0]:
@@ -181,10 +182,6 @@ def bias(true: np.ndarray, predicted: np.ndarray) -> list[str]:
         return []
     side = "high" if mean > 0 else "low"
     return [f"Predictions are {number(abs(mean), 3)} too {side} on average."]
-
-
-def _values(history: Any, name: str) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in history[name]], float)
 
 
 def _is_falling(loss: np.ndarray) -> bool:
