@@ -74,7 +74,7 @@ class Network(Interchange, Steps):
     residual : bool
         Whether every hidden layer with as many outputs as inputs adds its inputs to its outputs
         (He et al. 2016), after activation and dropout: the inputs are not dropped. The first hidden
-        layer is such a layer if it is as wide as x.
+        layer does if it is as wide as x.
     input_dropout : float
         Probability in [0, 1) of dropping an input in training.
     input_noise : float
@@ -471,11 +471,13 @@ class Network(Interchange, Steps):
         counted: the next ``fit`` starts it again, or continues in its middle with a checkpoint and
         ``resume=True``.
         """
+        # All parameters, which are the fields of Arguments.
         given = {name: value for name, value in locals().items() if name != "self"}
         # Imported here, since it takes a quarter of the time of importing pynn.
         from .training import fit
+        from .training.job import Arguments
 
-        return fit.fit(self, self._model, self._engine, self._lock, fit.Arguments(**given))
+        return fit.fit(self, self._model, self._engine, self._lock, Arguments(**given))
 
     # --- Saving, copying and pickling -------------------------------------------------------------
 

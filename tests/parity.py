@@ -39,6 +39,10 @@ if not _missing["numba"]:
 TOLERANCE = {"float64": 1e-10, "float32": 1e-3}
 """Largest difference of two runs of 50 steps, relative to the largest weight."""
 
+BF16_GRADIENT = 3e-4
+"""Largest difference of a gradient with ``precision="bf16"``, for each layer's weights as in
+``of_weights``, and of outputs; an operand that is not rounded makes 5e-4."""
+
 OPTIMIZERS = [
     (optimizers.SGD(), 0.1),
     (optimizers.Momentum(), 0.03),
@@ -282,6 +286,15 @@ def objective(engine: Engine, given: Problem, case: Case = Case()) -> tuple[floa
 
 
 # --- Comparisons ----------------------------------------------------------------------------------
+
+
+def of_weights(
+    net: Architecture, got: np.ndarray, want: np.ndarray, start: np.ndarray | None = None
+) -> list[float]:
+    """The difference of each layer's weights, relative to the weights or to their change."""
+    gone = want if start is None else want - start
+    layers = zip(net.views(got - want)[0], net.views(gone)[0], strict=True)
+    return [float(np.linalg.norm(d) / np.linalg.norm(w)) for d, w in layers]
 
 
 def assert_follows_reference(backend: str, net: Architecture, given: Problem, case: Case) -> Run:

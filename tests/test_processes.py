@@ -12,7 +12,10 @@ import sys
 import sysconfig
 import textwrap
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -408,7 +411,7 @@ def test_dropped_networks_leave_nothing_behind(tmp_path: Path, backend: str) -> 
 # --- Many threads of Python -----------------------------------------------------------------------
 
 
-def in_threads(*jobs: object) -> list[object]:
+def in_threads(*jobs: Callable[[], object]) -> list[Any]:
     """Run all at once, and return what each returned."""
     found: list[object] = [None] * len(jobs)
     gate = threading.Barrier(len(jobs))
@@ -416,7 +419,7 @@ def in_threads(*jobs: object) -> list[object]:
     def work(k: int) -> None:
         gate.wait()
         try:
-            found[k] = jobs[k]()  # type: ignore[operator]
+            found[k] = jobs[k]()
         except BaseException as error:
             found[k] = error
 
@@ -454,8 +457,8 @@ def test_some_train_while_others_predict(backend: str, threads: int | None) -> N
             found += [asked.predict_proba(part).tobytes(), asked.evaluate(part, y[:rows])]
         return found
 
-    jobs = [lambda s=s: train(s) for s in (1, 2)]
-    jobs += [lambda n=n: predict(n) for n in (1, 7, 16, 17, 700, 1500)]  # type: ignore[misc]
+    jobs: list[Callable[[], object]] = [partial(train, s) for s in (1, 2)]
+    jobs += [partial(predict, n) for n in (1, 7, 16, 17, 700, 1500)]
     alone = [job() for job in jobs]
     assert in_threads(*jobs) == alone
 
@@ -477,7 +480,7 @@ def test_a_network_is_trained_by_one_thread_at_a_time(backend: str) -> None:
 
     done = in_threads(*[train] * 6)
     assert set(done) <= {0, 20}
-    assert net.epochs == len(net.history) == sum(done) >= 20  # type: ignore[call-overload]
+    assert net.epochs == len(net.history) == sum(done) >= 20
     twin = pynn.Network([5, 8, 3], backend=backend)
     twin.fit(x, y, epochs=net.epochs)
     assert twin.parameters.tobytes() == net.parameters.tobytes()

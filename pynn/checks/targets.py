@@ -45,6 +45,30 @@ class Task:
     classes: Array | None = None
     flat: bool = False
 
+    def labels(self, values: Array) -> Array:
+        """Return the labels of rows, in the form that ``Network.predict`` returns.
+
+        Parameters
+        ----------
+        values
+            Outputs, probabilities or targets (n, n_out), or numbers of classes (n,).
+
+        Returns
+        -------
+        ndarray
+            Labels (n,); for multi-label data zeros and ones (n, n_out), int64.
+        """
+        if self.classes is None:
+            return (values > 0.5).astype(np.int64)
+        if values.ndim == 1:
+            index = values
+        elif values.shape[1] > 1:
+            index = values.argmax(axis=1)
+        else:
+            index = values[:, 0] > 0.5
+        found: Array = self.classes[index.astype(np.intp, copy=False)]
+        return found
+
 
 def targets(
     y: Any,

@@ -17,7 +17,8 @@ from .operations import Program, describe, input_format
 if TYPE_CHECKING:
     import os
 
-    from ..data.table import Column, Table
+    from ..data.columns import Column
+    from ..data.table import Table
     from ..training.model import Model
 
 Array = np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,13 @@ import numpy as np
 from ..backends import reference
 from ..checks import weights
 from ..checks.shared import Shared
+from ..checks.targets import Task
 from ..network import Network
 from ..spec.arguments import choose
 from ..spec.functions import Activation, Function, Loss
 from ..spec.losses import GaussianNLL
 from ..training import evaluation, model_file, standardise
+from ..training.evaluation import Scored
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -26,7 +28,7 @@ _SMALLEST = 1e-300
 """Least probability in the loss, as far as float64 goes."""
 
 
-class Ensemble:
+class Ensemble(Scored):
     """Several trained networks that predict together.
 
     Parameters
@@ -87,8 +89,11 @@ class Ensemble:
         return self.networks[0].classes
 
     @property
-    def _kind(self) -> str:
-        return self.networks[0]._model.known_task.kind
+    def _task(self) -> Task:
+        return self.networks[0]._task
+
+    def _targets(self, y: Any, rows: int, missing: bool = False) -> tuple[Array, Task]:
+        return self.networks[0]._targets(y, rows, missing)
 
     def predict(self, x: Any) -> Array:
         """Return the label of each row by ``voting``, or the mean of the predicted values.
@@ -103,11 +108,11 @@ class Ensemble:
         ndarray
             In the shape and dtype of ``Network.predict``.
         """
-        if self._kind == "values":
-            return self._mean(lambda net, x: net.predict(x), x)
+        if self._task.kind == "values":
+            return self._mean(Network.predict, x)
         if not self._probabilities or self.voting == "majority":
             return self._majority(x)
-        return self._labels(self._mean(lambda net, x: net.predict_proba(x), x))
+        return self._task.labels(self.predict_proba(x))
 
     def predict_proba(self, x: Any) -> Array:
         """Return the mean over the members of the probability of each class.
@@ -122,13 +127,13 @@ class Ensemble:
         ndarray (n, classes)
             As from ``Network.predict_proba``.
         """
-        return self._mean(lambda net, x: net.predict_proba(x), x)
+        return self._mean(Network.predict_proba, x)
 
     def predict_distribution(self, x: Any) -> tuple[Array, Array]:
         """Return mean and standard deviation of each target, with loss gaussian_nll.
 
-        They are those of the mixture of the members' distributions (Lakshminarayanan et al. 2017,
-        section 2.4): the mean of μ, and √(mean of (σ² + μ²) − mean²).
+        The distribution is the mixture of the members' distributions (Lakshminarayanan et al.
+        2017, section 2.4): its mean is the mean of μ, its deviation √(mean of (σ² + μ²) − mean²).
 
         Parameters
         ----------
@@ -140,16 +145,8 @@ class Ensemble:
         mean, deviation : ndarray
             Each in the shape of ``predict``.
         """
-        mean: Any = 0.0
-        variance: Any = 0.0
         x = Shared(x)
-        for k, net in enumerate(self.networks):
-            mu, sigma = (part.astype(np.float64) for part in net.predict_distribution(x))
-            # Welford's update: differences of squares would cancel.
-            change = mu - mean
-            mean = mean + change / (k + 1)
-            variance = variance + sigma**2 + change * (mu - mean)
-        return np.asarray(mean), np.sqrt(variance / len(self))
+        return _mixture(net.predict_distribution(x) for net in self.networks)
 
     def spread(self, x: Any) -> Array:
         """Return how much the members disagree: the standard deviation between their predictions.
@@ -167,17 +164,9 @@ class Ensemble:
         ndarray, float64
             In the shape of ``predict`` for a regression, otherwise (n, classes).
         """
-        of = _values if self._kind == "values" else _probabilities
-        mean: Any = 0.0
-        squares: Any = 0.0
+        of = Network.predict if self._task.kind == "values" else Network.predict_proba
         x = Shared(x)
-        for k, net in enumerate(self.networks):
-            found = of(net, x).astype(np.float64)
-            change = found - mean
-            mean = mean + change / (k + 1)
-            squares = squares + change * (found - mean)
-        spread: Array = np.sqrt(squares / len(self))
-        return spread
+        return _mixture((of(net, x), np.zeros(())) for net in self.networks)[1]
 
     # --- Evaluation -------------------------------------------------------------------------------
 
@@ -215,7 +204,7 @@ class Ensemble:
         shared = Shared(x)
         rows = first._features(shared)
         missing = weights.ignores_missing(missing_targets)
-        y, task = first._targets(y, len(rows), missing)
+        y, task = self._targets(y, len(rows), missing)
         w = weights.sample_weight(sample_weight, len(rows))
         share, missing = weights.combined(y, w, missing=missing)
         out = self._outputs(shared)
@@ -227,7 +216,7 @@ class Ensemble:
                 )
             found["loss"] = _average(losses, share)
         if task.kind != "values":
-            right = self.predict(shared) == _expected(y, task)
+            right = self.predict(shared) == task.labels(y)
             if right.ndim == 2:
                 known = ~np.isnan(y)
                 right = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
@@ -239,34 +228,6 @@ class Ensemble:
             others = tuple(metric for metric in others if metric.name not in found)
             found |= measured(others, task, y, net.loss_function.measured(out), w)
         return found
-
-    def score(
-        self, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
-    ) -> float:
-        """Return the accuracy of ``predict``, or R² for a regression, as in scikit-learn.
-
-        Parameters
-        ----------
-        x, y, sample_weight : array
-            As in ``Network.score``.
-        missing_targets : {"error", "ignore"}
-            As in ``Network.score``.
-
-        Returns
-        -------
-        float
-            As from ``Network.score``.
-        """
-        if self._kind == "multilabel":
-            predicted = self.predict(x)
-            missing = weights.ignores_missing(missing_targets)
-            y, _ = self.networks[0]._targets(y, len(predicted), missing)
-            w = weights.sample_weight(sample_weight, len(predicted))
-            return evaluation.exact_share(predicted, y, w)
-        name = "r2" if self._kind == "values" else "accuracy"
-        metrics = name if name == "r2" else None
-        given = {"sample_weight": sample_weight, "missing_targets": missing_targets}
-        return self.evaluate(x, y, **given, metrics=metrics)[name]
 
     # --- Files ------------------------------------------------------------------------------------
 
@@ -347,8 +308,7 @@ class Ensemble:
     @property
     def _probabilities(self) -> bool:
         """Whether all members predict probabilities; hinges do not."""
-        losses = (net.architecture.loss_function for net in self.networks)
-        return all(getattr(loss, "probabilities", True) for loss in losses)
+        return all(net.architecture.loss_function.probabilities for net in self.networks)
 
     def _mean(self, of: Callable[[Network, Any], Array], x: Any) -> Array:
         """Return the mean of an array over the members, summed in float64."""
@@ -360,14 +320,6 @@ class Ensemble:
         assert total is not None
         mean: Array = (total / len(self)).astype(np.result_type(*dtypes))
         return mean
-
-    def _labels(self, proba: Array) -> Array:
-        """Return the labels of probabilities or shares of votes (n, classes)."""
-        classes = self.classes
-        if classes is None:
-            return (proba > 0.5).astype(np.int64)
-        labels: Array = classes[proba.argmax(axis=1)]
-        return labels
 
     def _majority(self, x: Any) -> Array:
         votes: Any = 0.0
@@ -382,13 +334,13 @@ class Ensemble:
         # Probabilities are at most the number of members: they decide between equal votes only.
         tie = 0.5 * proba / len(self)
         if self.classes is None:
-            return self._labels(np.asarray(votes / len(self) + (tie - 0.25) / len(self)))
-        return self._labels(np.asarray(votes + tie))
+            return self._task.labels(np.asarray(votes / len(self) + (tie - 0.25) / len(self)))
+        return self._task.labels(np.asarray(votes + tie))
 
     def _outputs(self, x: Any) -> Array:
         """Return the mean outputs (n, n_out), float64, in the original unit.
 
-        With gaussian_nll they are the outputs whose mean and variance are those of the mixture.
+        With gaussian_nll they are the outputs that stand for mean and variance of the mixture.
         """
         if isinstance(self.networks[0].architecture.loss_function, GaussianNLL):
             mean, deviation = self.predict_distribution(x)
@@ -410,17 +362,26 @@ def _average(values: Array, weight: Array | None) -> float:
     return float(np.where(weight > 0, values * weight, 0.0).sum() / weight.sum())
 
 
-def _values(net: Network, x: Any) -> Array:
-    return net.predict(x)
+def _mixture(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Return mean and standard deviation of the mixture of some distributions, float64.
 
-
-def _probabilities(net: Network, x: Any) -> Array:
-    return net.predict_proba(x)
+    ``parts`` has mean and standard deviation of each.
+    """
+    mean: Any = 0.0
+    squares: Any = 0.0
+    k = 0
+    for k, part in enumerate(parts, 1):
+        mu, sigma = (values.astype(np.float64) for values in part)
+        # Welford's update: differences of squares would cancel.
+        change = mu - mean
+        mean = mean + change / k
+        squares = squares + sigma**2 + change * (mu - mean)
+    return np.asarray(mean), np.sqrt(squares / k)
 
 
 def _check_fits(net: Network, first: Network, name: str) -> None:
     """Raise ValueError if a member differs from the first one in what the outputs mean."""
-    task, other = net._model.known_task, first._model.known_task
+    task, other = net._task, first._task
     for what, found, expected in (
         ("inputs", net.sizes[0], first.sizes[0]),
         ("outputs", net.sizes[-1], first.sizes[-1]),
@@ -431,10 +392,16 @@ def _check_fits(net: Network, first: Network, name: str) -> None:
             raise ValueError(
                 f"{name}: found {what}: {found}, expected {expected} as of networks[0]"
             )
-    if not np.array_equal(net.classes, first.classes):  # type: ignore[arg-type]
+    if not _equal(net.classes, first.classes):
         raise ValueError(
             f"{name}: found classes {net.classes}, expected {first.classes} as of networks[0]"
         )
+
+
+def _equal(classes: Array | None, other: Array | None) -> bool:
+    if classes is None or other is None:
+        return classes is other
+    return np.array_equal(classes, other)
 
 
 def _before_output(net: Any, out: Array) -> tuple[Any, Array]:
@@ -447,12 +414,3 @@ def _before_output(net: Any, out: Array) -> tuple[Any, Array]:
     identity = (*net.activations[:-1], "identity")
     parameters = (*net.activation_parameters[:-1], 0.0) if net.activation_parameters else ()
     return replace(net, activations=identity, activation_parameters=parameters), out
-
-
-def _expected(y: Array, task: Any) -> Array:
-    """Return checked targets as ``predict`` returns labels."""
-    if task.classes is None:
-        return (y > 0.5).astype(np.int64)
-    codes = y if y.ndim == 1 else y.argmax(axis=1) if y.shape[1] > 1 else (y[:, 0] > 0.5)
-    labels: Array = task.classes[np.asarray(codes, np.intp)]
-    return labels

@@ -39,7 +39,7 @@ class FitManyError(_Group):
     failures : dict of int to Exception
         The error of each network that failed, by its index in ``networks``.
     histories : list of History or None
-        The result of each network; None for those that failed.
+        The result of ``fit`` of each network; None for a network that failed.
     """
 
     failures: dict[int, Exception]

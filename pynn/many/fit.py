@@ -61,9 +61,9 @@ def fit_many(
         workers with ``parallel``.
     parallel : {"dask", "ray", "joblib"} or a backend of joblib, optional
         Where to train, if not on threads of this process: the workers of the Dask cluster whose
-        ``Client`` is active, those of Ray, those of ``joblib.parallel_config``, or a backend of
-        joblib, such as ``"loky"`` for processes. Networks, data, callbacks and functions are
-        pickled, and paths are those of the workers.
+        ``Client`` is active, of Ray, or of ``joblib.parallel_config``; or a backend of joblib, such
+        as ``"loky"`` for processes. Networks, data, callbacks and functions are pickled; workers
+        read and write files on their own machine.
     progress : {"auto", True, False} or function
         One progress bar for all networks, as in ``fit``. A function receives a ``ManyProgress``
         about ten times a second.

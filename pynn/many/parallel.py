@@ -90,7 +90,7 @@ class Remote:
     Attributes
     ----------
     results, failures : dict
-        As those of ``Queue``.
+        As in ``Queue``.
     """
 
     def __init__(self, networks: list[Network], given: Settings) -> None:
@@ -99,7 +99,7 @@ class Remote:
         self.failures: dict[int, Exception] = {}
 
     def run(self, parallel: Any, threads: int | None, order: list[int], display: Any) -> None:
-        """Train all networks in this order; those that are complete keep their results.
+        """Train all networks in this order; after an exception, trained ones keep their results.
 
         Raises
         ------

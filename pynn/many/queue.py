@@ -80,7 +80,7 @@ class Queue:
     Attributes
     ----------
     results : dict of int
-        Those of completed jobs.
+        The results of completed jobs.
     failures : dict of int to Exception
         The errors of the jobs that failed.
     running : set of int

@@ -17,6 +17,7 @@ from ..spec.arguments import choose
 from ..training import fit
 from ..training.callbacks import Callback, SaveBest, has_state
 from ..training.history import History
+from ..training.job import Arguments
 from ..training.tracking import CSVLogger, ModelCheckpoint, OptunaPruning
 
 WHOLE_LISTS = ("metrics", "callbacks", "layer_rates")
@@ -212,7 +213,7 @@ def train(net: Network, given: dict[str, Any]) -> History:
     engine, threads = net._engine, net._asked[1]
     if threads != 1:
         engine = backend_choice.create(engine.name, net.architecture, 1)
-    return fit.fit(net, net._model, engine, net._lock, fit.Arguments(**given, progress=False))
+    return fit.fit(net, net._model, engine, net._lock, Arguments(**given, progress=False))
 
 
 def _require_known(given: Iterable[str], known: Iterable[str]) -> None:

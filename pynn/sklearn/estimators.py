@@ -44,7 +44,7 @@ init : str, sequence of str or None, default=None
     ``zeros``. None uses scikit-learn's formula.
 weight_decay : float, default=0
     New. Decoupled weight decay (AdamW) for ``solver="adam"``, in addition to ``alpha``.
-schedule : str, pynn.Schedule, function or None, default=None
+schedule : str, object such as pynn.Cosine(), function or None, default=None
     New. Factor on the learning rate for each step: ``cosine``, ``one_cycle``, ``warm_up``,
     ``step``, ``exponential``, ``inverse_time``, an object such as ``pynn.StepDecay(every=5)``,
     or a function of the time in epochs; ``max_iter`` is the horizon.

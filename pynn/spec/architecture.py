@@ -263,8 +263,8 @@ class Architecture:
 
     @property
     def noise_text(self) -> list[str]:
-        """The noise and dropout of the inputs and the noise of the hidden layers, those that are
-        used, for messages.
+        """Dropout and noise of the inputs and noise of the hidden layers, for messages; nothing for
+        what is 0.
         """
         levels = [f"{level:g}" for level in self.hidden_noise]
         hidden = "/".join(levels if len(set(levels)) > 1 else levels[:1])

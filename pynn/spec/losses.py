@@ -63,8 +63,8 @@ class LossFunction:
         return np.tile(scale, self.per_target), np.tile(mean, self.per_target)
 
     def loss_in_unit(self, scale: Array, shares: Array | None = None) -> tuple[float, float] | None:
-        """Return factor and summand that convert the loss of standardised targets to that of the
-        original ones; None if there are none.
+        """Return factor and summand that convert the loss of standardised targets to the loss of
+        the original ones; None if there are none.
 
         ``scale`` has the scale of each column of y, ``shares`` its share of the weights of the
         mean, (n_targets,) both; None for equal shares.

@@ -83,7 +83,7 @@ class BatchNorm(Norm):
     """γ·(z − mean) / √(variance + ε) + β over the rows of a batch (Ioffe and Szegedy 2015,
     algorithms 1 and 2).
 
-    Predictions use running statistics, which each update moves towards those of its batch:
+    Predictions use running statistics, which each update moves towards the statistics of its batch:
     r ← r + momentum·(batch − r), as in PyTorch.
 
     Parameters
@@ -93,8 +93,8 @@ class BatchNorm(Norm):
     epsilon : float
         ε, from 1e-20 to 1e6.
     unbiased : bool
-        Whether the running variance is that of n − 1 degrees of freedom, as in PyTorch; False:
-        that of the batch, as in Keras.
+        Whether the running variance has n − 1 degrees of freedom, as in PyTorch; False: n, as in
+        Keras.
 
     Raises
     ------

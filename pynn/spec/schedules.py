@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,7 +14,7 @@ from .arguments import choose, not_a_class, number, whole
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """A factor by which the learning rate is multiplied, for each step.
 
     ``factors(epoch, start, stop)`` takes the time of each step in epochs (float array, counted
@@ -24,8 +25,9 @@ class Schedule:
 
     name: ClassVar[str] = ""
 
+    @abstractmethod
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
-        raise NotImplementedError
+        """Return the factor of each step."""
 
     @property
     def monitored(self) -> str | None:
@@ -150,7 +152,7 @@ class CosineRestarts(Schedule):
 class FlatCosine(Schedule):
     """1 in the fraction ``flat`` of the call, then half a cosine to ``final``.
 
-    The cosine is that of Loshchilov and Hutter 2017, eq. 5; fastai calls this schedule flat_cos.
+    The cosine is equation 5 of Loshchilov and Hutter 2017; fastai calls this schedule flat_cos.
     """
 
     name: ClassVar[str] = "flat_cosine"
@@ -233,10 +235,10 @@ class _Fixed(Schedule):
 class ReduceOnPlateau(Schedule):
     """Multiplied by ``factor`` when a value of the history has stopped improving.
 
-    The steps are those of PyTorch's ReduceLROnPlateau. The factor of an epoch is a function of the
+    PyTorch's ReduceLROnPlateau has the same rules. The factor of an epoch is a function of the
     records of all earlier epochs of the network, so that a resumed run has the same factors, and
-    two calls of five epochs have those of one of ten. Epochs without the value are left out. A
-    value that is NaN is no improvement.
+    two calls of five epochs have the factors of one call of ten. Epochs without the value are left
+    out. A value that is NaN is no improvement.
 
     Parameters
     ----------
@@ -283,7 +285,7 @@ class ReduceOnPlateau(Schedule):
         return self.monitor
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
-        """Return the factors before the first epoch; ``given`` returns those of a history."""
+        """Return the factors before the first epoch; ``given`` has the factor after them."""
         return np.ones(len(epoch))
 
     def given(self, values: Iterable[float], larger_is_better: bool) -> Schedule:
@@ -326,5 +328,5 @@ def has_horizon(schedule: Schedule) -> bool:
     if isinstance(schedule, WarmUp):
         return has_horizon(schedule.after)
     return type(schedule) not in (
-        *(Schedule, Constant, StepDecay, Exponential, InverseTime, CosineRestarts, ReduceOnPlateau),
+        *(Constant, StepDecay, Exponential, InverseTime, CosineRestarts, ReduceOnPlateau),
     )

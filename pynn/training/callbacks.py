@@ -1,7 +1,7 @@
 """Callbacks: functions and objects that ``fit`` calls during training (see ``pynn.callbacks``).
 
-:class:`Trained` and :class:`Differentiable` list the members of the trained object that the
-callbacks of this module use.
+:class:`Trained`, :class:`TrainedNetwork` and :class:`Differentiable` list the members of the
+trained object that the callbacks of this module use.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..spec import arguments
 from ..spec.architecture import Architecture
 from ..spec.arguments import choose
-from .history import Record, full_name
+from .history import History, Record, full_name
 
 Array = np.ndarray
 
 
 class Trained(Protocol):
-    """An object with a ``fit`` that calls callbacks: the members that EarlyStopping uses."""
+    """An object with a ``fit`` that calls callbacks: the member that EarlyStopping uses."""
 
     @property
     def parameters(self) -> Array:
@@ -31,6 +31,29 @@ class Trained(Protocol):
 
     @parameters.setter
     def parameters(self, values: Any) -> None: ...
+
+
+@runtime_checkable
+class TrainedNetwork(Trained, Protocol):
+    """The members of a network that EarlyStopping uses; estimators have only ``parameters``."""
+
+    history: History
+
+    @property
+    def average(self) -> Array | None:
+        """The moving average of the parameters, or None; setting it copies the values in."""
+        ...
+
+    @average.setter
+    def average(self, values: Any) -> None: ...
+
+    @property
+    def statistics(self) -> Array:
+        """The running statistics of batch norms; setting it copies the values in."""
+        ...
+
+    @statistics.setter
+    def statistics(self, values: Any) -> None: ...
 
 
 class Differentiable(Protocol):
@@ -241,7 +264,7 @@ class EarlyStopping(Monitoring):
         Stop when the metric is at least as good as this value; None for never.
     restore_best
         Whether to restore the parameters of the best epoch, and their average, when training ends
-        (the optimizer state remains that of the last epoch).
+        (the optimizer state remains as after the last epoch).
 
     Attributes
     ----------
@@ -276,10 +299,9 @@ class EarlyStopping(Monitoring):
     def on_epoch_end(self, net: Trained, record: Record) -> bool | None:
         if self._improves(record) and self.restore_best:
             self._parameters = net.parameters.copy()
-            average = getattr(net, "average", None)
-            self._average = None if average is None else average.copy()
-            # Estimators have none.
-            self._statistics = getattr(net, "statistics", _NO_STATISTICS).copy()
+            if isinstance(net, TrainedNetwork):
+                self._average = None if net.average is None else net.average.copy()
+                self._statistics = net.statistics.copy()
         value = self._value(record)
         reached = self.threshold is not None and self._sign * (value - self.threshold) <= 0
         waited = record.epoch - (self.best_epoch or 0)
@@ -291,14 +313,14 @@ class EarlyStopping(Monitoring):
     def on_fit_end(self, net: Trained) -> None:
         if self._parameters is not None:
             net.parameters = self._parameters
-            if len(self._statistics):
-                net.statistics = self._statistics  # type: ignore[attr-defined]
-            if self._average is not None:  # last: the others remove it
-                net.average = self._average  # type: ignore[attr-defined]
+            if isinstance(net, TrainedNetwork):
+                if len(self._statistics):
+                    net.statistics = self._statistics
+                if self._average is not None:  # last: the others remove it
+                    net.average = self._average
+                if net.history:
+                    net.history.restored_epoch = self.best_epoch
             self._parameters = self._average = None
-            history = getattr(net, "history", None)
-            if history:
-                history.restored_epoch = self.best_epoch
 
     def _settings(self) -> str:
         return (

@@ -40,8 +40,11 @@ OLDER = {
 }
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
-NONE = ("metrics", "layer_rates", "clip_norm", "max_norm", "norm", "ema")
-"""Settings for which a user passes None where a run stores 0 or an empty list."""
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("metrics", "layer_rates", "clip_norm", "max_norm", "norm", "ema")),
+    "hidden_noise": 0.0,
+}
+"""What a user passes to switch a setting off, where a run stores 0 or an empty list then."""
 
 
 def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
@@ -145,7 +148,8 @@ class Comparison:
         for name, value in self._run["settings"].items():
             if value != saved.get(name):
                 found, before = (
-                    _text(None if name in NONE and not v else v) for v in (value, saved.get(name))
+                    _text(OFF[name] if name in OFF and not v else v)
+                    for v in (value, saved.get(name))
                 )
                 raise self._difference(name, found, before)
 

@@ -1,4 +1,4 @@
-"""``Described``: a network as a table of text or HTML, and its score."""
+"""``Described``: a network as a table of text or HTML."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import weights
-from . import evaluation
 from .prediction import Prediction
 from .properties import ModelProperties
 from .tables import aligned, html_table, size_text
@@ -20,7 +18,7 @@ NUMBERS = ("layer", "inputs", "outputs", "dropout", "parameters")
 
 
 class Described(Prediction):
-    """Base class of ``Network``: methods that describe the network or score it."""
+    """Base class of ``Network``: methods that describe the network."""
 
     def summary(self) -> Text:
         """Return a table of the layers, with their parameters and the memory that they take.
@@ -56,49 +54,6 @@ class Described(Prediction):
         table = html_table(list(rows[0]), [list(row.values()) for row in rows], total)
         facts = "<br>".join(f"{escape(k)}: {escape(v)}" for k, v in _facts(self))
         return f"{table}<p>{facts}</p>"
-
-    def score(
-        self, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
-    ) -> float:
-        """Return the accuracy of the predictions, or R² for a regression, as in scikit-learn.
-
-        Parameters
-        ----------
-        x, y : array
-            As in ``evaluate``.
-        sample_weight : array (n,), optional
-            Weights of the rows; None for 1.
-        missing_targets : {"error", "ignore"}
-            As in ``fit``: ``"ignore"`` leaves NaN in y out.
-
-        Returns
-        -------
-        float
-            For labels the share of rows whose label is predicted; for multi-label targets the share
-            of rows all of whose labels are; for a regression R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², the
-            mean over several targets. Sums run over the known targets.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x, y or the weights do not fit.
-        """
-        if self._model.known_task.kind == "multilabel":
-            predicted = self.predict(x)
-            missing = weights.ignores_missing(missing_targets)
-            y, _ = self._targets(y, len(predicted), missing)
-            w = weights.sample_weight(sample_weight, len(predicted))
-            return evaluation.exact_share(predicted, y, w)
-        found = self.evaluate(
-            *(x, y),
-            sample_weight=sample_weight,
-            missing_targets=missing_targets,
-            metrics=self._score_metric(),
-        )
-        return float(found["accuracy" if "accuracy" in found else "r2"])
-
-    def _score_metric(self) -> str | None:
-        return "r2" if self._model.known_task.kind == "values" else None
 
 
 class Text(str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -45,6 +45,74 @@ def exact_share(predicted: Array, y: Array, weight: Array | None) -> float:
     known = ~np.isnan(y)
     share, _ = weights.combined(y, known.any(axis=1).astype(np.float64), weight, missing=False)
     return float(np.average(((predicted == y) | ~known).all(axis=1), weights=share))
+
+
+class Evaluated(Protocol):
+    """The members of an object that ``Scored.score`` uses."""
+
+    @property
+    def _task(self) -> Task: ...
+
+    def _targets(self, y: Any, rows: int, missing: bool = False) -> tuple[Array, Task]:
+        """Return checked targets and their task."""
+        ...
+
+    def predict(self, x: Any) -> Array: ...
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        missing_targets: str = "error",
+        metrics: Any = None,
+    ) -> dict[str, float]: ...
+
+
+class Scored:
+    """Base class of ``Network`` and ``Ensemble``: the score of their predictions."""
+
+    def score(
+        self: Evaluated, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
+    ) -> float:
+        """Return the accuracy of the predictions, or R² for a regression, as in scikit-learn.
+
+        Parameters
+        ----------
+        x, y : array
+            As in ``evaluate``.
+        sample_weight : array (n,), optional
+            Weights of the rows; None for 1.
+        missing_targets : {"error", "ignore"}
+            As in ``fit``: ``"ignore"`` leaves NaN in y out.
+
+        Returns
+        -------
+        float
+            For labels the share of rows whose label is predicted; for multi-label targets the share
+            of rows all of whose labels are; for a regression R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², the
+            mean over several targets. Sums run over the known targets.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x, y or the weights do not fit.
+        """
+        if self._task.kind == "multilabel":
+            predicted = self.predict(x)
+            missing = weights.ignores_missing(missing_targets)
+            y, _ = self._targets(y, len(predicted), missing)
+            w = weights.sample_weight(sample_weight, len(predicted))
+            return exact_share(predicted, y, w)
+        is_regression = self._task.kind == "values"
+        found = self.evaluate(
+            *(x, y),
+            sample_weight=sample_weight,
+            missing_targets=missing_targets,
+            metrics="r2" if is_regression else None,
+        )
+        return float(found["r2" if is_regression else "accuracy"])
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
 from .checkpoint import Checkpoint
 from .history import History
-from .job import Job
+from .job import Arguments, Job
 from .loop import Loop
 from .model import Call, Model, TrainingLock
 from .progress import check_progress
@@ -35,38 +35,6 @@ if TYPE_CHECKING:
 Array = np.ndarray
 Rows = tuple[Array | Sparse, Array, Array | None]
 """x, y and sample weights."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments of ``Network.fit`` as a user gives them."""
-
-    x: Any
-    y: Any
-    sample_weight: Any
-    class_weight: Any
-    missing_targets: Any
-    epochs: Any
-    batch_size: Any
-    optimizer: Any
-    learning_rate: Any
-    layer_rates: Any
-    l2: Any
-    l1: Any
-    clip_norm: Any
-    max_norm: Any
-    label_smoothing: Any
-    ema: Any
-    schedule: Any
-    validation: Any
-    metrics: Any
-    training_metrics: Any
-    stratify: Any
-    shuffle: Any
-    callbacks: Any
-    progress: Any
-    checkpoint: Any
-    resume: Any
 
 
 def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arguments) -> History:

@@ -168,7 +168,7 @@ class History:
     def append(self, record: Record) -> None:
         """Add the record of an epoch."""
         self._records.append(record)
-        self.restored_epoch = None  # the parameters are those of this epoch
+        self.restored_epoch = None  # the parameters belong to this epoch
 
     def replace_last(self, record: Record) -> None:
         """Replace the last record."""

@@ -1,4 +1,4 @@
-"""The checked arguments of one call of ``fit``."""
+"""The arguments of one call of ``fit``: as a user gives them, and checked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,38 @@ if TYPE_CHECKING:
     from .measurement import Measurement
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of ``Network.fit`` as a user gives them."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    class_weight: Any
+    missing_targets: Any
+    epochs: Any
+    batch_size: Any
+    optimizer: Any
+    learning_rate: Any
+    layer_rates: Any
+    l2: Any
+    l1: Any
+    clip_norm: Any
+    max_norm: Any
+    label_smoothing: Any
+    ema: Any
+    schedule: Any
+    validation: Any
+    metrics: Any
+    training_metrics: Any
+    stratify: Any
+    shuffle: Any
+    callbacks: Any
+    progress: Any
+    checkpoint: Any
+    resume: Any
 
 
 @dataclass(frozen=True)
@@ -57,7 +89,7 @@ class Job:
     input_standard: Standard | None = None
     """Means and scales of the inputs, if they are standardised."""
     target_standard: Standard | None = None
-    """Those of the targets. Then ``data`` has standardised targets, and ``held`` has not."""
+    """Means and scales of the targets, if they are standardised: in ``data``, not in ``held``."""
     values: Array | None = None
     """The targets of the rows to train on in their original unit, if they are standardised."""
 

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,10 @@ from ..backends.contract import Data, Engine, ObjectiveSettings, Sums, TrainerSe
 from ..spec.caller import warn_caller
 from ..spec.optimizers import LBFGS
 from .divergence import DivergenceError
-from .job import Job
+from .job import Arguments, Job
 from .loop import Loop
 from .model import Model
 from .rates import Rates
-
-if TYPE_CHECKING:
-    from .fit import Arguments
 
 Array = np.ndarray
 Objective = Callable[[Array], tuple[float, Array]]
@@ -42,7 +39,7 @@ def float64_objective(engine: Engine, data: Data, settings: ObjectiveSettings) -
     """Return the function of flat float64 parameters that L-BFGS minimises, with its gradient.
 
     SciPy's L-BFGS-B computes in float64 for every dtype of the data, and its line search compares
-    losses that differ by little: ``engine`` is that of a float64 architecture, and targets are
+    losses that differ by little: ``engine`` computes a float64 architecture, and targets are
     converted to float64.
     """
     if data.y.dtype.kind == "f":

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-class Prediction(ModelProperties):
+class Prediction(evaluation.Scored, ModelProperties):
     """Base class of an object whose ``_engine`` computes the model ``_model``."""
 
     _engine: Engine
+
+    @property
+    def _task(self) -> targets.Task:
+        return self._model.known_task
 
     def _features(self, x: Any) -> Inputs:
         model = self._model
@@ -71,7 +75,7 @@ class Prediction(ModelProperties):
             If outputs that determine labels are NaN or infinite.
         """
         out = standardise.outputs(self._model, self._engine, self._features(x))
-        task = self._model.known_task
+        task = self._task
         loss = self.architecture.loss_function
         if task.kind == "values":
             if isinstance(loss, Loss):
@@ -80,13 +84,9 @@ class Prediction(ModelProperties):
             return values
         if not np.isfinite(out).all():
             _warn_of_labels(out)
-        if not isinstance(loss, Loss) and not loss.probabilities:
+        if not loss.probabilities:
             out = loss.measured(out) if out.shape[1] == 1 or task.classes is None else out
-        if task.classes is None:
-            return (out > 0.5).astype(np.int64)
-        index = out.argmax(axis=1) if out.shape[1] > 1 else (out[:, 0] > 0.5).astype(np.intp)
-        found: Array = task.classes[index]
-        return found
+        return task.labels(out)
 
     def predict_proba(self, x: Any) -> Array:
         """Return the probability of each class.
@@ -99,7 +99,7 @@ class Prediction(ModelProperties):
         Returns
         -------
         ndarray (n, classes), in ``dtype``
-            Columns in the order of ``classes``; for one output, those of no and yes. The values
+            Columns in the order of ``classes``; for one output, no and yes. The values
             are the outputs: they sum to 1 for softmax, and each lies in [0, 1] for sigmoid.
 
         Raises
@@ -107,13 +107,13 @@ class Prediction(ModelProperties):
         TypeError, ValueError
             If x does not fit, the network was trained for regression, or its loss is a hinge.
         """
-        if not getattr(self.architecture.loss_function, "probabilities", True):
+        if not self.architecture.loss_function.probabilities:
             raise ValueError(
                 f"predict_proba: found loss {self.architecture.loss!r}, whose outputs are no "
                 "probabilities, expected 'cross_entropy', 'binary_cross_entropy' or 'focal'; use "
                 "predict"
             )
-        if self._model.known_task.kind == "values":
+        if self._task.kind == "values":
             raise ValueError(
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs represent classes"
@@ -146,7 +146,7 @@ class Prediction(ModelProperties):
                 "no variance, expected 'gaussian_nll'"
             )
         out = standardise.outputs(self._model, self._engine, self._features(x))
-        flat = self._model.known_task.flat
+        flat = self._task.flat
         mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
         return mean, deviation if self.target_scale is None else deviation * self.target_scale
 

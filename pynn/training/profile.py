@@ -5,17 +5,28 @@ from __future__ import annotations
 import itertools
 import threading
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from ..backends.contract import Trainer
-    from .model import Model
+    from ..spec.architecture import Architecture
 
 
 PRODUCTS = "forward", "backward", "gradient"
 """The phases that compute matrix products."""
+
+
+class Profiled(Protocol):
+    """The members of a model that a profile uses."""
+
+    architecture: Architecture
+    profile: Profile | None
+    """The last profile that was entered."""
+
+    @property
+    def active_profile(self) -> Profile | None: ...
 
 
 class Run(NamedTuple):
@@ -59,7 +70,7 @@ class Profile:
 
     phases: tuple[str, ...] = ()
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Profiled) -> None:
         self._model = model
         self._runs: list[Run] = []
         self._active = threading.Lock()

@@ -20,7 +20,7 @@ from ..backends.contract import Engine, Sums
 from ..spec import arguments
 from ..spec.optimizers import LBFGS
 from . import fit
-from .job import Job
+from .job import Arguments, Job
 from .model import Model
 from .standardise import prepared
 
@@ -118,7 +118,7 @@ def range_test(
     return _result(rates[: len(losses)], losses)
 
 
-def _arguments(owner: Any, data: tuple[Any, Any], settings: Mapping[str, Any]) -> fit.Arguments:
+def _arguments(owner: Any, data: tuple[Any, Any], settings: Mapping[str, Any]) -> Arguments:
     """Return arguments of ``fit``: those given, and its defaults."""
     signature = inspect.signature(owner.fit)
     allowed = [name for name in list(signature.parameters)[2:] if name not in NOT_FOR_A_STEP]
@@ -126,7 +126,7 @@ def _arguments(owner: Any, data: tuple[Any, Any], settings: Mapping[str, Any]) -
         arguments.choose("find_learning_rate", name, allowed)
     bound = signature.bind(*data, **{"optimizer": "adam", **settings})
     bound.apply_defaults()
-    return fit.Arguments(**bound.arguments)
+    return Arguments(**bound.arguments)
 
 
 def _losses(model: Model, engine: Engine, job: Job, rates: Array) -> Array:

@@ -37,7 +37,7 @@ class Rates:
 
     def __init__(self, schedule: Any, learning_rate: float, start: int, stop: int) -> None:
         self.function: Callable[[float], float] | None = None
-        self.schedule = Schedule()
+        self.schedule: Schedule = Constant()
         if callable(schedule) and not isinstance(schedule, (type, Schedule)):
             arguments.must_take(schedule, (0.0,), "schedule", "one argument, the time in epochs")
             self.function = schedule
@@ -49,8 +49,8 @@ class Rates:
 
     @functools.cached_property
     def scheduled(self) -> bool:
-        """Whether the factors are not those of ``schedule=None``."""
-        return self.function is not None or self.schedule not in (Schedule(), Constant())
+        """Whether the schedule is another one than ``schedule=None``."""
+        return self.function is not None or self.schedule != Constant()
 
     def begun_at(self, start: int) -> Rates:
         """Return the rates of a call of as many epochs that began at another epoch."""
@@ -64,7 +64,7 @@ class Rates:
     ) -> None:
         """Raise ValueError if the schedule follows a value that the call does not measure.
 
-        The arguments are those of ``callbacks.check_monitors``.
+        The arguments are as in ``callbacks.check_monitors``.
         """
         if self.schedule.monitored is not None:
             self._larger_is_better = larger_is_better(
@@ -84,7 +84,7 @@ class Rates:
                 "expected another schedule"
             )
         name = full_name(schedule.monitored)
-        # A divergence repeats steps of epochs before those that the history has by then.
+        # After a divergence earlier epochs are repeated, while the history has later ones.
         before = [record.get(name) for record in history if record.epoch <= epoch]
         return schedule.given([v for v in before if v is not None], self._larger_is_better)
 

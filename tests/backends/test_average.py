@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pynn.backends import choose
+from pynn.backends import choose, gaps
 from pynn.spec import optimizers
 from pynn.spec.architecture import Architecture
 from tests.parity import (
@@ -41,7 +41,7 @@ def test_averages_follow_the_reference(
     backend: str, dtype: str, optimizer: optimizers.Optimizer, rate: float
 ) -> None:
     """Wide and narrow layers, one of them frozen, in one chunk and in several."""
-    norm = None if backend == "numba" else "layer"
+    norm = None if gaps.lacks(backend, "norm") else "layer"
     net = Architecture.build([17, 33, 3, 5], "tanh", dropout=[0.3, 0.1], dtype=dtype, norm=norm)
     case = Case(optimizer=optimizer, rate=rate, l2=0.01, ema=0.9, ema_offset=-3, frozen=(1,))
     run = assert_follows_reference(backend, net, problem(net, 73), case)
@@ -67,7 +67,9 @@ def test_layers_that_update_in_the_product(backend: str, dtype: str) -> None:
 def test_with_noise_and_any_threads(
     backend: str, dtype: str, sizes: list[int], batch_size: int
 ) -> None:
-    noise: dict[str, Any] = {} if backend == "numba" else {"input_noise": 0.1, "hidden_noise": 0.2}
+    noise: dict[str, Any] = {"input_noise": 0.1, "hidden_noise": 0.2}
+    if gaps.lacks(backend, "noise"):
+        noise = {}
     net = Architecture.build(sizes, "relu", dtype=dtype, dropout=0.1, input_dropout=0.2, **noise)
     case = Case(optimizer=optimizers.Adam(), rate=0.003, batch_size=batch_size, ema=0.95)
     given = problem(net, 73)

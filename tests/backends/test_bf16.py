@@ -24,6 +24,7 @@ from pynn.files.tensors import load_tensors, save_tensors
 from pynn.spec import names, optimizers
 from pynn.spec.architecture import Architecture
 from tests.parity import (
+    BF16_GRADIENT,
     OPTIMIZERS,
     Case,
     Problem,
@@ -32,6 +33,7 @@ from tests.parity import (
     mostly_zeros,
     new_trainer,
     objective,
+    of_weights,
     problem,
     some_weights,
     train,
@@ -43,8 +45,8 @@ needs_bf16 = pytest.mark.skipif(not HERE, reason="needs AVX512-BF16")
 ISAS = [isa for isa in ("avx512", "amx") if HERE and isa in pynn.info()["isas"]]
 
 SIZES = [[17, 33, 20, 16], [70, 64, 33, 17], [3, 17, 33, 70], [33, 70, 17, 16], [33, 65, 16, 3]]
-# Of the gradient of each layer's weights, and of outputs; an operand left as it was makes 5e-4.
-GRADIENT = 3e-4
+PENALTIES = {"l1": 0.002, "clip_norm": 0.3, "max_norm": 0.9}
+OFF = dict.fromkeys(PENALTIES, 0.0)
 # Of the way that the weights of each layer have gone: of most seeds, and of any.
 MOST, ANY = 5e-4, 0.2
 
@@ -58,13 +60,6 @@ def core(request):
     yield _core
     _core.poison(poisoned)
     _core.use_isa(before)
-
-
-def of_weights(net: Architecture, got, want, start=None) -> list[float]:
-    """How far the weights of each layer differ, as a part of what they are or have become."""
-    gone = want if start is None else want - start
-    layers = zip(net.views(got - want)[0], net.views(gone)[0], strict=True)
-    return [norm(d) / norm(w) for d, w in layers]
 
 
 # --- The reference -------------------------------------------------------------------------------
@@ -115,8 +110,8 @@ def test_the_bf16_gradient_follows_the_reference(core, sizes, activation) -> Non
     for seed in range(5):
         got = gradients(net, seed, core.Engine(net, 2))
         want = gradients(net, seed, reference.Engine(net))
-        assert max(of_weights(net, got, want)) <= GRADIENT
-        assert norm(got - want) / norm(want) <= GRADIENT
+        assert max(of_weights(net, got, want)) <= BF16_GRADIENT
+        assert norm(got - want) / norm(want) <= BF16_GRADIENT
 
 
 @pytest.mark.parametrize("left", [True, False], ids=["left", "right"])
@@ -143,7 +138,7 @@ def test_the_gradient_test_detects_an_operand_that_is_not_rounded(
             found = gradients(net, seed, reference.Engine(net))
         assert done == ["forward"] * 3 + ["gradient", "backward"] * 2 + ["gradient"]
         done.clear()
-        assert max(of_weights(net, found, want)) > 1.5 * GRADIENT
+        assert max(of_weights(net, found, want)) > 1.5 * BF16_GRADIENT
 
 
 def assert_same_way(net, of_data, case, most=MOST) -> None:
@@ -167,6 +162,23 @@ def test_bf16_follows_the_reference_with_every_optimizer(core, optimizer, rate, 
     net = Architecture.build([17, 33, 3, 21], "tanh", dropout=[0.3, 0.1], precision="bf16")
     case = Case(optimizer=optimizer, rate=rate, l2=0.01, batch_size=batch_size, steps=20, threads=3)
     assert_same_way(net, lambda seed: problem(net, 73, seed=seed), case)
+
+
+@needs_bf16
+@pytest.mark.parametrize(
+    "penalties",
+    [{"l1": 0.002}, {"clip_norm": 0.3}, {"max_norm": 0.9}, PENALTIES],
+    ids=lambda given: "-".join(given),
+)
+def test_bf16_follows_the_reference_with_penalties_and_limits(core, penalties) -> None:
+    """Gradients and weights are float32 there; weights are rounded again after ``max_norm``."""
+    net = Architecture.build([17, 33, 20, 16], "tanh", precision="bf16")
+    case = Case(optimizer=optimizers.Adam(), rate=0.003, l2=0.01, steps=20, threads=1, **penalties)
+    assert_same_way(net, lambda seed: problem(net, 73, seed=seed), case)
+    given = problem(net, 73)
+    alone, without = (train("cython", net, given, one) for one in (case, case.but(**OFF)))
+    assert (alone.parameters != without.parameters).any()
+    assert_identical(train("cython", net, given, case.but(threads=3, slices=7)), alone)
 
 
 @needs_bf16
@@ -240,7 +252,7 @@ def test_zeros_of_x_are_skipped(core, kind, optimizer, batch_size) -> None:
         given = data(0)._replace(parameters=data(0).parameters * np.float32(scale))
         got, want = (objective(e.Engine(net, 3), given, Case(l2=0.1)) for e in (core, reference))
         assert got[0] == pytest.approx(want[0], rel=1e-4)
-        assert max(of_weights(net, got[1], want[1])) <= GRADIENT
+        assert max(of_weights(net, got[1], want[1])) <= BF16_GRADIENT
 
 
 @needs_bf16
@@ -266,9 +278,9 @@ def test_a_bf16_prediction_does_not_depend_on_the_other_rows(core, sizes, zeros)
     for count in (1, 3, 16, 17):
         assert engine.forward(parameters, x[:count]).tobytes() == many[:count].tobytes()
     want = ref.forward(parameters, x)
-    assert norm(many - want) <= GRADIENT * norm(want)
+    assert norm(many - want) <= BF16_GRADIENT * norm(want)
     full = reference.Engine(Architecture.build(sizes, "gelu")).forward(parameters, x)
-    assert norm(many - full) > 2 * GRADIENT * norm(want)
+    assert norm(many - full) > 2 * BF16_GRADIENT * norm(want)
     np.testing.assert_allclose(
         engine.evaluate(parameters, x, y), ref.evaluate(parameters, x, y), rtol=1e-3
     )

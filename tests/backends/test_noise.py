@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pynn.arrays.standard import Standard, Standardized
-from pynn.backends import choose, reference
+from pynn.backends import choose, gaps, reference
 from pynn.backends.contract import Data
 from pynn.spec import optimizers, philox
 from pynn.spec.architecture import Architecture
@@ -29,7 +29,7 @@ ADAM = Case(optimizer=optimizers.Adam(), rate=0.003)
 
 def everything(backend: str, **more: Any) -> dict[str, Any]:
     """All options of this file that a backend has."""
-    return {"input_dropout": 0.3, **({} if backend == "numba" else NOISE), **more}
+    return {"input_dropout": 0.3, **({} if gaps.lacks(backend, "noise") else NOISE), **more}
 
 
 # --- The random numbers ---------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_training_follows_the_reference(
 ) -> None:
     for activation in ("relu", "gelu"):
         options = everything(backend, dropout=0.2, residual=sizes[1] == sizes[2])
-        if backend != "numba":
+        if not gaps.lacks(backend, "norm"):
             options |= {"norm": "rms", "norm_after": activation == "gelu"}
         net = Architecture.build(sizes, activation, dtype=dtype, **options)
         case = ADAM.but(batch_size=batch_size, steps=30)
@@ -101,8 +101,8 @@ def test_training_follows_the_reference(
 
 
 def test_noise_of_some_layers(backend: str, dtype: str) -> None:
-    if backend == "numba":
-        pytest.skip("Numba has no noise")
+    if gaps.lacks(backend, "noise"):
+        pytest.skip(f"{backend} has no noise")
     for noise in ([0.0, 0.3, 0.0], [0.2, 0.0, 0.1]):
         net = Architecture.build([9, 33, 16, 20, 3], "relu", dtype=dtype, hidden_noise=noise)
         assert_follows_reference(backend, net, problem(net, 64), ADAM.but(frozen=(0,)))
@@ -124,7 +124,7 @@ def test_inputs_that_are_mostly_zero(backend: str, dtype: str, n_out: int) -> No
     blocks = given._replace(x=np.where(few, given.x + 1, 0).astype(dtype))
     case = ADAM.but(batch_size=32, steps=20)
     dense = [given, blocks, wide, pixels, scaled]
-    for each in [*dense, *([] if backend == "numba" else [sparse])]:
+    for each in [*dense, *([] if gaps.lacks(backend, "sparse") else [sparse])]:
         run = assert_follows_reference(backend, net, each, case)
         if backend == "cython":
             assert_same_for_any_threads(net, each, case, run, slices=2)
@@ -140,7 +140,7 @@ def test_residual_layers_add_the_inputs_that_remain(backend: str, dtype: str) ->
     given = mostly_zeros(net, 60)
     assert isinstance(given.x, np.ndarray)
     sparse = given._replace(x=compressed(given.x, np.random.default_rng(1), dtype))
-    for each in (given, *([] if backend == "numba" else [sparse])):
+    for each in (given, *([] if gaps.lacks(backend, "sparse") else [sparse])):
         assert_follows_reference(backend, net, each, ADAM.but(steps=20))
 
 

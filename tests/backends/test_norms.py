@@ -11,13 +11,16 @@ from pynn.backends import choose, reference
 from pynn.spec import LayerNorm, RMSNorm, optimizers
 from pynn.spec.architecture import Architecture
 from tests.parity import (
+    BF16_GRADIENT,
     Case,
     Problem,
     assert_follows_reference,
     assert_same_for_any_threads,
     compressed,
+    instruction_set,
     mostly_zeros,
     objective,
+    of_weights,
     problem,
 )
 
@@ -141,11 +144,14 @@ def test_sparse_rows_follow_the_reference(isa, dtype):
 @pytest.mark.parametrize("after", PLACES, ids=["before", "after"])
 def test_bf16_follows_the_reference(after):
     net = normed([60, 40, 40, 3], "tanh", norm_after=after, precision="bf16")
-    case = Case(batch_size=30, steps=4, rate=0.01)
-    got = objective(_core.Engine(net, 2), started(net, 90), case)
-    want = objective(reference.Engine(net), started(net, 90), case)
-    assert got[0] == pytest.approx(want[0], rel=1e-3)
-    assert np.abs(got[1] - want[1]).max() <= 0.01 * np.abs(want[1]).max()
+    want = objective(reference.Engine(net), started(net, 90), Case())
+    for isa in ("avx512", "amx"):
+        if isa in _core.info()["isas"]:
+            with instruction_set(isa):
+                got = objective(_core.Engine(net, 2), started(net, 90), Case())
+            assert got[0] == pytest.approx(want[0], rel=1e-5)
+            # A product that is not rounded makes 5e-4.
+            assert max(of_weights(net, got[1], want[1])) <= BF16_GRADIENT
 
 
 @pytest.mark.parametrize("after", PLACES, ids=["before", "after"])

@@ -46,6 +46,23 @@ def test_labels():
     assert not alone.spread(X).any()
 
 
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_members_with_norms(tmp_path, norm):
+    """Predictions use the running statistics and the averages, also from a file."""
+    networks = [pynn.Network([5, 12, 12, 3], seed=k, norm=norm) for k in range(3)]
+    pynn.fit_many(networks, X, NAMES, epochs=5, batch_size=16, ema=[None, 0.9, 0.9])
+    ensemble = pynn.Ensemble(networks)
+    probabilities = np.array([net.predict_proba(X) for net in networks], np.float64)
+    assert np.allclose(ensemble.predict_proba(X), probabilities.mean(axis=0), rtol=1e-6)
+    assert np.allclose(ensemble.spread(X), probabilities.std(axis=0))
+    ensemble.save(tmp_path / "all")
+    loaded = pynn.Ensemble.load(tmp_path / "all")
+    assert np.array_equal(loaded.predict_proba(X), ensemble.predict_proba(X))
+    for one, other in zip(loaded, networks, strict=True):
+        assert one._model.flat.tobytes() == other._model.flat.tobytes()
+        assert (one.average is None) == (other.average is None)
+
+
 def test_a_majority():
     networks = trained(NAMES, n_out=3, count=4)
     ensemble = pynn.Ensemble(networks, voting="majority")
@@ -74,6 +91,8 @@ def test_one_output_and_multilabel_data():
     binary = pynn.Ensemble(trained(y, n_out=1, loss="binary_cross_entropy"))
     assert binary.predict_proba(X).shape == (80, 2)
     p = np.array([net.predict_proba(X)[:, 1] for net in binary], np.float64).mean(axis=0)
+    assert np.array_equal(binary.predict(X), p > 0.5)
+    assert np.array_equal(binary[0].predict(X), binary[0].predict_proba(X)[:, 1] > 0.5)
     loss = -np.log(np.where(y == 1, p, 1 - p)).mean()
     assert np.isclose(binary.evaluate(X, y)["loss"], loss, rtol=1e-5)
     both = np.stack([y, X[:, 1] > 0], axis=1).astype(float)

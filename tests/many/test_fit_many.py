@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pynn
-from pynn.backends import choose
+from pynn.backends import choose, gaps
 from pynn.many.errors import OlderGroup
 from pynn.many.settings import take
 
@@ -61,6 +61,48 @@ def test_results_are_those_of_separate_calls(backend):
         net.fit(x, y, l2=1e-3 * (k == 1), **settings)
     assert_equal(found, expected)
     assert [h.loss + a.loss for h, a in zip(histories, again)] == [n.history.loss for n in expected]
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if not gaps.lacks(name, "norm")])
+def test_norms_and_their_running_statistics(backend):
+    """Scales and shifts, running statistics, and the averages of both."""
+    given = {"backend": backend, "norm": ["layer", "batch"], "residual": True}
+    found, expected = (
+        [pynn.Network([5, 8, 8, 2], seed=k, **given) for k in range(3)] for _ in "ab"
+    )
+    settings = {"epochs": 3, "batch_size": 16, "ema": 0.9, "validation": data(30)}
+    pynn.fit_many(found, *data(), threads=2, **settings)
+    for net in expected:
+        net.fit(*data(), **settings)
+    assert_equal(found, expected)
+    with pytest.raises(pynn.FitManyError, match=r"networks\[1\]: .* batch_size: found 17,"):
+        pynn.fit_many(found, *data(), batch_size=[16, 17, 16])
+    assert [net.epochs for net in found] == [13, 3, 13]
+
+
+def test_networks_of_several_formats_share_their_data():
+    """Each dtype, number of outputs and order of classes has a conversion of its own."""
+    # Integers that float32 cannot hold exactly; floats would be converted while they are read.
+    x = np.random.default_rng(0).integers(-(2**27), 2**27, (120, 5))
+    y = np.where(x[:, 0] > 0, "yes", "no")
+
+    def make() -> list[pynn.Network]:
+        found = [
+            pynn.Network([5, 8, 2], seed=1),
+            pynn.Network([5, 8, 2], seed=1, dtype="float64"),
+            pynn.Network([5, 8, 1], seed=1, loss="binary_cross_entropy"),
+            pynn.Network([5, 8, 2], seed=1),
+            pynn.Network([5, 8, 2], seed=1, pixels=False, standardize=True),
+        ]
+        found[3].classes = ["yes", "no"]
+        return found
+
+    found, expected = make(), make()
+    settings = {"epochs": 2, "validation": (x[:50], y[:50]), "sample_weight": np.arange(120)}
+    pynn.fit_many(found, x, y, threads=1, **settings)
+    for net in expected:
+        net.fit(x, y, **settings)
+    assert_equal(found, expected)
 
 
 def test_rates_of_layers_are_one_value_for_all_and_each_has_several():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import pynn
+from pynn.backends import gaps
 from pynn.files.tensors import load_tensors, save_tensors
+from pynn.training import divergence
 from tests.training.runs import BACKENDS, Data, assert_same, broken_off, fit, make
 
 NOISE: dict[str, Any] = {
@@ -23,7 +26,8 @@ NOISE: dict[str, Any] = {
 
 
 def network(backend: str, **more: Any) -> dict[str, Any]:
-    noise = {"input_dropout": 0.1} if backend == "numba" else NOISE
+    lacking = [gap for gap in ("noise", "norm") if gaps.lacks(backend, gap)]
+    noise = {"input_dropout": 0.1} if lacking else NOISE
     return {"backend": backend, "standardize": True, **noise, **more}
 
 
@@ -97,6 +101,29 @@ def test_a_resumed_run_ends_identically(
     settings["ema"] = 0.5
     with pytest.raises(ValueError, match="ema: found 0.5, but the run in"):
         fit(other, blobs, callbacks=calls(), checkpoint=kept, resume=True, **settings)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("emas", [(0.99, 0.99), (None, 0.99)], ids=["optimizer", "average"])
+def test_the_decay_counts_the_updates_of_the_average(
+    blobs: Data, backend: str, emas: tuple[float | None, float]
+) -> None:
+    """The optimizer begins after the average, or the average after the optimizer."""
+    net = make(backend=backend, dtype="float64")
+    expected, t = net.parameters.copy(), 0
+
+    def follow(net: pynn.Network, record: pynn.Record) -> None:
+        nonlocal expected, t
+        t += 1
+        expected += (1 - min(0.99, (1 + t) / (10 + t))) * (net.parameters - expected)
+
+    for ema, optimizer in zip(emas, ("sgd" if emas[0] else "adam", "adam"), strict=True):
+        calls = [pynn.Every(1, follow)] if ema else []
+        if not t:
+            expected = net.parameters.copy()
+        fit(net, blobs, epochs=2, ema=ema, optimizer=optimizer, callbacks=calls)
+    assert t == sum(net.updates // 2 for ema in emas if ema)
+    np.testing.assert_allclose(average_of(net), expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -197,8 +224,17 @@ def test_a_call_without_ema_drops_the_average_at_its_first_update(blobs: Data) -
     net.weights[0][0, 0] = 1
 
 
-def test_a_divergence_restores_the_average(blobs: Data) -> None:
-    """With everything on, the result is that of a run that stopped before it."""
+@pytest.mark.parametrize(
+    ("patience", "huge"), [(divergence.PATIENCE, 1e38), (1e30, 1e44)], ids=["loss", "parameters"]
+)
+def test_a_divergence_restores_the_average(
+    blobs: Data, monkeypatch: pytest.MonkeyPatch, patience: float, huge: float
+) -> None:
+    """With everything on, the result is that of a run that stopped before it.
+
+    After an update with infinite parameters, all epochs are repeated with the same learning rates.
+    """
+    monkeypatch.setattr(divergence, "PATIENCE", patience)
     plateau = pynn.ReduceOnPlateau("loss", factor=0.5, patience=0, threshold=0.5)
     settings: dict[str, Any] = {"ema": 0.9, "optimizer": "sgd", "batch_size": 10}
 
@@ -213,7 +249,7 @@ def test_a_divergence_restores_the_average(blobs: Data) -> None:
             found = list(values)
             if len(found) < 3:
                 return plateau.given(found, larger_is_better)
-            return pynn.Constant() if len(found) > 3 else _Huge()
+            return pynn.Constant() if len(found) > 3 else _Huge(huge)
 
     schedule = Growing("loss")
     net, stopped = make(backend="auto", **NOISE), make(backend="auto", **NOISE)
@@ -230,9 +266,12 @@ def test_a_divergence_restores_the_average(blobs: Data) -> None:
     np.testing.assert_array_equal(average_of(net), average_of(stopped))
 
 
+@dataclass(frozen=True)
 class _Huge(pynn.Constant):
+    factor: float = 1.0
+
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
-        return np.full(len(epoch), 1e38)
+        return np.full(len(epoch), self.factor)
 
 
 def test_standardised_targets_are_predicted_with_the_average(blobs: Data) -> None:

@@ -49,6 +49,8 @@ def change(path: Path, edit: Any) -> None:
             {"init": "zeros"},
             "parameters: found other values than those that the run in .*a began with",
         ),
+        ({"hidden_noise": 0.1}, r"hidden_noise: found \[0\.1\], but .* has 0\.0;"),
+        ({"norm": "rms"}, r"norm: found \[.*'rms'.*, None\], but .* has None;"),
         ({"sizes": [4, 7, 3]}, r"sizes: found \[4, 7, 3\], but .* has \[4, 8, 3\]"),
         ({"backend": "cython"}, "backend: found cython, but .* has numpy"),
     ],

@@ -117,7 +117,7 @@ def test_a_run_resumes_with_equal_factors_only(tmp_path: Path) -> None:
     run: dict[str, Any] = {"checkpoint": pynn.Checkpoint(tmp_path / "run", epochs=1)}
     fit(resumed, layer_rates=[0.5, 2], **run)
     again = make((4, 6, 3))
-    with pytest.raises(ValueError, match=r"layer_rates: found \[\], but the run in .* \[0.5, 2.0"):
+    with pytest.raises(ValueError, match=r"layer_rates: found None, but the run in .* \[0.5, 2.0"):
         fit(again, epochs=4, resume=True, **run)
     fit(again, epochs=4, resume=True, layer_rates=[0.5, 2], **run)
     np.testing.assert_array_equal(again.parameters, whole.parameters)
