@@ -14,7 +14,7 @@ from .checks import features
 from .exports.interchange import Interchange
 from .spec import arguments
 from .spec.architecture import ActivationLike, Architecture
-from .spec.arguments import choose
+from .spec.arguments import BATCH_SIZE, choose
 from .spec.functions import Activation, Function, Loss
 from .spec.losses import LossFunction
 from .spec.names import BACKENDS, PRECISIONS
@@ -300,7 +300,7 @@ class Network(Interchange, Steps):
         class_weight: Any = None,
         missing_targets: str = "error",
         epochs: int = 10,
-        batch_size: int | str | None = 64,
+        batch_size: int | str | None = BATCH_SIZE,
         optimizer: str | Optimizer = "adam",
         learning_rate: float = 1e-3,
         layer_rates: Sequence[float] | None = None,
@@ -336,13 +336,17 @@ class Network(Interchange, Steps):
             never scaled; uint8 of only 0 and 1 are values then. uint8 pixels, float32 and float64
             are read in place, whatever their strides; other numbers are converted. pandas and
             polars data frames, lists and memory-mapped files are accepted. SciPy's sparse matrices
-            stay sparse (the numba backend does not support them).
+            stay sparse (the numba backend does not support them). Data larger than memory:
+            :class:`pynn.data.Parquet`, :class:`pynn.data.Arrow`, arrays and data frames of Dask,
+            or an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, such as a
+            ``DataLoader`` of PyTorch, which is read once for each epoch and once before.
         y : array (n,) or (n, n_out)
             Labels of any kind (integers, strings, booleans …), which become ``net.classes``;
             one-hot targets; for cross_entropy targets that sum to 1; for binary_cross_entropy
             targets in [0, 1]; for the other losses values, and for one output of these (n,).
             Integer labels from 0 to n_out − 1 are indices of the outputs. Later calls, also of
-            ``evaluate``, require targets of the same kind; see ``classes``.
+            ``evaluate``, require targets of the same kind; see ``classes``. None for sources and
+            batches that contain them.
         sample_weight : array (n,), optional
             Weight of each row, 0 or from 1e-100 to 1e100; None for 1. The loss of a batch is
             Σ weight · loss / Σ weight, as in scikit-learn and as cross entropy with weights in
@@ -360,7 +364,8 @@ class Network(Interchange, Steps):
         epochs : int
             Number of passes over the data; with ``"lbfgs"`` the maximum number of iterations.
         batch_size : int, None or "full"
-            Rows per update; None or ``"full"`` for all. The last batch may be shorter.
+            Rows per update; None or ``"full"`` for all. The last batch may be shorter. By default
+            each batch of an iterable of batches is an update.
         optimizer : str or Optimizer
             ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``,
             ``amsgrad``, ``nadam``, ``lion``, or an object such as ``pynn.Adam(beta2=0.99)``; or
@@ -403,7 +408,8 @@ class Network(Interchange, Steps):
             ``warm_up``, ``reduce_on_plateau``, an object such as ``pynn.StepDecay(every=5)``, or a
             function of the time in epochs since the network's first training.
         validation : (x, y), (x, y, sample_weight) or float, optional
-            Data to measure loss and accuracy on after every epoch; or the share of the rows to
+            Data to measure loss and accuracy on after every epoch, also as a source or an iterable
+            of batches; or the share of the rows to
             hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies
             the rows; every call with equal y holds out the same rows.
             ``sample_weight`` in the validation loss, as in Keras.
@@ -422,7 +428,8 @@ class Network(Interchange, Steps):
         shuffle : bool or "blocks"
             Whether each epoch permutes the rows. ``"blocks"`` is for memory-mapped files that do
             not fit into memory: blocks of 1 MiB are read in a random order, and rows are shuffled
-            within groups of 64 blocks.
+            within groups of 64 blocks. Sources read their parts in a random order and shuffle rows
+            within windows; an iterable of batches keeps its order.
         callbacks : function, Callback, or list of them
             Called after every epoch; see :mod:`pynn.callbacks`. Training stops when one returns
             True.

@@ -112,31 +112,81 @@ def as_float64(block: Array) -> Array:
 
 
 def _blocks(rows: Array) -> list[slice]:
-    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    step = block_rows(rows.shape[1])
     return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
-def _moments(rows: Array, unit: Array) -> tuple[Array, Array]:
-    """Return means and population variances of columns / unit.
+class Moments:
+    """Means and population variances of columns / unit, from blocks in the order of the rows.
 
-    The blocks' sums of squared deviations are merged in the order of the rows (Chan, Golub and
-    LeVeque 1983, equation 2.1). The first row is subtracted from all rows, so that constant columns
-    have exactly their value as mean and variance 0, and a large mean costs no digits of a small
-    variance.
+    The blocks' sums of squared deviations are merged (Chan, Golub and LeVeque 1983, equation 2.1).
+    The first row is subtracted from all rows, so that constant columns have exactly their value as
+    mean and variance 0, and a large mean costs no digits of a small variance.
+
+    Parameters
+    ----------
+    first
+        The first row (1, columns).
+    unit
+        (columns,), by which all values are divided.
     """
-    first = as_float64(rows[:1])[0] / unit
-    mean, squares, count = np.zeros(len(first)), np.zeros(len(first)), 0
-    for block in _blocks(rows):
-        values = as_float64(rows[block]) / unit - first
-        m = len(values)
+
+    def __init__(self, first: Array, unit: Array) -> None:
+        self._unit, self._first = unit, as_float64(first)[0] / unit
+        self._mean, self._squares = np.zeros(len(unit)), np.zeros(len(unit))
+        self._count = 0
+
+    def add(self, block: Array) -> None:
+        """Add rows (m, columns)."""
+        values = as_float64(block) / self._unit - self._first
+        m, count = len(values), self._count
         block_mean = np.add.reduce(values, axis=0) / m
         values -= block_mean
         values *= values
-        delta = block_mean - mean
-        mean += delta * (m / (count + m))
-        squares += np.add.reduce(values, axis=0) + delta * delta * (count * m / (count + m))
-        count += m
-    return mean + first, squares / count
+        delta = block_mean - self._mean
+        self._mean += delta * (m / (count + m))
+        self._squares += np.add.reduce(values, axis=0) + delta * delta * (count * m / (count + m))
+        self._count += m
+
+    @property
+    def mean(self) -> Array:
+        """(columns,), float64."""
+        found: Array = self._mean + self._first
+        return found
+
+    @property
+    def variance(self) -> Array:
+        """(columns,), float64."""
+        found: Array = self._squares / self._count
+        return found
+
+
+def standard_of(moments: Moments) -> Standard:
+    """Return means and scales of columns that are read in blocks of ``block_rows`` rows.
+
+    They are identical to those of ``column_standard``, unless squares of deviations do not fit into
+    a float64: a column of deviations below 1e-154 gets scale 1.
+
+    Raises
+    ------
+    OverflowError
+        If a mean or deviation is not finite: values reach 1e154.
+    """
+    with np.errstate(all="ignore"):
+        return _checked(moments.mean, np.sqrt(moments.variance))
+
+
+def block_rows(columns: int) -> int:
+    """Return the number of rows of a block."""
+    return max(1, _BLOCK // max(1, columns))
+
+
+def _moments(rows: Array, unit: Array) -> tuple[Array, Array]:
+    """Return means and population variances of columns / unit."""
+    moments = Moments(rows[:1], unit)
+    for block in _blocks(rows):
+        moments.add(rows[block])
+    return moments.mean, moments.variance
 
 
 def _vary(rows: Array) -> Array:

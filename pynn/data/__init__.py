@@ -4,16 +4,22 @@
 that cannot be used causes one error that names the fault. No loader runs code from a file.
 """
 
+from .arrow import Arrow
 from .csv import load_csv
 from .dataset import Dataset, Pair
 from .idx import idx_header, load_idx
 from .loading import load
 from .npz import load_npz
+from .parquet import Parquet
+from .stream import Source
 from .table import Table
 
 __all__ = [
+    "Arrow",
     "Dataset",
     "Pair",
+    "Parquet",
+    "Source",
     "Table",
     "idx_header",
     "load",

@@ -97,6 +97,14 @@ def threads(value: Any) -> int | None:
     return None if value is None else whole(value, "threads", 1, MOST_THREADS)
 
 
+class Default(int):
+    """A default that can be told from an equal number that was passed."""
+
+
+BATCH_SIZE = Default(64)
+"""The default of ``fit``; sources that are batches already keep theirs."""
+
+
 def batch_size(value: Any) -> int | None:
     """Return the number of rows of a batch; None, also for ``"full"``, means all rows."""
     if value is None or (isinstance(value, str) and value == "full"):

@@ -18,6 +18,8 @@ module             subject
 ``range_test``     the learning-rate range test
 ``rates``          the learning rate of every step
 ``blocks``         the order of rows for files larger than memory
+``stream``         rows larger than memory: windows, the thread that reads, trainers per window
+``stream_rows``    the first pass over such rows, and their checks
 ``callbacks``      the base class, EarlyStopping, SaveBest, Every, Norms
 ``tracking``       callbacks that write files or report to other programs: CSVLogger, …
 ``measurement``    metrics after each epoch

@@ -15,6 +15,7 @@ from ..version import __version__
 from .job import Job
 from .model import Model
 from .slices import Position
+from .stream import Stream
 
 OLDER = {
     "precision": "full",
@@ -76,7 +77,7 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
         "settings": settings,
         "epochs": job.epochs,
         "schedule": job.rates.description(model.epochs, model.epochs + job.epochs),
-        "data": {name: fingerprint(array) for name, array in job.arrays.items()},
+        "data": {name: _fingerprint(array) for name, array in job.arrays.items()},
         "machine": {"pynn": __version__, **engine.depends_on()},
         "began": {
             "epochs": model.epochs,
@@ -85,6 +86,11 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
             "parameters": fingerprint(model.parameters)["sha256"],
         },
     }
+
+
+def _fingerprint(rows: Any) -> dict[str, str]:
+    found: dict[str, str] = rows.fingerprint() if isinstance(rows, Stream) else fingerprint(rows)
+    return found
 
 
 class Resumed(NamedTuple):

@@ -20,6 +20,7 @@ from .model import Model
 from .rates import Rates
 from .slices import Position
 from .stepper import Stepper
+from .stream import StreamTrainer
 
 if TYPE_CHECKING:
     from ..backends import reference
@@ -287,12 +288,15 @@ class Guard:
         stepper, model = self._stepper, self._model
         from ..backends import reference  # imported when needed: most runs do not diverge
 
+        data, epoch, step = stepper.data, model.epochs, stepper.position.step
+        if isinstance(stepper.trainer, StreamTrainer):
+            data, epoch, step = stepper.trainer.place(epoch, step)
         trainer = reference.Engine(model.architecture).trainer(
-            *(stepper.vectors[0], stepper.vectors[1:]), stepper.data, stepper.settings
+            *(stepper.vectors[0], stepper.vectors[1:]), data, stepper.settings
         )
         if stepper.blocks is not None:
             trainer.order(stepper.blocks.order(model.epochs))
-        return layer_of_loss(trainer, model.epochs, stepper.position.step)
+        return layer_of_loss(trainer, epoch, step)
 
 
 def layer_of_update(architecture: Architecture, vectors: list[Array]) -> int:

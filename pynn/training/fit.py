@@ -14,9 +14,12 @@ from ..backends.contract import Data, Engine, Inputs, TrainerSettings
 from ..checks import features, targets, weights
 from ..checks.columns import Columns, names_of, require_columns
 from ..checks.targets import Task
+from ..data.sources import as_source
+from ..data.stream import Source
 from ..spec import arguments
 from ..spec.architecture import Architecture
-from ..spec.optimizers import LBFGS, as_optimizer
+from ..spec.optimizers import LBFGS, Optimizer, as_optimizer
+from . import stream, stream_rows
 from .blocks import Blocks
 from .callbacks import as_callbacks, check_monitors
 from .checkpoint import Checkpoint
@@ -28,6 +31,7 @@ from .progress import check_progress
 from .rates import Rates
 from .split import codes_of, held_out
 from .standardise import prepared
+from .stream import Stream
 
 if TYPE_CHECKING:
     from .measurement import Measurement
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 Rows = tuple[Array | Sparse, Array, Array | None]
 """x, y and sample weights."""
+OWN_ROWS = "rows of their own"
+"""Describes validation rows that were given, in checkpoints."""
 
 
 def fit(owner: Any, model: Model, engine: Engine, lock: TrainingLock, given: Arguments) -> History:
@@ -95,12 +101,18 @@ def _train(owner: Any, model: Model, engine: Engine, job: Job, given: Arguments)
     if resumed is not None:
         model.restore(resumed.model)
     job = prepared(job, model)
-    loop = (
-        lbfgs.LbfgsLoop(owner, model, engine, job)
-        if by_iterations
-        else Loop(owner, model, engine, job, saver, resumed)
-    )
-    loop.run(first, first + job.epochs)
+    if job.streams:
+        engine = stream.StreamEngine(engine)
+    try:
+        loop = (
+            lbfgs.LbfgsLoop(owner, model, engine, job)
+            if by_iterations
+            else Loop(owner, model, engine, job, saver, resumed)
+        )
+        loop.run(first, first + job.epochs)
+    finally:
+        if isinstance(engine, stream.StreamEngine):
+            engine.close()
     return model.history[records:]
 
 
@@ -130,7 +142,12 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     calls = as_callbacks(given.callbacks)
     check_progress(given.progress)
 
-    rows = _rows(given, model, engine, smoothing)
+    source = as_source(given.x, given.y, given.sample_weight)
+    if source is None:
+        rows = _rows(given, model, engine, smoothing)
+    else:
+        _refuse_for_streams(given, model, optimizer)
+        rows = _streamed_rows(given, model, engine, source, smoothing)
     x = rows.training.x
     measured = _measurement(given, rows, net)
     known = (
@@ -140,11 +157,11 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     )
     check_monitors(calls, *known)
     rates.require_measured(*known)
-    batch = min(batch_size or len(x), len(x))
+    batch = x.batch if isinstance(x, Stream) else min(batch_size or len(x), len(x))
     # Frozen layers use their running statistics; L-BFGS is refused with all batch norms.
     if {*net.batch_layers} - {*model.frozen} and not isinstance(optimizer, LBFGS):
         _require_two_rows(len(x), batch)
-    shuffle = bool(given.shuffle)
+    shuffle = bool(given.shuffle) and (source is None or source.reorders)
     return Job(
         data=rows.training,
         held=rows.held,
@@ -166,7 +183,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
         ),
         rates=rates,
         epochs=epochs,
-        blocks=_blocks(given.shuffle, x, model.seed),
+        blocks=None if isinstance(x, Stream) else _blocks(given.shuffle, x, model.seed),
         calls=calls,
         progress=given.progress,
         checkpoint=given.checkpoint,
@@ -293,16 +310,18 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
         codes = _strata(given, y, task)
         if isinstance(given.validation, (tuple, list)) and given.validation:
             require_columns(given.validation[0], columns, "validation[0]")
-        (x, y, w), own, share = _validation(
-            *(given.validation, (x, y, w), task, pixels, model, missing, codes)
-        )
+        own = _validation_stream(given.validation, task, pixels, columns, model, missing)
+        if own is None:
+            (x, y, w), own, share = _validation(
+                *(given.validation, (x, y, w), task, pixels, model, missing, codes)
+            )
         names = {"rows": f"rows that validation={share} holds out"}
         if share is None:
-            share, names = "rows of their own", {"name": "validation[2]", "target": "validation[1]"}
+            share, names = OWN_ROWS, {"name": "validation[2]", "target": "validation[1]"}
             arrays |= {f"validation[{k}]": array for k, array in enumerate(own)}
         held_weight = own[2]
         combined = weights.combined(own[1], held_weight, missing=missing, **names)
-        held = Data(*own[:2], *combined)
+        held = Data(own[0], own[1], *combined)
         if gaps.lacks(engine.name, "sparse") and isinstance(held.x, Sparse):
             # It refuses sparse rows, but would do so only after the first epoch.
             engine.forward(model.flat, held.x)
@@ -326,6 +345,93 @@ def _rows(given: Arguments, model: Model, engine: Engine, smoothing: float) -> _
         columns=columns,
         arrays={name: array for name, array in arrays.items() if array is not None},
     )
+
+
+def _refuse_for_streams(given: Arguments, model: Model, optimizer: Optimizer) -> None:
+    """Raise ValueError for arguments that need all rows in memory."""
+    number = isinstance(given.validation, (int, float, np.number)) and given.validation
+    refused = {
+        "validation": (number, "rows of their own, such as another source"),
+        "training_metrics": (given.training_metrics is True, "False, or validation=…"),
+        "optimizer": (isinstance(optimizer, LBFGS), "one that trains on batches"),
+        "batch_size": (given.batch_size in (None, "full"), "a number of rows"),
+        "standardize_targets": (
+            model.standardize_targets and given.missing_targets == "ignore",
+            "False with missing_targets='ignore'",
+        ),
+    }
+    for name, (wrong, expected) in refused.items():
+        if wrong:
+            found = getattr(given, name, True)
+            raise ValueError(
+                f"{name}: found {found!r} with rows that are read part by part, expected {expected}"
+            )
+    if model.active_profile is not None:
+        raise ValueError("profile: found rows that are read part by part, expected arrays")
+
+
+def _streamed_rows(
+    given: Arguments, model: Model, engine: Engine, source: Source, smoothing: float
+) -> _Rows:
+    """Check what can be checked before training on a source, and ``validation``."""
+    missing = weights.ignores_missing(given.missing_targets)
+    size = arguments.batch_size(given.batch_size)
+    if given.shuffle == "blocks" and not source.reorders:
+        raise ValueError("shuffle: found 'blocks' with batches, whose order is that of x")
+    by_batches = source.batches and isinstance(given.batch_size, arguments.Default)
+    x, task, pixels, columns, class_weight = stream_rows.training_rows(
+        *(source, model, given.class_weight, None if by_batches else size, bool(given.shuffle)),
+        *(missing, smoothing),
+    )
+    held: Data | None = None
+    held_weight: Array | None = None
+    share = None
+    arrays: dict[str, Any] = {"x": x}
+    if _has_validation(given.validation):
+        own = _validation_stream(given.validation, task, pixels, columns, model, missing)
+        if own is None:
+            if isinstance(given.validation, (tuple, list)) and given.validation:
+                require_columns(given.validation[0], columns, "validation[0]")
+            nothing = np.empty(0), np.empty(0), None
+            _, own, _ = _validation(given.validation, nothing, task, pixels, model, missing, None)
+        share, held_weight = OWN_ROWS, own[2]
+        names = {"name": "validation[2]", "target": "validation[1]"}
+        held = Data(
+            own[0], own[1], *weights.combined(own[1], held_weight, missing=missing, **names)
+        )
+        arrays |= {f"validation[{k}]": a for k, a in enumerate(own) if a is not None}
+    return _Rows(
+        training=Data(x, np.empty(0)),  # type: ignore[arg-type]
+        weight=None,
+        held=held,
+        held_weight=held_weight,
+        share=share,
+        stratified=False,
+        class_weight=class_weight,
+        task=task,
+        pixels=pixels,
+        columns=columns,
+        arrays=arrays,
+    )
+
+
+def _validation_stream(
+    validation: Any,
+    task: Task,
+    pixels: bool | None,
+    columns: Columns | None,
+    model: Model,
+    missing: bool,
+) -> Any:
+    """Return x, targets and weights of a source of validation rows; None for other rows."""
+    pair = isinstance(validation, tuple) and 2 <= len(validation) <= 3
+    x, y, weight = (*validation, None)[:3] if pair else (validation, None, None)
+    if isinstance(validation, (int, float, np.number, str)):
+        return None
+    source = as_source(x, y, weight, "validation")
+    if source is None:
+        return None
+    return stream_rows.rows_of(source, model, task, columns, pixels, missing)[:3]
 
 
 def _measurement(given: Arguments, rows: _Rows, net: Architecture) -> Measurement | None:

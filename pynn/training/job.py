@@ -15,6 +15,7 @@ from .blocks import Blocks
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .rates import Rates
+from .stream import stream_of
 
 if TYPE_CHECKING:
     from .measurement import Measurement
@@ -92,6 +93,12 @@ class Job:
     """Means and scales of the targets, if they are standardised: in ``data``, not in ``held``."""
     values: Array | None = None
     """The targets of the rows to train on in their original unit, if they are standardised."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows to train or to validate on are read part by part."""
+        held = None if self.held is None else self.held.x
+        return any(stream_of(x)[0] is not None for x in (self.data.x, held))
 
     @property
     def steps(self) -> int:

@@ -9,12 +9,14 @@ import numpy as np
 
 from ..checks import features, targets, weights
 from ..checks.columns import names_of, require_columns
+from ..data.sources import as_source
 from ..files.disk import shown
 from ..spec import arguments
 from ..spec.functions import Loss
 from ..spec.losses import GaussianNLL
 from . import evaluation, standardise
 from .properties import ModelProperties
+from .stream import engine_for
 
 if TYPE_CHECKING:
     from ..backends.contract import Engine, Inputs
@@ -38,6 +40,19 @@ class Prediction(evaluation.Scored, ModelProperties):
         _require_encoded(x, model.table)
         x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
         return standardise.read_by(model, x)
+
+    def _inputs(self, x: Any) -> Any:
+        """Return checked x, which may be a stream."""
+        source = as_source(x)
+        if source is None:
+            return self._features(x)
+        from . import stream_rows
+
+        return standardise.read_by(self._model, stream_rows.inputs_of(source, self._model))
+
+    def _outputs(self, x: Any) -> Array:
+        inputs = self._inputs(x)
+        return standardise.outputs(self._model, engine_for(self._engine, inputs), inputs)
 
     def _targets(self, y: Any, rows: int, missing: bool = False) -> tuple[Array, targets.Task]:
         model = self._model
@@ -74,7 +89,7 @@ class Prediction(evaluation.Scored, ModelProperties):
         RuntimeWarning
             If outputs that determine labels are NaN or infinite.
         """
-        out = standardise.outputs(self._model, self._engine, self._features(x))
+        out = self._outputs(x)
         task = self._task
         loss = self.architecture.loss_function
         if task.kind == "values":
@@ -118,7 +133,8 @@ class Prediction(evaluation.Scored, ModelProperties):
                 "predict_proba: found a network for regression, expected one with classes; "
                 "use predict, or set net.classes if its outputs represent classes"
             )
-        out = self._engine.forward(self._model.evaluated, self._features(x))
+        inputs = self._inputs(x)
+        out = engine_for(self._engine, inputs).forward(self._model.evaluated, inputs)
         return np.concatenate([1 - out, out], axis=1) if out.shape[1] == 1 else out
 
     def predict_distribution(self, x: Any) -> tuple[Array, Array]:
@@ -145,7 +161,7 @@ class Prediction(evaluation.Scored, ModelProperties):
                 f"predict_distribution: found loss {self.architecture.loss_text!r}, which predicts "
                 "no variance, expected 'gaussian_nll'"
             )
-        out = standardise.outputs(self._model, self._engine, self._features(x))
+        out = self._outputs(x)
         flat = self._task.flat
         mean, deviation = loss.predictions(out, flat), loss.deviations(out, flat)
         return mean, deviation if self.target_scale is None else deviation * self.target_scale
@@ -164,7 +180,7 @@ class Prediction(evaluation.Scored, ModelProperties):
         Parameters
         ----------
         x, y : array
-            As in ``fit``; labels must be among ``classes``.
+            As in ``fit``; labels must be among ``classes``. For sources and batches y is None.
         sample_weight : array (n,), optional
             Weights of the rows in both means and in metrics; None for 1.
         missing_targets : {"error", "ignore"}
@@ -184,12 +200,23 @@ class Prediction(evaluation.Scored, ModelProperties):
         TypeError, ValueError
             If x, y or a metric does not fit.
         """
-        x = self._features(x)
         missing = weights.ignores_missing(missing_targets)
-        y, task = self._targets(y, len(x), missing)
-        w = weights.sample_weight(sample_weight, len(x))
+        source = as_source(x, y, sample_weight)
+        if source is not None:
+            from . import stream_rows
+
+            model = self._model
+            x, y, w, task = stream_rows.rows_of(
+                source, model, model.task, model.columns, None, missing
+            )
+            x = standardise.read_by(model, x)
+        else:
+            x = self._features(x)
+            y, task = self._targets(y, len(x), missing)
+            w = weights.sample_weight(sample_weight, len(x))
+        engine = engine_for(self._engine, x)
         chosen = () if metrics is None else evaluation.chosen(metrics, self._model, task)
-        return evaluation.evaluate(self._model, self._engine, (x, y, w), task, chosen, missing)
+        return evaluation.evaluate(self._model, engine, (x, y, w), task, chosen, missing)
 
     def loss_and_gradient(
         self,

@@ -23,6 +23,7 @@ from . import fit
 from .job import Arguments, Job
 from .model import Model
 from .standardise import prepared
+from .stream import StreamEngine, engine_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,12 @@ def range_test(
             "optimizer: found 'lbfgs', which has no learning rate, expected another optimizer"
         )
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
-    losses = _losses(model, engine, job, rates)
+    engine = engine_for(engine, job.data.x)
+    try:
+        losses = _losses(model, engine, job, rates)
+    finally:
+        if isinstance(engine, StreamEngine):
+            engine.close()
     if not len(losses):
         raise ValueError(
             "find_learning_rate: found a first loss that is not finite, expected a finite one; "

@@ -18,6 +18,7 @@ from ..backends.contract import Engine, Inputs
 from ..spec.architecture import Architecture
 from ..spec.losses import LossFunction
 from .model import Model
+from .stream import Stream, stream_of
 
 if TYPE_CHECKING:
     from .history import Record
@@ -52,7 +53,7 @@ def check_targets(net: Architecture) -> None:
         )
 
 
-def read_by(model: Model, x: Array | Sparse) -> Inputs:
+def read_by(model: Model, x: Any) -> Any:
     """Return checked x as the engine of a model reads it.
 
     Raises
@@ -177,6 +178,9 @@ def prepared(job: Job, model: Model) -> Job:
             raise ValueError(
                 "standardize_targets: found True with classes in y, expected values to predict"
             )
+        rows, _ = stream_of(job.data.x)
+        if rows is not None:
+            return _with_scaled_stream(job, rows, model)
         y = job.data.y
         standard = model.target_standard or _known(y)
         job = replace(
@@ -186,6 +190,24 @@ def prepared(job: Job, model: Model) -> Job:
             values=y,
         )
     return job
+
+
+def _with_scaled_stream(job: Job, rows: Stream, model: Model) -> Job:
+    """Return a job whose stream standardises its targets."""
+    from . import stream_rows
+
+    standard = model.target_standard or stream_rows.target_standard(rows)
+    loss = model.architecture.loss_function
+    if not isinstance(loss, LossFunction) or loss.loss_in_unit(standard.scale, None) is None:
+        raise ValueError(
+            f"standardize_targets: found True with loss {model.architecture.loss_text!r} and "
+            f"{len(standard.scale)} targets in rows that are read part by part, expected False, or "
+            "one target and a loss such as 'mse'"
+        )
+    x: Any = job.data.x
+    scaled: Any = stream_rows.scaling_targets(rows, standard)
+    x = replace(x, rows=scaled) if isinstance(x, Standardized) else scaled
+    return replace(job, data=job.data._replace(x=x), target_standard=standard)
 
 
 class Reported:
@@ -201,8 +223,9 @@ class Reported:
         loss = model.architecture.loss_function
         self._conversion: tuple[float, float] | None = None
         if isinstance(loss, LossFunction):
-            assert job.values is not None
-            shares = _shares(job.values, job.data.sample_weight)
+            shares = None
+            if job.values is not None:  # they are not in memory for a stream
+                shares = _shares(job.values, job.data.sample_weight)
             self._conversion = loss.loss_in_unit(job.target_standard.scale, shares)
 
     def converted(self, record: Record) -> Record:
@@ -229,8 +252,12 @@ class Reported:
 # --- Both -----------------------------------------------------------------------------------------
 
 
-def _computed(columns: Array | Sparse, name: str) -> Standard:
+def _computed(columns: Any, name: str) -> Standard:
     try:
+        if isinstance(columns, Stream):
+            from . import stream_rows
+
+            return stream_rows.column_standard(columns)
         return column_standard(columns)
     except OverflowError as error:
         raise ValueError(
