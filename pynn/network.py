@@ -23,9 +23,9 @@ from .spec.optimizers import Optimizer
 from .spec.schedules import Schedule
 from .training import initialise, model_file, standardise
 from .training.checkpoint import Checkpoint
+from .training.explained import Explained
 from .training.history import History, Record
 from .training.model import Model, TrainingLock, from_earlier_pickle
-from .training.steps import Steps
 
 if TYPE_CHECKING:
     from .backends.contract import Engine
@@ -34,7 +34,7 @@ Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
 
-class Network(Interchange, Steps):
+class Network(Interchange, Explained):
     """A dense neural network.
 
     Parameters

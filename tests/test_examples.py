@@ -87,6 +87,18 @@ def test_the_example_of_tabular_data(capsys):
     assert 75 < int(share.partition("%")[0]) < 98
 
 
+def test_the_example_of_explanations(quick, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("shap")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "explanations.py"))
+    digits, tumours = capsys.readouterr().out.splitlines()
+    assert float(re.findall(r"(\d+\.\d+)%", digits)[0]) <= 0.1
+    assert float(tumours.rpartition(" ")[2]) > 0.7
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        *("explained_digits.png", "explained_tumours.png")
+    }
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_example_runs_from_any_folder(quick, tmp_path, script):
     number = script.name[0]

@@ -13,6 +13,7 @@ colour alone: lines also differ in dashes, bars and images in labels. The plots 
 printed in greyscale.
 """
 
+from .attributions import attributions
 from .classes import confusion_matrix
 from .curves import comparison, learning_curves, learning_rates, norms
 from .pictures import first_layer_weights, mistakes, predictions, side_of
@@ -24,6 +25,7 @@ __all__ = [
     "COLORS",
     "DASHES",
     "MARKERS",
+    "attributions",
     "calibration",
     "comparison",
     "confusion_matrix",

@@ -30,6 +30,7 @@ module             subject
 ``initialise``     initial weights
 ``properties``     the properties of ``Network`` that show its model
 ``access``         the methods of ``Network`` that look inside a model
+``explained``      attributions of outputs to inputs
 ``model_file``     model files
 ``checkpoint``     the argument ``checkpoint``
 ``saver``          writing checkpoints

@@ -34,11 +34,11 @@ class Prediction(evaluation.Scored, ModelProperties):
     def _task(self) -> targets.Task:
         return self._model.known_task
 
-    def _features(self, x: Any) -> Inputs:
+    def _features(self, x: Any, name: str = "x") -> Inputs:
         model = self._model
-        require_columns(x, model.columns, "x")
+        require_columns(x, model.columns, name)
         _require_encoded(x, model.table)
-        x = features.features(x, self.architecture, "x", model.pixels, model.input_format)
+        x = features.features(x, self.architecture, name, model.pixels, model.input_format)
         return standardise.read_by(model, x)
 
     def _inputs(self, x: Any) -> Any:

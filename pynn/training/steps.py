@@ -290,7 +290,7 @@ class Steps(Access):
         (2, 4)
         """
         rows = self._features(x)
-        chosen = _outputs(output, self.architecture.n_out, len(rows))
+        chosen = output_indices(output, self.architecture.n_out, len(rows))
         found = np.empty((len(rows), self.architecture.n_in), self.dtype)
         for part, gradients in self._input_gradients(x, rows, chosen[None]):
             found[part] = gradients[0]
@@ -433,7 +433,7 @@ def _as_array(y: Any) -> Any:
     return np.asarray(y) if foreign else y
 
 
-def _outputs(output: Any, n_out: int, rows: int) -> Array:
+def output_indices(output: Any, n_out: int, rows: int) -> Array:
     """Return the index of an output for each row (n,)."""
     if output is None:
         if n_out > 1:
