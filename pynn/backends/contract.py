@@ -285,6 +285,10 @@ class Tape(Protocol):
         """
         ...
 
+    def inputs(self) -> np.ndarray:
+        """Return the input of the first layer (n, n_in), with noise and dropout."""
+        ...
+
     def logits(self) -> np.ndarray:
         """Return the outputs (n, n_out) before the output activation."""
         ...

@@ -448,6 +448,9 @@ class Tape:
         if how.training:
             update_running(net, running, self._zs, how.frozen)
 
+    def inputs(self) -> Array:
+        return self._hs[0]
+
     def logits(self) -> Array:
         return self._zs[-1].copy()
 

@@ -10,7 +10,8 @@ import numpy as np
 from ..arrays.sparse import Sparse
 from ..arrays.standard import Standardized
 from ..arrays.vectors import cast
-from ..backends import contract
+from ..backends import contract, tangents
+from ..backends.draws import Draws
 from ..checks import targets, weights
 from ..checks.arrays import first_above, is_sparse
 from ..checks.convert import as_numbers
@@ -41,6 +42,7 @@ class Tape:
         self._version = -1
         self._rows = 0
         self._factor: Array | float | None = None
+        self._how = contract.Pass()
         self._logits: Array | None = None
         self._outputs: Array | None = None
         # Whether targets are values of any sign, in the unit of the outputs.
@@ -57,7 +59,7 @@ class Tape:
         self._version = -1
         self._logits = self._outputs = None
         self._passes.forward(self._model.flat, x, how)
-        self._rows, self._factor = len(x), factor
+        self._rows, self._factor, self._how = len(x), factor, how
         self._version = self._model.version
 
     def __len__(self) -> int:
@@ -170,11 +172,73 @@ class Tape:
         dx = self._rows_back(d_outputs, d_logits, inputs)
         return dx, self._passes.gradient()
 
+    def backward_twice(
+        self, d_outputs: Any = None, d_dx: Any = None, *, d_logits: Any = None
+    ) -> tuple[Array, Array]:
+        """Return the gradients of a function of the ``dx`` that ``backward`` returns.
+
+        For losses that contain derivatives of the outputs with respect to the inputs, such as
+        forces or the residual of a differential equation. They are exact, by a tangent pass
+        (Pearlmutter 1994), and computed with NumPy on every backend.
+
+        Parameters
+        ----------
+        d_outputs : array (n, n_out)
+            That of ``backward``, which gave dx.
+        d_dx : array (n, n_in)
+            The gradient of the function with respect to dx.
+        d_logits : array (n, n_out)
+            In place of ``d_outputs``, as in ``backward``.
+
+        Returns
+        -------
+        dx : ndarray (n, n_in)
+            Gradient of the function with respect to the inputs as they were given.
+        gradient : ndarray (n_parameters,)
+            With respect to the parameters. Add that of the part of the loss that depends on the
+            outputs themselves.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has batch norms or custom activations.
+        RuntimeError
+            If the tape is stale.
+        """
+        self._require_current("backward_twice")
+        net = self._model.architecture
+        lacking = tangents.unsupported(net)
+        if lacking:
+            raise ValueError(
+                f"backward_twice: found a network with {lacking}, expected one without"
+            )
+        _require_one("backward_twice", d_outputs, d_logits)
+        of_outputs = d_logits is None
+        d = self._checked(*((d_outputs, "d_outputs") if of_outputs else (d_logits, "d_logits")))
+        tangent = self._of_shape(d_dx, "d_dx", net.n_in, "x")
+        factors = [factor for factor in (self._factor, self._input_mask()) if factor is not None]
+        for factor in factors:
+            tangent = cast(tangent * factor, net.dtype)
+        rows = self._passes.inputs()
+        found = tangents.backward_twice(
+            net, self._model.flat, rows, self._how, d, of_outputs, tangent, None
+        )
+        dx = found.x
+        for factor in factors:
+            dx = cast(dx * factor, net.dtype)
+        return dx, found.parameters
+
+    def _input_mask(self) -> Array | None:
+        """The factors of dropout on the inputs, or None."""
+        how = self._how
+        if not how.training:
+            return None
+        draws = Draws(self._model.architecture, how.seed)
+        return draws.input_mask(how.epoch, how.first_row, self._rows)
+
     def _rows_back(self, d_outputs: Any, d_logits: Any, inputs: bool) -> Array | None:
         self._require_current("backward")
-        if (d_outputs is None) == (d_logits is None):
-            found = "neither d_outputs nor d_logits" if d_logits is None else "both"
-            raise TypeError(f"backward: found {found}, expected one of d_outputs and d_logits")
+        _require_one("backward", d_outputs, d_logits)
         if d_logits is None:
             d_logits = self._passes.output_gradient(self._checked(d_outputs, "d_outputs"))
         else:
@@ -185,16 +249,17 @@ class Tape:
         return dx
 
     def _checked(self, values: Any, name: str) -> Array:
-        net = self._model.architecture
+        return self._of_shape(values, name, self._model.architecture.n_out, "the outputs")
+
+    def _of_shape(self, values: Any, name: str, columns: int, of: str) -> Array:
         a = values if type(values) is np.ndarray else as_numbers(values, name)
-        if a.shape != (self._rows, net.n_out):
+        if a.shape != (self._rows, columns):
             raise ValueError(
-                f"{name}: found shape {a.shape}, expected ({self._rows}, {net.n_out}), that of the "
-                "outputs"
+                f"{name}: found shape {a.shape}, expected ({self._rows}, {columns}), that of {of}"
             )
         if a.dtype.kind not in "iuf":
             raise TypeError(f"{name}: found dtype {a.dtype}, expected real numbers")
-        return np.ascontiguousarray(cast(a, net.dtype))
+        return np.ascontiguousarray(cast(a, self._model.dtype))
 
     def _require_current(self, name: str) -> None:
         if self._version == self._model.version:
@@ -207,6 +272,12 @@ class Tape:
             f"{name}: found a tape of parameters that have changed since its forward pass, "
             "expected net.forward after every step, fit or assignment"
         )
+
+
+def _require_one(name: str, d_outputs: Any, d_logits: Any) -> None:
+    if (d_outputs is None) == (d_logits is None):
+        found = "neither d_outputs nor d_logits" if d_logits is None else "both"
+        raise TypeError(f"{name}: found {found}, expected one of d_outputs and d_logits")
 
 
 def input_factor(model: Model, given: Any, x: Inputs) -> Array | float | None:

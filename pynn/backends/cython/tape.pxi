@@ -65,6 +65,16 @@ cdef void tape_forward(void* context, int thread) noexcept nogil:
             round_h(p, &p.layer[i + 1], start, m)
 
 
+cdef void tape_inputs(void* context, int thread) noexcept nogil:
+    cdef Plan* p = <Plan*>context
+    cdef Layer* l = &p.layer[0]
+    cdef Py_ssize_t start, m, i, item = p.k.itemsize
+    if own_rows(p, thread, &start, &m):
+        for i in range(start, start + m):
+            memcpy(at(p.tape.out, i, l.n_in, 0, item), at(l.h, i, l.ld_in, 0, item),
+                   l.n_in * item)
+
+
 cdef void tape_logits(void* context, int thread) noexcept nogil:
     cdef Plan* p = <Plan*>context
     cdef Py_ssize_t start, m
@@ -297,6 +307,9 @@ cdef class Tape:
         p.tape.out = <char*>held.view.buf
         run_rows(p, task, flops)
         return out
+
+    def inputs(self):
+        return self.run(tape_inputs, self.results(self.net.n_in), self.net.n_in)
 
     def logits(self):
         return self.run(tape_logits, self.results(self.n_out), self.n_out)

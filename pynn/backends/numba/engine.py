@@ -35,6 +35,12 @@ from ..draws import Draws
 from .loop import compiled_permutation, compiled_run
 from .parameters import Weights, carve_block, chunk_rows, flat_source
 from .plan import (
+    AT_APPLY,
+    AT_BACK,
+    AT_LOSS,
+    AT_OUTPUTS,
+    AT_READ,
+    AT_SUM,
     AVERAGED,
     BATCH,
     BY_HALF,
@@ -55,9 +61,11 @@ from .plan import (
     EPSILON,
     EVALUATE,
     FIRST_BATCH,
+    FIRST_ROW,
     FORWARD,
     FROZEN,
     GRADIENT,
+    H_ROW,
     HAS_LABELS,
     INPUT_KEPT,
     INPUT_THRESHOLD,
@@ -79,6 +87,7 @@ from .plan import (
     SEED,
     SETTINGS,
     SHUFFLED,
+    STAGE,
     STREAM,
     TASK,
     TRAIN,
@@ -91,10 +100,10 @@ from .plan import (
     X_ROW,
     X_START,
     Z_ROW,
+    H,
     Plan,
     Z,
 )
-from .tape import APPLY, BACK, LOSSES, OUTPUTS, READ, SUM, compiled_tape
 from .threads import FLOPS, Pace, call, default_numba_threads
 
 Array = np.ndarray
@@ -424,9 +433,12 @@ class Engine:
         job = Job(weights, 1, TRAIN, row, 1, settings.optimizer)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         job.plan.settings[UPDATES] = settings.updates
+        # The stage is that of a clipped gradient, with the factor 1.
+        job.plan.limits[2] = 1
+        job.plan.settings[[STAGE, CLIPS]] = AT_APPLY, 1
         plan = job.plan._replace(rates=np.array([settings.rate]))
         threads = self.threads if self.net.n_parameters > UPDATE_VALUES else 1
-        call(compiled_tape(self.net.dtype), plan, APPLY, 0, 0, threads)
+        call(compiled_run(self.net.dtype), plan, 0, 1, 1, threads)
         weights.store()
 
 
@@ -452,18 +464,20 @@ class Tape:
         settings[TASK] = TRAIN if how.training else GRADIENT
         settings[[SEED, EPOCH]] = np.uint64(how.seed).astype(np.int64), how.epoch
         # Dropout depends on the place of a row, from which the row is read too.
-        self._first = how.first_row if how.training else 0
-        settings[X_START] -= self._first * settings[X_ROW]
-        self._run(READ)
+        if how.training:
+            settings[FIRST_ROW] = how.first_row
+            settings[X_START] -= how.first_row * settings[X_ROW]
+        self._run(AT_READ)
         self._z = self._matrix(Z, -1).copy()
         self._consumed = False
 
-    def _run(self, part: int) -> None:
-        """Run a part of the passes for all rows."""
+    def _run(self, stage: int) -> None:
+        """Run a stage for all rows."""
         plan, rows = self._job.plan, len(self._job.plan.losses)
         enough = 2 * self.net.n_parameters * rows > SHARED_FLOPS
-        function = compiled_tape(self.net.dtype)
-        call(function, plan, part, rows, self._first, self._threads if enough else 1)
+        plan.settings[STAGE] = stage
+        function = compiled_run(self.net.dtype)
+        call(function, plan, 0, rows, 1, self._threads if enough else 1)
 
     def _matrix(self, name: int, layer: int) -> Array:
         """A view of z or dz of a layer (rows, n_out)."""
@@ -476,12 +490,18 @@ class Tape:
         """Write the logits over what replaced them."""
         self._matrix(Z, -1)[...] = self._z
 
+    def inputs(self) -> Array:
+        plan = self._job.plan
+        of, rows = plan.layers[0], len(plan.losses)
+        begin, row = int(of[H]), int(of[H_ROW])
+        return plan.block[begin : begin + rows * row].reshape(rows, row)[:, : of[N_IN]].copy()
+
     def logits(self) -> Array:
         return self._z.copy()
 
     def outputs(self) -> Array:
         self._restore()
-        self._run(OUTPUTS)
+        self._run(AT_OUTPUTS)
         return self._matrix(DZ, -1).copy()
 
     def loss(
@@ -496,13 +516,10 @@ class Tape:
         self._job.plan = self._job.plan._replace(
             labels=labels, targets=goals, sample_weight=weights, known=known
         )
-        # Sums in the order of the rows, as in a training.
-        total = float(rows) if sample_weight is None else float(np.cumsum(sample_weight)[-1])
-        self._job.plan.sums[5] = total
         self._restore()
-        self._run(LOSSES)
-        loss = float(np.cumsum(self._job.plan.losses)[-1]) / total
-        return loss, self._matrix(DZ, -1).copy()
+        self._run(AT_LOSS)
+        sums = self._job.plan.sums
+        return float(sums[3] / sums[5]), self._matrix(DZ, -1).copy()
 
     def output_gradient(self, d_outputs: Array) -> Array:
         a = self.outputs()  # which writes f'(z) over z
@@ -514,10 +531,10 @@ class Tape:
     def backward(self, d_logits: Array, inputs: bool) -> Array | None:
         net = self.net
         if self._consumed:
-            self._run(READ)
+            self._run(AT_READ)
         self._consumed = any(net.residual)
         self._matrix(DZ, -1)[...] = d_logits
-        self._run(BACK)
+        self._run(AT_BACK)
         if not inputs:
             return None
         dx: Array = self._matrix(DZ, 0) @ net.views(self._weights.parameters)[0][0].T
@@ -531,7 +548,7 @@ class Tape:
 
     def gradient(self) -> Array:
         gradient = np.empty(self.net.n_parameters, self.net.dtype)
-        self._run(SUM)
+        self._run(AT_SUM)
         self._weights.copy(self._weights.gradient, gradient)
         return gradient
 

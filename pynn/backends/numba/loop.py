@@ -19,6 +19,10 @@ from ...spec import losses, names, philox
 from ...version import __version__
 from .passes import place, rows_pass
 from .plan import (
+    ALL,
+    AT_APPLY,
+    AT_LOSS,
+    AT_SUM,
     BATCH,
     CHUNK,
     CLIPS,
@@ -30,6 +34,7 @@ from .plan import (
     LIMITS_UNITS,
     OPTIONS,
     ROWS,
+    STAGE,
     TASK,
     TRAIN,
     WATCH,
@@ -105,11 +110,15 @@ def make_run(version):
             end = min(start + s[BATCH], s[ROWS])
             m = min(s[CHUNK], end - position)
             before = 1 if position > start else 0
-            last = position + m == end and s[TASK] == TRAIN
+            stage = s[STAGE]  # ALL, except for tapes
+            updates = s[TASK] == TRAIN and stage in (ALL, AT_APPLY)
+            last = position + m == end and updates
             if position == start:
                 begin_batch(p, start, end)
             weight = p.sums[5]
-            if threads == 1:
+            if stage >= AT_SUM:
+                pass
+            elif threads == 1:
                 rows_pass(p, none, one, position, m, weight)
             else:
                 for part in prange(threads):
@@ -117,18 +126,21 @@ def make_run(version):
             if s[WATCH] and not all_finite(p, m):
                 s[DIVERGED] = 1
                 break
-            if s[TASK] != FORWARD:
+            if s[TASK] != FORWARD and stage in (ALL, AT_LOSS):
                 add_up(p, position, m, position + m == end)
-            if s[TASK] >= GRADIENT and weight != 0:
+            if s[TASK] >= GRADIENT and weight != 0 and (stage == ALL or stage >= AT_SUM):
                 if last:
                     set_step(p, batch)
-                if threads == 1:
+                if stage == AT_APPLY:
+                    pass
+                elif threads == 1:
                     weights_pass(p, none, one, m, before, last)
                 else:
                     for part in prange(threads):
                         weights_pass(p, np.int64(part), threads, m, before, last)
                 if last and s[CLIPS]:
-                    set_clip_factor(p)
+                    if stage == ALL:
+                        set_clip_factor(p)
                     if threads == 1:
                         clipped_pass(p, none, one)
                     else:

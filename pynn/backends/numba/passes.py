@@ -13,6 +13,11 @@ from .activations import SOFTMAX, activation, largest, softmax
 from .losses import loss_of_row, takes_outputs
 from .plan import (
     ADDRESS,
+    ALL,
+    AT_BACK,
+    AT_LOSS,
+    AT_OUTPUTS,
+    AT_READ,
     BY_HALF,
     BY_LABEL,
     BY_LARGEST,
@@ -20,6 +25,7 @@ from .plan import (
     CUSTOM,
     DZ,
     EPOCH,
+    FIRST_ROW,
     FORWARD,
     GRADIENT,
     H_ROW,
@@ -38,6 +44,7 @@ from .plan import (
     RESIDUAL,
     SEED,
     SHUFFLED,
+    STAGE,
     STREAM,
     T_ROW,
     TASK,
@@ -331,16 +338,21 @@ def rows_pass(p, part, parts, first, m, weight):
 
     ``weight`` is the sum of the weights of the whole batch.
     """
-    lo, hi = part * m // parts, (part + 1) * m // parts
-    read_rows(p, first, lo, hi)
-    forward(p, first, lo, hi)
-    if p.settings[TASK] == FORWARD:
+    lo, hi, s = part * m // parts, (part + 1) * m // parts, p.settings
+    if s[STAGE] <= AT_READ:
+        place0 = first + s[FIRST_ROW]
+        read_rows(p, place0, lo, hi)
+        forward(p, place0, lo, hi)
+    elif s[STAGE] == AT_OUTPUTS:
+        activate_outputs(p, lo, hi)
+    if s[TASK] == FORWARD:
         activate_outputs(p, lo, hi)
         last = p.layers[len(p.layers) - 1]
         if last[RESIDUAL]:
             add_input(p, last, last[DZ], lo, hi)
         write_outputs(p, first, lo, hi)
         return
-    loss_and_output_gradient(p, first, lo, hi, weight)
-    if p.settings[TASK] >= GRADIENT:
+    if s[STAGE] in (ALL, AT_LOSS):
+        loss_and_output_gradient(p, first, lo, hi, weight)
+    if (s[STAGE] == ALL and s[TASK] >= GRADIENT) or s[STAGE] == AT_BACK:
         backward(p, lo, hi)

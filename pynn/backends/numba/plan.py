@@ -43,6 +43,9 @@ OPTIMIZER = {name: number for number, name in enumerate(OPTIMIZERS)}
 CUSTOM = -1  # a custom activation or loss, called by its address; activations.py has the others
 # Tasks. Each does what the tasks before it do as well, except that only FORWARD keeps the outputs.
 FORWARD, EVALUATE, GRADIENT, TRAIN = range(4)
+# Stages of a batch, which a tape runs one by one: x to z of the last layer; outputs; losses and
+# their dz; dz of all layers; the sum of the gradient; the update with the gradient in the plan.
+ALL, AT_READ, AT_OUTPUTS, AT_LOSS, AT_BACK, AT_SUM, AT_APPLY = range(7)
 # How count_correct decides: not at all, by the label, by the largest target, or by comparing each
 # target with 0.5.
 NOT_COUNTED, BY_LABEL, BY_LARGEST, BY_HALF = range(4)
@@ -78,7 +81,8 @@ LOWEST = 26  # the first layer that is not frozen, at which the backward pass en
 INPUT_THRESHOLD = 27  # an input is dropped if its random word is below; -1 without dropout
 AVERAGED = 28  # slot of ``state`` that holds the average of the parameters, or -1
 (CLIPS, LIMITS_UNITS) = (29, 30)  # whether there is a limit of the gradient; of the weights
-SETTINGS = 31
+(STAGE, FIRST_ROW) = (31, 32)  # one of the stages below; place of row 0, for dropout
+SETTINGS = 33
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
