@@ -38,6 +38,7 @@ INSTRUMENTED = {
     "npz": ("zipfile",),
     "image": ("PIL",),
     "model": ("safetensors",),
+    "state_dict": ("safetensors",),
     "checkpoint": ("safetensors",),
 }
 # Much that no loader runs.

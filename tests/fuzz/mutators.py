@@ -191,6 +191,18 @@ def safetensors(header: bytes, payload: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + payload
 
 
+def tensors(data: bytes, longest: int, rng: random.Random, inner: Inner) -> bytes:
+    """Change the header of a safetensors file as a document, or its bytes."""
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header, payload = json.loads(data[8 : 8 + length]), data[8 + length :]
+        if rng.random() < 0.6:
+            return safetensors(_text(changed(header, rng, inner), rng), payload)
+        return safetensors(data[8 : 8 + length], inner(payload, max(1, longest - 8 - length)))
+    except (struct.error, ValueError, RecursionError, UnicodeError, LookupError, TypeError):
+        return inner(data, longest)
+
+
 def model(data: bytes, longest: int, rng: random.Random, inner: Inner) -> bytes:
     if rng.random() < 0.1:
         return inner(data, longest)

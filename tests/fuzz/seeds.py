@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save as to_bytes
 
 import pynn
 from pynn.arrays.fingerprint import content_sha256
@@ -268,6 +269,24 @@ def of_models() -> Iterator[bytes]:
     yield mutators.safetensors(json.dumps({"__metadata__": {"pynn": document}}).encode(), b"")
     yield mutators.safetensors(b"{}", b"")
     yield struct.pack("<Q", 2**63)
+
+
+def of_state_dicts() -> Iterator[bytes]:
+    """State dicts of a module with a batch norm, in three number formats."""
+    random = np.random.default_rng(0)
+    for kind in ("<f4", "<f8", "<f2"):
+        for names in (("0", "1", "3", "5"), ("first", "norm", "second", "last")):
+            first, norm, second, last = names
+            state = {
+                f"{norm}.running_mean": random.normal(size=3),
+                f"{norm}.running_var": random.uniform(1, 2, 3),
+                f"{norm}.weight": np.ones(3),
+                f"{norm}.bias": np.zeros(3),
+            }
+            for name, m, n in ((first, 4, 3), (second, 3, 3), (last, 3, 2)):
+                state[f"{name}.weight"] = random.normal(size=(n, m))
+                state[f"{name}.bias"] = np.zeros(n)
+            yield to_bytes({name: tensor.astype(kind) for name, tensor in state.items()})
 
 
 def of_onnx() -> Iterator[bytes]:

@@ -131,6 +131,18 @@ def _onnx(path: Path) -> None:
     _look_at(net)
 
 
+def _state_dict(path: Path) -> None:
+    net = pynn.Network([4, 3, 3, 2], norm=["batch", None], backend="numpy", threads=1)
+    before = net.parameters.copy()
+    try:
+        net.load_state_dict(path)
+    except ValueError:
+        assert np.array_equal(net.parameters, before)
+        raise
+    assert np.isfinite(net.parameters).all()
+    _look_at(net)
+
+
 def _look_at(net: pynn.Network) -> None:
     """Do with a network what people do first with one that they were given."""
     repr(net), repr(net.history)
@@ -200,6 +212,7 @@ TARGETS = {
         beside=seeds.beside_settings,
     ),
     "onnx": Target(_onnx, seeds.of_onnx, mutators.plain, max_len=16384),
+    "state_dict": Target(_state_dict, seeds.of_state_dicts, mutators.tensors),
     "nielsen": Target(_nielsen, seeds.of_nielsen, mutators.document),
 }
 
