@@ -29,6 +29,7 @@ from .training.model import Model, TrainingLock, from_earlier_pickle
 
 if TYPE_CHECKING:
     from .backends.contract import Engine
+    from .training.predictor import Predictor
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -486,6 +487,45 @@ class Network(Interchange, Explained):
 
         return fit.fit(self, self._model, self._engine, self._lock, Arguments(**given))
 
+    # --- Predictions ----------------------------------------------------------------------------
+
+    def compile(self, precision: str | None = None) -> Predictor:
+        """Return a frozen copy that predicts faster, with ``predict`` and ``predict_proba``.
+
+        It packs the present parameters once (the average, if there is one), where a network reads
+        them in every call, since they may have changed. It does not follow a later training. In
+        full precision its results are identical to those of the network.
+
+        Parameters
+        ----------
+        precision : {"full", "bf16"}, optional
+            As for ``Network``; None means that of the network. ``"bf16"`` is faster for wide layers
+            and changes the outputs by about 1 %.
+
+        Returns
+        -------
+        Predictor
+            With the backend and the threads of the network.
+
+        Raises
+        ------
+        ValueError
+            If the precision is another one, or does not fit the dtype.
+        ImportError
+            If the backend does not have the precision on this processor.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pynn import Network
+        >>> net = Network([4, 8, 3], backend="numpy")
+        >>> net.compile().predict_proba(np.ones((2, 4))).shape
+        (2, 3)
+        """
+        from .training.predictor import predictor
+
+        return predictor(self._model, precision, self._asked)
+
     # --- Saving, copying and pickling -------------------------------------------------------------
 
     def save(self, path: PathLike) -> None:
@@ -512,7 +552,7 @@ class Network(Interchange, Explained):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = "_lock", "_engine"
+        left_out = "_lock", "_engine", "_meaning"
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

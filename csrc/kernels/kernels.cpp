@@ -53,6 +53,7 @@ template <class T> constexpr pynn::Kernels table(const char* isa) {
           .column_sum = column_sum<T>,
           .gather = gather<T>,
           .gather_standardized = gather_standardized<T>,
+          .within = within,
           .activate = activate<T>,
           .times_slope = times_slope<T>,
           .multiply = multiply<T>,

@@ -227,6 +227,10 @@ struct Kernels {
                               std::ptrdiff_t n, void* out, std::ptrdiff_t ldo,
                               const uint32_t* next, std::ptrdiff_t known, const double* mean,
                               const double* inverse);
+  // Whether the elements of x (m, n) lie in [least, most], which NaN does not. Strides are in bytes;
+  // bytes always do.
+  bool (*within)(int source, const char* x, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride,
+                 std::ptrdiff_t m, std::ptrdiff_t n, double least, double most);
 
   // --- Activations, dropout and losses ---
 

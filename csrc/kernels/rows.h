@@ -150,6 +150,62 @@ void gather_standardized(int source, const char* x, Size row_stride, Size col_st
   read(x, row_stride, col_stride, order, m, n, (T*)out, ldo, next, known, mean, inverse);
 }
 
+// --- Checking x ----------------------------------------------------------------------------------
+
+// The extremes of some vectors, and a sum that is NaN if an element is NaN or infinite.
+template <class S> struct Extremes {
+  V<S> low, high, sum = set1(S(0));
+
+  explicit Extremes(S first) : low(set1(first)), high(set1(first)) {}
+
+  PYNN_FORCE_INLINE void add(V<S> x) {
+    low = minimum<S>(low, x);
+    high = maximum<S>(high, x);
+    sum = fma(x, set1(S(0)), sum);
+  }
+};
+
+template <class S> bool is_within(S x, S least, S most) { return x >= least && x <= most; }
+
+template <class S>
+bool rows_within(const char* x, Size row_stride, Size col_stride, Size m, Size n, S least, S most) {
+  constexpr int W = width<S>;
+  Extremes<S> even(least), odd(least);  // two, to hide the latency of the additions
+  bool good = true;
+  for (Size i = 0; i < m; ++i) {
+    const char* row = x + i * row_stride;
+    Size j = 0;
+    if (col_stride == Size(sizeof(S)))
+      for (; j + 2 * W <= n; j += 2 * W) {
+        even.add(load_as<S, S>(row + j * Size(sizeof(S))));
+        odd.add(load_as<S, S>(row + (j + W) * Size(sizeof(S))));
+      }
+    for (; j < n; ++j) {
+      S value;
+      std::memcpy(&value, row + j * col_stride, sizeof(S));
+      good &= is_within(value, least, most);
+    }
+  }
+  S seen[3][W];
+  store(seen[0], minimum<S>(even.low, odd.low));
+  store(seen[1], maximum<S>(even.high, odd.high));
+  store(seen[2], even.sum + odd.sum);
+  for (int v = 0; v < W; ++v)
+    good &= is_within(seen[0][v], least, most) && is_within(seen[1][v], least, most) &&
+            seen[2][v] == 0;
+  return good;
+}
+
+// Infinite bounds would let infinity pass, so those of the caller are finite.
+bool within(int source, const char* x, Size row_stride, Size col_stride, Size m, Size n,
+            double least, double most) {
+  if (source == pynn::SOURCE_FLOAT32)
+    return rows_within<float>(x, row_stride, col_stride, m, n, float(least), float(most));
+  if (source == pynn::SOURCE_FLOAT64)
+    return rows_within<double>(x, row_stride, col_stride, m, n, least, most);
+  return true;
+}
+
 // --- Moving and summing --------------------------------------------------------------------------
 
 template <class T>

@@ -226,11 +226,37 @@ void multiply_panels(const Product<E>& p, Size m, Size j, Size vectors) {
   }
 }
 
+// Vectors of a panel for a single row at most: B is read in pieces of consecutive cache lines,
+// which prefetchers follow.
+constexpr int single_row_vectors = tile_registers > 16 ? 16 : 8;
+
+// The tile of a single row and ``vectors`` vectors, at most COLS.
+template <class E, int COLS = single_row_vectors> Tile<E> single_row_tile(Size vectors) {
+  if constexpr (COLS == 0)
+    return nullptr;
+  else
+    return vectors == COLS ? tile<E, 1, COLS, false> : single_row_tile<E, COLS - 1>(vectors);
+}
+
+// A single row, in panels of nearly equal width: a narrow one would be bound by the latency of its
+// few accumulators.
+template <class E> void multiply_row(const Product<E>& p, Size vectors) {
+  const Size panels = (vectors + single_row_vectors - 1) / single_row_vectors;
+  Size j = 0;
+  for (Size t = 0; t < panels; ++t) {
+    const Size some = vectors / panels + (t < vectors % panels);
+    single_row_tile<E>(some)(p, 0, j);
+    j += some * width<E>;
+  }
+}
+
 // A product that is not split: chooses the width of the panels. An accumulator takes one FMA per
 // latency (4 cycles), of which a core starts 2 per cycle, so a tile needs 8 accumulators or more:
 // with few rows, wider panels.
 template <class E> void multiply_block(const Product<E>& p, int by_column, Size m, Size n) {
   const Size vectors = (n + width<E> - 1) / width<E>;
+  if constexpr (!b_in_panels<E>)
+    if (m == 1 && !by_column) return multiply_row(p, vectors);
   if (m * 4 <= tile_rows)
     by_column ? multiply_panels<E, 8, true>(p, m, 0, vectors)
               : multiply_panels<E, 8, false>(p, m, 0, vectors);
@@ -257,6 +283,8 @@ constexpr Size block_depth = 256;
 constexpr Size few_steps = 16;
 // Rows of C from which on packing B pays: every element of B is copied once and used m times.
 constexpr Size packing_rows = 256;
+// The same if rows of B are whole pages apart: they share a few sets of each cache.
+constexpr Size packing_rows_of_pages = 24;
 // Scratch memory for the packed block of B, or for a block of a transposed A.
 constexpr Size packed_bytes = 128 * 1024;
 
@@ -287,7 +315,8 @@ template <class E> inline Size packed_depth(int finish) {
 template <class E>
 inline bool packing_pays(const Product<E>& p, int by_column, Size m, Size n) {
   const Size depth = packed_depth<E>(p.finish);
-  return m >= packing_rows && bytes<E>(p.k, n) > l2_bytes && p.k >= few_steps &&
+  const bool shares_sets = bytes<E>(1, p.ldb) % page_bytes == 0;
+  return m >= (shares_sets ? packing_rows_of_pages : packing_rows) && bytes<E>(p.k, n) > l2_bytes && p.k >= few_steps &&
          (p.finish != pynn::FINISH_SGD || p.k <= depth) &&
          (!by_column || packed_bytes + bytes<E>(depth, m) <= pynn::SCRATCH_BYTES);
 }

@@ -20,6 +20,8 @@ class Team {
   // smaller if the system refuses to start a thread: see size().
   static Team* acquire(int size);
   static void release(Team* team);
+  // Returns a team of the caller only, which any number of threads may use at once.
+  static Team* alone();
 
   int size() const { return int(workers_.size()) + 1; }
 

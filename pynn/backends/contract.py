@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..arrays.standard import Standardized
+from ..arrays.standard import Standard, Standardized
 from ..spec.architecture import Architecture
 from ..spec.optimizers import Optimizer
 
@@ -342,8 +342,52 @@ class Engine(Protocol):
         """
         ...
 
-    def forward(self, parameters: np.ndarray, x: Inputs) -> np.ndarray:
-        """Return the outputs (n, n_out), after the output activation."""
+    def forward(
+        self, parameters: np.ndarray, x: Inputs, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the outputs (n, n_out), after the output activation.
+
+        They are written to ``out`` (n, n_out) if it is given: C-contiguous, in the network's dtype.
+        """
+        ...
+
+    def forward_unchecked(
+        self,
+        parameters: np.ndarray,
+        x: np.ndarray,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray | None:
+        """Return the outputs of an array that was not checked, or None if it has to be.
+
+        A backend that checks values while it reads them saves a pass over x. None means: x needs a
+        conversion, a value is not finite or is no pixel, or the backend has no such checks. ``out``
+        then holds anything.
+
+        Parameters
+        ----------
+        parameters, out
+            As for ``forward``.
+        x
+            Any array.
+        pixels
+            Whether the inputs are pixels: see ``checks.features.Pixels``.
+        standard
+            Means and scales of the inputs.
+        """
+        ...
+
+    def freeze(self, parameters: np.ndarray) -> None:
+        """Prepare for predictions with these parameters, which must not change any more: from now
+        on only ``forward``, ``forward_unchecked`` and ``labels`` are called, with this vector.
+        """
+        ...
+
+    def labels(self, out: np.ndarray) -> np.ndarray | None:
+        """Return the index (n,) of the largest of each row's outputs (n, n_out), the first of equal
+        ones; None if an output is not finite, or the backend does not compute them.
+        """
         ...
 
     def evaluate(

@@ -24,7 +24,7 @@ from typing import cast
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..arrays.standard import Standardized
+from ..arrays.standard import Standard, Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.norms import BatchNorm
@@ -334,15 +334,32 @@ class Engine:
         return {"numpy": np.__version__}
 
     @SILENT
-    def forward(self, parameters: Array, x: Inputs) -> Array:
+    def forward(self, parameters: Array, x: Inputs, out: Array | None = None) -> Array:
         (weights, biases), scales = self.net.views(parameters), self.net.norm_views(parameters)
         running = self.net.running_views(parameters)
-        out = np.empty((len(x), self.net.n_out), self.net.dtype)
+        if out is None:
+            out = np.empty((len(x), self.net.n_out), self.net.dtype)
         for rows in _blocks(len(x)):
             block = read_rows(x, rows, self.net.dtype)
             hs, zs = forward(self.net, weights, biases, scales, running, block, [])
             out[rows] = outputs(self.net, scales, running, hs, zs)
         return out
+
+    def forward_unchecked(
+        self,
+        parameters: Array,
+        x: Array,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+        out: Array | None = None,
+    ) -> Array | None:
+        return None
+
+    def labels(self, out: Array) -> Array | None:
+        return None
+
+    def freeze(self, parameters: Array) -> None:
+        pass
 
     @SILENT
     def evaluate(

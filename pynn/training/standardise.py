@@ -21,6 +21,7 @@ from .model import Model
 from .stream import Stream, stream_of
 
 if TYPE_CHECKING:
+    from .answers import EvaluatedModel
     from .history import Record
     from .job import Job
 
@@ -53,7 +54,7 @@ def check_targets(net: Architecture) -> None:
         )
 
 
-def read_by(model: Model, x: Any) -> Any:
+def read_by(model: EvaluatedModel, x: Any) -> Any:
     """Return checked x as the engine of a model reads it.
 
     Raises
@@ -65,7 +66,14 @@ def read_by(model: Model, x: Any) -> Any:
     return _standardized(x, model.input_standard, "x")
 
 
-def require_standards(model: Model) -> None:
+def lacks(model: EvaluatedModel) -> bool:
+    """Return whether means and scales that a model standardises with are not known yet."""
+    return (model.standardize and model.input_standard is None) or (
+        model.standardize_targets and model.target_standard is None
+    )
+
+
+def require_standards(model: EvaluatedModel) -> None:
     """Raise ValueError if a model standardises inputs or targets, and has no statistics yet."""
     unknown = "inputs" if model.standardize and model.input_standard is None else ""
     if model.standardize_targets and model.target_standard is None:
@@ -79,7 +87,12 @@ def require_standards(model: Model) -> None:
 
 def outputs(model: Model, engine: Engine, x: Inputs) -> Array:
     """Return the outputs (n, n_out) in the original unit, float64 if targets are standardised."""
-    out, unit = engine.forward(model.evaluated, x), output_unit(model)
+    return in_unit(model, engine.forward(model.evaluated, x))
+
+
+def in_unit(model: EvaluatedModel, out: Array) -> Array:
+    """Return outputs (n, n_out) in the original unit, float64 if targets are standardised."""
+    unit = output_unit(model)
     if unit is None:
         return out
     factor, summand = unit
@@ -88,7 +101,7 @@ def outputs(model: Model, engine: Engine, x: Inputs) -> Array:
     return original
 
 
-def output_unit(model: Model) -> tuple[Array, Array] | None:
+def output_unit(model: EvaluatedModel) -> tuple[Array, Array] | None:
     """Return factor and summand of each output (n_out,) that convert it to the original unit; None
     unless targets are standardised.
     """

@@ -329,16 +329,32 @@ class StreamEngine:
         finally:
             self.end(reader)
 
-    def forward(self, parameters: Array, x: Any) -> Array:
+    def forward(self, parameters: Array, x: Any, out: Array | None = None) -> Array:
         """Return the outputs (n, n_out)."""
         stream, standard = stream_of(x)
         if stream is None:
-            return self._engine.forward(parameters, x)
+            return self._engine.forward(parameters, x, out)
         found = [
             self._engine.forward(parameters, _standardized(data.x, standard))
             for _, data in self._windows(stream)
         ]
-        return np.concatenate(found)
+        return np.concatenate(found, out=out)
+
+    def forward_unchecked(
+        self,
+        parameters: Array,
+        x: Array,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+        out: Array | None = None,
+    ) -> Array | None:
+        return None
+
+    def freeze(self, parameters: Array) -> None:
+        self._engine.freeze(parameters)
+
+    def labels(self, out: Array) -> Array | None:
+        return self._engine.labels(out)
 
     def evaluate(
         self,

@@ -308,6 +308,7 @@ template <class T> struct Check {
   void column_sum(Size m, Size n, Size variant);
   template <class S> void gather_from(int source, Size m, Size n, Size variant);
   template <class S> void gather_standardized_from(int source, Size m, Size n, Size variant);
+  template <class S> void within_bounds(int source, Size m, Size n, Size variant);
   void gather(Size m, Size n, Size variant);
   void copy_far(Size m, Size n, Size variant);
   void square_sum(Size m, Size n, Size variant);

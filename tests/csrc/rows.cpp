@@ -123,7 +123,32 @@ void Check<T>::gather_standardized_from(int source, Size m, Size n, Size variant
   }
 }
 
+template <class T> template <class S>
+void Check<T>::within_bounds(int source, Size m, Size n, Size variant) {
+  const Size item = sizeof(S), column = variant % 2 ? item : item + 3;
+  const Size row = (n - 1) * column + item + variant % 5;
+  char* x = operand[0].place<char>("x", m * row - variant % 5);
+  const auto put = [&](Size i, Size j, double value) {
+    const S rounded = S(value);
+    std::memcpy(x + i * row + j * column, &rounded, sizeof rounded);
+  };
+  for (Size i = 0; i < m; ++i)
+    for (Size j = 0; j < n; ++j) put(i, j, (i + j) % 3 * 0.5);
+  at("within", "source=%d m=%td n=%td row_stride=%td col_stride=%td", source, m, n, row, column);
+  const auto good = [&] { return k.within(source, x, row, column, m, n, 0, 1); };
+  if (!good()) fail("0, 0.5 and 1 are not within 0 and 1");
+  const double largest = double(std::numeric_limits<S>::max());
+  for (double wrong : {double(NAN), double(INFINITY), -double(INFINITY), 1.25, -0.25, largest}) {
+    const Size cell = (m * n - 1) * (variant % 4) / 3, i = cell / n, j = cell % n;
+    put(i, j, wrong);
+    if (good()) fail("%g in row %td, column %td is within 0 and 1", wrong, i, j);
+    put(i, j, 0);
+  }
+}
+
 template <class T> void Check<T>::gather(Size m, Size n, Size variant) {
+  within_bounds<float>(SOURCE_FLOAT32, m, n, variant);
+  within_bounds<double>(SOURCE_FLOAT64, m, n, variant);
   gather_from<uint8_t>(SOURCE_UINT8, m, n, variant);
   gather_from<float>(SOURCE_FLOAT32, m, n, variant);
   gather_from<double>(SOURCE_FLOAT64, m, n, variant);

@@ -85,7 +85,7 @@ cdef void lay_out_parameters(Plan* p, int i, char* base, size_t* used,
     cdef size_t item = p.k.itemsize, w_size
     cdef int s
     w_size = (l.n_out * l.ld_in if l.narrow else l.n_in * l.ld) * item
-    if not l.direct:
+    if not l.direct and not l.shared:
         l.w = carve(base, used, w_size)
     l.b = carve(base, used, l.vectors * l.ld * item)
     l.wt = NULL
@@ -169,7 +169,8 @@ cdef void lay_out_rounded(Plan* p, int i, char* base, size_t* used) noexcept nog
             l.dz_rounded = carve(base, used, rows * l.ld * sizeof(float))
         return
     l.h16 = carve(base, used, rows * (l.ld_in // 2) * pair)
-    l.w_pairs = carve(base, used, panels(l.n_out) * panel_pairs(l.n_in) * pair)
+    if not l.shared:
+        l.w_pairs = carve(base, used, panels(l.n_out) * panel_pairs(l.n_in) * pair)
     if p.settings.gradients:
         l.h_pairs = carve(base, used, (rows + 1) // 2 * l.ld_in * pair)
         l.dz_pairs = carve(base, used, panels(l.n_out) * panel_pairs(rows) * pair)

@@ -3,10 +3,11 @@
 # costs measured on this machine.
 
 cdef double density(Plan* p, Py_ssize_t group) noexcept nogil:
-    """Fraction of groups of adjacent columns of x with a non-zero, sampled from 64 rows spread over
-    the data set; of compressed rows, the fraction of non-zero values."""
+    """Fraction of groups of adjacent columns of x with a non-zero, sampled from rows spread over the
+    data set; of compressed rows, the fraction of non-zero values."""
     cdef Data* data = &p.data
-    cdef Py_ssize_t samples = min(data.n, 64), i, j, left, count = 0, total = 0
+    cdef Py_ssize_t most = DENSITY_ROWS if p.settings.gradients else DENSITY_GLANCE
+    cdef Py_ssize_t samples = min(data.n, most), i, j, left, count = 0, total = 0
     cdef Py_ssize_t n_in = p.layer[0].n_in, step
     cdef const char* value
     cdef bint nonzero = False

@@ -1,12 +1,18 @@
 # What Python sees: Engine, Trainer and the objective. contract.py documents their methods.
 
 cdef PlanOwner prediction_plan(object net, object threads, object parameters, object x, object y,
-                               object sample_weight, bint missing):
-    """A plan to compute outputs or losses of x, without gradients."""
+                               object sample_weight, bint missing, PlanOwner packed=None,
+                               bint copies=False):
+    """A plan to compute outputs or losses of x, without gradients.
+
+    It uses the weights that ``packed`` has packed, if given; if it ``copies``, it packs all."""
     cdef PlanOwner owner = PlanOwner.__new__(PlanOwner)
     owner.p.settings.batch_size = len(x)
-    owner.p.settings.direct = len(x) <= DIRECT_ROWS
+    owner.p.settings.direct = len(x) <= DIRECT_ROWS and not copies
     owner.p.settings.rule = -1
+    if packed is not None:
+        owner.packed = packed
+        owner.p.packed = &packed.p
     owner.set_up(net, threads, x, y, sample_weight, missing)
     owner.pack(parameters)
     return owner
@@ -60,6 +66,30 @@ cdef int copy_trials(Engine engine, Trials* dst, const Trials* src) except -1:
     return 0
 
 
+cdef inline Py_ssize_t largest(const Real* a, Py_ssize_t n, bint* finite) noexcept nogil:
+    """Index of the first largest of n numbers; ``finite`` becomes False if one is not."""
+    cdef Py_ssize_t i, best = 0
+    cdef Real sum = 0
+    for i in range(n):
+        if a[i] > a[best]:
+            best = i
+        sum += a[i] * 0
+    if sum != 0:
+        finite[0] = False
+    return best
+
+
+cdef inline int source_of(const char* number_format) noexcept:
+    """The dtype of rows of x by the format of their buffer, or -1 for others."""
+    if number_format == NULL or number_format[0] == 0 or number_format[1] != 0:
+        return -1
+    if number_format[0] == c"f":
+        return SOURCE_FLOAT32
+    if number_format[0] == c"d":
+        return SOURCE_FLOAT64
+    return SOURCE_UINT8 if number_format[0] == c"B" else -1
+
+
 cdef class Engine:
     """The compiled backend."""
     cdef readonly str name
@@ -69,6 +99,12 @@ cdef class Engine:
     # What the last trainer, and the last prediction, learned about threads, from which the next one
     # starts.
     cdef Trials trials, sweeps
+    cdef Speeds speeds
+    cdef PlanOwner packed       # of a frozen engine: has its weights
+    cdef list kept              # plans of predictions, for the next ones
+    cdef Py_ssize_t n_in, n_out
+    cdef object number_format   # dtype of the outputs,
+    cdef int dtype              # and its number
 
     def __init__(self, net, threads=None):
         if net.n_layers > MAX_LAYERS:
@@ -78,6 +114,10 @@ cdef class Engine:
         self.name = "cython"
         self.net = net
         self._threads = threads
+        self.kept = []
+        self.n_in, self.n_out = net.n_in, net.n_out
+        self.number_format = np.dtype(net.dtype)
+        self.dtype = dtype_number(net.dtype)
 
     @property
     def threads(self):
@@ -88,18 +128,207 @@ cdef class Engine:
         # Without rounding the instruction set amx uses the kernels of avx512.
         return {"isa": "avx512" if isa == "amx" and self.net.precision == "full" else isa}
 
-    def forward(self, parameters, x):
-        out = np.empty((len(x), self.net.n_out), self.net.dtype)
+    def forward(self, parameters, x, out=None):
+        cdef PlanOwner owner
+        cdef Held held
+        if out is None:
+            out = np.empty((len(x), self.net.n_out), self.net.dtype)
         if len(x) == 0:
             return out
-        cdef PlanOwner owner = prediction_plan(
-            self.net, self._threads, parameters, x, None, None, False)
-        cdef Held held = Held(out, PyBUF_WRITABLE | PyBUF_SIMPLE)
-        owner.p.out = <char*>held.view.buf
-        copy_trials(self, &owner.p.pace.trials, &self.sweeps)
-        run_in_slices(&owner.p, sweep, False)
-        copy_trials(self, &self.sweeps, &owner.p.pace.trials)
+        if type(x) is not np.ndarray or self.matrix(parameters, x, out, None) is None:
+            owner = prediction_plan(
+                self.net, self._threads, parameters, x, None, None, False, self.packed)
+            held = Held(out, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+            self.run(owner, <char*>held.view.buf)
         return out
+
+    def forward_unchecked(self, parameters, x, pixels, standard=None, out=None):
+        if type(x) is not np.ndarray:
+            return None
+        return self.matrix(parameters, x, out, standard, True, pixels)
+
+    cdef object matrix(self, object parameters, object x, object out, object standard,
+                       bint checks=False, object pixels=None):
+        """The outputs of an array that needs no conversion, or None."""
+        cdef Py_buffer rows
+        cdef object found = None
+        try:
+            PyObject_GetBuffer(x, &rows, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+        except (ValueError, BufferError):
+            return None
+        try:
+            if rows.ndim == 2 and rows.shape[0] > 0 and rows.shape[1] == self.n_in:
+                found = self.matrix_of(parameters, x, &rows, out, standard, checks, pixels)
+        finally:
+            PyBuffer_Release(&rows)
+        return found
+
+    cdef object matrix_of(self, object parameters, object x, Py_buffer* rows, object out,
+                          object standard, bint checks, object pixels):
+        """As ``matrix``, of an array with the buffer ``rows``."""
+        cdef const Kernels* k = kernels(_isa.load(), self.dtype)
+        cdef int source = source_of(rows.format)
+        cdef PlanOwner owner
+        cdef Data* data
+        cdef Held held
+        cdef bint wrong
+        if source < 0 or (
+                checks and source == SOURCE_UINT8 and pixels is not True and pixels is not None):
+            return None
+        if self.packed is not None and self.packed.p.k != k:
+            self.freeze(parameters)     # a test has changed the instruction set
+        owner = self.take(k, rows, source, standard)
+        if owner is None:
+            owner = prediction_plan(
+                self.net, self._threads, parameters,
+                x if standard is None else Standardized(x, standard), None, None, False,
+                self.packed)
+            owner.x = None      # the caller holds it
+        else:
+            owner.use_rows(rows)
+            if self.packed is None:
+                owner.pack(parameters)
+        data = &owner.p.data
+        data.checks = checks and source != SOURCE_UINT8
+        if data.checks:
+            data.most = (FLT_MAX if source == SOURCE_FLOAT32 or (
+                self.dtype == F32 and standard is None) else DBL_MAX)
+            data.least = -data.most
+            if pixels is True:
+                data.least, data.most = 0, 1
+        if out is None:
+            out = np.empty((rows.shape[0], self.n_out), self.number_format)
+        held = Held(out, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+        self.run(owner, <char*>held.view.buf)
+        wrong = data.wrong
+        self.give_back(owner)
+        return None if wrong else out
+
+    def freeze(self, parameters):
+        self.kept = []
+        self.packed = prediction_plan(
+            self.net, self._threads, parameters, np.zeros((1, self.n_in), self.number_format), None,
+            None, False, None, True)
+
+    def labels(self, out):
+        cdef Py_ssize_t n = out.shape[0], i
+        cdef Held held = Held(out, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
+        cdef const char* row = <const char*>held.view.buf
+        cdef Held places
+        cdef int64_t* place
+        cdef bint finite = True
+        found = np.empty(n, np.int64)
+        places = Held(found, PyBUF_WRITABLE | PyBUF_SIMPLE)
+        place = <int64_t*>places.view.buf
+        for i in range(n):
+            if self.dtype == F32:
+                place[i] = largest(<const float*>row, self.n_out, &finite)
+            else:
+                place[i] = largest(<const double*>row, self.n_out, &finite)
+            row += self.n_out * held.view.itemsize
+        return found if finite else None
+
+    cdef int run(self, PlanOwner owner, char* out) except -1:
+        """Compute the outputs of all rows."""
+        cdef Plan* p = &owner.p
+        p.out = out
+        p.position.row = p.position.chunks = 0
+        p.data.wrong = p.pace.stop = False
+        cdef double flops = p.flops * p.data.n, began
+        if flops < LONG_SWEEP and p.pace.team_size > 1:
+            p.pace.threads = self.choose_number(p.pace.team_size)
+            p.pace.balanced = False
+            p.pace.until = 1e300
+            with nogil:
+                began = seconds()
+                p.team = Team.acquire(p.pace.threads)
+                p.pace.threads = p.team.size()
+                p.team.run(sweep, p)
+                Team.release(p.team)
+                began = seconds() - began
+            self.note_speed(p.pace.threads, flops, began)
+            PyErr_CheckSignals()
+            raise_pending()
+            return 0
+        if p.pace.team_size > 1 or flops >= SHORT_SWEEP:
+            copy_trials(self, &p.pace.trials, &self.sweeps)
+            run_in_slices(p, sweep, False)
+            copy_trials(self, &self.sweeps, &p.pace.trials)
+            return 0
+        p.pace.threads = 1
+        p.pace.until = 1e300
+        p.team = Team.alone()
+        if flops < SHORT_CALL:
+            p.team.run(sweep, p)
+        else:
+            with nogil:
+                p.team.run(sweep, p)
+        PyErr_CheckSignals()
+        raise_pending()
+        return 0
+
+    cdef int choose_number(self, int team) except -1:
+        """The number of threads of a prediction that is too short to compare them."""
+        cdef Speeds* speeds = &self.speeds
+        cdef bint all_work
+        with cython.critical_section(self):
+            if (not speeds.together and speeds.tries == 0 and speeds.alone >= 2
+                    and speeds.worked >= speeds.due):
+                speeds.tries = 2    # at first threads may be asleep
+                speeds.team = 0
+            all_work = speeds.together or speeds.tries > 0
+        return team if all_work else 1
+
+    cdef int note_speed(self, int threads, double flops, double took) except -1:
+        """Learn from the time of a prediction on so many threads.
+
+        The team stops at the first call that is slower than one thread was: other programs, or
+        threads of other libraries that spin, then use a core."""
+        cdef Speeds* speeds = &self.speeds
+        cdef double speed = flops / took
+        with cython.critical_section(self):
+            speeds.worked += took
+            if threads == 1:
+                speeds.one = max(speed, 0.5 * (speeds.one + speed))
+                speeds.alone += 1
+            elif speeds.tries > 0:
+                speeds.team = max(speeds.team, speed)
+                speeds.tries -= 1
+                speeds.together = speeds.tries == 0 and speeds.team > TEAM_GAIN * speeds.one
+            else:
+                speeds.together = speed > speeds.one
+            if threads > 1 and speeds.tries == 0 and not speeds.together:
+                speeds.pause = min(max(2 * speeds.pause, RETRY_SECONDS), MOST_SECONDS)
+                speeds.due = speeds.worked + speeds.pause
+                speeds.alone = 0
+            elif speeds.together and speeds.worked > speeds.due + MOST_SECONDS:
+                speeds.pause = 0    # the team has been faster for long
+        return 0
+
+    cdef PlanOwner take(self, const Kernels* k, Py_buffer* rows, int source, object standard):
+        """A plan of an earlier prediction for as many such rows, or None."""
+        cdef PlanOwner owner, found = None
+        cdef Py_ssize_t i
+        with cython.critical_section(self):
+            for i in range(len(self.kept)):
+                owner = self.kept[i]
+                if owner.fits(k, rows, source, standard):
+                    found = owner
+                    del self.kept[i]
+                    break
+        return found
+
+    cdef int give_back(self, PlanOwner owner) except -1:
+        """Keep a plan for the next prediction."""
+        owner.uses += 1
+        if (owner.p.pace.team_size > 1 or owner.arena_bytes > KEPT_BYTES
+                or owner.uses > PLAN_USES or lists_too_many(&owner.p)):
+            return 0
+        with cython.critical_section(self):
+            if len(self.kept) == KEPT_PLANS:
+                del self.kept[0]
+            self.kept.append(owner)
+        return 0
 
     def evaluate(self, parameters, x, y, sample_weight=None, missing=False):
         cdef PlanOwner owner = prediction_plan(

@@ -116,6 +116,10 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
             int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride,
             const uint32_t* order, Py_ssize_t m, Py_ssize_t n, void* out, Py_ssize_t ldo,
             const uint32_t* next, Py_ssize_t known, uint64_t* marks) noexcept nogil
+        # whether the elements of x (m, n) lie in [least, most]
+        bint (*within)(
+            int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t m,
+            Py_ssize_t n, double least, double most) noexcept nogil
         # as gather, without marks; an element x of column j becomes (x - mean[j]) · inverse[j]
         void (*gather_standardized)(
             int source, const char* x, Py_ssize_t row_stride, Py_ssize_t col_stride,
@@ -254,6 +258,8 @@ cdef extern from "team.h" namespace "pynn" nogil:
         Team* acquire(int size) except +
         @staticmethod
         void release(Team* team)
+        @staticmethod
+        Team* alone()           # of the caller only; need not be released
         int size()
         void run(void (*task)(void* context, int thread) noexcept nogil, void* context)
         void barrier(int thread)

@@ -186,6 +186,12 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
     cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
+        if l.shared:
+            if thread == 0:
+                l.w, l.b = p.packed.layer[i].w, p.packed.layer[i].b
+                l.w_pairs = p.packed.layer[i].w_pairs
+            flat = next_layer(p, l, flat)
+            continue
         if l.direct:
             if thread == 0:
                 use_in_place(p, l, flat)

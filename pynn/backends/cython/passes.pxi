@@ -75,6 +75,13 @@ cdef void add_noise(Plan* p, double deviation, uint32_t stream, char* a, Py_ssiz
     p.k.noise(a, ld, m, n, &how, 0)
 
 
+cdef inline char* input_of(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t row) noexcept nogil:
+    """Row ``start`` of the h of layer i in the chunk at ``row``: of x itself if it is in place."""
+    if i == 0 and p.data.in_place:
+        return <char*>p.data.x + (row + start) * p.data.x_row
+    return at(p.layer[i].h, start, p.layer[i].ld_in, 0, p.k.itemsize)
+
+
 cdef void change_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
                    int thread) noexcept nogil:
     """Noise and dropout of the inputs that ``read_x`` has read. ``spread_row`` drops those of
@@ -93,6 +100,12 @@ cdef void read_x(Plan* p, Py_ssize_t place, Py_ssize_t start, Py_ssize_t m,
     cdef Layer* l = &p.layer[0]
     cdef uint64_t* marks = NULL
     cdef Py_ssize_t i
+    if p.data.checks and not p.k.within(
+            p.data.source, p.data.x + place * p.data.x_row, p.data.x_row, p.data.x_col, m, l.n_in,
+            p.data.least, p.data.most):
+        p.data.wrong = True
+    if p.data.in_place:
+        return
     if p.zeros.marks != NULL:
         marks = p.zeros.marks + start * p.zeros.mark_words
     if p.data.source == SOURCE_SPARSE:
@@ -145,20 +158,20 @@ cdef void read_columns(Plan* p, Py_ssize_t row, Py_ssize_t start, Py_ssize_t m,
 
 # --- forward --------------------------------------------------------------------------------------
 
-cdef void affine_by_columns(Plan* p, Py_ssize_t i, Py_ssize_t chunk_rows,
+cdef void affine_by_columns(Plan* p, Py_ssize_t i, Py_ssize_t chunk_rows, Py_ssize_t row,
                             int thread) noexcept nogil:
-    """This thread's columns of z = h · w + b, for all rows of the chunk."""
+    """This thread's columns of z = h · w + b, for all rows of the chunk at ``row``."""
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t item = p.k.itemsize, first, end
     wait(p, thread)
     share(l.n_out, p.k.width, thread, p.pace.threads, &first, &end)
-    p.k.matmul(l.h, l.ld_in, 0, at(l.w, 0, 0, first, item), l.ld_w, at(l.z, 0, 0, first, item),
-               l.ld, chunk_rows, end - first, l.n_in, FINISH_BIAS, at(l.b, 0, 0, first, item), NULL)
+    p.k.matmul(input_of(p, i, 0, row), l.ld_h, 0, at(l.w, 0, 0, first, item), l.ld_w,
+               at(l.z, 0, 0, first, item), l.ld, chunk_rows, end - first, l.n_in, FINISH_BIAS, at(l.b, 0, 0, first, item), NULL)
     tick(p, thread, FORWARD, i)
     wait(p, thread)
 
 
-cdef void affine_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
+cdef void affine_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
                       int thread) noexcept nogil:
     """Rows of z = h · w + b by the dense kernel, or without the zeros of h."""
     cdef Layer* l = &p.layer[i]
@@ -169,18 +182,18 @@ cdef void affine_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m,
     if l.skip_h.on:
         multiply_listed(p, &lists, l.h, l.ld_in, start, m, l.w, l.ld_w, l.z, l.ld, l.n_out, l.b)
     else:
-        p.k.matmul(at(l.h, start, l.ld_in, 0, item), l.ld_in, 0, l.w, l.ld_w,
+        p.k.matmul(input_of(p, i, start, row), l.ld_h, 0, l.w, l.ld_w,
                    at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out, l.n_in, FINISH_BIAS, l.b, NULL)
 
 
 cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows,
-                 int thread) noexcept nogil:
+                 Py_ssize_t row, int thread) noexcept nogil:
     """z = h · w + b of layer i, by the kernel that was chosen for it."""
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t item = p.k.itemsize
     cdef char* z = at(l.z, start, l.ld, 0, item)
     if l.by_columns:
-        affine_by_columns(p, i, chunk_rows, thread)
+        affine_by_columns(p, i, chunk_rows, row, thread)
     elif i == 0 and p.zeros.sparse:
         affine_sparse(p, start, m)
     elif l.bf16:
@@ -198,7 +211,7 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
         p.k.matmul_lanes(at(l.h, start, l.ld_in, 0, item), l.ld_in, l.w, l.ld_w, z, l.ld, m,
                          l.n_out, l.n_in, l.b)
     else:
-        affine_wide(p, i, start, m, thread)
+        affine_wide(p, i, start, m, row, thread)
 
 
 cdef inline bint uses_batch(Plan* p, const Layer* l) noexcept nogil:
@@ -281,7 +294,7 @@ cdef void forward(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t chunk_rows
     read_rows(p, row, start, m, thread)
     tick(p, thread, READ, 0)
     for i in range(p.n_layers):
-        affine(p, i, start, m, chunk_rows, thread)
+        affine(p, i, start, m, chunk_rows, row, thread)
         if i < p.n_layers - 1:
             activate(p, i, start, m, chunk_rows, row, thread)
             if p.layer[i].residual:

@@ -27,6 +27,9 @@ cdef enum:
     # L2.
     SPREAD_BYTES = 2 * 1024 * 1024
     MIN_ROWS = 16
+    # Bytes of h and z of a chunk of a prediction at most, a quarter of L2, which holds the weights
+    # too, unless these exceed it.
+    PREDICTION_BYTES = 512 * 1024
     FETCH_BYTES = 128 * 1024        # of x prefetched: 1/8 of L2, which holds the weights too
     SOURCE_SPARSE = 100     # rows of x are compressed; the other sources are in kernels.h
 
@@ -56,7 +59,17 @@ cdef enum:
     COLUMN_ROWS = 32
     TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes a narrow w
     DX_ROWS = 32            # rows of the gradient of x that a thread computes at a time
-    DIRECT_ROWS = 16        # predictions for at most this many rows use the weights in place
+    # Predictions for at most this many rows use the weights in place: a copy takes longer than the
+    # cache misses of rows that are not padded.
+    DIRECT_ROWS = 512
+    DIRECT_LANES = 64       # the same for layers whose transpose multiplies many rows faster
+    DENSITY_ROWS = 64       # rows of x that are searched for zeros before a training,
+    DENSITY_GLANCE = 8      # and before a prediction
+    # Plans of predictions that an engine keeps for later ones, with arenas of at most KEPT_BYTES.
+    KEPT_PLANS = 4
+    KEPT_BYTES = 4 * 1024 * 1024
+    # Predictions after which a plan is made again, since zeros of x may have become more or fewer.
+    PLAN_USES = 100
 
     # --- Copies ---
     PACK_BYTES = 4 * 1024 * 1024    # a smaller copy is over before a second thread is awake
@@ -92,6 +105,11 @@ cdef enum:
 cdef double FLOPS_A_THREAD = 250e3  # of a chunk, per thread: with fewer, synchronising costs more
 cdef double SHORT_SWEEP = 100e6     # FLOPs of a prediction that ends before a second thread wakes
 cdef double LONG_CHUNK = 1e9        # from this many FLOPs per chunk, skip the initial trials
+cdef double LONG_SWEEP = 4e9        # FLOPs of a prediction that compares numbers of threads itself
+cdef double TEAM_GAIN = 1.25        # how much faster a team must be for such a prediction
+cdef double RETRY_SECONDS = 0.5     # of shorter predictions, after which a team is tried again,
+cdef double MOST_SECONDS = 8.0      # doubled up to this while it is not faster
+cdef double SHORT_CALL = 1e6        # FLOPs of a prediction that keeps the GIL: it takes microseconds
 cdef double SLICE_SECONDS = 0.05    # between two checks for signals: Ctrl-C acts at once
 cdef double TRIAL_SECONDS = 0.002   # length of a trial of one number of threads
 cdef double TRIAL_EVERY = 0.8       # seconds between trials: 3 of 2 ms cost less than 1 %
@@ -120,6 +138,7 @@ cdef struct Layer:
     Py_ssize_t n_in, n_out  # units
     Py_ssize_t ld_in, ld    # leading dimensions of h and of z: n_in and n_out, padded
     Py_ssize_t ld_w         # leading dimension of w: ld, or n_out if direct
+    Py_ssize_t ld_h         # leading dimension of h: ld_in, or that of x if it is read in place
     int activation
     double parameter        # of the activation
     double dropout          # probability that a unit is dropped
@@ -129,6 +148,7 @@ cdef struct Layer:
     bint lanes              # z is summed as in narrow.h: one sum per lane of k
     bint narrow             # of such a layer w is stored transposed (n_out, ld_in), and wt is not
     bint direct             # w is in the caller's flat vector, with rows of n_out
+    bint shared             # w, b and w_pairs are those of ``Plan.packed``
     bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
     bint by_columns         # threads share its outputs instead of the rows of the chunk
     double rate             # factor on the learning rate
@@ -199,6 +219,16 @@ cdef struct Trials:
     int team                # threads that the shares are for
     double shares[N_WORKS][MAX_BALANCED + 1]    # where each thread's share begins, from 0 to 1
 
+# Speeds of predictions that are too short to compare numbers of threads within one: each runs on one
+# number, and two calls now and then try the team.
+cdef struct Speeds:
+    double team, one        # FLOPs per second; of one thread since the last try, the best counts
+    int alone               # calls on one thread since then
+    int tries               # calls left that try the team
+    bint together           # the team is faster
+    double worked           # seconds of all calls
+    double due, pause       # value of ``worked`` at the next try; seconds between two
+
 cdef struct Data:
     Py_ssize_t n            # rows
     int source              # dtype of x, or SOURCE_SPARSE
@@ -215,6 +245,10 @@ cdef struct Data:
     bint missing            # targets may be NaN, which are left out
     uint32_t* order         # (n,): permutation of the rows, or null
     Py_ssize_t ahead        # places in the order from a row that is read to the one prefetched
+    bint in_place           # products of the first layer read x itself instead of h
+    bint checks             # x is checked while it is read: its elements must lie in
+    double least, most      # these bounds
+    bint wrong              # one does not
 
 cdef struct Settings:
     bint training           # parameters are updated; of a tape: there is dropout and noise, and batch
@@ -364,6 +398,8 @@ cdef struct Plan:
     Taped tape
     Given given
     char* out               # T (n, n_out): outputs of a prediction, or null
+    double flops            # of a row of x
+    const Plan* packed      # plan of the same network whose weights are packed already, or null
     Py_ssize_t rows         # of a chunk at most
     int n_layers
     Layer layer[MAX_LAYERS]

@@ -117,9 +117,13 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.lanes = not l.bf16 and narrow_pays(p, l, batch if i > 0 and gradients else 0)
         # A direct row is read up to the end of its last vector, which must lie within w and b,
         # unless the kernel takes care of that. Rounded weights are copied anyway.
-        l.direct = ((p.settings.direct and (l.lanes or l.n_out >= p.k.width))
-                    or (l.bf16 and not p.settings.training))
+        if l.lanes:
+            l.direct = p.settings.direct and p.data.n <= DIRECT_LANES
+        else:
+            l.direct = p.settings.direct and l.n_out >= p.k.width
+        l.direct = (l.direct or (l.bf16 and not p.settings.training))
         l.ld_w = l.n_out if l.direct else l.ld
+        l.ld_h = l.ld_in
         l.narrow = l.lanes and not l.direct     # a transpose pays for many rows
         # The faster the product, the more reading dz again for every block costs.
         l.block = block_rows(
@@ -149,6 +153,42 @@ cdef void choose_first_layer(Plan* p) noexcept nogil:
         p.layer[0].narrow = False
 
 
+cdef void choose_shared(Plan* p) noexcept nogil:
+    """Which layers use weights that another plan has packed."""
+    cdef Layer* l
+    cdef int i
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        l.shared = False
+        # A first layer that skips zeros may need w in a form of its own.
+        if p.packed == NULL or (i == 0 and p.zeros.sparse and (l.bf16 or l.lanes)):
+            continue
+        if l.lanes and l.direct:
+            continue
+        l.shared = True
+        l.direct = l.direct and l.bf16
+        l.ld_w = l.n_out if l.direct else l.ld
+
+
+cdef inline bint reads_in_place(Plan* p, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    """Whether rows of x with these strides in bytes are rows of a matrix product."""
+    cdef Py_ssize_t item = p.k.itemsize
+    return column == item and row % item == 0 and row >= p.layer[0].n_in * item
+
+
+cdef void choose_input(Plan* p) noexcept nogil:
+    """Whether products of the first layer read x in place. They must read no element after a row,
+    nor add x elsewhere."""
+    cdef Layer* l = &p.layer[0]
+    cdef Data* data = &p.data
+    cdef bint same = (data.source == (SOURCE_FLOAT32 if p.k.itemsize == sizeof(float)
+                                      else SOURCE_FLOAT64))
+    data.in_place = (same and not p.settings.gradients and not p.zeros.sparse and not l.lanes
+                     and not l.bf16 and not l.residual and data.mean == NULL
+                     and reads_in_place(p, data.x_row, data.x_col))
+    l.ld_h = data.x_row // p.k.itemsize if data.in_place else l.ld_in
+
+
 cdef bint normalizes_batches(Plan* p) noexcept nogil:
     """Whether some layer is normalised by the statistics of a batch rather than running ones."""
     cdef int i
@@ -156,6 +196,20 @@ cdef bint normalizes_batches(Plan* p) noexcept nogil:
         if p.layer[i].over_rows and p.settings.gradients:
             return True
     return False
+
+
+cdef Py_ssize_t prediction_rows(Plan* p) noexcept nogil:
+    """Rows of a chunk of a prediction: few enough for L2 if the weights fit there, so that each
+    layer finds the outputs of the one below; whole tiles."""
+    cdef Py_ssize_t item = p.k.itemsize, weights = 0, row = p.layer[0].ld_in, rows
+    cdef int i
+    for i in range(p.n_layers):
+        weights += p.layer[i].n_in * p.layer[i].n_out * item
+        row += p.layer[i].ld
+    if weights > CACHE_BYTES:
+        return MAX_ROWS
+    rows = PREDICTION_BYTES // (row * item)
+    return max(rows // 36, <Py_ssize_t>1) * 36  # a multiple of 9 and of 4 rows
 
 
 cdef void choose_rows(Plan* p) noexcept nogil:
@@ -166,6 +220,8 @@ cdef void choose_rows(Plan* p) noexcept nogil:
     if p.data.source == SOURCE_SPARSE and not p.settings.gradients:
         most = SPREAD_BYTES
     most //= l.ld_in * p.k.itemsize
+    if not p.settings.gradients:
+        most = min(most, prediction_rows(p))
     most = max(<Py_ssize_t>MIN_ROWS, min(<Py_ssize_t>MAX_ROWS, most))
     chunks = (batch + most - 1) // most
     if normalizes_batches(p) or p.settings.tape:
@@ -178,13 +234,15 @@ cdef void choose_rows(Plan* p) noexcept nogil:
 cdef int choose_team(Plan* p, object threads, double flops) except -1:
     """The largest team: ``threads``, or as many as the FLOPs per row justify."""
     cdef double most
-    if threads is not None:
+    if not p.settings.gradients and flops * p.data.n < SHORT_SWEEP:
+        p.pace.threads = 1
+    elif threads is not None:
         p.pace.threads = threads
     else:
         p.pace.threads = 1
         most = flops * p.rows / FLOPS_A_THREAD
         # Reading the limits takes microseconds, a good part of the time of a small step.
-        if most >= 2 and (p.settings.gradients or flops * p.data.n >= SHORT_SWEEP):
+        if most >= 2:
             p.pace.threads = <int>min(<double>default_threads(), most)
     p.pace.team_size = p.pace.threads
     return 0
@@ -251,6 +309,11 @@ cdef class PlanOwner:
     cdef Held parameters, loss_parameters, arena
     cdef object memory
     cdef Py_ssize_t n_parameters, n_values
+    cdef size_t arena_bytes
+    cdef PlanOwner packed       # whose weights the plan uses, or None
+    cdef object vector          # whose buffer ``parameters`` is
+    cdef object standard        # of x, or None
+    cdef int uses               # predictions with this plan
 
     cdef int set_up(self, object net, object threads, object x, object y, object sample_weight,
                     bint missing) except -1:
@@ -267,8 +330,10 @@ cdef class PlanOwner:
             choose_convention(p, net)
         self.use_data(x, y, sample_weight)
         p.data.missing = missing
-        flops = shape_layers(p, net)            # needs n and the source of x
+        p.flops = flops = shape_layers(p, net)  # needs n and the source of x
         choose_first_layer(p)                   # needs shapes; may make layer 0 wide
+        choose_shared(p)                        # needs the kernel of layer 0
+        choose_input(p)                         # needs the kernel of layer 0
         choose_rows(p)                          # needs the padded width of x
         choose_team(p, threads, flops)          # needs rows
         choose_products(p)                      # needs rows, threads and the first layer
@@ -286,7 +351,9 @@ cdef class PlanOwner:
         Standardized or not; y labels (n,), targets (n, n_targets) or None; weights (n,) or None."""
         cdef Data* data = &self.p.data
         data.mean = data.inverse = NULL
+        self.standard = None
         if isinstance(x, Standardized):
+            self.standard = x.standard
             self.mean = Held(x.standard.mean, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
             self.inverse = Held(x.standard.inverse, PyBUF_STRIDED_RO | PyBUF_C_CONTIGUOUS)
             data.mean = <const double*>self.mean.view.buf
@@ -342,7 +409,7 @@ cdef class PlanOwner:
             # Alternately, since code that NaN does not affect may be affected by a number.
             memset(p.buffers.arena, fill, size)
             _poison.store(HUGE_BYTES if fill == NAN_BYTES else NAN_BYTES)
-        lay_out(p, p.buffers.arena)
+        self.arena_bytes = lay_out(p, p.buffers.arena)
         memset(p.buffers.zero_bias, 0, p.buffers.widest * p.k.itemsize)
         memset(p.pace.work, 0, p.pace.team_size * N_WORKS * sizeof(Work))
         if p.zeros.spread != NULL:
@@ -352,7 +419,9 @@ cdef class PlanOwner:
     cdef int pack(self, object parameters) except -1:
         """Copy flat parameters into the layers, or let the layers point at them."""
         cdef Plan* p = &self.p
-        self.parameters = Held(parameters, PyBUF_SIMPLE)
+        if parameters is not self.vector:
+            self.parameters = Held(parameters, PyBUF_SIMPLE)
+            self.vector = parameters
         p.copy.flat = <char*>self.parameters.view.buf
         if self.parameters.view.len != self.n_values * p.k.itemsize:
             raise ValueError(
@@ -361,6 +430,20 @@ cdef class PlanOwner:
         with nogil:
             run_on_team(p, pack_parameters, self.parameters.view.len)
         return 0
+
+    cdef bint fits(self, const Kernels* k, const Py_buffer* x, int source, object standard):
+        """Whether the plan of a prediction is one for rows like these."""
+        cdef const Data* data = &self.p.data
+        return (data.n == x.shape[0] and data.source == source and self.p.k == k
+                and self.standard is standard
+                and (not data.in_place or reads_in_place(&self.p, x.strides[0], x.strides[1])))
+
+    cdef void use_rows(self, const Py_buffer* x) noexcept:
+        """Point at other rows, which the caller holds during the prediction."""
+        cdef Data* data = &self.p.data
+        data.x, data.x_row, data.x_col = <const char*>x.buf, x.strides[0], x.strides[1]
+        if data.in_place:
+            self.p.layer[0].ld_h = data.x_row // self.p.k.itemsize
 
     cdef int move_flat(self, int slot, Held flat, bint pack) except -1:
         """Copy between a flat vector and the parameters (slot -1) or an optimizer slot."""

@@ -142,16 +142,41 @@ cdef void multiply_listed(Plan* p, const Lists* lists, const char* a, Py_ssize_t
         j += columns
 
 
+cdef Py_ssize_t count_listed(Plan* p, const Lists* lists, Py_ssize_t start,
+                             Py_ssize_t m) noexcept nogil:
+    """Elements that the lists of rows start … start + m name."""
+    cdef Py_ssize_t i, total = 0
+    for i in range(start, start + m):
+        total += lists.starts[lists.parts * p.rows + i]
+    return total
+
+
+cdef bint lists_too_many(Plan* p) noexcept nogil:
+    """Whether the first layer skips zeros, but the last chunk, of a matrix x, had few."""
+    cdef Py_ssize_t m = p.data.n % p.rows
+    if m == 0:
+        m = p.rows
+    if not p.zeros.sparse or p.data.source == SOURCE_SPARSE or p.rows <= 2:
+        return False
+    return count_listed(p, &p.zeros.nonzero, 0, m) * 2 > m * p.layer[0].n_in
+
+
 cdef void affine_sparse(Plan* p, Py_ssize_t start, Py_ssize_t m) noexcept nogil:
     """z of the first layer without the zeros of x."""
     cdef Layer* l = &p.layer[0]
     cdef Lists* lists = &p.zeros.nonzero
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, item = p.k.itemsize
     if p.data.source == SOURCE_SPARSE:
         for i in range(start, start + m):
             list_compressed(p, i)
     else:
         list_rows(p, lists, l.h, l.ld_in, l.n_in, start, m)
+        if p.rows <= 2 and not l.lanes and count_listed(p, lists, start, m) * 3 > m * l.n_in * 2:
+            # Nobody has sampled these few rows, and they have few zeros.
+            p.k.matmul(at(l.h, start, l.ld_in, 0, item), l.ld_in, 0, l.w, l.ld_w,
+                       at(l.z, start, l.ld, 0, item), l.ld, m, l.n_out, l.n_in, FINISH_BIAS, l.b,
+                       NULL)
+            return
     if l.lanes:
         p.k.sparse_lanes(at(l.h, start, l.ld_in, 0, p.k.itemsize), l.ld_in,
                          lists.columns + start * lists.ld, lists.ld, lists.starts + start, p.rows,

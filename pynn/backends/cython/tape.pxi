@@ -57,7 +57,7 @@ cdef void tape_forward(void* context, int thread) noexcept nogil:
     if p.tape.reads:
         read_rows(p, 0, start, m, thread)
     for i in range(p.n_layers):
-        affine(p, i, start, m, p.tape.rows, thread)
+        affine(p, i, start, m, p.tape.rows, 0, thread)
         if i < p.n_layers - 1:
             activate(p, i, start, m, p.tape.rows, 0, thread)
             if p.layer[i].residual:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from ...arrays.sparse import Sparse
-from ...arrays.standard import Standardized
+from ...arrays.standard import Standard, Standardized
 from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
@@ -356,12 +356,32 @@ class Engine:
     def depends_on(self) -> dict[str, str]:
         return {"numba": numba.__version__}
 
-    def forward(self, parameters: Array, x: Inputs) -> Array:
+    def forward(self, parameters: Array, x: Inputs, out: Array | None = None) -> Array:
         x = _refuse(self.net, x)
         weights = Weights(self.net, self.custom, parameters, [], learning=False)
         job = Job(weights, self.threads, FORWARD, Data(x, np.empty(0)), len(x))
         job.run(0, len(x))
-        return job.plan.out.reshape(len(x), self.net.n_out)
+        found = job.plan.out.reshape(len(x), self.net.n_out)
+        if out is None:
+            return found
+        out[...] = found
+        return out
+
+    def forward_unchecked(
+        self,
+        parameters: Array,
+        x: Array,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+        out: Array | None = None,
+    ) -> Array | None:
+        return None
+
+    def labels(self, out: Array) -> Array | None:
+        return None
+
+    def freeze(self, parameters: Array) -> None:
+        pass
 
     def evaluate(
         self,
