@@ -1,0 +1,271 @@
+"""``MLP``: a multilayer perceptron of pynn as a module of PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backends import choose
+from ..backends.contract import Pass
+from ..spec import arguments
+from ..spec.architecture import ActivationLike, Architecture
+from ..spec.norms import NormLike
+from ..training import initialise
+from . import operations
+from .passes import Call, Passes, Pool, divided, slots
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class Layer(nn.Module):
+    """The parameters of one layer, and the running statistics of its batch norm."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron that computes with pynn's kernels.
+
+    Its parameters are ``layers.<k>.weight`` (n_out, n_in) and ``layers.<k>.bias`` (n_out,), as of
+    ``nn.Linear``, and with normalisations ``layers.<k>.scale`` and ``shift``. They are views of one
+    flat tensor. Optimizers, schedulers, ``clip_grad_norm_``, ``state_dict``, copying and pickling
+    work as with other modules. Forward and backward passes run on pynn's threads and are identical
+    with any number of them. Second derivatives are exact; not with batch norm.
+
+    On other devices than the CPU, for other dtypes than float32 and float64, in ``torch.func`` and
+    in ``torch.compile`` the module computes with operations of PyTorch, with one warning.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of units of every layer, from inputs to outputs.
+    activation, norm, norm_after, residual, dropout, init
+        As of :class:`pynn.Network`, without custom activations. Dropout draws a key from PyTorch's
+        generator in each call.
+    output : str, LeakyReLU, ELU or Softplus
+        Activation of the last layer; losses of PyTorch for classes expect ``"identity"``.
+    dtype : torch.dtype, optional
+        ``torch.float32`` or ``torch.float64``; None takes PyTorch's default.
+    backend, threads
+        As of :class:`pynn.Network`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those above.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pynn.torch import MLP
+    >>> model = MLP([4, 32, 3], activation="tanh")
+    >>> model(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
+        *,
+        output: ActivationLike = "identity",
+        norm: NormLike | Sequence[NormLike] = None,
+        norm_after: bool = False,
+        residual: bool = False,
+        dropout: float | Sequence[float] = 0.0,
+        init: str | Sequence[str | None] | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype: found {dtype}, expected torch.float32 or torch.float64")
+        net = Architecture.build(
+            *(sizes, activation, output, "mse", dropout, DTYPES[dtype], "full", residual),
+            *(norm, norm_after),
+        )
+        if net.functions:
+            raise ValueError(
+                f"activation: found {net.functions[0]!r}, a custom function, expected a name or an "
+                "activation with a parameter"
+            )
+        self.architecture, self._asked = net, (backend, arguments.threads(threads))
+        self._count = len(slots(net))
+        self._clear()
+        flat = torch.empty(net.n_values, dtype=dtype)
+        seed = int(torch.randint(2**62, ()))
+        initialise.fill(net, initialise.names(net, init), seed, flat.numpy())
+        self.layers = nn.ModuleList(Layer() for _ in range(net.n_layers))
+        for (k, name), view in zip(slots(net), divided(net, flat), strict=True):
+            self.layers[k].register_parameter(name, nn.Parameter(view))
+        for k, values in zip(net.batch_layers, self._statistics(flat), strict=True):
+            for name, view in zip(("running_mean", "running_var"), values, strict=True):
+                self.layers[k].register_buffer(name, view)
+        self._adopt(flat)
+        self._pool()  # refuses a backend that cannot be used
+
+    def _clear(self) -> None:
+        """Forget what is not copied or pickled."""
+        self._pools: dict[torch.dtype, Pool] = {}
+        self._flat: Tensor | None = None
+        self._places: list[int] = []
+        self._owners: list[tuple[dict[str, Any], str]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = "_pools", "_flat", "_places", "_owners"
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._clear()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
+    def extra_repr(self) -> str:
+        net = self.architecture
+        names = [*map(str, net.given_activations())]
+        norm = f", norm={net.norm_text}" if net.norms else ""
+        return f"{'-'.join(map(str, net.sizes))}, activations={'/'.join(names)}{norm}"
+
+    # --- The flat tensor ------------------------------------------------------------------------
+
+    def _statistics(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Running mean and variance of the batch norms as views of a flat tensor (n_values,)."""
+        net, start, views = self.architecture, self.architecture.n_parameters, []
+        for k in net.batch_layers:
+            n = net.sizes[k + 1]
+            views.append((flat[start : start + n], flat[start + n : start + 2 * n]))
+            start += 2 * n
+        return views
+
+    def _tensors(self) -> list[Tensor]:
+        """Parameters in the order of ``slots``, then running statistics."""
+        if self._owners is None:  # attributes of modules are slow
+            layers, net = self.layers, self.architecture
+            self._owners = [(layers[k]._parameters, name) for k, name in slots(net)]
+            for k in net.batch_layers:
+                buffers = layers[k]._buffers
+                self._owners += [(buffers, "running_mean"), (buffers, "running_var")]
+        return [owner[name] for owner, name in self._owners]
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        pairs = self._statistics(flat)
+        return [*divided(self.architecture, flat), *(view for pair in pairs for view in pair)]
+
+    def _adopt(self, flat: Tensor) -> None:
+        """Take a tensor whose views the parameters are."""
+        self._flat = flat
+        self._places = [view.data_ptr() for view in self._views(flat)]
+
+    def _values(self, tensors: list[Tensor]) -> Tensor:
+        """Return parameters and statistics as one tensor (n_values,).
+
+        Copying, unpickling, ``to`` and others give a module new tensors, which become views of one
+        again here. Tensors that somebody else put in their place are copied.
+        """
+        flat = torch.empty(self.architecture.n_values, dtype=tensors[0].dtype)
+        views = self._views(flat)
+        with torch.no_grad():
+            for view, tensor in zip(views, tensors, strict=True):
+                view.copy_(tensor)
+        count = self._count
+        if all(isinstance(tensor, nn.Parameter) for tensor in tensors[:count]):
+            for view, tensor in zip(views, tensors, strict=True):
+                tensor.data = view
+            self._adopt(flat)
+        return flat
+
+    def _pool(self, dtype: torch.dtype | None = None) -> Pool:
+        net = self.architecture
+        if dtype is None:
+            dtype = next(known for known, name in DTYPES.items() if name == net.dtype)
+        if dtype not in self._pools:
+            net = replace(net, dtype=DTYPES[dtype])
+            self._pools[dtype] = Pool(net, choose.create(self._asked[0], net, self._asked[1]))
+        return self._pools[dtype]
+
+    # --- Passes ---------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (…, n_out) of rows x (…, n_in)."""
+        net = self.architecture
+        if x.ndim == 0 or x.shape[-1] != net.n_in:
+            raise ValueError(f"x: found shape {tuple(x.shape)}, expected (…, {net.n_in})")
+        rows = x if x.ndim == 2 else x.reshape(-1, net.n_in)
+        if len(rows) < 2 and self.training and net.batch_layers:
+            raise ValueError(
+                f"x: found {len(rows)} rows, expected two or more, since batch norm is used"
+            )
+        tensors = self._tensors()
+        known = self._flat is not None and self._places == [t.data_ptr() for t in tensors]
+        reason = _beyond_kernels(rows, [self._flat] if known else tensors)
+        if reason:
+            _warn(reason)
+        if reason or len(rows) == 0:
+            out = operations.forward(net, list(self.layers), rows, self.training)
+        else:
+            out = self._passes(rows, tensors, known)
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], net.n_out)
+
+    def _passes(self, rows: Tensor, tensors: list[Tensor], known: bool) -> Tensor:
+        net = self.architecture
+        flat = self._flat if known else self._values(tensors)
+        assert flat is not None
+        count, how = self._count, Pass()
+        if self.training and (net.norms or any(net.dropout)):
+            seed = int(torch.randint(2**62, ())) if any(net.dropout) else 0
+            how = Pass(training=True, seed=seed)
+        call = Call(self._pool(rows.dtype), flat.numpy(), how)
+        out: Tensor = Passes.apply(call, rows, *tensors[:count])
+        if flat is not self._flat and how.training and net.batch_layers:
+            with torch.no_grad():
+                views = self._views(flat)[count:]
+                for view, tensor in zip(views, tensors[count:], strict=True):
+                    tensor.copy_(view)
+        return out
+
+
+def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
+    """Return why pynn's kernels cannot compute this call, or an empty string."""
+    if torch.compiler.is_compiling():
+        return "torch.compile"
+    if _in_transform():
+        return "a transform of torch.func"
+    dtype = rows.dtype
+    if dtype not in DTYPES:
+        return f"dtype {dtype}"
+    for tensor in (rows, *tensors):
+        if not tensor.is_cpu:
+            return f"device {tensor.device}"
+        if tensor.dtype is not dtype:
+            return f"x of {dtype} and parameters of {tensor.dtype}"
+    return ""
+
+
+def _in_transform() -> bool:
+    """Whether vmap, grad or another transform of torch.func is active."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return bool(active is not None and active())
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"pynn.torch.MLP computes with operations of PyTorch: found {reason}; pynn's kernels take "
+        "float32 and float64 on the CPU, outside torch.func and torch.compile",
+        stacklevel=4,
+    )
