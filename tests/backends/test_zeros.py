@@ -175,8 +175,11 @@ def test_hidden_zeros_are_skipped_if_that_costs_little(dtype, usual_costs, costs
     assert trainer.skips[1] == (skips, skips)
 
 
-@pytest.mark.parametrize("optimizer", TAME, ids=lambda o: o.name)
-@pytest.mark.parametrize("batch_size", [16, 33, 70, 1100])
+@pytest.mark.parametrize(
+    "batch_size, optimizer",
+    [(16, TAME[0]), (16, TAME[2]), (33, TAME[1]), (70, TAME[2]), (1100, TAME[0])],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_zeros_of_hidden_layers_are_skipped(isa, usual_costs, dtype, optimizer, batch_size):
     """Those of dropout and of relu, once they have been counted; no result depends on it."""
     net = Architecture.build(

@@ -360,9 +360,8 @@ def test_an_exception_leaves_weights_and_biases_of_the_same_step(request, error)
     with Injector() as counter:
         run(copy.deepcopy(net))
     places = counter.extremes()
-    if not request.config.getoption("--all"):
-        places = places[:: max(1, len(places) // 30)]
-    for at in places:
+    count = 120 if request.config.getoption("--all") else 30
+    for at in places[:: max(1, len(places) // count)]:
         found, injector = copy.deepcopy(net), Injector(error, at)
         with contextlib.suppress(error), injector:
             run(found)

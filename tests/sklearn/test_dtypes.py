@@ -90,8 +90,7 @@ def test_the_parameter_dtype_is_the_dtype_of_answers_after_lbfgs():
     assert two[1].predict_proba(X).dtype == np.float32
 
 
-@pytest.mark.parametrize("y", ["classes", "values"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("y, dtype", [("classes", "float32"), ("values", "float64")])
 @pytest.mark.parametrize("parameter", [None, "float32", "float64"])
 @pytest.mark.parametrize("given", FAST)
 def test_no_call_copies_the_coefficients(given, parameter, dtype, y, monkeypatch):

@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Training interrupted by user"),
 ]
 
-SAMPLE = 8
-"""Events of a scenario at which a plain run raises."""
+SAMPLE, MOST = 8, 60
+"""Events of a scenario at which a plain run raises, and a run of all tests."""
 
 X = np.random.default_rng(0).normal(size=(20, 4))
 Y = np.arange(20) % 3
@@ -126,9 +126,8 @@ def test_fit(request: pytest.FixtureRequest, scenario: str, error: type[BaseExce
     places = counter.extremes()
     # The two exceptions take turns.
     turn, step = ERRORS.index(error), len(ERRORS)
-    if not request.config.getoption("--all"):
-        step = max(step, len(places) // SAMPLE)
-    places = places[turn::step]
+    count = MOST if request.config.getoption("--all") else SAMPLE
+    places = places[turn :: max(step, len(places) // count)]
     for at in places:
         found, injector, raised = copy.deepcopy(base), Injector(error, at), False
         try:
