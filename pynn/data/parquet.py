@@ -127,7 +127,8 @@ class Parquet(Columns):
         first = 0
         for group in file.fragment.row_groups:
             if group.num_rows:
-                yield Part(file.name, group.num_rows, first, _group_reader(file, group.id))
+                reader, span = _group_reader(file, group.id), _span(file, group.id)
+                yield Part(file.name, group.num_rows, first, reader, span)
             first += group.num_rows
 
     def fingerprint(self) -> dict[str, str]:
@@ -198,6 +199,17 @@ def _types_of(file: File) -> dict[str, Any]:
     for name, value in file.keys.items():
         types.setdefault(name, pa.scalar(value).type)
     return types
+
+
+def _span(file: File, group: int) -> tuple[int, int] | None:
+    """Return the bytes of a row group of a local file."""
+    if file.fragment.filesystem.type_name != "local":
+        return None
+    metadata = file.fragment.metadata.row_group(group)
+    first, last = metadata.column(0), metadata.column(metadata.num_columns - 1)
+    start = first.dictionary_page_offset or first.data_page_offset
+    stop = (last.dictionary_page_offset or last.data_page_offset) + last.total_compressed_size
+    return start, stop
 
 
 def _group_reader(file: File, group: int) -> Callable[[list[str], int], Iterator[Any]]:

@@ -70,6 +70,9 @@ class Source:
         that is faster."""
         raise NotImplementedError
 
+    def fetch(self, part: int) -> None:
+        """Let the operating system begin to read a part, if it can, without waiting for it."""
+
     def fingerprint(self) -> dict[str, str]:
         """Return what recognises the data, for checkpoints."""
         raise NotImplementedError

@@ -186,15 +186,17 @@ class Stream:
 
     def _chunks(self, epoch: int, skip: int) -> Iterator[Chunk]:
         """Read the parts in the order of an epoch, without the first ``skip`` rows."""
-        order = range(len(self.parts))
+        order = list(range(len(self.parts)))
         if self._shuffle:
             word = philox.words(self._seed, len(self.parts), epoch, philox.BLOCKS)
             order = np.argsort(word, kind="stable").tolist()
-        for part in order:
+        for part, following in zip(order, [*order[1:], None], strict=True):
             rows = self.parts[part]
             if skip >= rows:
                 skip -= rows
                 continue
+            if following is not None:
+                self.source.fetch(following)
             found = 0
             for chunk in self.source.read(part):
                 m = length(chunk)
