@@ -170,7 +170,7 @@ def _fragments(files: Any) -> list[Any]:
                 )
             )
     fragments = list(dataset.get_fragments())
-    if fragments and not hasattr(fragments[0], "row_groups"):
+    if not all(isinstance(fragment, ds.ParquetFileFragment) for fragment in fragments):
         raise TypeError("files: found a dataset of another format, expected one of Parquet files")
     return fragments
 

@@ -18,6 +18,7 @@ from .progress import Reporter, reporter
 from .slices import Position, due, share, until_due
 from .standardise import Reported, outputs
 from .stepper import Stepper
+from .stream import stream_of
 
 if TYPE_CHECKING:
     from .compare import Resumed
@@ -193,7 +194,11 @@ class Loop:
         """Add loss and accuracy on the validation rows."""
         if self.job.held is None or self.reported is not None:
             return record
-        loss, right, weight = self.stepper.trainer.evaluate(*self.job.held)
+        if stream_of(self.job.held.x)[0] is None:
+            loss, right, weight = self.stepper.trainer.evaluate(*self.job.held)
+        else:
+            self.guard.write_back()
+            loss, right, weight = self.engine.evaluate(self.model.evaluated, *self.job.held)
         return record._replace(
             validation_loss=loss / weight, validation_accuracy=share(right, weight)
         )

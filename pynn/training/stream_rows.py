@@ -43,7 +43,8 @@ def located(chunk: Chunk, columns: tuple[str, ...] | None = None) -> Iterator[No
         if str(error).startswith(f"{chunk.place}:"):
             raise
         found = _cell(chunk, columns)
-        text = found if isinstance(error, ValueError) and found else f"{chunk.place}: {error}"
+        place = f"{chunk.place}, rows from {chunk.first}" if chunk.first else chunk.place
+        text = found if isinstance(error, ValueError) and found else f"{place}: {error}"
         raise (ValueError if isinstance(error, ValueError) else TypeError)(text) from error
 
 

@@ -230,6 +230,10 @@ def test_damaged_and_different_files(folder) -> None:
     path.write_bytes(content[:-40])
     with pytest.raises(ValueError, match=r"part-1.parquet: cannot be read: .*Parquet"):
         pynn.data.Parquet(folder, label="y")
+    path.write_bytes(b"text")
+    for files in (folder, path):
+        with pytest.raises(ValueError, match=r"part-1.parquet: cannot be read: .*Parquet"):
+            pynn.data.Parquet(files, label="y")
     path.write_bytes(content)
     pq.write_table(table().drop(["c"]), path)
     with pytest.raises(ValueError, match=r"part-1.parquet: found no column 'c', which .*part-0"):

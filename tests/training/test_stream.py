@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -119,11 +121,11 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path, at) -> None:
     whole.fit(source, **settings)
 
     def stop(net) -> None:
-        if net.updates == at:
+        if net.updates == at + 1:
             raise KeyboardInterrupt
 
     broken = network(dropout=0.1)
-    point = pynn.Checkpoint(tmp_path / "run", steps=1)
+    point = pynn.Checkpoint(tmp_path / "run", steps=at)
     every = pynn.callbacks.Callback
 
     class Stop(every):
@@ -134,7 +136,7 @@ def test_resuming_in_the_middle_of_an_epoch(tmp_path, at) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         broken.fit(source, checkpoint=point, callbacks=Stop(), **settings)
-    assert broken.updates == at
+    assert broken.updates == at + 1
     assert not readers()
     again = network(dropout=0.1)
     again.fit(source, checkpoint=point, resume=True, **settings)
@@ -176,6 +178,17 @@ def test_predict_and_evaluate_read_in_windows() -> None:
     assert net.evaluate(source, metrics=["f1", "auc"]) == pytest.approx(expected)
     net.fit(source, epochs=1, validation=source, metrics="f1")
     assert net.history[-1].validation_f1 == pytest.approx(net.evaluate(X, Y, metrics="f1")["f1"])
+    assert not readers()
+
+
+def test_validation_on_a_source_while_training_on_arrays() -> None:
+    source = Parts(X, Y, 90, window=128)
+    a, b = (network(standardize=True) for _ in range(2))
+    expected = a.fit(X, Y, epochs=2, ema=0.9, validation=(X, Y), metrics="f1")
+    found = b.fit(X, Y, epochs=2, ema=0.9, validation=source, metrics="f1")
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    assert found[-1].validation_loss == pytest.approx(expected[-1].validation_loss)
+    assert found[-1].validation_f1 == pytest.approx(expected[-1].validation_f1)
     assert not readers()
 
 
@@ -311,6 +324,27 @@ def test_a_failed_read_is_raised() -> None:
         net.fit(Parts(X, Y, 100, window=128, fails_at=27), epochs=3)
     assert net.updates > 0
     assert not readers()
+
+
+def test_a_full_disk_at_checkpoint_time(tmp_path, monkeypatch) -> None:
+    written = []
+
+    def full(*arguments, **options):
+        written.append(0)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(*arguments, **options)
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", full)
+    net = network()
+    point = pynn.Checkpoint(tmp_path / "run", steps=10)
+    source = Parts(X, Y, 90, window=128)
+    with pytest.warns(RuntimeWarning, match="No space left on device; training continues"):
+        net.fit(source, epochs=3, batch_size=32, checkpoint=point)
+    assert not readers()
+    expected = network_after(source, None, epochs=3, batch_size=32)
+    np.testing.assert_array_equal(net.parameters, expected)
 
 
 def test_ctrl_c_while_waiting_for_rows() -> None:
