@@ -255,7 +255,7 @@ def lines(cells: Sequence[Cell], threads: int) -> list[str]:
     table = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for cell in some:
         row = ["-".join(map(str, cell.sizes)), f"{cell.rows:,}"]
-        row += [micro(cell.seconds[name]) for name in names]
+        row += [micro(cell.seconds[name]) if name in cell.seconds else "–" for name in names]
         row += [cell.ratio(name) for name in ours]
         table.append(row)
     return [f"| {' | '.join(row)} |" for row in table]
