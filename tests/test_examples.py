@@ -87,6 +87,14 @@ def test_the_example_of_tabular_data(capsys):
     assert 75 < int(share.partition("%")[0]) < 98
 
 
+def test_the_example_of_a_custom_loop(quick, capsys):
+    runpy.run_path(str(EXAMPLES / "custom_loop.py"))
+    *epochs, pairs, means = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
+    assert float(pairs.split()[0]) > 75
+    assert means.count(", ") == 9
+
+
 def test_the_example_of_explanations(quick, tmp_path, monkeypatch, capsys):
     pytest.importorskip("shap")
     monkeypatch.chdir(tmp_path)
