@@ -76,7 +76,7 @@ def resident(name: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def train(folder: str, batch: int, threads: int | None) -> dict[str, float]:
+def train(folder: str, batch: int, threads: int | None, buffer: int) -> dict[str, float]:
     """Train one epoch, in this process."""
     import pyarrow.dataset
     import pyarrow.parquet
@@ -86,7 +86,7 @@ def train(folder: str, batch: int, threads: int | None) -> dict[str, float]:
     imports = resident("VmRSS")
     net = pynn.Network([COLUMNS, 32, 2], seed=1, threads=threads)
     began = time.perf_counter()
-    source = pynn.data.Parquet(f"{folder}/*.parquet", label="y")
+    source = pynn.data.Parquet(f"{folder}/*.parquet", label="y", buffer_bytes=buffer << 20)
     history = net.fit(source, epochs=1, batch_size=batch)
     seconds = time.perf_counter() - began
     del pyarrow
@@ -107,11 +107,12 @@ def main() -> None:
     parser.add_argument("--rows-per-group", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--buffer", type=int, default=64, help="MiB of a window")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        print(json.dumps(train(given.child, given.batch, given.threads)))
+        print(json.dumps(train(given.child, given.batch, given.threads, given.buffer)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
@@ -126,7 +127,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     files = sorted(folder.glob("*.parquet"))
     size = sum(path.stat().st_size for path in files) / 1e6
     command = [sys.executable, "-m", "benchmarks.large_data", "--child", str(folder)]
-    command += ["--batch", str(given.batch)]
+    command += ["--batch", str(given.batch), "--buffer", str(given.buffer)]
     command += [] if given.threads is None else ["--threads", str(given.threads)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     disk, fit, found = [], [], {}
