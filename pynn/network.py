@@ -624,9 +624,11 @@ def from_onnx(
 
     The file must be a chain of dense layers (Gemm, or MatMul and Add) with the activations of
     pynn, in any form that frameworks write, as exported by PyTorch, Keras, skl2onnx or
-    ``Network.to_onnx``. Scales of columns, such as batch norms and scikit-learn's
-    StandardScaler, become a part of the weights; layer norms, rms norms and residual layers stay.
-    Loading never executes code from the file.
+    ``Network.to_onnx``. A shift and scale of the inputs, such as scikit-learn's StandardScaler, and
+    those of the outputs in float64 after float32 layers, become the statistics of ``standardize``
+    and ``standardize_targets``. Other scales of columns, such as batch norms, become a part of the
+    weights; layer norms, rms norms and residual layers stay. A log-softmax at the end is read as
+    softmax. Loading never executes code from the file.
 
     Parameters
     ----------
@@ -662,21 +664,11 @@ def from_onnx(
     --------
     >>> net = pynn.from_onnx("model.onnx", loss="cross_entropy")  # doctest: +SKIP
     """
-    from .exports import onnx_layers, onnx_terms
+    from .exports import onnx_layers, onnx_network, onnx_terms
+
+    def create(sizes: list[int], **settings: Any) -> Network:
+        return Network(sizes, **settings, backend=backend, threads=threads, seed=seed)
 
     found = onnx_layers.find(onnx_terms.read(path), output_name)
-    layers = found.layers
-    sizes = [layers[0].weights.shape[0], *(len(layer.biases) for layer in layers)]
-    settings = onnx_layers.settings(found, loss)
-    net = Network(sizes, **settings, backend=backend, threads=threads, seed=seed)
-    net.weights = [layer.weights for layer in layers]
-    net.biases = [layer.biases for layer in layers]
-    norms = [layer.norm for layer in layers]
-    if any(norms):
-        net.scales = [None if norm is None else norm.scale for norm in norms]
-        net.shifts = [None if norm is None else norm.shift for norm in norms]
-    if found.multilabel and len(layers[-1].biases) > 1:
-        net.classes = None
-    elif found.classes is not None:
-        net.classes = found.classes
+    net: Network = onnx_network.network(create, found, loss)
     return net

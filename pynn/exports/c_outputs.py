@@ -16,20 +16,19 @@ def returned(program: Program, value: str, dtype: str) -> tuple[str, int, list[s
     value, dtype
         The expression of output j, and its format.
     """
-    outputs, kind = program.outputs, C_TYPES[program.dtype]
+    outputs = program.outputs
     width, n = outputs.width, outputs.targets
-    stored = value if dtype == program.dtype else f"({kind}){value}"
     if outputs.kind in ("classes", "multilabel") and width == 1 and outputs.probabilities:
-        return f"out[1] = {stored};", 2, [f"out[0] = {literal(1.0, program.dtype)} - out[1];"]
+        return f"out[1] = {value};", 2, [f"out[0] = {literal(1.0, dtype)} - out[1];"]
     if outputs.kind == "quantiles" and n > 1:
-        return f"out[j % {n} * {width // n} + j / {n}] = {stored};", width, []
-    after = _deviations(outputs, program) if outputs.kind == "distribution" else []
-    return f"out[j] = {stored};", width, after
+        return f"out[j % {n} * {width // n} + j / {n}] = {value};", width, []
+    after = _deviations(outputs, dtype) if outputs.kind == "distribution" else []
+    return f"out[j] = {value};", width, after
 
 
-def _deviations(outputs: Outputs, program: Program) -> list[str]:
+def _deviations(outputs: Outputs, dtype: str) -> list[str]:
     """Return the statements that make standard deviations of the second half of out."""
-    f, dtype, n = suffix(program.dtype), program.dtype, outputs.targets
+    f, n = suffix(dtype), outputs.targets
     zero, least = literal(0.0, dtype), literal(outputs.least_variance, dtype)
     lines = []
     for k in range(n):

@@ -57,7 +57,7 @@ def source(program: Program, name: str, columns: tuple[str, ...] | None, loss: s
         body.translate(step)
     out, count, finish = returned(program, body.value, body.dtype)
     body.loop(program.outputs.width, [out])
-    x, result = C_TYPES[program.input_dtype], C_TYPES[program.dtype]
+    x, result = C_TYPES[program.input_dtype], C_TYPES[body.dtype]
     guard = f"PYNN_{name.upper()}_H"
     scratch = body.largest * len(body.buffers)
     about = _about(program, columns, loss, scratch * np.dtype(program.dtype).itemsize)

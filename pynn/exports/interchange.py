@@ -113,7 +113,8 @@ class Interchange(Exports):
             An ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn, independent of this network.
             If the inputs are standardised or pixels, a pipeline of ``StandardScaler`` and one of
             them: it takes the same x, pixels as uint8 from 0 to 255. Batch norms and standardised
-            targets are part of its coefficients, which are those of ``average`` if there is one.
+            targets are part of its coefficients, which are those of ``average`` if there is one,
+            and float64 if inputs or targets are standardised.
 
         Raises
         ------

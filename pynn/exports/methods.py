@@ -110,11 +110,11 @@ class Exports(Access):
         Notes
         -----
         ``NAME_INPUTS`` and ``NAME_OUTPUTS`` are the lengths of x and out. out is float, or double
-        for float64 networks, and holds a row of ``predict_proba``; the outputs for hinge and
-        squared_hinge; a row of ``predict`` for values; or for gaussian_nll the means of the
-        targets, then their standard deviations. For classes there are ``int NAME_class(const float
-        *out)``, the index of the predicted class, and ``const char *NAME_class_name(int)``, its
-        name in UTF-8.
+        for float64 networks and for standardised targets, and holds a row of ``predict_proba``; the
+        outputs for hinge and squared_hinge; a row of ``predict`` for values; or for gaussian_nll
+        the means of the targets, then their standard deviations. For classes there are
+        ``int NAME_class(const float *out)``, the index of the predicted class, and
+        ``const char *NAME_class_name(int)``, its name in UTF-8.
 
         Examples
         --------

@@ -19,12 +19,20 @@ from ..spec.activations import LEAST, MOST, PARAMETRIC, default_parameter
 Array = np.ndarray
 
 POINTS = np.concatenate(
-    [np.linspace(-12.0, 12.0, 193), [-100.0, -30.0, -20.0, -1e-3, 1e-3, 20.0, 30.0, 100.0]]
+    [
+        np.linspace(-12.0, 12.0, 193),
+        [-100.0, -30.0, -20.0, -1e-3, 1e-3, 20.0, 30.0, 100.0],
+        [-1e6, -1e4, -1e3, 1e3, 1e4, 1e6],
+    ]
 )
 """Arguments at which functions are compared."""
+NEAR = 201
+"""The number of first points, where functions must be finite. At the others, which find a limit
+such as ``min(relu(z), 100)``, a form such as log(1 + exp(z)) may overflow."""
 TOLERANCE = 2e-6
 """Largest relative difference: constants in files are rounded to float32."""
 
+_FAR = np.arange(len(POINTS)) >= NEAR
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -107,8 +115,12 @@ def linear(found: Array) -> tuple[float, float] | None:
     low, high = 0, half
     factor = float((found[high] - found[low]) / (POINTS[high] - POINTS[low]))
     summand = float(found[low] - factor * POINTS[low])
-    exact = np.abs(found - (factor * POINTS + summand)) <= 1e-12 * (abs(summand) + np.abs(found))
+    exact = np.abs(found - (factor * POINTS + summand)) <= _LINEAR * (abs(summand) + np.abs(found))
     return (factor, summand) if factor and exact.all() else None
+
+
+_LINEAR = np.where(np.arange(len(POINTS)) < NEAR, 1e-12, 1e-9)
+"""Largest relative difference from a linear function, whose factor is that of near points."""
 
 
 def activation(found: Array) -> tuple[str, float] | None:
@@ -130,6 +142,7 @@ def activation(found: Array) -> tuple[str, float] | None:
         settings = (parameter,) if name in PARAMETRIC else ()
         with np.errstate(all="ignore"):
             expected = ACTIVATION[name].function(POINTS, *settings)
-        if (np.abs(found - expected) <= TOLERANCE * (1 + np.abs(expected))).all():
+            equal = np.abs(found - expected) <= TOLERANCE * (1 + np.abs(expected))
+        if (np.where(np.isfinite(found), equal & np.isfinite(expected), _FAR)).all():
             return name, parameter
     return None

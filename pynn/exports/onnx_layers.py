@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ..arrays.standard import Standard
 from ..files.disk import shown
-from ..spec.activations import with_parameter
 from ..spec.names import ACTIVATIONS
-from ..spec.norms import LayerNorm, Norm, RMSNorm
-from .onnx_functions import ELEMENTWISE, POINTS, activation, apply, linear
+from .onnx_functions import ELEMENTWISE, NEAR, POINTS, activation, apply, linear
 from .onnx_norms import residual, rms_norm, through
 from .onnx_terms import INVALID, Graph, Refused, Term, constant
 from .operations import Activate, AddInput, Affine, Dense, RowNorm
@@ -35,6 +34,8 @@ class Layer:
     scaled: bool = False
     """Whether the weights include a scale of the inputs."""
     term_of_function: Term | None = None
+    after: list[tuple[Affine, Term]] = field(default_factory=list)
+    """Scales of the outputs that are not yet a part of the weights."""
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Found:
     multilabel: bool
     pixels: bool
     dtype: str
+    standard: Standard | None
+    """The shift and scale of the inputs."""
 
 
 def find(graph: Graph, output: str | None) -> Found:
@@ -73,7 +76,7 @@ def _found(graph: Graph, output: str | None) -> Found:
     if graph.input_dtype == "uint8" and steps and _is_pixel_scale(steps[0][0]):
         pixels = True
         steps = steps[1:]
-    layers = _layers(steps)
+    layers, standard = _layers(steps)
     if flat is not None and len(layers[-1].biases) > 1:
         flat.refuse("found several values of a row in one dimension, expected (rows, values)")
     width = layers[0].weights.shape[0]
@@ -83,7 +86,7 @@ def _found(graph: Graph, output: str | None) -> Found:
             "layer, expected equal numbers"
         )
     dtypes = {layer.weights.dtype for layer in layers}
-    return Found(layers, classes, multilabel, pixels, _dtype(dtypes, layers[0].term))
+    return Found(layers, classes, multilabel, pixels, _dtype(dtypes, layers[0].term), standard)
 
 
 def _dtype(dtypes: set[Any], term: Term) -> str:
@@ -97,7 +100,7 @@ def _is_pixel_scale(step: Step) -> bool:
     if not isinstance(step, Affine) or step.center is not None or step.summand is not None:
         return False
     factor = np.asarray(step.factor)
-    return factor.ndim == 0 and bool(abs(factor * 255 - 1) < 1e-6)
+    return factor.size == 1 and bool((abs(factor * 255 - 1) < 1e-6).all())
 
 
 # --- The output -----------------------------------------------------------------------------------
@@ -220,20 +223,29 @@ def _last_step(term: Term) -> tuple[Step | None, Term]:
 
 def _function(term: Term) -> tuple[Step | None, Term] | None:
     """Return a term as a function of single values, of the earliest term for which it is known."""
+    last_linear: tuple[Affine, Term] | None = None
     for base in _bases(term)[::-1]:
         with np.errstate(all="ignore"):
             values = np.asarray(_evaluated(term, base, {}), np.float64)
-        if values.shape != POINTS.shape or not np.isfinite(values).all():
+        if values.shape != POINTS.shape or not np.isfinite(values[:NEAR]).all():
             continue
         scale = linear(values)
         if scale == (1.0, 0.0):
             return None, base
-        if scale is not None:
-            return Affine(factor=np.array(scale[0]), summand=_unless_zero(scale[1])), base
-        name = activation(values)
-        if name is not None:
-            return Activate(*name), base
-    return None
+        if scale is not None and _is_exact(term):
+            return _arithmetic(term)
+        if scale is not None:  # of the next base, lest rounding of large summands counts
+            last_linear = Affine(factor=np.array(scale[0]), summand=_unless_zero(scale[1])), base
+        elif last_linear is None:
+            name = activation(values)
+            if name is not None:
+                return Activate(*name), base
+    return last_linear
+
+
+def _is_exact(term: Term) -> bool:
+    """Return whether a term is a sum or product with constants, which need not be estimated."""
+    return term.op in _ARITHMETIC and sum(term.argument(k).depends for k in (0, 1)) == 1
 
 
 def _unless_zero(value: float) -> Array | None:
@@ -407,6 +419,7 @@ _READERS: dict[str, Callable[[Term], tuple[Step | None, Term]]] = {
     "LayerNormalization": _row_norm,
     "RMSNormalization": _row_norm,
     "Softmax": _softmax,
+    "LogSoftmax": _softmax,  # predict_proba returns probabilities, not their logarithms
     "ai.onnx.ml::Scaler": _scaler,
     "Flatten": _flatten,
     "Reshape": _reshape,
@@ -416,11 +429,16 @@ _READERS: dict[str, Callable[[Term], tuple[Step | None, Term]]] = {
 # --- Layers ---------------------------------------------------------------------------------------
 
 
-def _layers(steps: list[tuple[Step, Term]]) -> list[Layer]:
-    """Return layers; scales and shifts of columns become a part of the weights next to them."""
+def _layers(steps: list[tuple[Step, Term]]) -> tuple[list[Layer], Standard | None]:
+    """Return layers, and the shift and scale of x; others become a part of the weights next to
+    them.
+    """
     layers: list[Layer] = []
-    waiting: Affine | None = None  # before the next layer, after an activation or at x
+    waiting: Affine | None = None  # before the next layer, after an activation
+    steps, standard = _without_standard(steps)
     for step, term in steps:
+        if layers and not isinstance(step, Affine):
+            fold(layers[-1])
         if isinstance(step, Dense):
             if layers and len(layers[-1].biases) != len(step.weights):
                 term.refuse(
@@ -456,7 +474,34 @@ def _layers(steps: list[tuple[Step, Term]]) -> list[Layer]:
     if waiting is not None:
         steps[-1][1].refuse("found a scale after the last activation, expected none")
     _check(layers)
-    return layers
+    return layers, standard
+
+
+def _without_standard(
+    steps: list[tuple[Step, Term]],
+) -> tuple[list[tuple[Step, Term]], Standard | None]:
+    """Return the steps without shifts and scales of x, and what these are together.
+
+    Float32 weights would lose a mean that is large in relation to the scale. The steps stay if a
+    column has the factor 0. Negative factors become a part of the weights.
+    """
+    count = next((k for k, (step, _) in enumerate(steps) if not isinstance(step, Affine)), 0)
+    first, term_of_first = steps[count] if steps else (None, None)
+    if not count or not isinstance(first, Dense) or term_of_first is None:
+        return steps, None
+    n_in = len(first.weights)
+    mean, scale = np.zeros(n_in), np.ones(n_in)
+    for step, term in steps[:count]:
+        assert isinstance(step, Affine)
+        _, factor, _ = wide = _wide(step, n_in, term)
+        mean = mean + scale * wide[0]
+        scale = scale / factor
+        mean = mean - scale * wide[2]
+    if not (np.isfinite([mean, scale, 1 / scale]).all()):
+        return steps, None
+    weights = first.weights * np.sign(scale).astype(first.weights.dtype)[:, None]
+    rest: list[tuple[Step, Term]] = [(replace(first, weights=weights), term_of_first)]
+    return rest + steps[count + 1 :], Standard.of(mean, np.abs(scale))
 
 
 def _check(layers: list[Layer]) -> None:
@@ -483,41 +528,7 @@ def _check(layers: list[Layer]) -> None:
         )
 
 
-# --- The network ----------------------------------------------------------------------------------
-
-
-def settings(found: Found, loss: Any) -> dict[str, Any]:
-    """Return the arguments of ``Network`` for the layers of a file."""
-    *hidden, last = [
-        with_parameter(layer.function.name, layer.function.parameter)
-        if layer.function is not None
-        else "identity"
-        for layer in found.layers
-    ]
-    labelled = found.classes is not None or found.multilabel
-    output: Any = last
-    if loss is None:
-        loss = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}.get(str(last), "mse")
-        loss = "hinge" if labelled and last == "identity" else loss
-    elif last == "identity":
-        output = None  # that of the loss
-    norms = [_as_norm(layer.norm) for layer in found.layers[:-1]]
-    return {
-        "activation": hidden,
-        "output": output,
-        "loss": loss,
-        "norm": norms if any(norms) else None,
-        "norm_after": any(layer.norm_after for layer in found.layers),
-        "residual": any(layer.residual for layer in found.layers),
-        "dtype": found.dtype,
-        "pixels": found.pixels,
-    }
-
-
-def _as_norm(norm: RowNorm | None) -> Norm | None:
-    if norm is None:
-        return None
-    return LayerNorm(norm.epsilon) if norm.centers else RMSNorm(norm.epsilon)
+# --- Scales ---------------------------------------------------------------------------------------
 
 
 def _add_input(layer: Layer, term: Term) -> None:
@@ -535,7 +546,8 @@ def _scaled(layer: Layer | None, waiting: Affine | None, step: Affine, term: Ter
     if waiting is not None or layer is None or layer.residual:
         return _composed(waiting, step)
     if layer.norm is None and layer.function is None:
-        _scale(layer, step, term)
+        _wide(step, len(layer.biases), term)
+        layer.after.append((step, term))
         return None
     if layer.norm is None or layer.norm_after != (layer.function is not None):
         return step
@@ -560,25 +572,52 @@ def _absorbed(step: Dense, before: Affine | None, term: Term) -> Dense:
     return replace(step, weights=weights.astype(dtype), biases=biases.astype(dtype))
 
 
-def _scale(layer: Layer, after: Affine, term: Term) -> None:
-    """Let a layer's weights include the scale of its outputs."""
-    factor, summand = _parts(after, len(layer.biases), term)
+def fold(layer: Layer) -> None:
+    """Let a layer's weights include the scales of its outputs."""
     dtype = layer.weights.dtype
-    layer.weights = (layer.weights.astype(np.float64) * factor).astype(dtype)
-    layer.biases = (layer.biases.astype(np.float64) * factor + summand).astype(dtype)
+    for after, term in layer.after:
+        factor, summand = _parts(after, len(layer.biases), term)
+        layer.weights = (layer.weights.astype(np.float64) * factor).astype(dtype)
+        layer.biases = (layer.biases.astype(np.float64) * factor + summand).astype(dtype)
+    layer.after = []
+
+
+def unit(layer: Layer) -> tuple[Array, Array] | None:
+    """Return factor and summand (n,) of the outputs, None unless the file computes the outputs in
+    float64, and the layer in float32, which may not hold the summand.
+    """
+    double = any(
+        not a.depends and constant(a).dtype == np.float64
+        for _, term in layer.after
+        for a in term.arguments
+        if a is not None
+    )
+    if not double or layer.weights.dtype == np.float64:
+        return None
+    total: Affine | None = None
+    for step, _ in layer.after:
+        total = _composed(total, step)
+    assert total is not None
+    return _parts(total, len(layer.biases), layer.after[-1][1])
 
 
 def _parts(step: Affine, n: int, term: Term) -> tuple[Array, Array]:
     """Return factor and summand (n,) of a step."""
-    center, factor, summand = (
+    center, factor, summand = _wide(step, n, term)
+    return factor, summand - center * factor
+
+
+def _wide(step: Affine, n: int, term: Term) -> tuple[Array, Array, Array]:
+    """Return center, factor and summand (n,) of a step, float64."""
+    parts = [
         np.asarray(default if part is None else part, np.float64)
         for part, default in ((step.center, 0), (step.factor, 1), (step.summand, 0))
-    )
+    ]
     try:
-        wide = np.broadcast_to(factor, (n,)), np.broadcast_to(summand - center * factor, (n,))
+        center, factor, summand = (np.broadcast_to(part, (n,)) for part in parts)
     except ValueError:
-        term.refuse(f"found a scale of {max(factor.size, summand.size)} columns, expected {n}")
-    return wide
+        term.refuse(f"found a scale of {max(part.size for part in parts)} columns, expected {n}")
+    return center, factor, summand
 
 
 def _composed(first: Affine | None, second: Affine) -> Affine:

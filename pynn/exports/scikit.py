@@ -207,8 +207,10 @@ def estimator(model: Model) -> Any:
         found = _classifier(layers, program.outputs, net.loss_text)
     else:
         found = _regressor(layers, program.outputs, net.loss_text)
-    found.coefs_ = [w.astype(net.dtype) for w in layers.weights]
-    found.intercepts_ = [b.astype(net.dtype) for b in layers.biases]
+    # Standardised values are computed in float64, and float32 may not hold a large mean.
+    dtype = "float64" if model.standardize or model.standardize_targets else net.dtype
+    found.coefs_ = [w.astype(dtype) for w in layers.weights]
+    found.intercepts_ = [b.astype(dtype) for b in layers.biases]
     found.n_layers_, found.n_outputs_ = len(found.coefs_) + 1, found.coefs_[-1].shape[1]
     found.n_features_in_ = net.n_in
     losses = [float(loss) for loss in model.history.loss]

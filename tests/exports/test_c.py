@@ -60,7 +60,7 @@ def compiled(folder: Path, networks: dict[str, tuple[pynn.Network, dict[str, Any
 
 
 def run(library: Any, name: str, net: pynn.Network, x: Array, width: int) -> tuple[Any, ...]:
-    out = np.zeros((len(x), width), net.dtype)
+    out = np.zeros((len(x), width), net._model.target_format)
     index, text = np.zeros(len(x), np.intc), (ctypes.c_char_p * len(x))()
     x = np.ascontiguousarray(x)
     arguments = [a.ctypes.data_as(ctypes.c_void_p) for a in (x, out, index)]
@@ -103,7 +103,10 @@ def test_types_of_inputs_and_rounding(tmp_path: Path) -> None:
     pixels, values = network(5, 4, 3, pixels=True), network(5, 4, 3)
     far = cases.standardized(network(5, 4, 3, standardize=True), np.arange(12) % 3, cases.X + 1e7)
     rounded = network(5, 20, 20, 3, precision="bf16", residual=True)
+    tall = network(5, 4, 1, loss="mse", standardize_targets=True)
+    cases.standardized(tall, 1e9 + cases.X[:, 0])
     networks: Any = {
+        "tall": (tall, {}),
         "pixels": (pixels, {"input_dtype": "float32"}),
         "bytes": (pixels, {"input_dtype": "uint8"}),
         "values": (values, {"input_dtype": "float64"}),
@@ -114,6 +117,7 @@ def test_types_of_inputs_and_rounding(tmp_path: Path) -> None:
     check(library, "pixels", pixels, (cases.pixels() / 255).astype("f4"), 1e-5)
     check(library, "bytes", pixels, cases.pixels(), 1e-5)
     check(library, "values", values, cases.X, 1e-5)
+    check(library, "tall", tall, cases.X.astype("f4"), 1e-15)
     check(library, "far", far, cases.X + 1e7, 1e-5)
     check(library, "rounded", rounded, cases.X.astype("f4"), 2e-3)
 

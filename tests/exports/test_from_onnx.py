@@ -88,6 +88,30 @@ def test_norms_scales_and_labels_of_pynn(tmp_path: Path) -> None:
         close(pynn.from_onnx(path).predict(X), net.predict(X))
 
 
+def test_large_means_are_kept_in_float64(tmp_path: Path) -> None:
+    path, targets = tmp_path / "model.onnx", cases.X[:, :2] * [1e-3, 5] + [1e7, -1e5]
+    for n_in, mean in ((5, 1e9), (1, 1e9), (5, 0.0)):
+        net = network(n_in, 4, 2, standardize=True, standardize_targets=True, loss="mse")
+        x = cases.X[:, :n_in] * [1, 1e3, 1, 1, 1][:n_in] + mean
+        cases.standardized(net, targets, x).to_onnx(path)
+        found = pynn.from_onnx(path)
+        assert found._model.input_standard is not None
+        assert found._model.target_standard is not None
+        assert found.dtype == np.float32
+        assert (np.abs(found.predict(x) - net.predict(x)) <= 5e-6 * targets.std(axis=0)).all()
+    scaled = [("Sub", "x c"), ("Mul", "h0 s"), ("Add", "h1 s"), ("Gemm", "h2 w b")]
+    s = np.array([2.0, -0.5, 4.0])
+    net = pynn.from_onnx(graph(path, *scaled, w=W, b=B, c=[1e6, 5, 0], s=s))
+    assert net._model.input_standard is not None
+    x = X[:, :3] + np.array([1e6, 0, 0], "f4")
+    close(net.predict(x), ((x.astype("f8") - [1e6, 5, 0]) * s + s) @ W + B)
+    zero = [2.0, 0.0, 4.0]  # a column of factor 0 has no scale
+    net = pynn.from_onnx(graph(path, *scaled, w=W, b=B, c=[1, 5, 0], s=zero))
+    close(net.predict(X[:, :3]), ((X[:, :3] - [1, 5, 0]) * zero + zero) @ W + B)
+    with pytest.raises(ValueError, match=r"\(Sub\): found a scale of 2 columns, expected 3"):
+        pynn.from_onnx(graph(path, *scaled, w=W, b=B, c=[1.0, 5], s=s))
+
+
 # --- Graphs by hand -------------------------------------------------------------------------------
 
 
@@ -141,12 +165,19 @@ def test_forms_of_layers_and_activations(tmp_path: Path) -> None:
         ([*dense, ("BatchNormalization", "h1 b b b one2")], None),
         ([("Gemm", "x w"), ("PRelu", "h0 half")], np.where(z - B > 0, z - B, (z - B) / 2)),
         ([*dense, ("Sub", "six h1")], 6 - z),
+        ([("Mul", "x c"), ("Gemm", "h0 u"), ("Add", "h1 h0"), ("Gemm", "h2 w b")], None),
+        ([*dense, ("LogSoftmax", "h1")], np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)),
         ([("Flatten", "x"), ("Reshape", "h0 shape"), ("Gemm", "h1 w b")], z),
         ([("Gemm", "x v"), ("Add", "h0 half"), ("Relu", "h1")], None),
     ):
         constants: Any = {"w": W, "t": W.T, "b": B, "zero": 0.0, "one": [1.0], "two": 2.0}
         constants |= {"six": [[6.0]], "c": [[1.0, 2, 3]], "s": [1.0, 2, 4], "half": 0.5}
-        constants |= {"one2": [1.0, 1.0], "shape": np.array([0, -1]), "v": W[:, :1]}
+        constants |= {
+            "u": np.eye(3)[::-1],
+            "one2": [1.0, 1.0],
+            "shape": np.array([0, -1]),
+            "v": W[:, :1],
+        }
         net = pynn.from_onnx(graph(path, *more, **constants), loss="mse")
         if expected is None:
             runtime = pytest.importorskip("onnxruntime")
@@ -178,9 +209,11 @@ def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
             r"'node2' \(Gemm\): found a layer that does not add its input, expected that all",
         ),
         (
-            [("Mul", "x c"), ("Gemm", "h0 u"), ("Add", "h1 h0"), ("Gemm", "h2 w")],
+            [("Gemm", "x r"), ("Relu", "h0"), ("Mul", "h1 c"), ("Gemm", "h2 u"), ("Add", "h3 h2")],
             r"\(Add\): found an input that is scaled before a residual layer",
         ),
+        ([dense, ("Clip", "h0 zero hundred")], r"\(Clip\): found a function that is no activation"),
+        ([dense, ("LogSoftmax", "h0"), ("Gemm", "h1 q")], r"\(LogSoftmax\): found softmax in a h"),
         (
             [("Gemm", "x u"), ("Add", "h0 x"), ("Relu", "h1"), ("Gemm", "h2 w")],
             r"\(Relu\): found it after the sum of a residual layer",
@@ -212,6 +245,7 @@ def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
         ),
     ):
         constants: Any = {"w": W, "b": B, "c": B[[0, 0, 0]], "q": np.eye(2), "u": np.eye(3)}
+        constants |= {"zero": 0.0, "hundred": 1e4, "r": np.eye(3)[:, ::-1]}
         constants |= {"v": W[:, :1], "long": np.array([1, 2, -1]), "i": np.arange(6).reshape(3, 2)}
         graph(path, *nodes, **constants)
         print(nodes)  # shown if nothing is raised

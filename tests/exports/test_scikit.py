@@ -161,6 +161,14 @@ def test_a_network_becomes_a_regressor() -> None:
         assert np.abs(found.predict(X) - net.predict(X)).max() < 1e-11
 
 
+def test_large_means_stay_in_the_estimator() -> None:
+    x, y = X + 1e6, 1e9 + X[:, 0]
+    net = trained([4, 8, 1], x, y, loss="mse", standardize=True, standardize_targets=True)
+    found = net.to_sklearn()
+    assert found[-1].coefs_[0].dtype == np.float64
+    assert np.abs(found.predict(x) - net.predict(x)).max() < 2e-6
+
+
 def test_labels_in_another_order_and_pixels_and_averages() -> None:
     net = trained([4, 5, 3], X, NAMES, dtype="float64")
     net.classes = ["virginica", "setosa", "versicolor"]
