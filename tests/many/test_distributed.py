@@ -16,7 +16,10 @@ import pynn
 from pynn.backends import limits
 from tests.many.test_fit_many import assert_equal, data, networks
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.xdist_group("distributed"),
+]
 joblib = pytest.importorskip("joblib", reason="needs joblib")
 
 X, Y = data(200)
