@@ -577,7 +577,8 @@ def load(
     Parameters
     ----------
     path : str or path-like
-        A file written by ``Network.save``, or a checkpoint.
+        A file written by ``Network.save``, or a checkpoint; or the folder of a run of ``pynn
+        train``, whose ``model.safetensors`` is read.
     functions : Activation, Loss or list of them
         The custom functions of the network, which no file holds; the list may contain others.
     backend, threads

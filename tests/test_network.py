@@ -687,3 +687,9 @@ def test_more_layers_than_the_compiled_backend_supports_are_refused():
     with pytest.raises(ValueError, match="'cython', which does not support more than 64 layers"):
         pynn.Network([10] + [12] * 70 + [2], backend="cython")
     assert pynn.Network([10] + [12] * 70 + [2], backend="numpy").epochs == 0
+
+
+def test_the_folder_of_a_run_is_loaded(tmp_path: Path) -> None:
+    net = pynn.Network([2, 3])
+    net.save(tmp_path / "model.safetensors")
+    assert np.array_equal(pynn.load(tmp_path).parameters, net.parameters)

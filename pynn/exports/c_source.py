@@ -41,7 +41,8 @@ def save(path: str | os.PathLike[str], model: Model, name: str, input_dtype: str
         raise TypeError(f"name: found {name!r}, expected a text")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(
-            f"name: found {name!r}, expected an identifier of C: letters, digits and _"
+            f"name: found {name!r}, expected an identifier of C that begins with a letter: ASCII "
+            "letters, digits and _"
         )
     program = describe(model, input_format(model, input_dtype, model.architecture.dtype))
     names = model.columns if model.table is None else model.table.inputs

@@ -51,6 +51,7 @@ def comment(lines: Sequence[str]) -> list[str]:
     """Return a comment of ASCII text that cannot end early."""
     found = ["/*"]
     for line in lines:
-        safe = ascii(line)[1:-1].replace("*", "\\x2a")  # no end or begin of a comment
+        # No end or begin of a comment, and no trigraph.
+        safe = ascii(line)[1:-1].replace("*", "\\x2a").replace("??", "?\\x3f")
         found.append(f" * {safe}".rstrip())
     return [*found, " */"]

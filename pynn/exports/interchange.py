@@ -195,6 +195,11 @@ class Interchange(Exports):
         from . import pytree
 
         variables = pytree.Variables(params)
+        if "sizes" in settings:
+            raise TypeError(
+                f"sizes: found {settings['sizes']!r}, expected no sizes, since they are those of "
+                "the kernels"
+            )
         make: Any = cls
         net: _Network = make(variables.sizes, **{"dtype": variables.dtype, **settings})
         variables.copy_to(net._model)

@@ -121,6 +121,11 @@ def _model(onnx: Any, program: Program, columns: Sequence[Column], model: Model)
     value_of = onnx.helper.make_tensor_value_info
     if columns:
         names = [column.name for column in columns]
+        if "" in names:
+            raise ValueError(
+                f"table: found column {names.index('')} (counted from 0) without a name, expected "
+                "names for the inputs of the file, or table=False"
+            )
         kinds = [TYPES["float64" if c.categories is None else "string"] for c in columns]
         inputs = [value_of(n, k, ["rows", 1]) for n, k in zip(names, kinds, strict=True)]
     else:

@@ -124,6 +124,12 @@ def _output(graph: Graph, name: str | None) -> tuple[str, Array | None, bool]:
         names = ["probabilities"] if "probabilities" in names else names
         if len(names) != 1:
             found = f"{len(names)} outputs of floats ({', '.join(map(shown, names))})"
+            if not names:
+                found = f"no output of floats, only {', '.join(map(shown, graph.outputs))}"
+                raise ValueError(
+                    f"output_name: found {found}, expected a file with probabilities, scores or "
+                    "values as an output"
+                )
             raise ValueError(f"output_name: found {found}, expected {_choice(graph)}")
         (name,) = names
     if name not in graph.outputs:

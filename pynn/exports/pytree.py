@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..checks.convert import as_numbers
+from ..checks.refused import kind_of
 from ..files.disk import shown
 from ..spec.architecture import Architecture
 from ..spec.norms import Norm
 from ..training.model import Model
-from .state_dict import fill
+from .state_dict import fill, require_no_standard
 
 Array = np.ndarray
 Tree = dict[str, Any]
@@ -70,7 +71,7 @@ class Variables:
     def __init__(self, given: Any) -> None:
         if not isinstance(given, Mapping):
             raise TypeError(
-                f"params: found a {type(given).__name__}, expected nested dictionaries as "
+                f"params: found {kind_of(given)}, expected nested dictionaries as "
                 "{'Dense_0': {'kernel': …, 'bias': …}}"
             )
         collections = given if "params" in given else {"params": given}
@@ -122,6 +123,7 @@ class Variables:
 
     def copy_to(self, model: Model) -> None:
         """Copy all values into a model of these sizes."""
+        require_no_standard(model, "from_pytree")
         net, values = model.architecture, model.flat.copy()
         names = _norm_names(net)
         self._check_names(names)
@@ -170,7 +172,7 @@ def _leaves(module: Any, leaves: Any) -> dict[str, Array]:
     """Return the arrays of a module."""
     if not isinstance(leaves, Mapping):
         raise TypeError(
-            f"params: found a {type(leaves).__name__} as {shown(repr(module))}, expected a "
+            f"params: found {kind_of(leaves)} as {shown(repr(module))}, expected a "
             "dictionary as {'kernel': …, 'bias': …}"
         )
     return {str(name): _array(f"{module}/{name}", value) for name, value in leaves.items()}

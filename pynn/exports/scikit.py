@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arrays.standard import Standard
 from ..checks.columns import as_columns
+from ..checks.refused import kind_of
 from ..training.model import Model
 from .operations import (
     Activate,
@@ -53,7 +54,7 @@ def network(create: Callable[..., Any], estimator: Any) -> Any:
     scaler, perceptron = _parts(estimator)
     if not hasattr(perceptron, "coefs_"):
         raise ValueError(
-            f"estimator: found a {type(perceptron).__name__} that is not fitted, expected fit first"
+            f"estimator: found {kind_of(perceptron)} that is not fitted, expected fit first"
         )
     coefs, intercepts = perceptron.coefs_, perceptron.intercepts_
     activation, loss = perceptron.activation, _LOSSES[perceptron.out_activation_]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..checks.convert import as_numbers
+from ..checks.refused import kind_of
 from ..files.disk import require_file, shown
 from ..spec.norms import Norm
 from ..training.model import Model
@@ -30,6 +31,7 @@ _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 def load(model: Model, source: Any, layers: Any) -> None:
     """Copy the tensors of a state dict into a model; it is unchanged if they do not fit."""
+    require_no_standard(model, "load_state_dict")
     from_file = isinstance(source, (str, bytes, os.PathLike))
     modules = _modules(_read(source) if from_file else _converted(source))
     ordered = hasattr(source, "_metadata")  # that of PyTorch, not of a file read as a dictionary
@@ -57,6 +59,19 @@ def load(model: Model, source: Any, layers: Any) -> None:
     for k, name in zip(normed, norm_names, strict=True):
         _fill_norm(net.norm(k), [*scales[k], *running[k]], norms[name], name, k)
     model.set_values(values, "state dict")
+
+
+def require_no_standard(model: Model, method: str) -> None:
+    """Raise ValueError if a model needs means and scales that only training gives."""
+    for name, flag, standard in (
+        ("standardize", model.standardize, model.input_standard),
+        ("standardize_targets", model.standardize_targets, model.target_standard),
+    ):
+        if flag and standard is None:
+            raise ValueError(
+                f"{name}: found True for {method}, which has no means and scales, and a network "
+                "that was not trained, expected False: standardise the data before the network"
+            )
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -101,7 +116,7 @@ def _converted(source: Any) -> dict[str, Array]:
     if not isinstance(source, Mapping):
         hint = "; pass module.state_dict()" if hasattr(source, "state_dict") else ""
         raise TypeError(
-            f"state dict: found a {type(source).__name__}, expected the path of a safetensors file "
+            f"state dict: found {kind_of(source)}, expected the path of a safetensors file "
             f"or a mapping from names to arrays{hint}"
         )
     return {str(name): _array(str(name), value) for name, value in source.items()}

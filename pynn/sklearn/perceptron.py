@@ -116,7 +116,7 @@ def _chosen(activation: Any) -> str:
 
 class Perceptron(
     Convertible,
-    CallbackSupportMixin,  # type: ignore[misc]
+    CallbackSupportMixin,
     sklearn_mlp.BaseMultilayerPerceptron,  # type: ignore[misc]
 ):
     """Base class of both estimators; precedes scikit-learn's class in their bases."""

@@ -16,8 +16,22 @@ import numpy as np
 import scipy.optimize
 from sklearn.utils import _safe_indexing
 
+from ..training.callbacks import Callback
+
 try:
-    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
+    from sklearn.callback import CallbackSupportMixin as _Theirs
+
+    class CallbackSupportMixin(_Theirs):  # type: ignore[misc]
+        """scikit-learn's, with an error for callbacks of pynn."""
+
+        def set_callbacks(self, *callbacks: Any) -> Any:
+            for one in callbacks:
+                if isinstance(one, Callback):
+                    raise TypeError(
+                        f"set_callbacks: found {one!r}, expected callbacks of scikit-learn; the "
+                        "parameter callbacks= of the estimator takes those of pynn"
+                    )
+            return super().set_callbacks(*callbacks)
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]

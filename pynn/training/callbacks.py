@@ -540,8 +540,18 @@ def as_callbacks(callbacks: object) -> list[Callback]:
         else:
             raise TypeError(
                 f"callbacks: found {one!r}, expected functions f(net, record) or Callback objects"
+                f"{_hint(one)}"
             )
     return found
+
+
+def _hint(one: object) -> str:
+    """Return what to do with an object that is no callback of pynn."""
+    if isinstance(one, type) and issubclass(one, Callback):
+        return f"; pass an object, {one.__name__}(…), not the class"
+    if hasattr(one, "on_fit_task_end"):
+        return "; set_callbacks(…) of the estimators of pynn.sklearn takes scikit-learn's callbacks"
+    return ""
 
 
 def check_monitors(

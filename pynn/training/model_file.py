@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from .model import MOST_EPOCHS, MOST_UPDATES, Model
 
 Array = np.ndarray
 
+OF_RUN = "model.safetensors"
+"""The model in the folder of a run."""
 TENSOR = "callbacks."
 """Prefix of the names of tensors that belong to the callbacks of a checkpoint."""
 
@@ -80,6 +83,9 @@ def load(
     """
     from ..files.tensors import load_tensors
 
+    run = Path(path, OF_RUN) if isinstance(path, (str, os.PathLike)) else None
+    if run is not None and run.is_file():
+        path = run
     arrays, document = load_tensors(path)
     if "ensemble" in document:
         raise ValueError(

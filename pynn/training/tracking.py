@@ -34,7 +34,8 @@ class CSVLogger(Callback):
     path
         The file to write; its folder must exist.
     append
-        Whether to continue an existing file with the same columns. Otherwise it is replaced when
+        Whether to continue an existing file with the same columns; a last line without an end, as
+        a process that was killed leaves it, is removed. Otherwise the file is replaced when
         training begins.
 
     Raises
@@ -73,7 +74,7 @@ class CSVLogger(Callback):
         if self.append and old.exists() and old.stat().st_size:
             with old.open(encoding="utf-8", newline="") as file:
                 self._columns = next(csv.reader(file), [])
-            self._size = old.stat().st_size
+            self._size, self._cut = _whole_lines(old), True
             return
         self._columns, self._size = [], 0
         with atomic_write(self.path):
@@ -102,7 +103,7 @@ class CSVLogger(Callback):
                 self._cut = False
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
-                # The last line of a file that another program wrote may have no end.
+                # A header that another program wrote may have no end.
                 if file.read(1) != b"\n":
                     file.write(b"\n")
             file.write(text.getvalue().encode())
@@ -124,6 +125,12 @@ class CSVLogger(Callback):
         self._columns, self._size, self._cut = columns, size, True
 
 
+def _whole_lines(path: Path) -> int:
+    """Return the size of a file without a last line that has no end, unless it is the first."""
+    data = path.read_bytes()
+    return len(data) if data[-1:] == b"\n" else data.rfind(b"\n") + 1 or len(data)
+
+
 class ModelCheckpoint(Monitoring):
     """Write the model to a file after the best epochs, or after all.
 
@@ -139,7 +146,8 @@ class ModelCheckpoint(Monitoring):
         pickle of itself without its callbacks, as if training had ended after this epoch.
     monitor
         As for :class:`pynn.EarlyStopping`: the file is written if this value is better than after
-        all epochs before. None writes after every epoch.
+        all epochs before. None writes after every epoch; ``best`` and ``best_epoch`` are then those
+        of the training loss.
     every
         Only every so many epochs.
     keep

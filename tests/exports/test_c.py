@@ -143,7 +143,7 @@ def refused(net: pynn.Network, path: Path, text: str, **settings: Any) -> None:
 def test_refused_networks_and_arguments(tmp_path: Path) -> None:
     path = tmp_path / "model.h"
     net = network(5, 3)
-    for name in ("", "1a", "a b", "é", "_a"):
+    for name in ("", "1a", "a b", "é", "_a", "a_b ", "a-b"):
         refused(net, path, f"name: found '{name}', expected an identifier", name=name)
     refused(net, path, "name: found 3, expected a text", name=3)
     refused(net, path, "input_dtype: found 'float16', expected one of", input_dtype="float16")
@@ -157,11 +157,12 @@ def test_refused_networks_and_arguments(tmp_path: Path) -> None:
 
 def test_comments_and_texts_cannot_end_early(tmp_path: Path) -> None:
     net = network(2, 3)
-    net.columns, net.classes = ["*/ int x;", "a\nb\\"], ["ü", '"; ', "??/"]
+    net.columns, net.classes = ["*/ int ü???/;", "a\nb\\"], ["ü", '"; ', "??/"]
     net.to_c(tmp_path / "model.h")
     text = (tmp_path / "model.h").read_text("ascii")
     assert text.count("*/") == 4
-    assert r"0 \x2a/ int x;" in text
+    assert r"0 \x2a/ int \xfc?\x3f?/;" in text
+    assert "??" not in text
     assert r'"\303\274"' in text
     assert r'"\042\073 "' in text
     assert r'"\077\077/"' in text

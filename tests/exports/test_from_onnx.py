@@ -276,6 +276,11 @@ def test_refused_files(tmp_path: Path) -> None:
         model.graph.input[1].name = "y"
         onnx.save(model, path)
         pynn.from_onnx(path)
+    model = onnx.load(graph(path, ("Gemm", "x w"), ("ArgMax", "h0"), w=W))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="found no output of floats, only h1, expected"):
+        pynn.from_onnx(path)
     network(5, 4, 4, loss="gaussian_nll").to_onnx(path)
     with pytest.raises(ValueError, match=r"output_name: found 2 outputs .*mean, deviation"):
         pynn.from_onnx(path)

@@ -161,6 +161,10 @@ def test_refused_networks_and_arguments(tmp_path: Path) -> None:
     refused(values, path, "input_dtype: found 'uint8' for a network whose", input_dtype="uint8")
     refused(values, path, "table: found True for a network without", table=True)
     refused(values, path, "table: found 3", table=3)
+    table = pynn.data.Table.of({"": [1.0, 2], "y": [0.5, 1]}, target="y")
+    nameless = network(1, 1, loss="mse")
+    nameless.table = table
+    refused(nameless, path, "table: found column 0 .* without a name, expected names", table=True)
     far = cases.standardized(net, np.arange(12) % 3, cases.X + 1e8)
     refused(far, path, "input_dtype: found 'float32' for input", input_dtype="float32")
     values.weights[0][0, 0] = np.nan

@@ -113,7 +113,7 @@ def test_trees_that_do_not_fit(tree, settings, message: str) -> None:
 def test_what_is_no_tree_and_what_has_no_place() -> None:
     with pytest.raises(TypeError, match="params: found a list, expected nested dictionaries"):
         pynn.Network.from_pytree([])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="params: found a ndarray as 'Dense_0', expected a dict"):
+    with pytest.raises(TypeError, match="params: found an ndarray as 'Dense_0', expected a dict"):
         pynn.Network.from_pytree({"Dense_0": np.ones((2, 3))})
     for name in ("standardize", "standardize_targets"):
         net = pynn.Network([4, 3, 1], loss="mse", **{name: True})
@@ -143,3 +143,16 @@ def test_flax_predicts_the_same() -> None:
     assert np.abs(back.predict_proba(X) - expected).max() < 1e-6
     half = jax.tree.map(lambda a: a.astype("bfloat16"), variables["params"])
     pynn.Network.from_pytree({**variables, "params": half}, norm="batch")
+
+
+def test_standardised_networks_and_sizes_are_refused() -> None:
+    tree = pynn.Network([2, 3]).to_pytree()
+    with pytest.raises(ValueError, match="standardize: found True for from_pytree, which has no"):
+        pynn.Network.from_pytree(tree, standardize=True)
+    with pytest.raises(TypeError, match=r"sizes: found \[2, 3\], expected no sizes"):
+        pynn.Network.from_pytree(tree, sizes=[2, 3])
+    with pytest.raises(TypeError, match="params: found None, expected nested"):
+        pynn.Network.from_pytree(None)  # type: ignore[arg-type]
+    net = pynn.Network([2, 1], loss="mse", standardize_targets=True)
+    with pytest.raises(ValueError, match="standardize_targets: found True for load_state_dict"):
+        net.load_state_dict({"weight": np.ones((1, 2)), "bias": np.ones(1)})

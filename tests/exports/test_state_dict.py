@@ -122,7 +122,7 @@ def test_tensors_that_do_not_fit_are_named_and_change_nothing(change, message: s
 def test_sources_that_are_no_state_dict(tmp_path: Path) -> None:
     net = network([3, 4, 2])
     for wrong in (3, None, [1, 2]):
-        with pytest.raises(TypeError, match="state dict: found a .*, expected the path"):
+        with pytest.raises(TypeError, match="state dict: found (an int|None|a list), expected"):
             net.load_state_dict(wrong)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="found no such file"):
         net.load_state_dict(tmp_path / "no.safetensors")

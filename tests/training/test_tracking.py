@@ -69,9 +69,13 @@ def test_append_continues_a_file_also_after_an_incomplete_line(data: Data, tmp_p
     path = tmp_path / "log.csv"
     net = network()
     fit(net, data, callbacks=CSVLogger(path, append=True))
-    path.write_text(path.read_text().rstrip("\n"))
+    path.write_text(path.read_text()[:-20])
     fit(net, data, callbacks=CSVLogger(path, append=True))
-    assert [row["epoch"] for row in rows(path)] == list("123456")
+    assert [row["epoch"] for row in rows(path)] == list("12456")
+    header, _ = path.read_text().split("\n", 1)
+    path.write_text(header)  # as another program may write it
+    fit(net, data, callbacks=CSVLogger(path, append=True))
+    assert [row["epoch"] for row in rows(path)] == list("789")
     with pytest.raises(ValueError, match="expected also validation_f1"):
         fit(net, data, callbacks=CSVLogger(path, append=True), metrics="f1")
     fit(net, data, callbacks=CSVLogger(path, append=True), validation=None, epochs=1)
@@ -108,6 +112,8 @@ def test_csv_logger_refuses_what_it_cannot_use(data: Data, tmp_path: Path) -> No
             CSVLogger(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="append: found 1"):
         CSVLogger("log.csv", append=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pass an object, CSVLogger\(…\), not the class"):
+        fit(network(), data, callbacks=CSVLogger)
     with pytest.raises(FileNotFoundError, match="found no folder"):
         fit(network(), data, callbacks=CSVLogger(tmp_path / "none" / "log.csv"))
 
@@ -262,3 +268,13 @@ def test_a_study_prunes_trials(data: Data) -> None:
     assert pruned
     assert all(lengths[t.number] == max(t.intermediate_values) < 8 for t in pruned)
     assert study.best_value == min(v for t in study.trials for v in t.intermediate_values.values())
+
+
+def test_callbacks_of_scikit_learn_and_pynn_are_told_apart(data: Data) -> None:
+    theirs = pytest.importorskip("sklearn.callback")
+    from pynn.sklearn import MLPClassifier
+
+    with pytest.raises(TypeError, match=r"set_callbacks.…. of the estimators of pynn.sklearn"):
+        fit(network(), data, callbacks=theirs.ProgressBar())
+    with pytest.raises(TypeError, match="callbacks= of the estimator takes those of pynn"):
+        MLPClassifier().set_callbacks(pynn.EarlyStopping())
