@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..files.disk import shown
@@ -64,9 +65,7 @@ class Arrow(Columns):
             self._parts, schema = _of_files(paths_of(data))
             self._source = self._parts[0].place
         elif hasattr(data, "to_batches") and hasattr(data, "schema"):
-            self._parts = [
-                Part("data", None, 0, lambda names, rows: data.to_batches(columns=names))
-            ]
+            self._parts = [Part("data", None, 0, partial(_read_dataset, data))]
             schema = data.schema
         elif callable(data):
             self._parts, schema = _of_function(data)
@@ -100,19 +99,20 @@ def _of_table(table: Any) -> tuple[list[Part], Any]:
     parts, first = [], 0
     for batch in table.to_batches(max_chunksize=MOST_ROWS):
         if len(batch):
-            parts.append(Part("data", len(batch), first, _batch_reader(batch)))
+            parts.append(Part("data", len(batch), first, partial(_read_batch, batch)))
         first += len(batch)
     if not parts:
         raise ValueError("data: found a table without rows, expected at least one")
     return parts, table.schema
 
 
-def _batch_reader(batch: Any) -> Callable[[list[str], int], Iterator[Any]]:
-    def read(names: list[str], rows: int) -> Iterator[Any]:
-        for start in range(0, len(batch), rows):
-            yield batch.slice(start, rows).select(names)
+def _read_batch(batch: Any, names: list[str], rows: int) -> Iterator[Any]:
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows).select(names)
 
-    return read
+
+def _read_dataset(data: Any, names: list[str], rows: int) -> Iterator[Any]:
+    yield from data.to_batches(columns=names)
 
 
 def _of_files(paths: list[str]) -> tuple[list[Part], Any]:
@@ -137,7 +137,7 @@ def _of_files(paths: list[str]) -> tuple[list[Part], Any]:
             with naming(path), _opened(path, [0]) as reader:
                 rows = len(reader.get_batch(k))
             if rows:
-                parts.append(Part(path, rows, first, _ipc_reader(path, k)))
+                parts.append(Part(path, rows, first, partial(_read_ipc, path, k)))
             first += rows
     if not parts:
         raise ValueError(f"data: found no rows in {listed(paths)}, expected at least one")
@@ -156,33 +156,29 @@ def _opened(path: str, fields: list[int] | None = None) -> Iterator[Any]:
         yield pa.ipc.open_file(file, options=options)
 
 
-def _ipc_reader(path: str, k: int) -> Callable[[list[str], int], Iterator[Any]]:
-    def read(names: list[str], rows: int) -> Iterator[Any]:
-        with _opened(path) as reader:
-            places = [reader.schema.names.index(name) for name in names]
-        with _opened(path, places) as reader:
-            batch = reader.get_batch(k).select(names)
-        for start in range(0, len(batch), rows):
-            yield batch.slice(start, rows)
-
-    return read
+def _read_ipc(path: str, k: int, names: list[str], rows: int) -> Iterator[Any]:
+    with _opened(path) as reader:
+        places = [reader.schema.names.index(name) for name in names]
+    with _opened(path, places) as reader:
+        batch = reader.get_batch(k).select(names)
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows)
 
 
 def _of_function(make: Callable[[], Any]) -> tuple[list[Part], Any]:
     pa = load_pyarrow()
     made = make()
-    first = next(iter(made), None)
+    first = next(iter(made), None) if hasattr(made, "__iter__") else None
     if not isinstance(first, (pa.RecordBatch, pa.Table)):
         raise TypeError(
             f"data: found a function that returned {type(made).__name__} of "
             f"{type(first).__name__}, expected a reader or an iterable of record batches"
         )
+    return [Part("data", None, 0, partial(_read_made, make))], first.schema
 
-    def read(names: list[str], rows: int) -> Iterator[Any]:
-        for batch in make():
-            pieces = batch.to_batches() if isinstance(batch, pa.Table) else [batch]
-            for piece in pieces:
-                for start in range(0, len(piece), rows):
-                    yield piece.slice(start, rows).select(names)
 
-    return [Part("data", None, 0, read)], first.schema
+def _read_made(make: Callable[[], Any], names: list[str], rows: int) -> Iterator[Any]:
+    for batch in make():
+        for piece in batch.to_batches() if hasattr(batch, "to_batches") else [batch]:
+            for start in range(0, len(piece), rows):
+                yield piece.slice(start, rows).select(names)

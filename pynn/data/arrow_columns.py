@@ -10,6 +10,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ class Columns(Source):
         self.buffer_bytes = int(buffer_bytes)
         self.has_targets, self.has_weights = label is not None, weights is not None
         self._encoding: Table | None = None
+        self._null_targets = False
         self._table: Table | None = None
 
     # --- Given by subclasses ----------------------------------------------------------------------
@@ -96,6 +98,8 @@ class Columns(Source):
                         f"{argument}: found {name!r}, expected one of the columns of "
                         f"{self._source}: {listed(self._types)}"
                     )
+        if self.weights in targets:
+            raise ValueError(f"weights: found {self.weights!r}, the label, expected another column")
         for name in self._asked or ():
             if name in others:
                 raise ValueError(
@@ -115,8 +119,10 @@ class Columns(Source):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs of the network: columns of texts have one for each category."""
-        if self._texts:
-            return self.table.inputs
+        return self.table.inputs if self._texts else self._inputs
+
+    @property
+    def _inputs(self) -> tuple[str, ...]:
         assert self.columns is not None
         found: list[str] = []
         for name in self.columns:
@@ -163,6 +169,11 @@ class Columns(Source):
                     "with columns=[…]"
                 )
         labels = found[self.label] - {None}
+        if not text and not all(isinstance(v, (int, float, Decimal)) for v in labels):
+            raise TypeError(
+                f"{self._source}: column {shown(repr(self.label))}: found "
+                f"{self._types[self.label]}, expected numbers or texts as labels"
+            )
         whole = all(float(v).is_integer() for v in labels) if not text else True
         classes: tuple[Any, ...] | None = None
         if text or (whole and len(labels) <= MOST_CLASSES):
@@ -178,14 +189,17 @@ class Columns(Source):
             self.weights,
         )
 
-    def prepared(self, columns: tuple[str, ...] | None, table: Any) -> Source:
+    def prepared(
+        self, columns: tuple[str, ...] | None, table: Any, missing: bool = False
+    ) -> Source:
         """Return the source with the columns of a network, and encoded by its table."""
         found = copy.copy(self)
+        found._null_targets = missing
         if table is not None:
             wanted = tuple(column.name for column in table.columns)
             found.columns = self._matched(wanted)
             found._encoding = table
-        elif columns is not None and self._asked is None:
+        elif columns is not None:
             found.columns = self._matched(columns)
         if table is None and found._texts:
             raise ValueError(
@@ -196,7 +210,21 @@ class Columns(Source):
         found._set_width()
         return found
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the inputs, for messages."""
+        return self._inputs if self._encoding is None else self._encoding.inputs
+
     def _matched(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns of a network; raise if the source lacks one or was given others."""
+        if self._asked is not None and {*self._asked} != {*names}:
+            unknown = [name for name in self._asked if name not in names]
+            lacking = [name for name in names if name not in self._asked]
+            found = f"the unknown {listed(unknown)}" if unknown else f"no {listed(lacking)}"
+            raise ValueError(
+                f"columns: found {found}, expected the columns of the training, in any order: "
+                f"{listed(names)}"
+            )
         for name in names:
             if name not in self._types:
                 raise ValueError(
@@ -242,7 +270,8 @@ class Columns(Source):
                     continue
                 for start in range(0, len(batch), MOST_ROWS):
                     piece = batch.slice(start, MOST_ROWS)
-                    yield Chunk(*self._converted(piece, x, unit.place, first), unit.place, first)
+                    fields = self._converted(piece, x, unit.place, first)
+                    yield Chunk(*fields, unit.place, first, tuple(self._targets), self.weights)
                     first += len(piece)
 
     def _set_width(self) -> None:
@@ -258,9 +287,9 @@ class Columns(Source):
             self._check_type(field, place)
         y = w = rows = None
         if isinstance(self.label, str):
-            y = _values(batch.column(self.label), self.label, place, first)
+            y = self._target(batch, self.label, place, first)
         elif self.label:
-            columns = [_values(batch.column(name), name, place, first) for name in self.label]
+            columns = [self._target(batch, name, place, first) for name in self.label]
             y = np.stack(columns, axis=1)
         if self.weights is not None:
             w = _values(batch.column(self.weights), self.weights, place, first)
@@ -269,6 +298,12 @@ class Columns(Source):
         elif x:
             rows = self._gathered(batch, place, first)
         return rows, y, w
+
+    def _target(self, batch: Any, name: str, place: str, first: int) -> Array:
+        column = batch.column(name)
+        if self._null_targets and column.null_count and _is_plain(column.type):
+            column = column.cast("float64").fill_null(np.nan)
+        return _values(column, name, place, first)
 
     def _check_type(self, field: Any, place: str) -> None:
         """Raise for a column of texts in one file and of numbers in another."""
@@ -387,7 +422,8 @@ def _numpy_type(kind: Any) -> np.dtype[Any]:
         kind = kind.value_type
     if types.is_boolean(kind):
         return np.dtype(np.uint8)
-    if types.is_decimal(kind) or types.is_null(kind) or not types.is_primitive(kind):
+    other = types.is_decimal(kind) or types.is_null(kind) or types.is_temporal(kind)
+    if other or not types.is_primitive(kind):
         return np.dtype(np.float64)
     return np.dtype(kind.to_pandas_dtype())
 
@@ -415,11 +451,14 @@ def _dtype(kinds: Any) -> np.dtype[Any]:
     return np.dtype(np.float32 if exact else np.float64)
 
 
-def _values(column: Any, name: str, place: str, first: int) -> Array:
-    """Return a column as numbers (m,) or (m, size), or as texts; raise for missing values."""
+def _values(column: Any, name: str, place: str, first: int, size: int = 1) -> Array:
+    """Return a column as numbers (m,) or (m, size), or as texts; raise for missing values.
+
+    ``size`` is the number of elements of a row in ``column``.
+    """
     kind = column.type
     if column.null_count:
-        row = first + int(np.asarray(column.is_null()).argmax())
+        row = first + int(np.asarray(column.is_null()).argmax()) // size
         raise ValueError(
             f"{place}: column {shown(repr(name))}: found a missing value in row {row} (counted "
             "from 0), expected a value in each row; fill them or drop their rows"
@@ -459,7 +498,7 @@ def _other_values(column: Any, name: str, place: str, first: int) -> Array:
     if types.is_decimal(kind):
         return _values(column.cast("float64"), name, place, first)
     if types.is_fixed_size_list(kind) and _is_plain(kind.value_type):
-        flat = _values(column.flatten(), name, place, first)
+        flat = _values(column.flatten(), name, place, first, kind.list_size)
         return flat.reshape(len(column), kind.list_size)
     raise TypeError(
         f"{place}: column {shown(repr(name))}: found {kind}, expected numbers, texts or "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ class Parquet(Columns):
         first = 0
         for group in file.fragment.row_groups:
             if group.num_rows:
-                reader, span = _group_reader(file, group.id), _span(file, group.id)
+                reader, span = partial(_read_group, file, group.id), _span(file, group.id)
                 yield Part(file.name, group.num_rows, first, reader, span)
             first += group.num_rows
 
@@ -212,29 +213,25 @@ def _span(file: File, group: int) -> tuple[int, int] | None:
     return start, stop
 
 
-def _group_reader(file: File, group: int) -> Callable[[list[str], int], Iterator[Any]]:
-    """Return a function that reads a row group of a Parquet file."""
+def _read_group(file: File, group: int, names: list[str], rows: int) -> Iterator[Any]:
+    """Read a row group of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    pa = load_pyarrow()
     own = frozenset(file.schema.names)
-
-    def read(names: list[str], rows: int) -> Iterator[Any]:
-        import pyarrow.parquet as pq
-
-        pa = load_pyarrow()
-        fragment = file.fragment
-        metadata = fragment.metadata
-        large = metadata.row_group(group).total_byte_size > LARGE_GROUP
-        with pq.ParquetFile(
-            fragment.filesystem.open_input_file(fragment.path),
-            metadata=metadata,
-            pre_buffer=False,
-            buffer_size=1 << 18 if large else 0,
-        ) as opened:
-            stored = [name for name in names if name in own]
-            for batch in opened.iter_batches(rows, row_groups=[group], columns=stored or None):
-                for name in names if len(stored) < len(names) else ():
-                    if name not in stored:
-                        value = pa.repeat(pa.scalar(file.keys[name]), len(batch))
-                        batch = batch.append_column(name, value)
-                yield batch
-
-    return read
+    fragment = file.fragment
+    metadata = fragment.metadata
+    large = metadata.row_group(group).total_byte_size > LARGE_GROUP
+    with pq.ParquetFile(
+        fragment.filesystem.open_input_file(fragment.path),
+        metadata=metadata,
+        pre_buffer=False,
+        buffer_size=1 << 18 if large else 0,
+    ) as opened:
+        stored = [name for name in names if name in own]
+        for batch in opened.iter_batches(rows, row_groups=[group], columns=stored or None):
+            for name in names if len(stored) < len(names) else ():
+                if name not in stored:
+                    value = pa.repeat(pa.scalar(file.keys[name]), len(batch))
+                    batch = batch.append_column(name, value)
+            yield batch

@@ -56,7 +56,9 @@ class Partitions(Source):
         if columns is not None and all(isinstance(name, str) for name in columns):
             self.columns = tuple(columns)
 
-    def prepared(self, columns: tuple[str, ...] | None, table: Any) -> Source:
+    def prepared(
+        self, columns: tuple[str, ...] | None, table: Any, missing: bool = False
+    ) -> Source:
         """Return the source with the columns of a data frame in the order of the training."""
         if columns is None or self.columns is None or columns == self.columns:
             return self

@@ -46,6 +46,12 @@ class Batches(Source):
         """Iterate over the batches."""
         for k, batch in enumerate(self._batches):
             fields = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+            fields = tuple(map(_plain, fields))
+            if any(hasattr(field, "tocsr") for field in fields):
+                raise TypeError(
+                    f"{self._name}: found sparse rows in batch {k} (counted from 0), expected "
+                    "dense ones, such as x.toarray()"
+                )
             known = [field is None or hasattr(field, "__len__") for field in fields]
             if not 1 <= len(fields) <= 3 or not all(known) or isinstance(batch, dict):
                 found = type(batch).__name__
@@ -85,6 +91,11 @@ def as_source(x: Any, y: Any = None, weight: Any = None, name: str = "x") -> Sou
         _require_none(y, "y", x)
         _require_none(weight, "sample_weight", x)
         return x
+    if type(x).__module__ == "dask.delayed":
+        raise TypeError(
+            f"{name}: found a Delayed of Dask, expected an array or data frame of Dask: "
+            "dask.array.from_delayed or dask.dataframe.from_delayed"
+        )
     if _is_dask(x) and (y is None or _is_dask(y)):
         from .partitions import Partitions  # imported when needed: it imports Dask
 
@@ -93,6 +104,14 @@ def as_source(x: Any, y: Any = None, weight: Any = None, name: str = "x") -> Sou
         _require_none(weight, "sample_weight", x)
         return Batches(x, name)
     return None
+
+
+def _plain(field: Any) -> Any:
+    """Return a tensor that NumPy can read."""
+    if not hasattr(field, "detach") or not hasattr(field, "dtype"):
+        return field
+    field = field.detach()
+    return field.float() if str(field.dtype) == "torch.bfloat16" else field
 
 
 def _is_dask(value: Any) -> bool:

@@ -31,6 +31,10 @@ class Chunk(NamedTuple):
     """The file, partition or batch, for messages."""
     first: int = 0
     """The number of the first row there."""
+    targets: tuple[str, ...] = ()
+    """The names of the columns of y, for messages."""
+    weights: str | None = None
+    """That of the weights."""
 
 
 class Source:
@@ -77,9 +81,17 @@ class Source:
         """Return what recognises the data, for checkpoints."""
         raise NotImplementedError
 
-    def prepared(self, columns: tuple[str, ...] | None, table: Any) -> Source:
-        """Return the source as a network reads it that has names of columns and a table."""
+    def prepared(
+        self, columns: tuple[str, ...] | None, table: Any, missing: bool = False
+    ) -> Source:
+        """Return the source as a network reads it that has names of columns and a table, and of
+        which targets may be ``missing``."""
         return self
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the inputs, for messages."""
+        return self.columns
 
 
 def digest(*values: Any) -> str:

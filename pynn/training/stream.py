@@ -56,24 +56,18 @@ class Reader:
         self._stopped = threading.Event()
         self._free = threading.Semaphore(1)
         self._items: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, args=(iterate,), name="pynn reader", daemon=True
-        )
-        self._thread.start()
+        # The thread has no reference to the reader, so that it ends with it.
+        shared = iterate, self._stopped, self._free, self._items
+        self._thread = threading.Thread(target=_give, args=shared, name="pynn reader", daemon=True)
 
-    def _run(self, iterate: Callable[[Callable[[], bool]], Iterator[Any]]) -> None:
-        try:
-            items = iterate(self._stopped.is_set)
-            self._free.acquire()
-            while not self._stopped.is_set():
-                item = next(items, None)
-                self._items.put((item, None))
-                if item is None:
-                    return
-                del item  # no reference may keep the memory of a window
-                self._free.acquire()
-        except BaseException as error:
-            self._items.put((None, error))
+    def start(self) -> Reader:
+        """Start the thread, after somebody who will close this reader knows it."""
+        self._thread.start()
+        return self
+
+    def __del__(self) -> None:
+        self._stopped.set()
+        self._free.release()
 
     def take(self) -> Any:
         """Return the next item, None after the last one; raise the exception of the iterator."""
@@ -92,7 +86,29 @@ class Reader:
         """End the thread, which may first have to complete a read."""
         self._stopped.set()
         self._free.release()
-        self._thread.join(timeout=0.5)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=0.5)
+
+
+def _give(
+    iterate: Callable[[Callable[[], bool]], Iterator[Any]],
+    stopped: threading.Event,
+    free: threading.Semaphore,
+    given: queue.SimpleQueue[tuple[Any, BaseException | None]],
+) -> None:
+    """Run in the thread of a reader."""
+    try:
+        items = iterate(stopped.is_set)
+        free.acquire()
+        while not stopped.is_set():
+            item = next(items, None)
+            given.put((item, None))
+            if item is None:
+                return
+            del item  # no reference may keep the memory of a window
+            free.acquire()
+    except BaseException as error:
+        given.put((None, error))
 
 
 class Form(Protocol):
@@ -160,7 +176,7 @@ class Stream:
         return {"rows": about, "sha256": found["sha256"]}
 
     def read(self, epoch: int = 0, first: int = 0) -> Reader:
-        """Return a reader of the windows of an epoch from window ``first`` on."""
+        """Return a reader, not yet started, of the windows of an epoch from ``first`` on."""
         return Reader(lambda stopped: self.windows(epoch, first, stopped))
 
     def windows(
@@ -170,6 +186,7 @@ class Stream:
         skip = first * self.window
         left = len(self) - skip
         filling: _Window | None = None
+        last: Data | None = None  # given after the end of the source, which may have more rows
         for chunk in self._chunks(epoch, skip):
             if stopped():
                 return
@@ -181,8 +198,13 @@ class Stream:
                 if filling.is_full:
                     left -= len(filling.x)
                     data, filling = filling.data(), None
-                    yield data
+                    if left:
+                        yield data
+                    else:
+                        last = data
                     del data
+        if last is not None:
+            yield last
 
     def _chunks(self, epoch: int, skip: int) -> Iterator[Chunk]:
         """Read the parts in the order of an epoch, without the first ``skip`` rows."""
@@ -227,7 +249,7 @@ def cut(chunk: Chunk, skip: int) -> Chunk:
     x, y, weight = (
         None if f is None else f.iloc[skip:] if hasattr(f, "iloc") else f[skip:] for f in chunk[:3]
     )
-    return Chunk(x, y, weight, chunk.place, chunk.first + skip)
+    return chunk._replace(x=x, y=y, weight=weight, first=chunk.first + skip)
 
 
 class _Window:
@@ -307,19 +329,20 @@ class StreamEngine:
     def close(self) -> None:
         """End all threads that read."""
         while self._readers:
-            self._readers.pop().close()
+            self._readers[-1].close()
+            self._readers.pop()
 
     def open(self, stream: Stream, epoch: int = 0, first: int = 0) -> Reader:
         """Return a reader that ``close`` ends."""
         reader = stream.read(epoch, first)
         self._readers.append(reader)
-        return reader
+        return reader.start()
 
     def end(self, reader: Reader) -> None:
         """Close one reader."""
+        reader.close()
         if reader in self._readers:
             self._readers.remove(reader)
-        reader.close()
 
     def _windows(self, stream: Stream) -> Iterator[tuple[int, Data]]:
         """Return the windows in the order of the rows, each with the number of its first row."""

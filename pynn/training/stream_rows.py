@@ -7,6 +7,7 @@ are read, and errors name the file and the column.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ Array = np.ndarray
 MOST_LABELS = 1 << 16
 """Different labels after which the first pass stops to collect them."""
 EMPTY = np.empty(0)
+ROW = re.compile(r"\brow (\d+)")
+COLUMN = re.compile(r", column (\d+)(?= \(counted from 0\))")
 
 
 @contextmanager
@@ -43,9 +46,25 @@ def located(chunk: Chunk, columns: tuple[str, ...] | None = None) -> Iterator[No
         if str(error).startswith(f"{chunk.place}:"):
             raise
         found = _cell(chunk, columns)
-        place = f"{chunk.place}, rows from {chunk.first}" if chunk.first else chunk.place
-        text = found if isinstance(error, ValueError) and found else f"{place}: {error}"
+        text = found if isinstance(error, ValueError) and found else _named(error, chunk, columns)
         raise (ValueError if isinstance(error, ValueError) else TypeError)(text) from error
+
+
+def _named(error: Exception, chunk: Chunk, columns: tuple[str, ...] | None) -> str:
+    """Return a message with the place of a chunk, rows counted there, and names of columns."""
+    text, place = str(error), chunk.place
+    cell = COLUMN.search(text)
+    names = {"x": columns or (), "y": chunk.targets}.get(text.split(":")[0], ())
+    if cell is not None and int(cell[1]) < len(names):
+        text = text[: cell.start()] + text[cell.end() :]
+        text = f"column {shown(repr(names[int(cell[1])]))}{text[1:]}"
+    elif len(chunk.targets) == 1 and text.startswith("y: "):
+        text = f"column {shown(repr(chunk.targets[0]))}{text[1:]}"
+    elif chunk.weights is not None and text.startswith("sample_weight: "):
+        text = f"column {shown(repr(chunk.weights))}{text.removeprefix('sample_weight')}"
+    if chunk.first and not ROW.search(text):
+        place = f"{place}, rows from {chunk.first}"
+    return f"{place}: " + ROW.sub(lambda m: f"row {chunk.first + int(m[1])}", text, count=1)
 
 
 def _cell(chunk: Chunk, columns: tuple[str, ...] | None) -> str:
@@ -60,6 +79,8 @@ def _cell(chunk: Chunk, columns: tuple[str, ...] | None) -> str:
         place = name
         if name == "x" and columns is not None and len(columns) == a.shape[-1]:
             place = f"column {shown(repr(columns[rest[0]]))}"
+        elif name == "y" and chunk.targets:
+            place = f"column {shown(repr(chunk.targets[rest[0] if rest else 0]))}"
         elif rest:
             place = f"column {rest[0]} (counted from 0) of {name}"
         return (
@@ -181,13 +202,14 @@ class Scan:
     def run(self) -> Scan:
         """Read the source."""
         self.pixels, self._first_task = self.model.pixels, self.task
+        names = self.source.names
         for k, known in enumerate(self.source.parts()):
             rows = 0
             skipped = not self._needs_x and not self.reads_targets and known is not None
             for chunk in () if skipped else self.source.read(k, x=self._needs_x):
                 rows += length(chunk)
                 if chunk.x is not None:
-                    with located(chunk, self.source.columns):
+                    with located(chunk, names):
                         self._look_at_inputs(chunk.x)
                 if self.reads_targets:
                     with located(chunk):
@@ -297,7 +319,7 @@ def _checks(scan: Scan, task: Task | None) -> Checks:
     assert scan.dtype is not None
     return Checks(
         *(model.architecture, model.input_format, model.target_format, scan.pixels, scan.dtype),
-        columns=scan.source.columns,
+        columns=scan.source.names,
         task=task,
         labels=scan.labels,
         missing=scan.missing,
@@ -321,7 +343,7 @@ def rows_of(
 ) -> tuple[Stream, Array, Array | None, Task]:
     """Return the x of a source, targets and weights in memory, and the task: for ``evaluate``, and
     for the validation of ``fit``."""
-    source = source.prepared(columns, model.table)
+    source = source.prepared(columns, model.table, missing)
     require_targets(source)
     if task is None:
         found = Scan(source, model, None, missing).run()
@@ -363,7 +385,7 @@ def training_rows(
     ``batch_size`` None means that the batches of the source are those of training.
     """
     net = model.architecture
-    source = source.prepared(model.columns, model.table)
+    source = source.prepared(model.columns, model.table, missing)
     require_targets(source)
     balanced = isinstance(class_weight, str) and class_weight == "balanced"
     scan = Scan(source, model, model.task, missing, counts_classes=class_weight is not None).run()
@@ -455,6 +477,7 @@ def target_standard(stream: Stream) -> Standard:
 def _taken(stream: Stream) -> Iterator[Data]:
     reader = stream.read()
     try:
+        reader.start()
         while (data := reader.take()) is not None:
             yield data
     finally:

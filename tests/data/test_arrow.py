@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -296,3 +298,83 @@ def test_another_file_is_another_run(folder) -> None:
     pq.write_table(table(slice(1, 201)), folder / "part-1.parquet", row_group_size=70)
     with pytest.raises(ValueError, match=r"x: found numbers of SHA-256"):
         network().fit(pynn.data.Parquet(folder / "*.parquet", label="y"), epochs=1, **settings)
+
+
+def test_named_columns_are_those_of_the_training(folder) -> None:
+    def source(columns=None, data=None):
+        if data is not None:
+            return pynn.data.Arrow(data, label="y", columns=columns)
+        return pynn.data.Parquet(folder, label="y", columns=columns)
+
+    net = trained(source(), validation=source(["d", "c", "b", "a"]))
+    other = trained(source(), validation=source())
+    assert net.history[-1].validation_loss == other.history[-1].validation_loss
+    order = ["c", "a", "d", "b"]
+    np.testing.assert_array_equal(net.predict(source(order)), net.predict(X))
+    assert net.evaluate(source(order, table())) == net.evaluate(source(None, table()))
+    wide = table(e=X[:, 0])
+    with pytest.raises(ValueError, match="columns: found the unknown e, expected the columns of"):
+        net.evaluate(source([*order, "e"], wide))
+    with pytest.raises(ValueError, match="columns: found no d, expected the columns of the train"):
+        net.fit(source(["a", "b", "c"]))
+
+
+def test_errors_count_rows_from_the_first_of_the_file(tmp_path) -> None:
+    path = tmp_path / "a.parquet"
+
+    def message(data, **options) -> str:
+        pq.write_table(data, path, row_group_size=100)
+        with pytest.raises((TypeError, ValueError)) as caught:
+            net.fit(pynn.data.Parquet(path, label="y", **options))
+        return str(caught.value).removeprefix(f"{path}: ")
+
+    net = trained(X, Y)
+    wrong = Y.copy()
+    wrong[402] = 9
+    data = table().drop(["y"])
+    assert message(data.append_column("y", [wrong])).startswith(
+        "column 'y': found the label 9 at row 402, "
+    )
+    weight = np.ones(600)
+    weight[402] = -1
+    assert message(table(w=weight), weights="w").startswith("column 'w': found -1.0 at row 402 (")
+    vectors = X.tolist()
+    vectors[402][1] = None
+    vector = pa.array(vectors, pa.list_(pa.float32(), 4))
+    net = network()
+    found = message(pa.table({"v": vector, "y": Y}))
+    assert found.startswith("column 'v': found a missing value in row 402 ")
+    huge = X.astype(np.float64)
+    huge[402, 1] = 1e300
+    found = message(pa.table({**dict(zip(NAMES, huge.T, strict=True)), "y": Y}))
+    assert found.startswith("column 'b': found 1e+300 at row 402 (counted from 0), expected num")
+    day = pa.array(np.arange(600, dtype=np.int32)).cast(pa.date32())
+    assert message(table(day=day)).startswith("column 'day': found date32[day], expected numbers")
+    with pytest.raises(ValueError, match="weights: found 'y', the label"):
+        pynn.data.Parquet(path, label="y", weights="y")
+
+
+def test_sources_can_be_pickled(folder) -> None:
+    source = pickle.loads(pickle.dumps(pynn.data.Parquet(folder, label="y")))
+    assert same(trained(source), trained(pickle.loads(pickle.dumps(source))))
+    assert len(pickle.loads(pickle.dumps(pynn.data.Arrow(table(), label="y"))).parts()) == 1
+    with pytest.raises(TypeError, match="found a function that returned NoneType"):
+        pynn.data.Arrow(lambda: None)
+
+
+def test_nulls_of_targets_can_be_ignored() -> None:
+    y = X[:, :2].copy()
+    y[::3, 0] = np.nan
+    data = pa.table(
+        {
+            **{name: X[:, k] for k, name in enumerate(NAMES)},
+            "u": pa.array(y[:, 0], from_pandas=True),
+            "v": y[:, 1],
+        }
+    )
+    assert data["u"].null_count == 200
+    a, b = (pynn.Network([4, 8, 2], seed=4, loss="mse") for _ in range(2))
+    settings = {"epochs": 1, "shuffle": False, "missing_targets": "ignore"}
+    a.fit(X, y, **settings)
+    b.fit(pynn.data.Arrow(data, label=["u", "v"]), **settings)
+    assert same(a, b)

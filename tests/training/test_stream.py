@@ -15,6 +15,7 @@ import pytest
 import pynn
 from pynn.backends import choose
 from pynn.data.stream import Chunk, Source
+from pynn.training.stream import Reader
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(1000, 6)).astype(np.float32)
@@ -379,3 +380,33 @@ def test_learning_rates_are_found_on_a_source() -> None:
     found = network().find_learning_rate(Parts(X, Y, 90, 128), None, steps=40)
     assert len(found.rates) > 10
     assert not readers()
+
+
+def test_a_reader_that_nobody_closed_ends() -> None:
+    gone = Reader(lambda stopped: iter(range(9))).start()
+    assert gone.take() == 0
+    del gone
+    for _ in range(100):
+        if not readers():
+            break
+        time.sleep(0.05)
+    assert not readers()
+
+
+def test_later_passes_with_more_rows_are_refused() -> None:
+    class Growing:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter([(X[:50], Y[:50])] * (2 if self.passes < 3 else 3))
+
+    with pytest.raises(ValueError, match="found more than 100 rows in part 0 .*, expected 100"):
+        network().fit(Growing(), epochs=3)
+    assert not readers()
+
+
+def test_sparse_batches_are_refused() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match="found sparse rows in batch 0"):
+        network().fit([(sparse.csr_matrix(X), Y)])
