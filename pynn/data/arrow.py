@@ -30,7 +30,7 @@ class Arrow(Columns):
     Parameters
     ----------
     data : pyarrow.Table, record batches, files, dataset or function
-        A table; a list of record batches; an IPC file, a pattern of names or a list of files; a
+        A table; a list of record batches; an IPC file or stream, a pattern or a list of files; a
         ``pyarrow.dataset.Dataset``; or a function that returns a new record batch reader (or
         iterable of record batches) for each epoch, whose batches are read in their order and are
         shuffled in windows. A reader itself is refused, since it can be read only once.
@@ -120,7 +120,8 @@ def _of_files(paths: list[str]) -> tuple[list[Part], Any]:
     parts: list[Part] = []
     schema: Any = None
     for path in paths:
-        with naming(path), _opened(path) as reader:
+        streamed = _is_stream(path)
+        with naming(path), _opened(path, streamed=streamed) as reader:
             names = reader.schema.names
             require_once(names, path)
             if schema is None:
@@ -132,7 +133,9 @@ def _of_files(paths: list[str]) -> tuple[list[Part], Any]:
                     f"{lacking}: found no column {shown(repr(name))}, which {other} has; expected "
                     "the same columns in each file"
                 )
-            count, first = reader.num_record_batches, 0
+            count, first = 0 if streamed else reader.num_record_batches, 0
+        if streamed:
+            parts.append(Part(path, None, 0, partial(_read_stream, path)))
         for k in range(count):
             with naming(path), _opened(path, [0]) as reader:
                 rows = len(reader.get_batch(k))
@@ -144,8 +147,14 @@ def _of_files(paths: list[str]) -> tuple[list[Part], Any]:
     return parts, schema
 
 
+def _is_stream(path: str) -> bool:
+    """Whether a file has Arrow's streaming format, which begins with a message."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"\xff\xff\xff\xff"
+
+
 @contextmanager
-def _opened(path: str, fields: list[int] | None = None) -> Iterator[Any]:
+def _opened(path: str, fields: list[int] | None = None, streamed: bool = False) -> Iterator[Any]:
     """Open an IPC file, to read some of its columns."""
     pa = load_pyarrow()
     options = (
@@ -153,7 +162,14 @@ def _opened(path: str, fields: list[int] | None = None) -> Iterator[Any]:
     )
     # Pages of a mapped file count as memory of the process, but reading need not copy them twice.
     with pa.OSFile(path) as file:
-        yield pa.ipc.open_file(file, options=options)
+        yield (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file, options=options)
+
+
+def _read_stream(path: str, names: list[str], rows: int) -> Iterator[Any]:
+    with _opened(path, streamed=True) as reader:
+        for batch in reader:
+            for start in range(0, len(batch), rows):
+                yield batch.slice(start, rows).select(names)
 
 
 def _read_ipc(path: str, k: int, names: list[str], rows: int) -> Iterator[Any]:

@@ -370,7 +370,9 @@ def naming(place: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, EOFError) as error:
         if str(error).startswith(f"{place}:"):
             raise
-        raise ValueError(f"{place}: cannot be read: {error}") from error
+        other = "magic bytes" in str(error)
+        hint = "; IPC (Feather) files are read by pynn.data.Arrow" if other else ""
+        raise ValueError(f"{place}: cannot be read: {error}{hint}") from error
 
 
 def paths_of(files: Any) -> list[str]:

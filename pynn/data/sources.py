@@ -31,9 +31,9 @@ class Batches(Source):
             kind = type(batches).__name__
             raise TypeError(
                 f"{name}: found a{'n' * (kind[0] in 'aeiou')} {kind}, which can be read only once; "
-                "expected batches that can be iterated again, since every epoch reads all of them: "
-                "a list of batches, a DataLoader, or a class with __iter__; rows that fit into "
-                f"memory become an array with numpy.stack(list({name}))"
+                "expected batches that can be iterated again, since the first pass only counts and "
+                "checks them: a list of batches, a DataLoader, or a class with __iter__; rows that "
+                f"fit into memory become an array with numpy.stack(list({name}))"
             )
         self._batches, self._name = batches, name
         self.repeats = isinstance(batches, (list, tuple))

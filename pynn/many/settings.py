@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backends import choose as backend_choice
 from ..checks.shared import Shared, value_of
+from ..data.stream import Source
 from ..network import Network
 from ..spec.arguments import choose
 from ..training import fit
@@ -94,6 +95,12 @@ class Settings:
                 self.one[name] = value
             else:
                 self.each[name] = found
+        for x in [self.one.get("x"), *self.each.get("x", ())]:
+            if isinstance(x, Source):
+                raise TypeError(
+                    f"x: found {type(x).__name__}(…), which is read part by part, expected arrays; "
+                    "net.fit takes it, for each network"
+                )
         self._check_owned()
         self._share()
 

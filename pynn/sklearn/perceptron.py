@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..arrays.vectors import cast, native
 from ..backends.contract import Data, ObjectiveSettings
 from ..checks.arrays import collected
+from ..data.stream import Source
 from ..spec.activations import Parametric
 from ..spec.architecture import Architecture
 from ..spec.arguments import MOST_THREADS, choose
@@ -412,6 +413,11 @@ class Perceptron(
         dtype: Any = self.dtype
         if dtype is not None:
             choose("dtype", np.dtype(dtype).name, ("float32", "float64"))
+        if isinstance(X, Source):
+            raise TypeError(
+                f"X: found {type(X).__name__}(…), which is read part by part, expected arrays, as "
+                "scikit-learn does; fit of pynn.Network takes it"
+            )
         X, y, sample_weight = collected(X), collected(y), collected(sample_weight)
         tasks = self._tasks = Tasks(self, X, y, sample_weight, incremental)
         class_weight = getattr(self, "class_weight", None)

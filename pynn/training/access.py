@@ -134,7 +134,7 @@ class Access(Described):
     def find_learning_rate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         lowest: float = 1e-6,
         highest: float = 10.0,

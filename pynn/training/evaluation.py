@@ -74,7 +74,11 @@ class Scored:
     """Base class of ``Network`` and ``Ensemble``: the score of their predictions."""
 
     def score(
-        self: Evaluated, x: Any, y: Any, sample_weight: Any = None, missing_targets: str = "error"
+        self: Evaluated,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        missing_targets: str = "error",
     ) -> float:
         """Return the accuracy of the predictions, or R² for a regression, as in scikit-learn.
 

@@ -138,16 +138,26 @@ class Checks:
     def _targets(self, chunk: Chunk, rows: int) -> Array:
         if chunk.y is None:
             raise ValueError("y: found no targets, expected (x, y) or (x, y, sample_weight)")
-        y, _ = targets.targets(
-            *(chunk.y, rows, self.net, self.task),
-            missing=self.missing,
-            number_format=self.target_format,
-        )
+        known = self.net, self.task, self.missing, self.target_format
+        y, _ = _targets(chunk.y, rows, *known)
         if y.ndim == 1 and not self.labels:  # one-hot rows among others
             hot = np.zeros((len(y), self.net.n_out), self.target_format)
             hot[np.arange(len(y)), y] = 1
             return hot
         return y
+
+
+def _targets(
+    y: Any, rows: int, net: Architecture, task: Task | None, missing: bool, target_format: str
+) -> tuple[Array, Task]:
+    """Return the result of ``targets.targets``; all targets of some rows may be missing."""
+    options: dict[str, Any] = {"missing": missing, "number_format": target_format}
+    if missing and net.activations[-1] != "softmax" and (net.regression or net.n_targets > 1):
+        a = np.asarray(y)
+        if a.dtype.kind == "f" and a.size and np.isnan(a).all():
+            values, found = targets.targets(np.ones_like(a), rows, net, task, **options)
+            return np.full_like(values, np.nan), found
+    return targets.targets(y, rows, net, task, **options)
 
 
 def _combined(y: Array, missing: bool, *factors: Array | None) -> tuple[Array | None, bool]:
@@ -195,6 +205,8 @@ class Scan:
     counts: dict[Any, int] = field(default_factory=dict)
     labels: bool = True
     has_weight: bool = False
+    known: bool = False
+    """Whether there is a target that is not missing."""
     batch_rows: list[int] = field(default_factory=list)
     y: list[Array] = field(default_factory=list)
     weight: list[Array] = field(default_factory=list)
@@ -277,11 +289,11 @@ class Scan:
         return self.task is None or self.counts_classes
 
     def _check(self, y: Any, rows: int) -> tuple[Array, Task]:
-        return targets.targets(
-            *(y, rows, self.model.architecture, self.task),
-            missing=self.missing,
-            number_format=self.model.target_format,
-        )
+        model = self.model
+        known = model.architecture, self.task, self.missing, model.target_format
+        values, task = _targets(y, rows, *known)
+        self.known |= values.dtype.kind != "f" or not np.isnan(values).all()
+        return values, task
 
     def _decide_task(self) -> None:
         """Set the task, and the number of rows of each class by their index."""
@@ -294,6 +306,8 @@ class Scan:
             self.labels = values.ndim == 1
         else:
             self.task = self._first_task
+            if not self.known:
+                raise ValueError("y: found no target that is not nan, expected one at least")
         if not self.has_weight:
             raise ValueError(
                 f"sample_weight: found no weight above 0 among {sum(self.parts)} rows, expected "

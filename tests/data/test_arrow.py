@@ -378,3 +378,25 @@ def test_nulls_of_targets_can_be_ignored() -> None:
     a.fit(X, y, **settings)
     b.fit(pynn.data.Arrow(data, label=["u", "v"]), **settings)
     assert same(a, b)
+
+
+def test_streams_of_record_batches(tmp_path) -> None:
+    data = table()
+    path = str(tmp_path / "a.arrows")
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, data.schema) as stream:
+        stream.write_table(data, max_chunksize=250)
+    source = pynn.data.Arrow(tmp_path / "a.arrows", label="y")
+    net = trained(source)
+    assert same(net, trained(X, Y))
+    assert net.score(source) == net.score(X, Y)
+    assert len(net.find_learning_rate(source, steps=9).rates) == 9
+    with pytest.raises(ValueError, match=r"a.arrows: cannot be read: .*; IPC \(Feather\) files"):
+        pynn.data.Parquet(tmp_path / "a.arrows", label="y")
+    with pytest.raises(TypeError, match=r"x: found Arrow\(…\), which is read part by part"):
+        pynn.fit_many([net, network()], source, epochs=1)
+
+
+def test_estimators_refuse_sources() -> None:
+    estimators = pytest.importorskip("pynn.sklearn")
+    with pytest.raises(TypeError, match=r"X: found Arrow\(…\), which is read part by part"):
+        estimators.MLPClassifier().fit(pynn.data.Arrow(table(), label="y"), Y)

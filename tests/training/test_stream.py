@@ -410,3 +410,15 @@ def test_sparse_batches_are_refused() -> None:
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match="found sparse rows in batch 0"):
         network().fit([(sparse.csr_matrix(X), Y)])
+
+
+def test_parts_without_a_known_target() -> None:
+    y = X[:, :1].copy()
+    y[:300] = np.nan
+    a, b = (pynn.Network([6, 9, 1], seed=4, loss="mse") for _ in range(2))
+    settings = {"epochs": 1, "shuffle": False, "missing_targets": "ignore"}
+    a.fit(X, y, **settings)
+    b.fit(Parts(X, y, 90, 128), **settings)
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    with pytest.raises(ValueError, match="y: found no target that is not nan"):
+        b.fit(Parts(X, y * np.nan, 90, 128), **settings)
