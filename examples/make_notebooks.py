@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 EXAMPLES = Path(__file__).resolve().parent
-SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))
+SCRIPTS = sorted(set(EXAMPLES.glob("[1-9]_*.py")) - set(EXAMPLES.glob("*_torch.py")))
 
 
 def notebook(script: Path) -> NotebookNode:

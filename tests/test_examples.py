@@ -23,8 +23,8 @@ from benchmarks import classics
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 DOCS = ROOT / "docs"
-SCRIPTS = sorted(EXAMPLES.glob("[1-9]_*.py"))
-LINES = {"8": 90, "9": 80}  # at most; of all others 70
+SCRIPTS = sorted(set(EXAMPLES.glob("[1-9]_*.py")) - set(EXAMPLES.glob("*_torch.py")))
+LINES = {"7": 120, "8": 90, "9": 80}  # at most; of all others 70
 
 PRINTED = {
     "1": [
@@ -42,10 +42,15 @@ PRINTED = {
         r"development accuracy: published 97\.9 %, measured",
     ],
     "6": [r"swish, huber: \d+ ms per epoch", r"gelu, mse: test accuracy: none published, measured"],
+    "7": [r"pynn: [\d,]+ updates per second", r"pynn: return -\d+ \(mean of 2 episodes"],
     "8": [r"trained on energies and forces: error of energies \d\.\d{4}, of forces \d\.\d{4}"],
     "9": [r"epoch 1: loss \d", r"by outputs: mean average precision: none published, measured"],
 }
-EPOCHS = {"1": "20", "5": "8"}  # Few rows need this many epochs until the first line is printed.
+EPOCHS = {
+    "1": "20",
+    "5": "8",
+    "7": "2",
+}  # Few rows need this many epochs until the first line is printed.
 PICTURES = {
     "1": {"1_curves", "1_weights", "1_confusion"},
     "2": {"2_curves", "2_weights", "2_mistakes"},
@@ -53,6 +58,7 @@ PICTURES = {
     "4": {"4_curves", "4_confusion", "4_mistakes"},
     "5": {"5_curve", "5_samples"},
     "6": {"6_functions", "6_curves"},
+    "7": {"7_returns"},
     "8": {"8_surfaces"},
     "9": {"9_similarity"},
 }
@@ -65,7 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("PYTHONPATH", str(Path(pynn.__file__).parent.parent))
     yield
-    for name in ("common", "mnist_csv", "twins"):
+    for name in ("common", "mnist_csv", "pendulum", "twins"):
         sys.modules.pop(name, None)
 
 
@@ -75,8 +81,8 @@ def example_module(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, obje
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
-def test_there_are_eight_short_examples():
-    assert [script.name[0] for script in SCRIPTS] == list("12345689")
+def test_there_are_nine_short_examples():
+    assert [script.name[0] for script in SCRIPTS] == list("123456789")
     for script in SCRIPTS:
         lines = len(script.read_text(encoding="utf-8").splitlines())
         assert lines <= LINES.get(script.name[0], 70), script.name
@@ -99,6 +105,28 @@ def test_the_example_of_a_custom_loop(quick, capsys):
     assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
     assert float(pairs.split()[0]) > 75
     assert means.count(", ") == 9
+
+
+def test_the_pendulum_is_that_of_gymnasium(monkeypatch):
+    gymnasium = pytest.importorskip("gymnasium")
+    ours = example_module("pendulum", monkeypatch)["Pendulum"]()
+    theirs = gymnasium.make("Pendulum-v1").unwrapped
+    theirs.reset(seed=1)
+    ours.reset(seed=1)
+    ours.angle, ours.speed = map(float, theirs.state)
+    for torque in np.random.default_rng(0).uniform(-2.5, 2.5, (100, 1)):
+        state, reward, *_ = ours.step(torque)
+        expected, expected_reward, *_ = theirs.step(torque)
+        np.testing.assert_allclose(state, expected, atol=1e-5)
+        assert reward == pytest.approx(float(expected_reward), abs=1e-5)
+
+
+def test_the_example_of_an_actor_and_critics_in_torch(quick, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", ["", "--epochs", "2", "--out", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "7_actor_critic_torch.py"))
+    assert re.search(r"PyTorch: [\d,]+ updates per second", capsys.readouterr().out)
 
 
 def test_the_example_of_explanations(quick, tmp_path, monkeypatch, capsys):
