@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 DOCS = ROOT / "docs"
 SCRIPTS = sorted(set(EXAMPLES.glob("[1-9]_*.py")) - set(EXAMPLES.glob("*_torch.py")))
-LINES = {"7": 120, "8": 90, "9": 80}  # at most; of all others 70
+LINES = {"7": 125, "8": 90, "9": 80}  # at most; of all others 70
 
 PRINTED = {
     "1": [
