@@ -144,6 +144,11 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
 
     source = as_source(given.x, given.y, given.sample_weight)
     if source is None:
+        if given.y is None and hasattr(given.x, "to_batches"):
+            raise TypeError(
+                f"x: found a {type(given.x).__name__} of Arrow without y, expected "
+                "pynn.data.Arrow(x, label='column')"
+            )
         rows = _rows(given, model, engine, smoothing)
     else:
         _refuse_for_streams(given, model, optimizer)

@@ -33,7 +33,7 @@ Array = np.ndarray
 MOST_LABELS = 1 << 16
 """Different labels after which the first pass stops to collect them."""
 EMPTY = np.empty(0)
-ROW = re.compile(r"\brow (\d+)")
+ROW = re.compile(r"\b(at|in|which) row (\d+)")
 COLUMN = re.compile(r", column (\d+)(?= \(counted from 0\))")
 
 
@@ -45,7 +45,7 @@ def located(chunk: Chunk, columns: tuple[str, ...] | None = None) -> Iterator[No
     except (TypeError, ValueError) as error:
         if str(error).startswith(f"{chunk.place}:"):
             raise
-        found = _cell(chunk, columns)
+        found = _cell(chunk, columns, str(error))
         text = found if isinstance(error, ValueError) and found else _named(error, chunk, columns)
         raise (ValueError if isinstance(error, ValueError) else TypeError)(text) from error
 
@@ -64,12 +64,14 @@ def _named(error: Exception, chunk: Chunk, columns: tuple[str, ...] | None) -> s
         text = f"column {shown(repr(chunk.weights))}{text.removeprefix('sample_weight')}"
     if chunk.first and not ROW.search(text):
         place = f"{place}, rows from {chunk.first}"
-    return f"{place}: " + ROW.sub(lambda m: f"row {chunk.first + int(m[1])}", text, count=1)
+    return f"{place}: " + ROW.sub(lambda m: f"{m[1]} row {chunk.first + int(m[2])}", text)
 
 
-def _cell(chunk: Chunk, columns: tuple[str, ...] | None) -> str:
+def _cell(chunk: Chunk, columns: tuple[str, ...] | None, error: str) -> str:
     """Return a message about the first cell that is not finite; an empty text for none."""
     for name, values in ("x", chunk.x), ("y", chunk.y):
+        if name == "y" and not re.search(r"\bnan\b|\binf\b", error):
+            continue  # NaN may be allowed there
         a = np.asarray(values) if values is not None else EMPTY
         wrong = ~np.isfinite(a) if a.dtype.kind == "f" else EMPTY
         if not wrong.any():
@@ -328,6 +330,18 @@ def _counted(a: Array) -> tuple[list[Any], list[int]]:
 # --- Arguments ------------------------------------------------------------------------------------
 
 
+def _prepared(
+    source: Source, model: Model, columns: tuple[str, ...] | None, missing: bool = False
+) -> Source:
+    """Return the source as a network reads it; raise for another number of inputs."""
+    source = source.prepared(columns, model.table, missing)
+    names, n_in = source.names, model.architecture.n_in
+    if names is not None and len(names) != n_in:
+        known = ", ".join(shown(name) for name in names[:8]) + ", …" * (len(names) > 8)
+        raise ValueError(f"x: found {len(names)} inputs, {known}; expected {n_in}")
+    return source
+
+
 def _checks(scan: Scan, task: Task | None) -> Checks:
     model = scan.model
     assert scan.dtype is not None
@@ -342,7 +356,7 @@ def _checks(scan: Scan, task: Task | None) -> Checks:
 
 def inputs_of(source: Source, model: Model) -> Stream:
     """Return the x of a source, for ``predict``."""
-    source = source.prepared(model.columns, model.table)
+    source = _prepared(source, model, model.columns)
     scan = Scan(source, model, None, reads_targets=False).run()
     return Stream(source, scan.parts, _checks(scan, None), scan.dtype, model.architecture.n_in)
 
@@ -357,7 +371,7 @@ def rows_of(
 ) -> tuple[Stream, Array, Array | None, Task]:
     """Return the x of a source, targets and weights in memory, and the task: for ``evaluate``, and
     for the validation of ``fit``."""
-    source = source.prepared(columns, model.table, missing)
+    source = _prepared(source, model, columns, missing)
     require_targets(source)
     if task is None:
         found = Scan(source, model, None, missing).run()
@@ -399,7 +413,7 @@ def training_rows(
     ``batch_size`` None means that the batches of the source are those of training.
     """
     net = model.architecture
-    source = source.prepared(model.columns, model.table, missing)
+    source = _prepared(source, model, model.columns, missing)
     require_targets(source)
     balanced = isinstance(class_weight, str) and class_weight == "balanced"
     scan = Scan(source, model, model.task, missing, counts_classes=class_weight is not None).run()
