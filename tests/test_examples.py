@@ -99,8 +99,8 @@ def test_the_example_of_tabular_data(capsys):
     assert 75 < int(share.partition("%")[0]) < 98
 
 
-def test_the_example_of_a_custom_loop(quick, capsys):
-    runpy.run_path(str(EXAMPLES / "custom_loop.py"))
+def test_the_example_of_a_ranking(quick, capsys):
+    runpy.run_path(str(EXAMPLES / "ranking.py"))
     *epochs, pairs, means = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
     assert float(pairs.split()[0]) > 75
