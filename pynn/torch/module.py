@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
-import warnings
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from ..backends import choose
 from ..backends.contract import Pass
@@ -19,7 +19,7 @@ from ..spec.architecture import ActivationLike, Architecture
 from ..spec.norms import NormLike
 from ..training import initialise
 from . import operations
-from .passes import Call, Passes, Pool, divided, slots
+from .passes import Call, Passes, Pool, divided, running, slots
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -40,8 +40,9 @@ class MLP(nn.Module):
     work as with other modules. Forward and backward passes run on pynn's threads and are identical
     with any number of them. Second derivatives are exact; not with batch norm.
 
-    On other devices than the CPU, for other dtypes than float32 and float64, in ``torch.func`` and
-    in ``torch.compile`` the module computes with operations of PyTorch, with one warning.
+    On other devices than the CPU, for other dtypes than float32 and float64, in ``torch.func``, in
+    ``torch.compile``, for batched gradients, forward-mode derivatives, and derivatives of second
+    derivatives, the module computes with operations of PyTorch, with one warning.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(Layer() for _ in range(net.n_layers))
         for (k, name), view in zip(slots(net), divided(net, flat), strict=True):
             self.layers[k].register_parameter(name, nn.Parameter(view))
-        for k, values in zip(net.batch_layers, self._statistics(flat), strict=True):
+        for k, values in zip(net.batch_layers, running(net, flat), strict=True):
             for name, view in zip(("running_mean", "running_var"), values, strict=True):
                 self.layers[k].register_buffer(name, view)
         self._adopt(flat)
@@ -120,9 +121,10 @@ class MLP(nn.Module):
         self._flat: Tensor | None = None
         self._places: list[int] = []
         self._owners: list[tuple[dict[str, Any], str]] | None = None
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = "_pools", "_flat", "_places", "_owners"
+        left_out = "_pools", "_flat", "_places", "_owners", "_lock"
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -133,6 +135,7 @@ class MLP(nn.Module):
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        twin._flatten()
         return twin
 
     def extra_repr(self) -> str:
@@ -142,15 +145,6 @@ class MLP(nn.Module):
         return f"{'-'.join(map(str, net.sizes))}, activations={'/'.join(names)}{norm}"
 
     # --- The flat tensor ------------------------------------------------------------------------
-
-    def _statistics(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Running mean and variance of the batch norms as views of a flat tensor (n_values,)."""
-        net, start, views = self.architecture, self.architecture.n_parameters, []
-        for k in net.batch_layers:
-            n = net.sizes[k + 1]
-            views.append((flat[start : start + n], flat[start + n : start + 2 * n]))
-            start += 2 * n
-        return views
 
     def _tensors(self) -> list[Tensor]:
         """Parameters in the order of ``slots``, then running statistics."""
@@ -163,7 +157,7 @@ class MLP(nn.Module):
         return [owner[name] for owner, name in self._owners]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        pairs = self._statistics(flat)
+        pairs = running(self.architecture, flat)
         return [*divided(self.architecture, flat), *(view for pair in pairs for view in pair)]
 
     def _adopt(self, flat: Tensor) -> None:
@@ -171,23 +165,64 @@ class MLP(nn.Module):
         self._flat = flat
         self._places = [view.data_ptr() for view in self._views(flat)]
 
+    def _known(self, tensors: list[Tensor]) -> Tensor | None:
+        """Return the flat tensor if the parameters are its views."""
+        flat = self._flat
+        known = flat is not None and self._places == [t.data_ptr() for t in tensors]
+        return flat if known else None
+
     def _values(self, tensors: list[Tensor]) -> Tensor:
         """Return parameters and statistics as one tensor (n_values,).
 
         Copying, unpickling, ``to`` and others give a module new tensors, which become views of one
-        again here. Tensors that somebody else put in their place are copied.
+        again here. Tensors that somebody else put in their place are copied, and so are those that
+        processes share, which stay where they are.
         """
-        flat = torch.empty(self.architecture.n_values, dtype=tensors[0].dtype)
-        views = self._views(flat)
-        with torch.no_grad():
+        with self._lock, torch.no_grad():  # the first call can be that of several threads
+            found = self._known(tensors)
+            if found is None:
+                found = self._in_one_storage(tensors)
+                if found is not None:
+                    self._adopt(found)
+            if found is not None:
+                return found
+            flat = torch.empty(self.architecture.n_values, dtype=tensors[0].dtype)
+            views = self._views(flat)
             for view, tensor in zip(views, tensors, strict=True):
                 view.copy_(tensor)
-        count = self._count
-        if all(isinstance(tensor, nn.Parameter) for tensor in tensors[:count]):
-            for view, tensor in zip(views, tensors, strict=True):
-                tensor.data = view
-            self._adopt(flat)
+            ours = all(isinstance(tensor, nn.Parameter) for tensor in tensors[: self._count])
+            if ours and not any(tensor.is_shared() for tensor in tensors):
+                for view, tensor in zip(views, tensors, strict=True):
+                    tensor.data = view
+                self._adopt(flat)
+            return flat
+
+    def _in_one_storage(self, tensors: list[Tensor]) -> Tensor | None:
+        """Return the flat tensor of which these tensors still are views, if there is one."""
+        storage, dtype, n = (
+            tensors[0].untyped_storage(),
+            tensors[0].dtype,
+            self.architecture.n_values,
+        )
+        if storage.nbytes() != n * dtype.itemsize:
+            return None
+        flat = torch.empty(0, dtype=dtype).set_(storage, 0, (n,), (1,))
+        for view, tensor in zip(self._views(flat), tensors, strict=True):
+            if view.data_ptr() != tensor.data_ptr() or view.stride() != tensor.stride():
+                return None
         return flat
+
+    def _apply(self, *given: Any, **more: Any) -> MLP:
+        super()._apply(*given, **more)
+        self._flatten()
+        return self
+
+    def _flatten(self) -> None:
+        """Make the parameters views of one tensor now if they can be."""
+        tensors = self._tensors()
+        first = tensors[0]
+        if first.dtype in DTYPES and all(t.is_cpu and t.dtype is first.dtype for t in tensors):
+            self._values(tensors)
 
     def _pool(self, dtype: torch.dtype | None = None) -> Pool:
         net = self.architecture
@@ -211,20 +246,20 @@ class MLP(nn.Module):
                 f"x: found {len(rows)} rows, expected two or more, since batch norm is used"
             )
         tensors = self._tensors()
-        known = self._flat is not None and self._places == [t.data_ptr() for t in tensors]
-        reason = _beyond_kernels(rows, [self._flat] if known else tensors)
+        reason = _beyond_kernels(rows, tensors)
         if reason:
-            _warn(reason)
+            operations.warn(reason)
         if reason or len(rows) == 0:
             out = operations.forward(net, list(self.layers), rows, self.training)
         else:
-            out = self._passes(rows, tensors, known)
+            out = self._passes(rows, tensors)
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], net.n_out)
 
-    def _passes(self, rows: Tensor, tensors: list[Tensor], known: bool) -> Tensor:
+    def _passes(self, rows: Tensor, tensors: list[Tensor]) -> Tensor:
         net = self.architecture
-        flat = self._flat if known else self._values(tensors)
-        assert flat is not None
+        flat = self._known(tensors)
+        if flat is None:
+            flat = self._values(tensors)
         count, how = self._count, Pass()
         if self.training and (net.norms or any(net.dropout)):
             seed = int(torch.randint(2**62, ())) if any(net.dropout) else 0
@@ -243,8 +278,12 @@ def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
     """Return why pynn's kernels cannot compute this call, or an empty string."""
     if torch.compiler.is_compiling():
         return "torch.compile"
-    if _in_transform():
+    if torch.jit.is_tracing():
+        return "torch.jit.trace"
+    if operations.in_transform():
         return "a transform of torch.func"
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives"
     dtype = rows.dtype
     if dtype not in DTYPES:
         return f"dtype {dtype}"
@@ -254,18 +293,3 @@ def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
         if tensor.dtype is not dtype:
             return f"x of {dtype} and parameters of {tensor.dtype}"
     return ""
-
-
-def _in_transform() -> bool:
-    """Whether vmap, grad or another transform of torch.func is active."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return bool(active is not None and active())
-
-
-@functools.cache
-def _warn(reason: str) -> None:
-    warnings.warn(
-        f"pynn.torch.MLP computes with operations of PyTorch: found {reason}; pynn's kernels take "
-        "float32 and float64 on the CPU, outside torch.func and torch.compile",
-        stacklevel=4,
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,8 +56,39 @@ def normalize(norm: Norm, layer: Any, z: Tensor, training: bool) -> Tensor:
     return z * inverse * layer.scale
 
 
-def forward(net: Architecture, layers: Sequence[Any], x: Tensor, training: bool) -> Tensor:
-    """Return the outputs for rows x (n, n_in)."""
+def in_transform() -> bool:
+    """Whether vmap, grad or another transform of torch.func is active."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return bool(active is not None and active())
+
+
+def is_batched(*tensors: Tensor | None) -> bool:
+    """Whether a gradient stands for several, as with ``is_grads_batched``."""
+    legacy = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
+    if in_transform():
+        return True
+    return legacy is not None and any(legacy(t) for t in tensors if t is not None)
+
+
+@functools.cache
+def warn(reason: str) -> None:
+    """Say once why a call is computed here."""
+    warnings.warn(
+        f"pynn.torch.MLP computes with operations of PyTorch: found {reason}; pynn's kernels "
+        "compute float32 and float64 on the CPU, and first and second derivatives, outside "
+        "torch.func and torch.compile",
+        stacklevel=4,
+    )
+
+
+def forward(
+    net: Architecture,
+    layers: Sequence[Any],
+    x: Tensor,
+    training: bool,
+    masks: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Return the outputs for rows x (n, n_in); ``masks`` are the factors of dropout, if drawn."""
     h = x
     for k, layer in enumerate(layers):
         a = functional.linear(h, layer.weight, layer.bias)
@@ -65,7 +98,9 @@ def forward(net: Architecture, layers: Sequence[Any], x: Tensor, training: bool)
         a = ACTIVATION[net.activations[k]](a, net.activation_parameter(k))
         if norm is not None and after:
             a = normalize(norm, layer, a, training)
-        if k < net.n_layers - 1:
+        if masks:
+            a = a * masks[k] if k < len(masks) else a
+        elif k < net.n_layers - 1:
             a = functional.dropout(a, net.dropout[k], training)
         h = a + h if net.adds_input(k) else a
     return h

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..backends import tangents
 from ..backends.contract import Engine, Pass, Tape
+from ..backends.draws import Draws
 from ..spec.architecture import Architecture
+from . import operations
 
 Array = np.ndarray
 
@@ -65,20 +67,8 @@ class Call:
     def backward_twice(
         self, d: Tensor, t_x: Tensor | None, t_parameters: Sequence[Tensor | None]
     ) -> list[Tensor]:
-        """Return the gradients of d, x and the parameters for those of what ``backward`` returns.
-
-        Raises
-        ------
-        RuntimeError
-            If the network has no gradients of gradients.
-        """
+        """Return the gradients of d, x and parameters for those of what ``backward`` returns."""
         net = self.net
-        lacking = tangents.unsupported(net)
-        if lacking:
-            raise RuntimeError(
-                f"backward: found a second derivative through {lacking}, expected a network "
-                "without one"
-            )
         rows = self.tape.inputs()
         along_x = np.zeros_like(rows) if t_x is None else as_array(t_x)
         along = torch.zeros(net.n_parameters, dtype=d.dtype)
@@ -90,6 +80,41 @@ class Call:
         )
         of_parameters = divided(net, torch.from_numpy(found.parameters))
         return [torch.from_numpy(found.d), torch.from_numpy(found.x), *of_parameters]
+
+    def require_second_derivatives(self) -> None:
+        """Raise RuntimeError if the network has no gradients of gradients."""
+        lacking = tangents.unsupported(self.net)
+        if lacking:
+            raise RuntimeError(
+                f"backward: found a second derivative through {lacking}, expected a network "
+                "without one"
+            )
+
+    def outputs(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Return the outputs of the same pass, computed with operations of PyTorch."""
+        net, how = self.net, self.how
+        layers = [SimpleNamespace() for _ in range(net.n_layers)]
+        for (k, name), values in zip(slots(net), parameters, strict=True):
+            setattr(layers[k], name, values)
+        # Copies, since a pass in training changes them.
+        statistics = torch.from_numpy(self.values).clone()
+        for k, found in zip(net.batch_layers, running(net, statistics), strict=True):
+            layers[k].running_mean, layers[k].running_var = found
+        masks = None
+        if how.training and any(net.dropout):
+            drawn = Draws(net, how.seed).masks(how.epoch, how.first_row, len(x))
+            masks = [torch.from_numpy(mask) for mask in drawn]
+        return operations.forward(net, layers, x, how.training, masks)
+
+
+def running(net: Architecture, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return mean and variance of the batch norms as views of a flat tensor (n_values,)."""
+    start, views = net.n_parameters, []
+    for k in net.batch_layers:
+        n = net.sizes[k + 1]
+        views.append((flat[start : start + n], flat[start + n : start + 2 * n]))
+        start += 2 * n
+    return views
 
 
 def as_array(values: Tensor) -> Array:
@@ -133,6 +158,9 @@ class Passes(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         _, inputs, *wanted = ctx.needs_input_grad
+        if operations.is_batched(d):
+            operations.warn("batched gradients")
+            return None, *_first(ctx.call, d, x, parameters)
         if torch.is_grad_enabled():  # with create_graph=True
             return None, *Gradients.apply(ctx.call, d, x, *parameters)
         return None, *ctx.call.backward(d, inputs, any(wanted))
@@ -150,9 +178,52 @@ class Gradients(torch.autograd.Function):
         return tuple(call.backward(d, inputs=True, parameters=True))
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, t_x: Tensor | None, *t_parameters: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        d, *_ = ctx.saved_tensors
+        d, x, *parameters = ctx.saved_tensors
+        ctx.call.require_second_derivatives()
+        batched = operations.is_batched(d, t_x, *t_parameters)
+        if batched or torch.is_grad_enabled():
+            operations.warn("batched gradients" if batched else "derivatives of second derivatives")
+            return None, *_second(ctx.call, d, x, parameters, (t_x, *t_parameters))
         return None, *ctx.call.backward_twice(d, t_x, t_parameters)
+
+
+def _ends(tensors: Sequence[Tensor], graph: bool) -> list[Tensor]:
+    """Return tensors at which derivatives end, although some of the tensors may depend on others.
+
+    With ``graph``, derivatives of derivatives continue to what the tensors depend on.
+    """
+    return [
+        t.view_as(t) if graph and t.requires_grad else t.detach().requires_grad_() for t in tensors
+    ]
+
+
+def _first(
+    call: Call, d: Tensor, x: Tensor, parameters: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``Passes``, computed with operations of PyTorch."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        ends = _ends([x, *parameters], graph)
+        out = call.outputs(ends[0], ends[1:])
+        return torch.autograd.grad(out, ends, d, create_graph=graph, allow_unused=True)
+
+
+def _second(
+    call: Call,
+    d: Tensor,
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    tangents: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``Gradients``, computed with operations of PyTorch."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        ends = _ends([d, x, *parameters], graph)
+        out = call.outputs(ends[1], ends[2:])
+        first = torch.autograd.grad(out, ends[1:], ends[0], create_graph=True)
+        pairs = [pair for pair in zip(first, tangents, strict=True) if pair[1] is not None]
+        values, along = zip(*pairs, strict=True)
+        return torch.autograd.grad(values, ends, along, create_graph=graph, allow_unused=True)

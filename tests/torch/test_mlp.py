@@ -15,7 +15,7 @@ import pynn
 
 torch = pytest.importorskip("torch")
 
-from pynn.torch import MLP, module, operations  # noqa: E402
+from pynn.torch import MLP, operations  # noqa: E402
 from pynn.torch.passes import Call  # noqa: E402
 
 BUILDS: list[dict[str, Any]] = [
@@ -151,7 +151,7 @@ def test_dropout_follows_the_generator_of_pytorch() -> None:
 
 
 def test_other_dtypes_and_transforms_fall_back_with_one_warning() -> None:
-    module._warn.cache_clear()
+    operations.warn.cache_clear()
     model, x = built(), rows(6).detach()
     with pytest.warns(UserWarning, match="found a transform of torch.func"):
         found = torch.vmap(model)(x)
