@@ -335,12 +335,16 @@ class Columns(Source):
 
     def _encoded(self, batch: Any, place: str, first: int) -> Array:
         """Return the inputs that the table of the network makes of the columns."""
+        from pyarrow.types import is_temporal
+
         assert self._encoding is not None
         cells = {}
         for name in self.columns or ():
             column = batch.column(name)
             if is_text(column.type):
                 cells[name] = _texts(column)
+            elif is_temporal(column.type):
+                _other_values(column, name, place, first)  # raises
             else:
                 cells[name] = column.cast("float64").to_numpy(zero_copy_only=False)
         numbers = np.arange(first, first + len(batch))
@@ -372,7 +376,7 @@ def naming(place: str) -> Iterator[None]:
             raise
         other = "magic bytes" in str(error)
         hint = "; IPC (Feather) files are read by pynn.data.Arrow" if other else ""
-        raise ValueError(f"{place}: cannot be read: {error}{hint}") from error
+        raise ValueError(f"{place}: cannot be read: {str(error).rstrip('.')}{hint}") from error
 
 
 def paths_of(files: Any) -> list[str]:

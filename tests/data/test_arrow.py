@@ -352,6 +352,11 @@ def test_errors_count_rows_from_the_first_of_the_file(tmp_path) -> None:
     assert message(table(day=day).drop(["d"])).startswith(
         "column 'day': found date32[day], expected numbers"
     )
+    source = pynn.data.Parquet(path, label="y")
+    encoded = network()
+    encoded.table = source.table
+    with pytest.raises(TypeError, match=r"a.parquet: column 'day': found date32\[day\]"):
+        encoded.fit(source)
     with pytest.raises(ValueError, match="weights: found 'y', the label"):
         pynn.data.Parquet(path, label="y", weights="y")
 
