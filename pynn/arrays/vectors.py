@@ -24,6 +24,12 @@ def finite(*vectors: Array) -> bool:
     return True
 
 
+def finite_sum(values: Array) -> bool:
+    """Return whether the sum is finite, as it is without NaN and infinity unless it overflows."""
+    with np.errstate(all="ignore"):
+        return math.isfinite(np.add.reduce(values, axis=None))
+
+
 def aligned(n: int, dtype: Any) -> Array:
     """Return a vector of zeros, aligned to a 64-byte cache line."""
     itemsize = np.dtype(dtype).itemsize

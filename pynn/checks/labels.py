@@ -131,7 +131,7 @@ def numbered(a: Array, classes: Array | None, net: Architecture, name: str) -> t
     are_indices = a.dtype.kind in "iu" and int(a.min()) >= 0 and int(a.max()) < count
     if classes is None:
         return (np.arange(count), a) if are_indices else _new_classes(a, count, net, name)
-    if are_indices and _is_range(classes):
+    if are_indices and is_range(classes):
         return classes, a
     return classes, _indices(a, classes, name)
 
@@ -149,6 +149,8 @@ def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Ar
             hint += f"; values for regression have shape (rows, {net.n_out})"
         elif a.dtype.kind == "f" or (a.dtype.kind in "iu" and net.n_out == 1):
             hint += FOR_REGRESSION
+        if len(classes) < count:
+            hint += "; if this data lacks some of the labels, assign all to net.classes before"
         expected = "2 for one output" if net.n_out == 1 else f"{count}, one for each output"
         raise ValueError(
             f"{name}: found {len(classes)} different labels ({spell(classes)}), expected {expected}"
@@ -157,7 +159,7 @@ def _new_classes(a: Array, count: int, net: Architecture, name: str) -> tuple[Ar
     return classes, indices.reshape(-1)
 
 
-def _is_range(classes: Array) -> bool:
+def is_range(classes: Array) -> bool:
     """Return whether each class is its own index."""
     return classes.dtype.kind in "iu" and bool((classes == np.arange(len(classes))).all())
 

@@ -14,7 +14,7 @@ from ..spec.arguments import number
 from ..spec.functions import Loss
 from .arrays import check_finite, collected, is_missing
 from .convert import as_numbers, numbers_of
-from .labels import FOR_REGRESSION, n_classes, numbered, plain_labels, spell, unrounded
+from .labels import FOR_REGRESSION, is_range, n_classes, numbered, plain_labels, spell, unrounded
 from .shared import Shared
 
 Array = np.ndarray
@@ -372,6 +372,20 @@ def as_classes(classes: Any, net: Architecture) -> Array:
     if len(a) != count or len(set(a.tolist())) != count:
         raise ValueError(f"classes: found {len(a)} ({spell(a)}), expected {count} different labels")
     return a
+
+
+def require_numbers(task: Task, name: str = "y") -> None:
+    """Raise ValueError if a batch's labels are not the numbers of their outputs.
+
+    Other labels would be numbered anew in each batch.
+    """
+    classes = task.classes
+    if classes is None or classes.dtype.kind == "b" or is_range(classes):
+        return
+    raise ValueError(
+        f"{name}: found the labels {spell(classes)} for a network whose classes are not known, "
+        f"expected numbers from 0 to {len(classes) - 1}, or net.classes = … before"
+    )
 
 
 def without_classes(net: Architecture) -> Task:

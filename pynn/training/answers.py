@@ -96,6 +96,8 @@ class Answers:
             If outputs that determine labels are NaN or infinite.
         """
         meaning = self._known_meaning()
+        if out is not None:
+            self._refuse_parameters(out)
         found = self._outputs(x)
         if meaning.classes is not None:
             index = self._engine.labels(found)
@@ -139,9 +141,16 @@ class Answers:
             return _written(self._outputs(x), x, out)
         architecture = meaning.architecture
         _check_out(out, x, (rows, architecture.n_out), np.dtype(architecture.dtype))
-        if np.may_share_memory(out, self._model.evaluated):
-            raise ValueError("out: found an array that overlaps the parameters")
+        self._refuse_parameters(out)
         return self._outputs(x, out)
+
+    def _refuse_parameters(self, out: Any) -> None:
+        evaluated = self._model.evaluated  # the moving average, if there is one
+        own = getattr(self._model, "flat", evaluated)
+        if isinstance(out, np.ndarray) and any(
+            np.may_share_memory(out, values) for values in (own, evaluated)
+        ):
+            raise ValueError("out: found an array that overlaps the parameters")
 
     # --- Outputs and their meaning --------------------------------------------------------------
 

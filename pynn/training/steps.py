@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,10 @@ import numpy as np
 
 from ..arrays.sparse import Sparse
 from ..arrays.standard import Standardized
-from ..arrays.vectors import cast, finite
+from ..arrays.vectors import cast, finite, finite_sum
 from ..backends.contract import Pass, UpdateSettings
 from ..checks.convert import as_numbers
+from ..checks.targets import Task
 from ..spec import arguments
 from ..spec.optimizers import LBFGS, Optimizer, as_optimizer
 from . import standardise
@@ -123,7 +123,7 @@ class Steps(Access):
             and not (model.pixels is True or model.standardize)
             and len(x) > 0
             and x.flags.aligned
-            and math.isfinite(np.add.reduce(x, axis=None))
+            and finite_sum(x)
         ):
             return x
         rows = self._features(x)
@@ -256,8 +256,16 @@ class Steps(Access):
                     "learning_rate may help"
                 )
             self.step(gradient, rule, rate)
+            if number == 0:
+                self._take_shape(y)
             losses.append(value)
         return np.array(losses, np.float64)
+
+    def _take_shape(self, y: Any) -> None:
+        """After the first step with targets (n, 1), predictions have that shape, as after fit."""
+        model, net = self._model, self.architecture
+        if model.task is None and net.regression and net.n_targets == 1 and np.ndim(y) == 2:
+            model.task = Task("values")
 
     def input_gradient(self, x: Any, output: Any = None) -> Array:
         """Return the gradient of an output with respect to the inputs of each row.
@@ -353,7 +361,7 @@ class Steps(Access):
         Parameters
         ----------
         other : Network
-            A network with equal layers and dtype.
+            A network with equal layers, activations and dtype.
         tau : float
             The share of the other network, from 0 to 1.
 
@@ -366,7 +374,7 @@ class Steps(Access):
         if not isinstance(other, Steps):
             raise TypeError(f"other: found {_kind(other)}, expected a pynn.Network")
         mine, its = self.architecture, other.architecture
-        for name in ("sizes", "dtype", "norms"):
+        for name in ("sizes", "dtype", "norms", "activations", "residual"):
             ours, theirs = getattr(mine, name), getattr(its, name)
             if ours != theirs:
                 raise ValueError(f"other: found {name} {theirs!r}, expected {ours!r}")
@@ -421,10 +429,13 @@ def _loss_of(function: LossOf, outputs: Array, y: Any) -> tuple[float, Any]:
             f"loss: found a function that returns {_kind(result)}, expected the loss and its "
             "gradient with respect to the outputs"
         )
-    value, d_outputs = result
-    if np.size(value) != 1:
-        raise ValueError(f"loss: found a loss of shape {np.shape(value)}, expected one number")
-    return float(value), d_outputs
+    # Tensors of PyTorch that are part of a graph refuse to become arrays.
+    value, d_outputs = (r.detach() if hasattr(r, "detach") else r for r in result)
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "biuf":
+        found = f"shape {number.shape} and dtype {number.dtype}"
+        raise ValueError(f"loss: found a loss of {found}, expected one number")
+    return float(number.reshape(())), d_outputs
 
 
 def _as_array(y: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays.sparse import Sparse
 from ..arrays.standard import Standardized
-from ..arrays.vectors import cast
+from ..arrays.vectors import cast, finite_sum
 from ..backends import contract, tangents
 from ..backends.draws import Draws
 from ..checks import targets, weights
@@ -86,6 +85,12 @@ class Tape:
             self._logits = self._passes.logits()
         return self._logits
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "Tape: found a copy or pickle of a tape, which belongs to one network in memory; "
+            "expected a new one, from forward of the network or its copy"
+        )
+
     def loss(
         self, y: Any, *, sample_weight: Any = None, missing_targets: str = "error"
     ) -> tuple[float, Array]:
@@ -95,7 +100,8 @@ class Tape:
         ----------
         y : array
             As in ``fit``, of the rows of this tape. Before the first ``fit``, labels are those that
-            were assigned to ``net.classes``, or numbers from 0 to n_out − 1.
+            were assigned to ``net.classes``, or numbers from 0 to n_out − 1 (0 and 1 for one
+            output), since a batch may lack some of the others.
         sample_weight, missing_targets
             As in ``fit``: the loss is Σ weight · loss / Σ weight.
 
@@ -118,11 +124,13 @@ class Tape:
         if sample_weight is None and missing_targets == "error" and self._are_values(y):
             return self._passes.loss(y)
         missing = weights.ignores_missing(missing_targets)
-        y, _ = targets.targets(
+        y, found = targets.targets(
             *(y, self._rows, model.architecture, model.task),
             missing=missing,
             number_format=model.target_format,
         )
+        if model.task is None:
+            targets.require_numbers(found)
         weight = weights.sample_weight(sample_weight, self._rows)
         if weight is not None or missing:
             weight, missing = weights.combined(y, weight, missing=missing)
@@ -136,7 +144,7 @@ class Tape:
             and y.shape == (self._rows, self._model.architecture.n_targets)
             and y.dtype is self._model.dtype
             and y.flags.carray
-            and math.isfinite(np.add.reduce(y, axis=None))
+            and finite_sum(y)
         )
 
     def backward(

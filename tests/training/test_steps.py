@@ -318,7 +318,7 @@ def test_train_on_refuses_what_is_no_batch_or_no_loss() -> None:
         net.train_on([(X, Y)], loss="mse")  # type: ignore[arg-type]
     for loss, message in (
         (lambda outputs, y: 1.0, "loss: found a function that returns 1.0"),
-        (lambda outputs, y: (outputs, outputs), r"loss: found a loss of shape \(12, 3\)"),
+        (lambda outputs, y: (outputs, outputs), r"loss: found a loss of shape \(12, 3\) and"),
         (lambda outputs, y: (np.nan, outputs), "loss: found nan in batch 0"),
         (lambda outputs, y: (1.0, outputs[:2]), r"d_outputs: found shape \(2, 3\)"),
     ):
@@ -377,3 +377,43 @@ def test_a_network_in_training_takes_no_steps() -> None:
 
     net.fit(X, Y, epochs=1, callbacks=use, progress=False)
     assert len(errors) == 3
+
+
+def test_labels_of_a_batch_are_numbers_until_the_classes_are_known() -> None:
+    """Other labels would be numbered anew in each batch."""
+    net, pairs = make(), make((4, 8, 1), loss="binary_cross_entropy")
+    for one, wrong in ((net, Y + 1), (net, np.array(["a", "b", "c"])[Y]), (pairs, 2 * (Y > 0) - 1)):
+        with pytest.raises(ValueError, match=r"y: found the labels .*expected .*net\.classes = "):
+            one.train_on([(X, wrong)])
+        assert one.updates == 0
+    with pytest.raises(ValueError, match=r"assign all to net\.classes"):
+        net.forward(X).loss(["a"] * 12)
+    pairs.train_on([(X, Y > 0), (X, np.zeros(12)), (X, np.ones(12, int))])
+    net.classes = ["a", "b", "c"]
+    other = make()
+    assert net.forward(X).loss(["b"] * 12)[0] == other.forward(X).loss([1] * 12)[0]
+
+
+def test_small_errors_and_conversions() -> None:
+    net, other = make(), make(activation="tanh")
+    with pytest.raises(ValueError, match="other: found activations"):
+        net.polyak(other, 0.5)
+    tape = net.forward(X)
+    for function in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="Tape: found a copy or pickle"):
+            function(tape)
+    x = X.copy()
+    x[0, :2] = np.inf, -np.inf
+    with pytest.raises(ValueError, match="x: found"):  # and no RuntimeWarning
+        net.forward(x)
+    net.train_on([(X, Y)], loss=lambda outputs, y: (np.array([1.0]), outputs))
+
+
+@pytest.mark.parametrize("columns", [(), (1,)], ids=str)
+def test_predictions_have_the_shape_of_the_targets(columns: tuple[int, ...]) -> None:
+    net, y = make((4, 8, 1), loss="mse"), X[:, 0].reshape(12, *columns)
+    net.train_on([(X, y)])
+    assert net.predict(X).shape == y.shape
+    net = make((1, 3, 1), loss="mse")
+    with pytest.raises(ValueError, match="out: found an array that overlaps the parameters"):
+        net.predict(X[:3, :1], out=net.parameters[:3])
