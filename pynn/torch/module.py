@@ -103,8 +103,8 @@ class MLP(nn.Module):
         self.architecture, self._asked = net, (backend, arguments.threads(threads))
         self._count = len(slots(net))
         self._clear()
-        flat = torch.empty(net.n_values, dtype=dtype)
-        seed = int(torch.randint(2**62, ()))
+        flat = torch.empty(net.n_values, dtype=dtype, device="cpu")
+        seed = int(torch.randint(2**62, (), device="cpu"))
         initialise.fill(net, initialise.names(net, init), seed, flat.numpy())
         self.layers = nn.ModuleList(Layer() for _ in range(net.n_layers))
         for (k, name), view in zip(slots(net), divided(net, flat), strict=True):
@@ -114,6 +114,9 @@ class MLP(nn.Module):
                 self.layers[k].register_buffer(name, view)
         self._adopt(flat)
         self._pool()  # refuses a backend that cannot be used
+        device = torch.empty(0).device  # the default one
+        if device.type != "cpu":
+            self.to(device)
 
     def _clear(self) -> None:
         """Forget what is not copied or pickled."""
@@ -154,7 +157,23 @@ class MLP(nn.Module):
             for k in net.batch_layers:
                 buffers = layers[k]._buffers
                 self._owners += [(buffers, "running_mean"), (buffers, "running_var")]
-        return [owner[name] for owner, name in self._owners]
+        try:
+            return [owner[name] for owner, name in self._owners]
+        except KeyError:
+            return self._computed()
+
+    def _computed(self) -> list[Tensor]:
+        """Return the same if some are computed from others, as by ``parametrizations.weight_norm``.
+
+        Hooks of layers compute them for ``weight_norm``, ``spectral_norm`` and ``prune``.
+        """
+        for layer in self.layers:
+            for hook in layer._forward_pre_hooks.values():
+                hook(layer, ())
+        names = slots(self.architecture)
+        for k in self.architecture.batch_layers:
+            names += [(k, "running_mean"), (k, "running_var")]
+        return [getattr(self.layers[k], name) for k, name in names]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         pairs = running(self.architecture, flat)
@@ -186,7 +205,7 @@ class MLP(nn.Module):
                     self._adopt(found)
             if found is not None:
                 return found
-            flat = torch.empty(self.architecture.n_values, dtype=tensors[0].dtype)
+            flat = torch.empty(self.architecture.n_values, dtype=tensors[0].dtype, device="cpu")
             views = self._views(flat)
             for view, tensor in zip(views, tensors, strict=True):
                 view.copy_(tensor)
@@ -206,7 +225,7 @@ class MLP(nn.Module):
         )
         if storage.nbytes() != n * dtype.itemsize:
             return None
-        flat = torch.empty(0, dtype=dtype).set_(storage, 0, (n,), (1,))
+        flat = torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, (n,), (1,))
         for view, tensor in zip(self._views(flat), tensors, strict=True):
             if view.data_ptr() != tensor.data_ptr() or view.stride() != tensor.stride():
                 return None
@@ -233,11 +252,38 @@ class MLP(nn.Module):
             self._pools[dtype] = Pool(net, choose.create(self._asked[0], net, self._asked[1]))
         return self._pools[dtype]
 
+    def to_sequential(self) -> nn.Sequential:
+        """Return modules of PyTorch that compute the same, with copies of the parameters.
+
+        For ``torch.export``, ONNX, quantisation and other tools that read the layers of a module.
+
+        Raises
+        ------
+        ValueError
+            If the network has normalisations, residual connections or the activation ``exp``.
+        """
+        return operations.sequential(self.architecture, list(self.layers)).train(self.training)
+
     # --- Passes ---------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs (…, n_out) of rows x (…, n_in)."""
+        """Return the outputs (…, n_out) of rows x (…, n_in).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is no tensor of floating-point numbers, or has another shape.
+        """
         net = self.architecture
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x: found a {type(x).__name__}, expected a torch.Tensor; for torch.fx, use "
+                "to_sequential()"
+                if type(x).__name__ == "Proxy"
+                else f"x: found a {type(x).__name__}, expected a torch.Tensor"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"x: found {x.dtype}, expected floating-point numbers")
         if x.ndim == 0 or x.shape[-1] != net.n_in:
             raise ValueError(f"x: found shape {tuple(x.shape)}, expected (…, {net.n_in})")
         rows = x if x.ndim == 2 else x.reshape(-1, net.n_in)
@@ -246,23 +292,25 @@ class MLP(nn.Module):
                 f"x: found {len(rows)} rows, expected two or more, since batch norm is used"
             )
         tensors = self._tensors()
-        reason = _beyond_kernels(rows, tensors)
+        # Tensors of transforms have no addresses.
+        reason, known = _beyond_passes(), None
+        if not reason:
+            known = self._known(tensors)
+            reason = _beyond_kernels(rows, tensors if known is None else [known])
         if reason:
             operations.warn(reason)
         if reason or len(rows) == 0:
             out = operations.forward(net, list(self.layers), rows, self.training)
         else:
-            out = self._passes(rows, tensors)
+            out = self._passes(rows, tensors, known)
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], net.n_out)
 
-    def _passes(self, rows: Tensor, tensors: list[Tensor]) -> Tensor:
+    def _passes(self, rows: Tensor, tensors: list[Tensor], known: Tensor | None) -> Tensor:
         net = self.architecture
-        flat = self._known(tensors)
-        if flat is None:
-            flat = self._values(tensors)
+        flat = self._values(tensors) if known is None else known
         count, how = self._count, Pass()
         if self.training and (net.norms or any(net.dropout)):
-            seed = int(torch.randint(2**62, ())) if any(net.dropout) else 0
+            seed = int(torch.randint(2**62, (), device="cpu")) if any(net.dropout) else 0
             how = Pass(training=True, seed=seed)
         call = Call(self._pool(rows.dtype), flat.numpy(), how)
         out: Tensor = Passes.apply(call, rows, *tensors[:count])
@@ -274,8 +322,8 @@ class MLP(nn.Module):
         return out
 
 
-def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
-    """Return why pynn's kernels cannot compute this call, or an empty string."""
+def _beyond_passes() -> str:
+    """Return what transforms or records this call, or an empty string."""
     if torch.compiler.is_compiling():
         return "torch.compile"
     if torch.jit.is_tracing():
@@ -284,9 +332,16 @@ def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
         return "a transform of torch.func"
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives"
+    return ""
+
+
+def _beyond_kernels(rows: Tensor, tensors: list[Tensor]) -> str:
+    """Return why pynn's kernels cannot compute this call, or an empty string."""
     dtype = rows.dtype
     if dtype not in DTYPES:
         return f"dtype {dtype}"
+    if rows.layout is not torch.strided:
+        return f"layout {rows.layout}"
     for tensor in (rows, *tensors):
         if not tensor.is_cpu:
             return f"device {tensor.device}"

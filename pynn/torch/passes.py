@@ -71,7 +71,7 @@ class Call:
         net = self.net
         rows = self.tape.inputs()
         along_x = np.zeros_like(rows) if t_x is None else as_array(t_x)
-        along = torch.zeros(net.n_parameters, dtype=d.dtype)
+        along = torch.zeros(net.n_parameters, dtype=d.dtype, device="cpu")
         for view, given in zip(divided(net, along), t_parameters, strict=True):
             if given is not None:
                 view.copy_(given)

@@ -122,3 +122,50 @@ def test_shared_memory_stays_shared() -> None:
         p.data = p.data.clone().share_memory_()  # each in its own storage
     assert torch.equal(model(x), expected)
     assert all(p.is_shared() for p in model.parameters())
+
+
+def test_to_sequential_computes_the_same() -> None:
+    x = torch.randn(4, 3, dtype=torch.float64)
+    for output in operations.MODULES:
+        model, _ = pair(output=output, dropout=0.2)
+        other = model.eval().to_sequential()
+        torch.testing.assert_close(other(x), model(x))
+        assert all(p.is_contiguous() for p in other.parameters())
+
+
+def test_to_sequential_refuses_other_layers() -> None:
+    with pytest.raises(ValueError, match="to_sequential: found normalisations"):
+        pair(norm="layer")[0].to_sequential()
+    with pytest.raises(ValueError, match="to_sequential: found the activation 'exp'"):
+        pair(output="exp")[0].to_sequential()
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_that_are_computed(old: bool) -> None:
+    model, plain = pair()
+    utils = torch.nn.utils
+    (utils.weight_norm if old else utils.parametrizations.weight_norm)(model.layers[0], "weight")
+    x = torch.randn(4, 3, dtype=torch.float64)
+    parameters = list(model.parameters())
+    for _ in range(2):
+        found = torch.autograd.grad(model(x).sum(), parameters, retain_graph=True)
+        for one, other in zip(found, torch.autograd.grad(plain(x).sum(), parameters), strict=True):
+            torch.testing.assert_close(one, other)
+        with torch.no_grad():
+            for p in parameters:
+                p.add_(0.1)
+
+
+def test_meta_device_and_wrong_inputs() -> None:
+    with torch.device("meta"):
+        model = MLP([3, 4, 2])
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    other = MLP([3, 4, 2])
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model(torch.ones(2, 3)), other(torch.ones(2, 3)))
+    with pytest.raises(TypeError, match="x: found a list, expected a torch.Tensor"):
+        model([[1.0, 2.0, 3.0]])
+    with pytest.raises(TypeError, match=r"x: found torch.int64, expected floating-point"):
+        model(torch.ones(2, 3, dtype=torch.int64))
