@@ -139,6 +139,8 @@ def load_tensors(
 def _tensor(path: Path, file: Any, name: str) -> np.ndarray:
     try:
         array: np.ndarray = file.get_tensor(name)
+        if array.dtype.isbuiltin != 1:  # of ml_dtypes, if a program imported it
+            raise TypeError(f"found dtype {array.dtype}")
     # safetensors has dtypes that NumPy lacks, such as bfloat16; each raises another exception.
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(

@@ -21,8 +21,8 @@ from .injector import Injector
 from .runs import BACKENDS, Data, figures
 
 ERRORS = MemoryError, KeyboardInterrupt
-SAMPLE = 15
-"""Events of a scenario at which a plain run raises."""
+SAMPLE, MOST = 15, 400
+"""Events of a scenario at which a plain run raises, and a run of all tests."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def events(request: pytest.FixtureRequest) -> Callable[[list[int]], list[int]]:
         turn, turns = turn + turns * given["trained"], 2 * turns
 
     def selected(numbers: list[int]) -> list[int]:
-        step = turns if everything else max(1, len(numbers) // SAMPLE)
+        step = max(turns, len(numbers) // MOST) if everything else max(1, len(numbers) // SAMPLE)
         return [*numbers[turn::step], numbers[-1] + 1]
 
     everything = request.config.getoption("--all")
