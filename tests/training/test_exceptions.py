@@ -21,7 +21,7 @@ from .injector import Injector
 from .runs import BACKENDS, Data, figures
 
 ERRORS = MemoryError, KeyboardInterrupt
-SAMPLE, MOST = 15, 400
+SAMPLE, MOST = 15, 200
 """Events of a scenario at which a plain run raises, and a run of all tests."""
 
 
