@@ -15,7 +15,7 @@ import numpy as np
 import pynn
 
 if TYPE_CHECKING:
-    from .options import Problem
+    from .option_problem import Problem
 
 Settings = Mapping[str, Any]
 Call = Callable[["pynn.Network", "Problem"], object]

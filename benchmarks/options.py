@@ -17,8 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +29,8 @@ from pynn.cli.folder import write_json
 from pynn.files.disk import atomic_write
 from pynn.spec.losses import as_loss
 
-from .cases import CASES, Case, training_data
+from .cases import CASES, training_data
+from .option_problem import Problem
 from .option_rows import GROUPS, Option
 from .report import machine
 
@@ -40,58 +40,6 @@ RESULTS = ROOT / "docs" / "options.json"
 MEASURED = ("D", "F")
 ROWS = 20_000
 """Rows of an epoch."""
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """The data of a case, and what options need of it.
-
-    ``x`` is (n, n_in), ``y`` (n,) labels; ``folder`` is for files.
-    """
-
-    case: Case
-    x: np.ndarray
-    y: np.ndarray
-    folder: Path
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments of ``fit`` that every measurement has."""
-        return {
-            "batch_size": self.case.batch_size,
-            "learning_rate": self.case.learning_rate,
-            "progress": False,
-        }
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """Positive targets of a regression (n,)."""
-        noise = np.random.default_rng(1).random(len(self.y))
-        return ((1 + self.y + noise) / (2 + self.y.max())).astype(np.float32)
-
-    @cached_property
-    def pair(self) -> np.ndarray:
-        """Two columns of values (n, 2)."""
-        return np.stack([self.values, self.values[::-1]], axis=1)
-
-    @cached_property
-    def incomplete(self) -> np.ndarray:
-        """``pair``, of which 30 % are missing."""
-        gaps = np.random.default_rng(2).random(self.pair.shape) < 0.3
-        return np.where(gaps, np.nan, self.pair).astype(np.float32)
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """Weights of rows (n,)."""
-        return np.random.default_rng(3).uniform(0.5, 2, len(self.y))
-
-    @cached_property
-    def sparse(self) -> Any:
-        """x as a compressed matrix, as floats."""
-        from scipy.sparse import csr_matrix
-
-        scaled = self.x / np.float32(255) if self.x.dtype == np.uint8 else self.x
-        return csr_matrix(scaled.astype(np.float32))
 
 
 def problem(name: str, folder: Path, rows: int | None = None) -> Problem:

@@ -197,10 +197,11 @@ def measure(
             if max(map(min, medians.values())) > LONG:
                 break
     seconds = {name: median(found) for name, found in medians.items()}
-    spread = {
-        name: tuple(map(float, np.percentile(found, (50, 95, 99)))) for name, found in times.items()
-    }
-    return Cell(sizes, rows, threads, seconds, spread)  # type: ignore[arg-type]
+    spread = {}
+    for name, found in times.items():
+        half, most, slowest = np.percentile(found, (50, 95, 99)).tolist()
+        spread[name] = half, most, slowest
+    return Cell(sizes, rows, threads, seconds, spread)
 
 
 def inputs(n_in: int, rows: int, dense: bool) -> Array:

@@ -320,6 +320,27 @@ class Tape(Protocol):
         ...
 
 
+class WithoutFastAnswers:
+    """What engines inherit that neither check values while they read them nor prepare for
+    predictions; ``Engine`` documents the methods."""
+
+    def forward_unchecked(
+        self,
+        parameters: np.ndarray,
+        x: np.ndarray,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray | None:
+        return None
+
+    def freeze(self, parameters: np.ndarray) -> None:
+        pass
+
+    def labels(self, out: np.ndarray) -> np.ndarray | None:
+        return None
+
+
 class Engine(Protocol):
     """One architecture on one backend.
 

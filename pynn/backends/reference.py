@@ -24,7 +24,7 @@ from typing import cast
 import numpy as np
 
 from ..arrays.sparse import Sparse
-from ..arrays.standard import Standard, Standardized
+from ..arrays.standard import Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
 from ..spec.norms import BatchNorm
@@ -39,6 +39,7 @@ from .contract import (
     Sums,
     TrainerSettings,
     UpdateSettings,
+    WithoutFastAnswers,
     lowest_trained,
 )
 from .draws import Draws
@@ -321,7 +322,7 @@ SILENT = np.errstate(all="ignore")
 ``numpy.seterr``, raises. Those who call the backend check the results."""
 
 
-class Engine:
+class Engine(WithoutFastAnswers):
     """The NumPy backend; ``contract.Engine`` documents the methods."""
 
     name = "numpy"
@@ -344,22 +345,6 @@ class Engine:
             hs, zs = forward(self.net, weights, biases, scales, running, block, [])
             out[rows] = outputs(self.net, scales, running, hs, zs)
         return out
-
-    def forward_unchecked(
-        self,
-        parameters: Array,
-        x: Array,
-        pixels: bool | str | None,
-        standard: Standard | None = None,
-        out: Array | None = None,
-    ) -> Array | None:
-        return None
-
-    def labels(self, out: Array) -> Array | None:
-        return None
-
-    def freeze(self, parameters: Array) -> None:
-        pass
 
     @SILENT
     def evaluate(

@@ -134,8 +134,9 @@ def _are_batches(x: Any) -> bool:
         return False
     if isinstance(x, (list, tuple)):
         first = x[0] if len(x) else None
-        pair = isinstance(first, (tuple, list)) and 2 <= len(first) <= 3
-        return pair and len(getattr(first[0], "shape", ())) >= 2  # type: ignore[index]
+        if not isinstance(first, (tuple, list)) or not 2 <= len(first) <= 3:
+            return False
+        return len(getattr(first[0], "shape", ())) >= 2
     if any(hasattr(x, attribute) for attribute in _ARRAY_LIKE):
         return False
     # The data sets of PyTorch have single rows as items.

@@ -7,6 +7,7 @@ random order if the source has more than one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -34,10 +35,10 @@ class Chunk(NamedTuple):
     targets: tuple[str, ...] = ()
     """The names of the columns of y, for messages."""
     weights: str | None = None
-    """That of the weights."""
+    """The name of the column of weights."""
 
 
-class Source:
+class Source(ABC):
     """Rows that are read part by part, as often as needed.
 
     Attributes
@@ -54,7 +55,7 @@ class Source:
         Whether the chunks are the batches of training.
     buffer_bytes : int
         Bytes of x in a window, whose rows are shuffled together. Training needs about three times
-        as much memory, and that of one part.
+        as much memory, and the memory of one part.
     """
 
     columns: tuple[str, ...] | None = None
@@ -65,21 +66,22 @@ class Source:
     batches = False
     buffer_bytes = BUFFER_BYTES
 
+    @abstractmethod
     def parts(self) -> list[int | None]:
         """Return the number of rows of each part; None if it is not known before reading."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, part: int, x: bool = True) -> Iterator[Chunk]:
         """Read the rows of a part; without ``x`` only targets and weights, if there are any, and if
         that is faster."""
-        raise NotImplementedError
 
     def fetch(self, part: int) -> None:
         """Let the operating system begin to read a part, if it can, without waiting for it."""
+        return
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, str]:
         """Return what recognises the data, for checkpoints."""
-        raise NotImplementedError
 
     def prepared(
         self, columns: tuple[str, ...] | None, table: Any, missing: bool = False

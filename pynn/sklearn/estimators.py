@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from ..spec.activations import Parametric
 from ..spec.losses import Huber, LossFunction, MeanAbsoluteError, Quantile
 from ..training.history import Record
-from .perceptron import CONSTRAINTS, Perceptron
+from .parameters import CONSTRAINTS
+from .perceptron import Perceptron
 
 Array = np.ndarray
 _Class = TypeVar("_Class", bound=type[Perceptron])

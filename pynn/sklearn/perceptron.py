@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import operator
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import _multilayer_perceptron as sklearn_mlp
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..arrays.vectors import cast, native
@@ -28,13 +26,11 @@ from ..checks.arrays import collected
 from ..data.stream import Source
 from ..spec.activations import Parametric
 from ..spec.architecture import Architecture
-from ..spec.arguments import MOST_THREADS, choose
+from ..spec.arguments import choose
 from ..spec.losses import LossFunction
-from ..spec.names import ACTIVATIONS, INITIALISERS
+from ..spec.names import INITIALISERS
 from ..spec.optimizers import SGD, AdamHat, AdamW, Momentum, Nesterov, Optimizer
-from ..spec.schedules import SCHEDULES, Schedule
 from ..training import initialise
-from ..training.callbacks import Callback
 from ..training.history import History
 from ..training.lbfgs import float64_objective
 from .convert import Convertible
@@ -60,59 +56,17 @@ from .core import (
     with_globals,
 )
 from .fit import Fit, TrainingRows, weight_by_class
+from .parameters import LOSSES, NEW_PARAMETERS, NOT_WITH_LBFGS, pynn_name
 from .tasks import ONLY_IN_FIT, CallbackSupportMixin, Iterations, Tasks
 
 Array = np.ndarray
 _Self = TypeVar("_Self", bound="Perceptron")
-
-_NAMES = {"logistic": "sigmoid"}
-"""pynn's names of activations that have another in scikit-learn."""
-_ACTIVATIONS = {*_NAMES, *ACTIVATIONS}
-
-CONSTRAINTS: dict[str, Any] = {
-    "activation": [StrOptions(_ACTIVATIONS), Parametric, "array-like"],
-    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-    "init": [StrOptions(set(INITIALISERS)), "array-like", None],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "schedule": [StrOptions(set(SCHEDULES)), Schedule, callable, None],
-    "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
-    "threads": [Interval(Integral, 1, MOST_THREADS, closed="both"), None],
-    "callbacks": [callable, list, tuple, Callback, None],
-    "progress": ["boolean", StrOptions({"auto"}), callable],
-}
-"""Constraints of the parameters that scikit-learn does not have, and of ``activation``."""
-
-_NEW_PARAMETERS = (
-    *(name for name in CONSTRAINTS if name != "activation"),
-    *("class_weight", "quantile", "delta"),
-)
-
-_NOT_WITH_LBFGS = {
-    "dropout": 0.0,
-    "weight_decay": 0.0,
-    "schedule": None,
-    "callbacks": None,
-    "progress": False,
-}
-"""Parameters that ``solver="lbfgs"`` does not support, and their defaults."""
 
 _NOT_PICKLED = {
     *("_core", "_copied", "_validation", "_scored", "_objective", "_trained", "_tasks"),
     *ONLY_IN_FIT,
 }
 """Attributes that copies and pickles leave out: caches, and those that exist only in ``fit``."""
-
-_LOSSES = {
-    "softmax": "cross_entropy",
-    "logistic": "binary_cross_entropy",
-    "identity": "mse",
-    "exp": "poisson",
-}
-"""pynn's loss for each ``out_activation_`` of scikit-learn."""
-
-
-def _chosen(activation: Any) -> str:
-    return choose("activation", activation, sorted(_ACTIVATIONS))
 
 
 class Perceptron(
@@ -128,7 +82,7 @@ class Perceptron(
     # --- Parameters -----------------------------------------------------------------------------
 
     def __init__(self, **parameters: Any) -> None:
-        for name in _NEW_PARAMETERS:
+        for name in NEW_PARAMETERS:
             if name in parameters:
                 setattr(self, name, parameters.pop(name))
         super().__init__(**parameters)
@@ -142,10 +96,7 @@ class Perceptron(
                 f"activation: found {len(names)} names, expected one, or a list of {hidden}, "
                 "one per hidden layer"
             )
-        return [
-            name if isinstance(name, Parametric) else _NAMES.get(_chosen(name), name)
-            for name in names
-        ]
+        return [name if isinstance(name, Parametric) else pynn_name(name) for name in names]
 
     def _architecture(self, coefs: Sequence[Array], dtype: Any) -> Architecture:
         sizes = [coefs[0].shape[0], *(w.shape[1] for w in coefs)]
@@ -156,7 +107,7 @@ class Perceptron(
 
     def _core_loss(self) -> str | LossFunction:
         """Return pynn's loss, as ``Network`` takes it."""
-        return _LOSSES[self.out_activation_]
+        return LOSSES[self.out_activation_]
 
     def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> tuple[Array, Array]:
         layer = len(self.coefs_)
@@ -431,7 +382,7 @@ class Perceptron(
 
     def _check_lbfgs(self) -> None:
         """Raise if a parameter is set that ``solver="lbfgs"`` does not support."""
-        for name, default in _NOT_WITH_LBFGS.items():
+        for name, default in NOT_WITH_LBFGS.items():
             value = getattr(self, name)
             if value is not default and not (np.isscalar(value) and value == default):
                 raise ValueError(

@@ -109,14 +109,14 @@ class Tasks:
 
     def _data(self) -> dict[str, Any]:
         """Return the arguments for a hook; functions are called if a callback needs the value."""
-        metadata: Any = None
-        if self._given[2] is not None:
-            metadata = lambda: {"sample_weight": self._rows_of(2)}  # noqa: E731
         return {
             "X": functools.partial(self._rows_of, 0),
             "y": functools.partial(self._rows_of, 1),
-            "metadata": metadata,
+            "metadata": None if self._given[2] is None else self._metadata,
         }
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"sample_weight": self._rows_of(2)}
 
     def _rows_of(self, number: int) -> Any:
         """Return the training rows of one of X, y and sample_weight."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays.standard import Standard
 from ..checks import features
-from ..checks.columns import Columns, names_of, require_columns
-from ..checks.features import Pixels
+from ..checks.columns import names_of, require_columns
 from ..checks.targets import Task
 from ..data.sources import as_source
 from ..files.disk import shown
@@ -24,27 +22,6 @@ if TYPE_CHECKING:
     from ..data.table import Table
 
 Array = np.ndarray
-
-
-class EvaluatedModel(Protocol):
-    """The attributes of a ``Model`` that predictions depend on."""
-
-    architecture: Architecture
-    pixels: Pixels
-    columns: Columns | None
-    table: Table | None
-    standardize: bool
-    standardize_targets: bool
-    input_standard: Standard | None
-    target_standard: Standard | None
-    task: Task | None
-
-    @property
-    def evaluated(self) -> Array: ...
-    @property
-    def input_format(self) -> str: ...
-    @property
-    def known_task(self) -> Task: ...
 
 
 class Meaning(NamedTuple):

@@ -8,7 +8,7 @@ original unit here.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,11 +21,35 @@ from .model import Model
 from .stream import Stream, stream_of
 
 if TYPE_CHECKING:
-    from .answers import EvaluatedModel
+    from ..checks.columns import Columns
+    from ..checks.features import Pixels
+    from ..checks.targets import Task
+    from ..data.table import Table
     from .history import Record
     from .job import Job
 
 Array = np.ndarray
+
+
+class EvaluatedModel(Protocol):
+    """The attributes of a ``Model`` that predictions depend on."""
+
+    architecture: Architecture
+    pixels: Pixels
+    columns: Columns | None
+    table: Table | None
+    standardize: bool
+    standardize_targets: bool
+    input_standard: Standard | None
+    target_standard: Standard | None
+    task: Task | None
+
+    @property
+    def evaluated(self) -> Array: ...
+    @property
+    def input_format(self) -> str: ...
+    @property
+    def known_task(self) -> Task: ...
 
 
 def as_flag(value: Any, name: str) -> bool:

@@ -31,6 +31,7 @@ from ..backends.contract import (
     Trainer,
     TrainerSettings,
     UpdateSettings,
+    WithoutFastAnswers,
 )
 from ..data.stream import Chunk, Source
 from ..spec import philox
@@ -310,7 +311,7 @@ def _standardized(x: Inputs, standard: Standard | None) -> Inputs:
     return Standardized(x, standard)
 
 
-class StreamEngine:
+class StreamEngine(WithoutFastAnswers):
     """An engine that accepts streams in the place of x."""
 
     def __init__(self, engine: Engine) -> None:
@@ -364,16 +365,6 @@ class StreamEngine:
             for _, data in self._windows(stream)
         ]
         return np.concatenate(found, out=out)
-
-    def forward_unchecked(
-        self,
-        parameters: Array,
-        x: Array,
-        pixels: bool | str | None,
-        standard: Standard | None = None,
-        out: Array | None = None,
-    ) -> Array | None:
-        return None
 
     def freeze(self, parameters: Array) -> None:
         self._engine.freeze(parameters)

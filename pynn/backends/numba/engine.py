@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from ...arrays.sparse import Sparse
-from ...arrays.standard import Standard, Standardized
+from ...arrays.standard import Standardized
 from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
@@ -28,6 +28,7 @@ from ..contract import (
     Sums,
     TrainerSettings,
     UpdateSettings,
+    WithoutFastAnswers,
     lowest_trained,
     why_numba,
 )
@@ -319,7 +320,7 @@ def _refuse(net: Architecture, x: Inputs, convention: str = "pynn") -> Array | S
     return cast("Array | Standardized", x)
 
 
-class Engine:
+class Engine(WithoutFastAnswers):
     """The Numba backend: see ``contract.Engine``.
 
     Parameters
@@ -366,22 +367,6 @@ class Engine:
             return found
         out[...] = found
         return out
-
-    def forward_unchecked(
-        self,
-        parameters: Array,
-        x: Array,
-        pixels: bool | str | None,
-        standard: Standard | None = None,
-        out: Array | None = None,
-    ) -> Array | None:
-        return None
-
-    def labels(self, out: Array) -> Array | None:
-        return None
-
-    def freeze(self, parameters: Array) -> None:
-        pass
 
     def evaluate(
         self,
@@ -449,7 +434,7 @@ class Engine:
     ) -> None:
         weights = Weights(self.net, self.custom, parameters, state, learning=True)
         weights.copy(gradient, weights.gradient)
-        row = Data(np.zeros((1, self.net.n_in), self.net.dtype), None)  # type: ignore[arg-type]
+        row = Data(np.zeros((1, self.net.n_in), self.net.dtype), NO_TARGETS)
         job = Job(weights, 1, TRAIN, row, 1, settings.optimizer)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         job.plan.settings[UPDATES] = settings.updates
@@ -462,6 +447,8 @@ class Engine:
         weights.store()
 
 
+NO_TARGETS: Any = None
+"""In ``Data`` of passes that compute no loss."""
 UPDATE_VALUES = 1 << 18
 """Parameters from which on several threads share an update with a given gradient."""
 
@@ -478,7 +465,7 @@ class Tape:
     def forward(self, parameters: Array, x: Inputs, how: Pass) -> None:
         x = _refuse(self.net, x)
         self._weights = Weights(self.net, self._custom, parameters, [], learning=True)
-        data = Data(x, None)  # type: ignore[arg-type]
+        data = Data(x, NO_TARGETS)
         self._job = Job(self._weights, 1, GRADIENT, data, len(x), at_once=True)
         settings, self._how = self._job.plan.settings, how
         settings[TASK] = TRAIN if how.training else GRADIENT
