@@ -48,6 +48,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"pynn {release}"
 html_copy_source = False
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,

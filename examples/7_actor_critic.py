@@ -4,14 +4,15 @@
 # learns to swing a pendulum up. The actor, 3-64-64-1, chooses the torque; two critics, 4-64-64-1,
 # estimate the return of an action. `7_actor_critic_torch.py` is the same program with PyTorch.
 #
-# Measured on one thread of an Intel Sapphire Rapids (float32, NumPy 2.4.6, PyTorch 2.13, Gymnasium
-# 1.4): mean returns of 20 episodes from -121 to -124 with pynn and seeds 0 to 4, and from -122 to
-# -123 with PyTorch and seeds 0 to 2. In alternating blocks of ten updates, with other programs
-# running, the fastest block took 0.28 ms per update with pynn and 1.43 ms with PyTorch (5.1 times),
-# the median one 0.63 ms and 4.13 ms (6.6 times).
+# Measured on one thread of an Intel Sapphire Rapids with AVX-512 and AMX (float32, Python 3.11.7,
+# NumPy 2.4.6, PyTorch 2.13, Gymnasium 1.4): mean returns of 20 episodes from -121 to -124 with pynn
+# (five seeds, 0 to 4), and from -122 to -123 with PyTorch (three seeds, 0 to 2). In alternating
+# blocks of ten updates, with other programs running, the fastest block took 0.28 ms per update with
+# pynn and 1.43 ms with PyTorch (5.1 times), the median one 0.63 ms and 4.13 ms (6.6 times).
 #
-# Targets move by 0.02 per update of the actor. That was chosen with pynn and seeds 0 and 1: with
-# the 0.005 of the paper, pynn with seed 0 had a return of -768 after 60 episodes.
+# TAU, by which targets move in each update of the actor, was chosen with seeds 0 and 1 of pynn, so
+# that only the returns of the other seeds are independent of the choice. With the 0.005 of the
+# paper, pynn with seed 0 had a return of -768 after 60 episodes.
 
 # %%
 import copy

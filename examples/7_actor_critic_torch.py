@@ -1,6 +1,7 @@
 # %% [markdown]
 # # 7. Reinforcement learning: the same program with PyTorch
-# See `7_actor_critic.py`. One thread, Adam in its fused form, and one call that moves all targets.
+# See `7_actor_critic.py`, which has the results of both. One thread, Adam in its fused form, and
+# one call that moves all targets.
 
 # %%
 import copy

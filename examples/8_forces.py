@@ -5,9 +5,9 @@
 # respect to the inputs, so a loss that contains them has second derivatives in its gradient:
 # `backward_twice` computes them exactly. One network sees energies only, the other one also forces.
 #
-# Measured with seeds 0 to 4 (float32, NumPy 2.4.6, one thread of an Intel Sapphire Rapids): with
-# forces the median error of the forces is 0.13 instead of 0.50, of the energies 0.014 instead of
-# 0.059.
+# Measured with seeds 0 to 4 (float32, Python 3.11.7, NumPy 2.4.6, one thread of an Intel Sapphire
+# Rapids with AVX-512 and AMX): with forces the median root mean square error of the forces is 0.13
+# instead of 0.50, of the energies 0.014 instead of 0.059, both in units of 100.
 
 # %%
 import matplotlib.pyplot as plt
@@ -79,9 +79,11 @@ flat = grid.reshape(-1, 2).astype("float32")
 surfaces = {"exact": energy_and_force(flat)[0], **{k: net.predict(flat) for k, net in nets.items()}}
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained", sharey=True)
 for ax, (name, surface) in zip(axes, surfaces.items(), strict=True):
-    ax.contourf(
+    filled = ax.contourf(
         *grid.T, surface.reshape(90, 90).T, levels=np.linspace(-1.5, 1.5, 25), extend="both"
     )
     ax.plot(*r.T, "w.", markersize=2)
-    ax.set_title(name)
+    ax.set(title=name, xlabel="x")
+axes[0].set_ylabel("y")
+figure.colorbar(filled, ax=axes, label="energy / 100", ticks=np.linspace(-1.5, 1.5, 7))
 save(tuple(axes), args.out, "8_surfaces")

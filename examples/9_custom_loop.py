@@ -4,9 +4,9 @@
 # "Supervised contrastive learning"). The loss compares all pairs of a batch, so it is no sum over
 # rows, which `fit` would need. `train_on` takes any function that returns a loss and its gradient.
 #
-# Measured with seeds 0, 1 and 2 (float32, NumPy 2.4.6, one thread of an Intel Sapphire Rapids): the
-# mean average precision of the search is 43.5 % by pixels and 97.0, 96.9 and 97.0 % by the 16
-# outputs, which take 2 % of the memory.
+# Measured with seeds 0, 1 and 2 (float32, Python 3.11.7, NumPy 2.4.6, one thread of an Intel
+# Sapphire Rapids with AVX-512 and AMX): the mean average precision of the search is 43.5 % by
+# pixels and 97.0, 96.9 and 97.0 % by the 16 outputs: 64 bytes for each image instead of 784.
 
 # %%
 import matplotlib.pyplot as plt

@@ -176,8 +176,8 @@ class Pass(NamedTuple):
         Whether there is dropout and noise, and batch norms use the statistics of the rows, towards
         which they move the running ones.
     seed, epoch, first_row
-        Key of dropout and noise: those that a trainer with this seed draws in this epoch for the
-        rows from this place in its order on.
+        Select the random numbers of dropout and noise. A trainer with this seed draws the same
+        numbers in this epoch for the rows that begin at position ``first_row`` of its order.
     frozen
         Layers whose batch norms use running statistics, which stay as they are.
     """

@@ -158,8 +158,8 @@ def _lines(path: Path) -> list[str]:
 
 
 _pools: tuple[int, list[Any]] = (-1, [])
-"""Number of imported modules, and the libraries that threadpoolctl found when there were so many:
-new libraries come with new modules."""
+"""Number of imported modules, and the libraries that threadpoolctl found at that number. The
+libraries are searched for again when the number has changed, since libraries come with modules."""
 
 
 def _pool_limits(most: int) -> list[int]:

@@ -377,7 +377,8 @@ def as_classes(classes: Any, net: Architecture) -> Array:
 def require_numbers(task: Task, name: str = "y") -> None:
     """Raise ValueError if a batch's labels are not the numbers of their outputs.
 
-    Other labels would be numbered anew in each batch.
+    Text and other labels would get their numbers from each batch by itself, so that the same label
+    could mean another output in the next batch.
     """
     classes = task.classes
     if classes is None or classes.dtype.kind == "b" or is_range(classes):

@@ -41,7 +41,7 @@ class Part(NamedTuple):
     rows: int | None
     first: int
     read: Callable[[list[str], int], Iterator[Any]]
-    """Returns record batches of some columns, of about so many rows."""
+    """Takes names of columns and a number of rows; returns record batches of about this size."""
     span: tuple[int, int] | None = None
     """The bytes of a local file that contain it."""
 

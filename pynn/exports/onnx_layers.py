@@ -57,7 +57,7 @@ def find(graph: Graph, output: str | None) -> Found:
     Raises
     ------
     ValueError
-        If a node is none of those that networks have.
+        If a node is no part of a layer that networks have.
     """
     try:
         with np.errstate(all="ignore"):  # infinite weights are refused by the network

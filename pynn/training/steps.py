@@ -59,9 +59,9 @@ class Steps(Access):
             move the running ones. Otherwise the pass is that of ``predict``, but with
             ``parameters`` in place of ``average``.
         key : (epoch, first_row), optional
-            Selects the random numbers of dropout and noise: those that ``fit`` draws in this epoch,
-            counted from 0, for the rows from this place in its order on. None takes others in every
-            call; the network counts these calls, also in files.
+            Selects the random numbers of dropout and noise. ``fit`` draws the same numbers in this
+            epoch, counted from 0, for the rows that begin at position ``first_row`` of its order.
+            None takes other numbers in every call; the network counts these calls, also in files.
         tape : Tape, optional
             A tape of this network to use again, which saves allocating its memory if it had as many
             rows or more before.

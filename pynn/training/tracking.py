@@ -149,7 +149,7 @@ class ModelCheckpoint(Monitoring):
         all epochs before. None writes after every epoch; ``best`` and ``best_epoch`` are then those
         of the training loss.
     every
-        Only every so many epochs.
+        Interval in epochs: with 10, only the epochs 10, 20, 30, … count.
     keep
         The number of files to keep: the oldest one that this object wrote is removed then. None
         keeps all.

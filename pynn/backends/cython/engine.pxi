@@ -280,7 +280,7 @@ cdef class Engine:
         return team if all_work else 1
 
     cdef int note_speed(self, int threads, double flops, double took) except -1:
-        """Learn from the time of a prediction on so many threads.
+        """Update the measured speeds with the time of a prediction on ``threads`` threads.
 
         The team stops at the first call that is slower than one thread was: other programs, or
         threads of other libraries that spin, then use a core."""

@@ -218,7 +218,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         void (*philox)(
             uint64_t seed, uint32_t row, uint32_t epoch, uint32_t stream, Py_ssize_t blocks,
             uint32_t* out) noexcept nogil
-        # returns the floating-point operations of so many rounds of independent FMA
+        # runs `rounds` rounds of independent FMA and returns their floating-point operations
         double (*multiply_add)(Py_ssize_t rounds) noexcept nogil
 
     # Products of float32 values rounded to bfloat16, in pairs of consecutive k (32 bits).

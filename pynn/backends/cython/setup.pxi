@@ -227,7 +227,7 @@ cdef void choose_rows(Plan* p) noexcept nogil:
     if normalizes_batches(p) or p.settings.tape:
         chunks = 1  # statistics are those of the whole batch; a tape keeps all rows
     p.rows = (batch + chunks - 1) // chunks
-    # Prefetch the same row of the next chunk, which the same thread will read, if so many rows fit.
+    # Prefetch the same row of the next chunk, which the same thread will read, if a chunk fits.
     p.data.ahead = p.rows if p.rows * l.n_in * p.data.x_col <= FETCH_BYTES else MIN_ROWS
 
 

@@ -209,7 +209,7 @@ cdef void tape_gradient(void* context, int thread) noexcept nogil:
 
 
 cdef int run_task(Plan* p, void (*task)(void*, int) noexcept nogil, double flops) except -1 nogil:
-    """Run a task of so many FLOPs on as many threads as they justify."""
+    """Run a task of ``flops`` operations: one thread for every TAPE_FLOPS, up to the team's size."""
     p.pace.threads = <int>max(1.0, min(<double>p.pace.team_size, flops / TAPE_FLOPS))
     p.team = Team.acquire(p.pace.threads)
     p.pace.threads = p.team.size()
