@@ -135,6 +135,7 @@ def test_tapes_can_be_used_again_with_other_rows() -> None:
     tape = net.forward(X)
     for rows in (3, 12, 1):
         assert net.forward(X[:rows], tape=tape) is tape
+        np.testing.assert_array_equal(tape.logits, net.forward(X[:rows]).logits)
         np.testing.assert_allclose(tape.outputs, net.predict_proba(X[:rows]), atol=1e-6)
         assert tape.backward(tape.outputs)[0].shape == (rows, 4)
 
@@ -217,6 +218,8 @@ def test_arrays_that_need_no_conversion_are_checked_too() -> None:
             net.forward(x)
         with pytest.raises(ValueError, match=rf"y: found {found} at row 2, column 0"):
             values.forward(X).loss(y)
+    with pytest.raises(ValueError, match="y: found -1"):
+        make((4, 2), loss="poisson").forward(X).loss(-np.ones((12, 2), np.float32))
     with pytest.raises(ValueError, match="x: found no rows"):
         net.forward(X[:0])
     with pytest.raises(ValueError, match="floats in"):
@@ -251,7 +254,12 @@ def test_gradients_are_per_unit_of_the_inputs_and_targets() -> None:
     found = net.input_gradient(x[:5], output=[0, 1, -1, 0, 0])
     np.testing.assert_allclose(found, expected[range(5), [0, 1, 1, 0, 0]], rtol=1e-5, atol=1e-5)
     # A tape has the standardised outputs.
-    dx, _ = net.forward(x[:5]).backward(np.array([[1.0, 0]] * 5))
+    tape = net.forward(x[:5])
+    targets = (y[:5] - net.target_mean) / net.target_scale
+    expected_loss = ((tape.outputs - targets) ** 2).mean()
+    assert tape.loss(y[:5])[0] == pytest.approx(expected_loss, rel=1e-12)
+    assert tape.loss(y[:5].tolist())[0] == pytest.approx(expected_loss, rel=1e-12)
+    dx, _ = tape.backward(np.array([[1.0, 0]] * 5))
     np.testing.assert_allclose(dx * net.target_scale[0], expected[:, 0], rtol=1e-5, atol=1e-5)
 
 
@@ -269,6 +277,12 @@ def test_pixels_and_sparse_rows() -> None:
         np.testing.assert_allclose(dx, expected[0] / 255, atol=1e-7)
         np.testing.assert_allclose(found, expected[1], atol=1e-6)
         np.testing.assert_allclose(net.jacobian(x), net.jacobian(pixels / 255) / 255, atol=1e-7)
+    many = np.random.default_rng(2).integers(0, 256, (1030, 4), dtype=np.uint8)  # two blocks
+    chosen = np.arange(1030) % 3
+    expected = net.input_gradient(many[-6:], output=chosen[-6:])
+    for x in (many, scipy.csr_matrix(many)):
+        found = net.input_gradient(x, output=chosen)
+        np.testing.assert_allclose(found[-6:], expected, rtol=1e-5, atol=1e-8)
     noisy = make(input_noise=0.1)
     with pytest.raises(ValueError, match="x: found sparse rows for a network with input_noise"):
         noisy.forward(scipy.csr_matrix(X), training=True)
