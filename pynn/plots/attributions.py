@@ -38,8 +38,8 @@ def attributions(
     ax : Axes, optional
         Where to draw.
     style : {"light", "dark"}, optional
-        Colours of a new figure, or of what is drawn in `ax`; by default those that suit the
-        background.
+        Colours of a new figure, or of what is drawn in `ax`; None chooses the
+        colours that suit the background.
 
     Returns
     -------

@@ -54,7 +54,7 @@ class Call:
         return torch.from_numpy(self.tape.outputs())
 
     def backward(self, d: Tensor, inputs: bool, parameters: bool) -> list[Tensor | None]:
-        """Return the gradients of x and of the parameters, those that are wanted."""
+        """Return the gradients of x and of the parameters that autograd asked for."""
         tape = self.tape
         d_logits = tape.output_gradient(as_array(d))
         dx = tape.backward(d_logits, inputs)
@@ -67,7 +67,7 @@ class Call:
     def backward_twice(
         self, d: Tensor, t_x: Tensor | None, t_parameters: Sequence[Tensor | None]
     ) -> list[Tensor]:
-        """Return the gradients of d, x and parameters for those of what ``backward`` returns."""
+        """Return gradients of d, x and parameters, given those of ``backward``'s results."""
         net = self.net
         rows = self.tape.inputs()
         along_x = np.zeros_like(rows) if t_x is None else as_array(t_x)

@@ -249,8 +249,9 @@ class ModelProperties:
     def classes(self) -> Array | None:
         """The label of each output; for a single output, the labels of no and yes.
 
-        They are the sorted labels in the y of the first ``fit``, or those that are assigned, in
-        any order. Before, they are 0, 1, 2, … . None for regression and multilabel targets.
+        They are the sorted labels in the y of the first ``fit``, or the labels assigned to this
+        property, in any order. Before, they are 0, 1, 2, … . None for regression and multilabel
+        targets.
 
         The first ``fit`` decides whether targets (n, n_out) of the losses binary_cross_entropy and
         mse are one-hot classes. Assign labels or None before it if its rows are only a part of the

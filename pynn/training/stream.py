@@ -45,7 +45,7 @@ NOTHING = Sums(0.0, 0.0, 0.0)
 
 
 class Reader:
-    """A thread that computes the items of an iterator, one ahead of those that were taken.
+    """A thread that computes the next item of an iterator while the last one is in use.
 
     Parameters
     ----------

@@ -99,9 +99,9 @@ class Tape:
         Parameters
         ----------
         y : array
-            As in ``fit``, of the rows of this tape. Before the first ``fit``, labels are those that
-            were assigned to ``net.classes``, or numbers from 0 to n_out − 1 (0 and 1 for one
-            output), since a batch may lack some of the others.
+            As in ``fit``, of the rows of this tape. Before the first ``fit``, labels are the
+            classes assigned to ``net.classes``, or numbers from 0 to n_out − 1 (0 and 1 for
+            one output), since a batch does not always contain every label.
         sample_weight, missing_targets
             As in ``fit``: the loss is Σ weight · loss / Σ weight.
 
