@@ -102,7 +102,7 @@ def odd_cases() -> Cases:
             5, 4, 3, norm=pynn.BatchNorm(epsilon=0.1, momentum=0.5)
         ),
         "norms of layers": lambda: network(
-            5, 4, 4, 3, norm=["rms", pynn.LayerNorm(0.01)], activation=["tanh", "silu"]
+            5, 4, 4, 3, norm=[pynn.RMSNorm(0.02), pynn.LayerNorm(0.01)], activation=["tanh", "silu"]
         ),
         "average": lambda: _averaged(network(5, 4, 3, norm="batch")),
         "standardized": lambda: standardized(network(5, 4, 3, standardize=True), rows % 3),

@@ -98,9 +98,9 @@ def test_bfloat16_products_round_as_pynn_does(tmp_path: Path) -> None:
     net = network(5, 20, 20, 3, precision="bf16", residual=True)
     net.to_onnx(tmp_path / "model.onnx")
     x = cases.rows_for(net)
-    check(net, run(tmp_path / "model.onnx", x=x), x, 2e-3)
+    check(net, run(tmp_path / "model.onnx", x=x), x, 2e-4)
     full = network(5, 20, 20, 3, residual=True)
-    assert np.abs(full.predict_proba(x) - net.predict_proba(x)).max() > 1e-4
+    assert np.abs(full.predict_proba(x) - net.predict_proba(x)).max() > 1e-3
 
 
 def test_the_columns_of_a_table_are_inputs(tmp_path: Path) -> None:

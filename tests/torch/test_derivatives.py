@@ -122,6 +122,12 @@ def test_shared_memory_stays_shared() -> None:
         p.data = p.data.clone().share_memory_()  # each in its own storage
     assert torch.equal(model(x), expected)
     assert all(p.is_shared() for p in model.parameters())
+    twin = MLP([8, 16, 3], norm="batch")
+    twin.load_state_dict(model.state_dict())
+    for one in (model, twin):
+        one.train()(x)
+    for name, statistics in model.named_buffers():
+        assert torch.equal(statistics, twin.get_buffer(name))
 
 
 def test_to_sequential_computes_the_same() -> None:

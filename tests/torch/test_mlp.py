@@ -171,11 +171,14 @@ def test_other_dtypes_and_transforms_fall_back_with_one_warning() -> None:
 
 def test_graphs_are_kept_apart_and_changes_in_place_are_refused() -> None:
     model, x = built(), rows()
-    first, second = model(x), model(2 * x)
+    torch.autograd.grad(model(x).sum(), x)  # its tape is used again, by one of the next two
+    first, second = model(x), model(1 - x)
     one = torch.autograd.grad(first.sum(), x, retain_graph=True)[0]
     again = torch.autograd.grad(first.sum(), x)[0]
     assert torch.equal(one, again)
-    torch.autograd.grad(second.sum(), x)
+    assert torch.equal(one, torch.autograd.grad(built()(x).sum(), x)[0])
+    expected = torch.autograd.grad(built()(1 - x).sum(), x)[0]
+    assert torch.equal(torch.autograd.grad(second.sum(), x)[0], expected)
     late = model(x)
     with torch.no_grad():
         model.layers[0].weight.mul_(2)

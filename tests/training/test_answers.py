@@ -102,6 +102,17 @@ def test_predictions_follow_the_parameters(backend):
         np.testing.assert_array_equal(net.predict(x), net.predict_proba(x).argmax(axis=1))
 
 
+def test_labels_follow_the_classes(backend):
+    net, x = network(backend, pixels=False), rows(6)
+    index = net.predict(x)
+    for classes in (["a", "b", "c"], ["d", "e", "f"]):
+        net.classes = classes
+        assert net.predict(x).tolist() == [classes[k] for k in index]
+    made = net.compile()
+    made.classes[...] = "z"
+    assert made.classes.tolist() == ["d", "e", "f"]
+
+
 def test_more_predictions_than_a_plan_is_used_for(backend):
     """Rows with many zeros and with none take turns, so that plans are made for both."""
     net = network(backend, pixels=False, threads=1)

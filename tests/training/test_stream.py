@@ -14,8 +14,9 @@ import pytest
 
 import pynn
 from pynn.backends import choose
+from pynn.backends.contract import Data
 from pynn.data.stream import Chunk, Source
-from pynn.training.stream import Reader
+from pynn.training.stream import Reader, StreamTrainer, _Window, cut
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(1000, 6)).astype(np.float32)
@@ -114,6 +115,33 @@ def test_shuffling_depends_on_seed_and_epoch_alone() -> None:
     assert order[-40:-20] != order[-20:]
 
 
+def test_every_window_of_every_epoch_has_random_numbers_of_its_own() -> None:
+    trainer = StreamTrainer.__new__(StreamTrainer)
+    trainer._windows = 4
+    numbers = [trainer._number(epoch, window) for epoch in range(3) for window in range(4)]
+    assert numbers == list(range(12))
+
+
+def test_pieces_with_and_without_weights_share_a_window() -> None:
+    window = _Window(6, 6, np.dtype(np.float32))
+    weight = np.array([2.0, 3.0])
+    assert window.add(Data(X[:2], Y[:2], None, True), 0) == 2
+    assert window.add(Data(X[2:4], Y[2:4], weight), 0) == 2
+    assert window.add(Data(X[3:9], Y[3:9], None), 1) == 3
+    found = window.data()
+    assert found.missing
+    assert found.sample_weight is not None
+    assert found.sample_weight.tolist() == [1, 1, 2, 3, 1, 1]
+    np.testing.assert_array_equal(found.x, X[:6])
+    np.testing.assert_array_equal(found.y, Y[:6])
+
+
+def test_a_chunk_without_its_first_rows_counts_them() -> None:
+    found = cut(Chunk(X[:9], Y[:9], None, "part 0", 20), 4)
+    assert found.first == 24
+    np.testing.assert_array_equal(found.x, X[4:9])
+
+
 @pytest.mark.parametrize("at", [3, 8, 17, 32])
 def test_resuming_in_the_middle_of_an_epoch(tmp_path, at) -> None:
     settings = {"epochs": 3, "batch_size": 32, "optimizer": "adam", "validation": (X, Y)}
@@ -177,6 +205,9 @@ def test_predict_and_evaluate_read_in_windows() -> None:
     np.testing.assert_array_equal(net.predict_proba(X), net.predict_proba(source))
     expected = net.evaluate(X, Y, metrics=["f1", "auc"])
     assert net.evaluate(source, metrics=["f1", "auc"]) == pytest.approx(expected)
+    weight = np.arange(1000.0)
+    expected = net.evaluate(X, Y, sample_weight=weight)
+    assert net.evaluate(Parts(X, Y, 90, 128, weight)) == pytest.approx(expected)
     net.fit(source, epochs=1, validation=source, metrics="f1")
     assert net.history[-1].validation_f1 == pytest.approx(net.evaluate(X, Y, metrics="f1")["f1"])
     assert not readers()

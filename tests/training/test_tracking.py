@@ -141,6 +141,13 @@ def test_every_second_epoch_with_values_in_the_name(data: Data, tmp_path: Path) 
     assert sorted(os.listdir(tmp_path)) == expected == [Path(one).name for one in every.files]
 
 
+def test_epochs_between_do_not_count_for_the_best(data: Data, tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path / "best.safetensors", "loss", every=2)
+    for epoch, loss in enumerate((0.9, 0.8, 0.1, 0.7), start=1):
+        best.on_epoch_end(network(), Record(epoch=epoch, loss=loss))
+    assert (best.best, best.best_epoch) == (0.7, 4)
+
+
 def test_a_file_that_cannot_be_written_leaves_the_one_before(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
