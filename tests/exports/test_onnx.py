@@ -72,11 +72,14 @@ def test_onnx_runtime_computes_what_predict_does(group: str, tmp_path: Path) -> 
         x = as_exported(net)
         print(name)  # shown if the comparison fails
         session = open_model(path)
-        check(net, run(session, x=x), x)
+        # ONNX Runtime has erf, which gelu needs, in float32 only.
+        double = net.architecture.dtype == "float64" and name != "gelu"
+        tolerance = 1e-10 if double else 1e-5
+        check(net, run(session, x=x), x, tolerance)
         if group.startswith("activations"):
-            check(net, run(session, x=300 * x), 300 * x)
+            check(net, run(session, x=300 * x), 300 * x, tolerance)
         one = run(session, x=np.asfortranarray(x)[3:4])
-        check(net, one, x[3:4])
+        check(net, one, x[3:4], tolerance)
         for found, expected in zip(run(session, x=x[:0]).values(), one.values(), strict=True):
             assert found.shape == (0, *expected.shape[1:])
 
