@@ -186,6 +186,13 @@ def test_forms_of_layers_and_activations(tmp_path: Path) -> None:
         close(outputs(net, x), expected)
 
 
+def root_of(exponent: str, axis: int) -> list[Any]:
+    """Nodes that differ from an rms norm in the exponent or the axis."""
+    mean = ("ReduceMean", "h1", {"axes": [axis]})
+    tail = [("Add", "h2 two"), ("Sqrt", "h3"), ("Div", "h0 h4"), ("Gemm", "h5 w")]
+    return [("Gemm", "x u"), ("Pow", f"h0 {exponent}"), mean, *tail]
+
+
 def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     dense = ("Gemm", "x w b")
@@ -239,12 +246,15 @@ def test_refused_graphs_name_the_node(tmp_path: Path) -> None:
         ([dense, ("Add", "h0")], r"\(Add\): found .*, expected a valid operation"),
         ([dense, ("Div", "b h0")], r"\(Div\): found a division by values that depend on x"),
         ([("Gemm", "x i")], r"\(Gemm\): found weights of int64, expected floats"),
+        (root_of("three", 1), r"\(Div\): found two values that depend on x"),
+        (root_of("two", 0), r"\(Div\): found two values that depend on x"),
         (
             [dense, ("Split", "h0", {"num_outputs": 2})],
             r"\(Split\): found an operator that is no part",
         ),
     ):
         constants: Any = {"w": W, "b": B, "c": B[[0, 0, 0]], "q": np.eye(2), "u": np.eye(3)}
+        constants |= {"two": 2.0, "three": 3.0}
         constants |= {"zero": 0.0, "hundred": 1e4, "r": np.eye(3)[:, ::-1]}
         constants |= {"v": W[:, :1], "long": np.array([1, 2, -1]), "i": np.arange(6).reshape(3, 2)}
         graph(path, *nodes, **constants)
