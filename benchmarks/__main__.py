@@ -81,14 +81,14 @@ def say(text: str) -> None:
 
 
 def add_report(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option ``--report [FOLDER]``; the default folder is docs."""
+    """Add the option ``--report [FOLDER]``; the default folder is docs/benchmarks."""
     parser.add_argument(
         "--report",
         type=_folder,
         nargs="?",
-        const=Path("docs"),
+        const=Path("docs/benchmarks"),
         metavar="FOLDER",
-        help=f"{what} (docs)",
+        help=f"{what} (docs/benchmarks)",
     )
 
 

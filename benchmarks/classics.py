@@ -8,8 +8,8 @@ The systems are the scripts in examples/ themselves. To measure accuracy, each s
 unchanged, once for each seed. To measure time, it is run up to its call of ``fit``. The network,
 data and settings found there are then trained by each backend of pynn and by PyTorch, in turns,
 each in its own process: two epochs that do not count, then as many as fit into --budget seconds.
-The mean of these stands for the remaining epochs. docs/classics.json stores all numbers; the tables
-are written between marks in docs/*.md.
+The mean of these stands for the remaining epochs. docs/tutorials/classics.json stores all numbers;
+the tables are written between marks in the pages of docs/.
 """
 
 from __future__ import annotations
@@ -578,12 +578,12 @@ def torch_table(known: dict[str, Any]) -> Iterator[str]:
 
 
 PAGES: dict[str, dict[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
-    "classics.md": {
+    "tutorials/classics.md": {
         "table": systems_table,
         "readings of 3": lambda known: readings_table(known, "3"),
         "readings of 4": lambda known: readings_table(known, "4"),
     },
-    "how-it-learns.md": {"table": torch_table},
+    "explanation/how-it-learns.md": {"table": torch_table},
 }
 
 
@@ -656,7 +656,7 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> int:
     """Run the requested measurements; results are stored after every row."""
     args = arguments().parse_args()
-    numbers = args.docs / "classics.json"
+    numbers = args.docs / "tutorials" / "classics.json"
     if args.no_run:
         write_pages(read(numbers), args.docs)
         return 0

@@ -6,7 +6,7 @@
     python -m benchmarks.options --no-run --page        only write the page again
 
 The rows are in ``option_rows.py``. Epochs with the option and without it take turns in one process,
-on one thread, in the cases D and F of the benchmarks. docs/options.json stores the results.
+on one thread, in the cases D and F of the benchmarks. Results: docs/reference/options.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .report import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "options.md"
-RESULTS = ROOT / "docs" / "options.json"
+RESULTS = ROOT / "docs" / "reference" / "options.json"
 MEASURED = ("D", "F")
 ROWS = 20_000
 """Rows of an epoch."""
@@ -124,7 +124,7 @@ def measure(option: Option, given: Problem, seconds: float) -> dict[str, float]:
 
 HEAD = """# All options
 
-Every option with its name in scikit-learn (its multilayer perceptrons, or the nearest function or class), Keras 3 and PyTorch (for metrics torchmetrics), and what it costs: the time of an epoch with the option and the ratio to the epoch without it, for two networks of the [benchmarks](../performance.md):
+Every option with its name in scikit-learn (its multilayer perceptrons, or the nearest function or class), Keras 3 and PyTorch (for metrics torchmetrics), and what it costs: the time of an epoch with the option and the ratio to the epoch without it, for two networks of the [benchmarks](../benchmarks/performance.md):
 
 - **D**: 784-256-128-10, relu, Adam, batch 64, 20,000 rows of MNIST as pixels: 313 steps;
 - **F**: 20-64-64-2, relu, Adam, batch 32, 20,000 rows: 625 steps.

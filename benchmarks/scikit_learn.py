@@ -1,7 +1,7 @@
 """Compare the speed of pynn.sklearn's multilayer perceptrons with scikit-learn's.
 
     python -m benchmarks.scikit_learn                                 print everything
-    python -m benchmarks.scikit_learn --markdown docs/scikit-learn.md   and write it into the page
+    python -m benchmarks.scikit_learn --markdown docs/how-to/scikit-learn.md   and write the page
     python -m benchmarks.scikit_learn --quick --cases digits          a short trial
 
 Both run in separate processes, with the same rows, ``random_state`` and number of processors, and

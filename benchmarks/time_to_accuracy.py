@@ -2,7 +2,7 @@
 
     python -m benchmarks.time_to_accuracy                      nine seeds of each preset
     python -m benchmarks.time_to_accuracy --presets fast --seeds 3
-    python -m benchmarks.time_to_accuracy --page               also write docs/time-to-accuracy.md
+    python -m benchmarks.time_to_accuracy --page   also write docs/benchmarks/time-to-accuracy.md
     python -m benchmarks.time_to_accuracy --validation         accuracy on held-out training rows
 
 Every training is a separate process: ``python -m pynn train --fast`` as a user types it, and the
@@ -302,7 +302,9 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="only measure accuracies on held-out training rows",
     )
-    parser.add_argument("--page", action="store_true", help="write docs/time-to-accuracy.md")
+    parser.add_argument(
+        "--page", action="store_true", help="write docs/benchmarks/time-to-accuracy.md"
+    )
     return parser
 
 
@@ -325,7 +327,7 @@ def main() -> int:
     lines = page(found, threads)
     print("\n".join(lines))
     if args.page:
-        path = ROOT / "docs" / "time-to-accuracy.md"
+        path = ROOT / "docs" / "benchmarks" / "time-to-accuracy.md"
         text = between(path.read_text(encoding="utf-8"), "table", lines)
         with atomic_write(path) as file:
             file.write(text.encode())

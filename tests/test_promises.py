@@ -1,4 +1,4 @@
-"""docs/promises.md: every test it names exists, and every guarantee names one."""
+"""docs/explanation/guarantees.md: every test it names exists, and every guarantee names one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "promises.md"
+PAGE = ROOT / "docs" / "explanation" / "guarantees.md"
 
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 

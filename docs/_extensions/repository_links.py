@@ -31,7 +31,11 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-INCLUDED = {"ARCHITECTURE.md": "architecture", "CHANGELOG.md": "changelog", "README.md": "index"}
+INCLUDED = {
+    "ARCHITECTURE.md": "development/architecture",
+    "CHANGELOG.md": "changelog",
+    "README.md": "index",
+}
 """Markdown files outside docs/ and the pages that stand for them."""
 
 SCHEME = "repository:"

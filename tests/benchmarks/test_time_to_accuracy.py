@@ -103,7 +103,7 @@ def test_the_page_has_medians():
     )
     assert "Medians of 3 seeds" in lines[5]
     # The page that the command writes into has room for the table.
-    text = (ROOT / "docs" / "time-to-accuracy.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "benchmarks" / "time-to-accuracy.md").read_text(encoding="utf-8")
     assert "\n".join(lines) in between(text, "table", lines)
 
 

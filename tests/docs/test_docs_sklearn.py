@@ -1,4 +1,4 @@
-"""docs/scikit-learn.md misses no name, and its examples print what it says."""
+"""docs/how-to/scikit-learn.md misses no name, and its examples print what it says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 import pynn.sklearn
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scikit-learn.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "scikit-learn.md"
 CLASSES = [
     (getattr(pynn.sklearn, name), getattr(sklearn.neural_network, name))
     for name in ("MLPClassifier", "MLPRegressor")

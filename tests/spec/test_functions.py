@@ -497,7 +497,7 @@ def test_a_run_that_was_cut_off_resumes_exactly(tmp_path: Path, blobs, backend):
         pynn.load(path)
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "your-own-functions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "custom-functions.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 
 
