@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from ..training.standardise import as_flag
 from .methods import Exports
 
 _Network = TypeVar("_Network", bound="Interchange")
@@ -204,3 +205,92 @@ class Interchange(Exports):
         net: _Network = make(variables.sizes, **{"dtype": variables.dtype, **settings})
         variables.copy_to(net._model)
         return net
+
+    @classmethod
+    def from_torch(
+        cls: type[_Network],
+        module: Any,
+        *,
+        loss: Any = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: int | None = 0,
+    ) -> _Network:
+        """Return a network with the layers and parameters of a PyTorch module.
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+            Layers of ``nn.Linear``, activations, norms and dropout on the CPU, float32 or float64,
+            also nested; the page on PyTorch has a table. The network has copies of the parameters.
+        loss : str, LossFunction or Loss, optional
+            As for ``Network``. If the module ends without an activation, as a classifier usually
+            does, the network gets the output activation of the loss. None: cross_entropy after
+            ``nn.Softmax`` and ``nn.LogSoftmax``, binary_cross_entropy after ``nn.Sigmoid``,
+            otherwise mse.
+        backend, threads, seed
+            As for ``Network``.
+
+        Returns
+        -------
+        Network
+            Its inputs are values, never pixels. ``predict_proba`` returns probabilities, also for a
+            module with ``nn.LogSoftmax``.
+
+        Raises
+        ------
+        TypeError
+            If it is no module.
+        ValueError
+            If it has another layer, hooks, shared or missing parameters, or a value that is not
+            finite; the error names the position of the layer and the reason.
+        ImportError
+            If PyTorch is not installed.
+
+        Examples
+        --------
+        >>> net = Network.from_torch(module, loss="cross_entropy")  # doctest: +SKIP
+        """
+        # Imported here, since PyTorch is optional.
+        from . import chain, pytorch
+
+        make: Any = cls
+        found: _Network = chain.network(
+            make, pytorch.read(module), loss, backend=backend, threads=threads, seed=seed
+        )
+        return found
+
+    def to_torch(self, *, logits: bool = False) -> Any:
+        """Return an ``nn.Sequential`` of PyTorch that predicts as this network does.
+
+        Parameters
+        ----------
+        logits : bool
+            Whether to leave out the output activation, as losses such as ``nn.CrossEntropyLoss``
+            and ``nn.BCEWithLogitsLoss`` expect for further training.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            In evaluation mode, with copies of the parameters, those of ``average`` if there is one,
+            with norms and dropout. It takes tensors of ``dtype`` (n, n_in), pixels in [0, 1], and
+            returns (n, n_out): probabilities in the order of ``classes``, or values in their unit.
+            Means and scales of ``standardize`` are a part of the first ``nn.Linear``, those of
+            ``standardize_targets`` of the last.
+
+        Raises
+        ------
+        ValueError
+            If PyTorch has no such layers: residual ones, custom activations, the output ``exp``
+            (except with ``logits=True``); ``precision="bf16"``; or means so much larger than scales
+            that ``dtype`` cannot hold the inputs.
+        ImportError
+            If PyTorch is not installed.
+
+        Examples
+        --------
+        >>> module = net.to_torch()  # doctest: +SKIP
+        """
+        from . import pytorch
+
+        return pytorch.module_of(self._model, as_flag(logits, "logits"))

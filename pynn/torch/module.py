@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from ..backends import choose
 from ..backends.contract import Pass
+from ..exports import pytorch
 from ..spec import arguments
 from ..spec.architecture import ActivationLike, Architecture
 from ..spec.norms import NormLike
@@ -260,9 +261,14 @@ class MLP(nn.Module):
         Raises
         ------
         ValueError
-            If the network has normalisations, residual connections or the activation ``exp``.
+            If the network has residual connections or the activation ``exp``.
         """
-        return operations.sequential(self.architecture, list(self.layers)).train(self.training)
+        net = self.architecture
+        tensors: list[dict[str, Tensor]] = [{} for _ in self.layers]
+        running = [(k, n) for k in net.batch_layers for n in ("running_mean", "running_var")]
+        for k, name in (*slots(net), *running):
+            tensors[k][name] = getattr(self.layers[k], name)
+        return pytorch.sequential(net, tensors, "to_sequential").train(self.training)
 
     # --- Passes ---------------------------------------------------------------------------------
 

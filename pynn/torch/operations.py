@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ..spec.architecture import Architecture
@@ -36,58 +36,6 @@ ACTIVATION: dict[str, Callable[..., Tensor]] = {
     "softmax": lambda z, _: torch.softmax(z, -1),
 }
 """Activations, with their parameter."""
-
-
-MODULES: dict[str, Callable[[float], nn.Module]] = {
-    "identity": lambda _: nn.Identity(),
-    "sigmoid": lambda _: nn.Sigmoid(),
-    "tanh": lambda _: nn.Tanh(),
-    "relu": lambda _: nn.ReLU(),
-    "leaky_relu": lambda slope: nn.LeakyReLU(slope),
-    "elu": lambda alpha: nn.ELU(alpha),
-    "gelu": lambda _: nn.GELU(),
-    "softplus": lambda beta: nn.Softplus(beta, threshold=100.0),
-    "silu": lambda _: nn.SiLU(),
-    "mish": lambda _: nn.Mish(),
-    "selu": lambda _: nn.SELU(),
-    "softsign": lambda _: nn.Softsign(),
-    "relu6": lambda _: nn.ReLU6(),
-    "hard_sigmoid": lambda _: nn.Hardsigmoid(),
-    "hard_swish": lambda _: nn.Hardswish(),
-    "hard_tanh": lambda _: nn.Hardtanh(),
-    "gelu_tanh": lambda _: nn.GELU(approximate="tanh"),
-    "softmax": lambda _: nn.Softmax(-1),
-}
-"""Modules of the activations, from their parameter."""
-
-
-def sequential(net: Architecture, layers: Sequence[Any]) -> nn.Sequential:
-    """Return modules of PyTorch with copies of the parameters of layers.
-
-    Raises
-    ------
-    ValueError
-        If the network has layers that ``nn.Sequential`` cannot hold.
-    """
-    lacking = next((name for name in net.activations if name not in MODULES), None)
-    if net.norms or any(net.residual) or lacking is not None:
-        found = "normalisations" if net.norms else "residual connections"
-        found = found if lacking is None else f"the activation {lacking!r}"
-        raise ValueError(f"to_sequential: found {found}, expected a network without them")
-    modules: list[nn.Module] = []
-    for k, layer in enumerate(layers):
-        weight, bias = (
-            t.detach().clone(memory_format=torch.contiguous_format)
-            for t in (layer.weight, layer.bias)
-        )
-        linear = nn.Linear(net.sizes[k], net.sizes[k + 1], device="meta")
-        linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
-        modules.append(linear)
-        if net.activations[k] != "identity":
-            modules.append(MODULES[net.activations[k]](net.activation_parameter(k)))
-        if k < net.n_layers - 1 and net.dropout[k]:
-            modules.append(nn.Dropout(net.dropout[k]))
-    return nn.Sequential(*modules)
 
 
 def normalize(norm: Norm, layer: Any, z: Tensor, training: bool) -> Tensor:

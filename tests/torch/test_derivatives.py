@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from pynn.exports import pytorch  # noqa: E402
 from pynn.torch import MLP, operations  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:pynn.torch.MLP computes:UserWarning")
@@ -132,16 +133,17 @@ def test_shared_memory_stays_shared() -> None:
 
 def test_to_sequential_computes_the_same() -> None:
     x = torch.randn(4, 3, dtype=torch.float64)
-    for output in operations.MODULES:
-        model, _ = pair(output=output, dropout=0.2)
+    norms = [{}, {"norm": "layer"}, {"norm": "rms", "norm_after": True}, {"norm": "batch"}]
+    for k, output in enumerate(pytorch.MODULES):
+        model, _ = pair(output=output, dropout=0.2, **norms[k % 4])
         other = model.eval().to_sequential()
         torch.testing.assert_close(other(x), model(x))
         assert all(p.is_contiguous() for p in other.parameters())
 
 
 def test_to_sequential_refuses_other_layers() -> None:
-    with pytest.raises(ValueError, match="to_sequential: found normalisations"):
-        pair(norm="layer")[0].to_sequential()
+    with pytest.raises(ValueError, match="to_sequential: found residual connections"):
+        pair(residual=True)[0].to_sequential()
     with pytest.raises(ValueError, match="to_sequential: found the activation 'exp'"):
         pair(output="exp")[0].to_sequential()
 
