@@ -12,6 +12,7 @@ A plain run (``pytest``, ``make test``) leaves out
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +21,9 @@ import pytest
 import pynn
 from pynn.backends import choose
 from tests.child import python
+
+# Keras reads it when it is imported; its other backends are not installed in CI.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 # Modules of assertions that tests share: pytest explains those that fail.
 pytest.register_assert_rewrite(

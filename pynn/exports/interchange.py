@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from ..spec.functions import Loss
+from ..spec.losses import LossFunction
 from ..training.standardise import as_flag
 from .methods import Exports
 
@@ -140,6 +142,62 @@ class Interchange(Exports):
         from . import scikit
 
         return scikit.estimator(self._model)
+
+    @classmethod
+    def from_keras(
+        cls: type[_Network],
+        model: Any,
+        *,
+        loss: str | LossFunction | Loss | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        seed: int | None = 0,
+    ) -> _Network:
+        """Return a network with the layers and the parameters of a model of Keras 3.
+
+        Parameters
+        ----------
+        model : keras.Model
+            A ``keras.Sequential``, or a functional model whose layers form a chain, of the layers
+            that the page on Keras lists. It stays unchanged, and shares nothing with the network.
+        loss : str, LossFunction or Loss, optional
+            As for ``Network``. None: that of ``model.compile``; if the model is not compiled,
+            cross_entropy after a softmax, binary_cross_entropy after a sigmoid, otherwise mse. With
+            logits, as from ``from_logits=True``, the network gets the output activation that the
+            loss has, so that it predicts probabilities.
+        backend, threads, seed
+            As for ``Network``.
+
+        Returns
+        -------
+        Network
+            ``dtype`` is that of the model, dropout and noise are kept. ``Rescaling`` and
+            ``Normalization`` become means and scales of ``standardize``, which later training
+            leaves as they are; ``Rescaling(1 / 255)`` alone becomes ``pixels=True``: x is uint8
+            from 0 to 255, or floats that are divided by 255 already. Without them the inputs are
+            values, never pixels. The optimizer state begins anew; :func:`pynn.keras.fit` keeps it.
+
+        Raises
+        ------
+        TypeError
+            If it is no model of Keras.
+        ValueError
+            If it is not built, or a layer or the compiled loss is not supported; the error names
+            the layer's position, its name and the reason.
+
+        Examples
+        --------
+        >>> net = Network.from_keras(keras.models.load_model("model.keras"))  # doctest: +SKIP
+        """
+        from . import keras_layers
+
+        def create(sizes: list[int], **settings: Any) -> _Network:
+            make: Any = cls
+            made: _Network = make(sizes, backend=backend, threads=threads, seed=seed, **settings)
+            return made
+
+        found: _Network = keras_layers.network(create, model, loss)
+        return found
 
     def to_pytree(self) -> dict[str, Any]:
         """Return copies of the parameters as nested dictionaries with the names of Flax.

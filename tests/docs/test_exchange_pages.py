@@ -1,4 +1,4 @@
-"""The code of the pages on saving, PyTorch, other libraries and explanations prints what the pages say."""
+"""The code of the pages on other libraries, saving and explanations prints what the pages say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 EXAMPLES = [
     (page, code, printed)
-    for page in ("saving", "exchange", "pytorch", "explanations")
+    for page in ("saving", "exchange", "pytorch", "keras", "explanations")
     for code, printed in BLOCK.findall((HOW_TO / f"{page}.md").read_text("utf-8"))
 ]
 
