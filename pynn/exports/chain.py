@@ -456,9 +456,9 @@ def network(create: Callable[..., Any], chain: Chain, loss: Any, **settings: Any
     return net
 
 
-def table(accepted: Mapping[str, str], refused: Mapping[str, str]) -> str:
+def table(accepted: Mapping[str, str], refused: Mapping[str, str], subject: str = "layer") -> str:
     """Return layers with their conditions, or the reason why they are refused, as Markdown."""
-    lines = ["| layer | accepted | |", "| --- | --- | --- |"]
+    lines = [f"| {subject} | accepted | |", "| --- | --- | --- |"]
     lines += [f"| {name} | yes | {text} |" for name, text in accepted.items()]
     lines += [f"| {name} | no | {text} |" for name, text in refused.items()]
     return "\n".join(lines)
