@@ -20,6 +20,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinxcontrib.mermaid",
+    "command_line",
     "repository_links",
 ]
 exclude_patterns = ["_extensions", "_templates"]
