@@ -16,11 +16,10 @@ version = release = pynn.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
-    "sphinxcontrib.mermaid",
     "command_line",
+    "formulas",
     "repository_links",
 ]
 exclude_patterns = ["_extensions", "_templates"]
@@ -29,9 +28,8 @@ templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|scipy|sklearn)\..*")]
 
-# Markdown: headings get anchors as on a repository page; ```mermaid fences become diagrams.
+# Markdown: headings get anchors as on a repository page.
 myst_heading_anchors = 3
-myst_fence_as_directive = ["mermaid"]
 # "repository" is the scheme of repository_links.
 myst_url_schemes = ("http", "https", "mailto", "repository")
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -45,12 +43,14 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 numpydoc_validation_checks: set[str] = set()
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = f"pynn {release}"
 html_copy_source = False
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["narrow.css"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,

@@ -18,18 +18,29 @@ from sphinx.util.docutils import SphinxDirective
 from pynn.cli.app import app as program
 
 
+def marked(text: str) -> str:
+    """Return a text of the program as Markdown, with options as code."""
+    text = re.sub(r"[\x08\f]", "", text).replace("<", r"\<")
+    return re.sub(r"(?<![\w`-])--?[a-z][\w-]*", r"`\g<0>`", text)
+
+
 def cell(text: str) -> str:
     """Return a text as the cell of a Markdown table."""
-    return re.sub(r"\s+", " ", text).replace("|", r"\|").strip()
+    return re.sub(r"\s+", " ", marked(text)).replace("|", r"\|").strip()
 
 
 def name_of(parameter: Any) -> str:
     """Return how a parameter is typed, as Markdown."""
     if parameter.param_type_name == "argument":
-        return f"`{parameter.metavar or parameter.name.upper()}`"
+        return f"`{argument(parameter)}`"
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     value = "" if parameter.is_flag else f" `{parameter.metavar or 'VALUE'}`"
-    return names + value
+    return (names + value).replace("|", r"\|")
+
+
+def argument(parameter: Any) -> str:
+    """Return the name of an argument, without brackets."""
+    return re.sub(r"[\[\]]", "", parameter.metavar or parameter.name.upper())
 
 
 def default_of(parameter: Any) -> str:
@@ -58,11 +69,12 @@ def pages_text() -> Iterator[str]:
         shown = [p for p in command.params if p.help and not getattr(p, "hidden", False)]
         arguments = [p for p in shown if p.param_type_name == "argument"]
         options = [p for p in shown if p.param_type_name == "option"]
-        typed = " ".join(f"[{p.metavar or p.name.upper()}]" for p in arguments)
-        yield from ("", f"## pynn {name}", "", "```sh", f"pynn {name} [OPTIONS] {typed}", "```", "")
-        yield re.sub(r"[\x08\f]", "", command.help or "")
-        if command.epilog:
-            yield from ("", re.sub(r"^Examples?: (.*)$", r"`\1`", command.epilog.strip()))
+        typed = "".join(f" [{argument(p)}]" for p in arguments)
+        yield from ("", f"## pynn {name}", "", "```sh", f"pynn {name} [OPTIONS]{typed}", "```", "")
+        yield marked(command.help or "")
+        example = re.match(r"Examples?: (pynn [^;]+)", command.epilog or "")
+        if example:
+            yield from ("", "Example:", "", "```sh", example[1].strip(), "```")
         if arguments:
             yield from table(arguments, "argument")
         for panel, members in groupby(options, lambda p: p.rich_help_panel or "Options"):
