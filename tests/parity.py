@@ -26,6 +26,7 @@ from pynn.backends import choose
 from pynn.backends.contract import Data, Engine, ObjectiveSettings, Trainer, TrainerSettings
 from pynn.spec import ELU, LeakyReLU, Parametric, Softplus, names, optimizers
 from pynn.spec.architecture import Architecture
+from pynn.spec.groups import Groups
 
 _missing = choose.available()
 _core: Any = None if _missing["cython"] else import_module("pynn.backends.cython._core")
@@ -93,8 +94,8 @@ class Case:
 
     Parameters
     ----------
-    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates, l1, clip_norm,
-    max_norm, ema, ema_offset
+    optimizer, batch_size, l2, shuffle, convention, watch, frozen, layer_rates, groups, l1,
+    clip_norm, max_norm, ema, ema_offset
         As in ``TrainerSettings``.
     sample_weight, missing
         As in ``Data``.
@@ -123,6 +124,7 @@ class Case:
     watch: bool = False
     frozen: tuple[int, ...] = ()
     layer_rates: tuple[float, ...] = ()
+    groups: Groups = ()
     l1: float = 0.0
     clip_norm: float = 0.0
     max_norm: float = 0.0
@@ -148,6 +150,7 @@ class Case:
             watch=self.watch,
             frozen=self.frozen,
             layer_rates=self.layer_rates,
+            groups=self.groups,
             l1=self.l1,
             clip_norm=self.clip_norm,
             max_norm=self.max_norm,

@@ -75,6 +75,7 @@ void update_rule(const Step* step, T* w_, const T* g_, void* const* state, Size 
     }
     V<T> w = load(w_ + j);
     const V<T> g = fma(adam.l2, w, load(g_ + j));
+    w = w * adam.stay;
     if constexpr (RULE == pynn::RULE_SGD) {
       w = fma(set1(T(0)) - rate, g, w);
     } else if constexpr (RULE == pynn::RULE_MOMENTUM || RULE == pynn::RULE_NESTEROV) {
@@ -84,7 +85,7 @@ void update_rule(const Step* step, T* w_, const T* g_, void* const* state, Size 
     } else if constexpr (RULE == pynn::RULE_LION) {
       const V<T> m = load(s1 + j);
       store(s1 + j, fma(adam.beta2, m, adam.rest2 * g));
-      w = w * adam.stay - rate * sign<T>(fma(beta1, m, adam.rest1 * g));
+      w = w - rate * sign<T>(fma(beta1, m, adam.rest1 * g));
     } else {
       const V<T> s = RULE == pynn::RULE_ADAGRAD ? fma(g, g, load(s1 + j))
                                                 : fma(beta1, load(s1 + j), adam.rest1 * g * g);

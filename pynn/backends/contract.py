@@ -20,6 +20,7 @@ import numpy as np
 from ..arrays.sparse import Sparse
 from ..arrays.standard import Standard, Standardized
 from ..spec.architecture import Architecture
+from ..spec.groups import Groups
 from ..spec.optimizers import Optimizer
 
 Inputs = np.ndarray | Sparse | Standardized
@@ -108,6 +109,10 @@ class TrainerSettings(ObjectiveSettings):
         does not change them either. The backward pass ends at the first other layer.
     layer_rates
         A factor on the learning rate for each layer, or empty: 1 for all.
+    groups
+        For each layer a ``Group`` for each of its arrays, in the order weights, biases, scale,
+        shift; or empty. Their ``decoupled`` replaces the optimizer's ``weight_decay``. Not with
+        ``layer_rates`` or ``l2``.
     ema
         Decay of the moving average of the parameters (``updates.average``), which is the last
         vector of the state and is evaluated in place of the parameters; 0 for no average.
@@ -130,6 +135,7 @@ class TrainerSettings(ObjectiveSettings):
     watch: bool = False
     frozen: tuple[int, ...] = ()
     layer_rates: tuple[float, ...] = ()
+    groups: Groups = ()
     ema: float = 0.0
     ema_offset: int = 0
     l1: float = 0.0
@@ -137,12 +143,18 @@ class TrainerSettings(ObjectiveSettings):
     max_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        used = [name for name in ("l1", "clip_norm", "max_norm") if getattr(self, name)]
+        used = [name for name in ("l1", "clip_norm", "max_norm", "groups") if getattr(self, name)]
         if used and self.convention != "pynn":
             raise ValueError(
                 f"{used[0]}: found {getattr(self, used[0])!r} with the convention "
                 f"{self.convention!r}, whose definition has no such setting; expected 0"
             )
+        for name in ("layer_rates", "l2") if self.groups else ():
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name}: found {getattr(self, name)!r} with groups, which have rates and "
+                    "decays of their own; expected none"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +171,15 @@ class UpdateSettings:
         Updates that the optimizer state has seen before.
     frozen
         Indices of the layers whose parameters and optimizer state stay as they are.
+    groups
+        As in ``TrainerSettings``.
     """
 
     optimizer: Optimizer
     rate: float
     updates: int
     frozen: tuple[int, ...] = ()
+    groups: Groups = ()
 
 
 class Pass(NamedTuple):

@@ -27,6 +27,7 @@ from ..arrays.sparse import Sparse
 from ..arrays.standard import Standardized
 from ..spec import philox
 from ..spec.architecture import Architecture
+from ..spec.groups import Group
 from ..spec.norms import BatchNorm
 from ..spec.optimizers import Optimizer
 from . import norms, penalties
@@ -314,6 +315,24 @@ def update(
     UPDATE[optimizer.name](optimizer, w, g, state, step, rate, decay)
 
 
+def update_group(
+    optimizer: Optimizer,
+    group: Group,
+    w: Array,
+    g: Array,
+    state: list[Array],
+    step: int,
+    rate: float,
+) -> None:
+    """As ``update``, with the rate and the decays of a group instead of the optimizer's."""
+    rate *= group.rate
+    if group.decay:
+        g = g + group.decay * w
+    if group.decoupled:
+        w -= rate * group.decoupled * w
+    update(optimizer, w, g, state, step, rate, False)
+
+
 # --- The backend: the functions above applied to a whole data set ---------------------------------
 
 
@@ -412,15 +431,16 @@ class Engine(WithoutFastAnswers):
         self, parameters: Array, state: list[Array], gradient: Array, settings: UpdateSettings
     ) -> None:
         net, o, how = self.net, settings.optimizer, (settings.updates + 1, settings.rate)
-        offsets, parts = net.offsets(), net.layer_views(parameters)
-        for k, part in enumerate(parts):
-            if k in settings.frozen:
-                continue
-            begin, end = offsets[k]
-            stop = begin + len(part)
-            for a, b, decay in ((begin, end, True), (end, stop, False)):
-                slots = [slot[a:b] for slot in state]
-                update(o, parameters[a:b], gradient[a:b], slots, *how, decay)
+        arrays, gradients = arrays_of(net, parameters), arrays_of(net, gradient)
+        states = [arrays_of(net, slot) for slot in state]
+        for k in range(net.n_layers):
+            for j, w in enumerate(arrays[k] if k not in settings.frozen else ()):
+                slots = [slot[k][j] for slot in states]
+                if settings.groups:
+                    group = settings.groups[k][j]
+                    update_group(o, group, w, gradients[k][j], slots, *how)
+                else:
+                    update(o, w, gradients[k][j], slots, *how, j == 0)
 
 
 class Tape:
@@ -509,10 +529,10 @@ class Trainer:
         self.running = [part if k in frozen else [] for k, part in enumerate(self._running)]
         self._average = state[-1] if settings.ema else None
         slots = state[:-1] if settings.ema else state
-        self.states = [net.views(s) for s in slots]
-        self._scale_states = [net.norm_views(s) for s in slots]
+        self._arrays, self._states = arrays_of(net, parameters), [arrays_of(net, s) for s in slots]
         gradient = np.empty(net.n_parameters, net.dtype)
         self.gradients, self._dscales = net.views(gradient), net.norm_views(gradient)
+        self._gradients = arrays_of(net, gradient)
         self._vectors = [parameters, *state]
         self._before = [np.empty_like(vector) for vector in self._vectors]
         self.data, self.settings, self.draws = data, settings, Draws(net, settings.seed)
@@ -557,8 +577,7 @@ class Trainer:
             trained = [k for k in range(self._lowest, net.n_layers) if k not in settings.frozen]
             penalties.penalize(self._l2(total), settings.l1, self.weights, dweights, trained)
             if settings.clip_norm:
-                parts = ([dweights[k], dbiases[k], *self._dscales[k]] for k in trained)
-                penalties.clip(settings.clip_norm, [g for part in parts for g in part])
+                penalties.clip(settings.clip_norm, [g for k in trained for g in self._gradients[k]])
             for vector, before in zip(self._vectors, self._before, strict=True):
                 before[...] = vector
             try:
@@ -601,17 +620,17 @@ class Trainer:
         )
 
     def _update(self, step: int, rate: float, trained: list[int]) -> None:
-        (dweights, dbiases), o = self.gradients, self.settings.optimizer
-        factors = self.settings.layer_rates
+        settings = self.settings
+        settings = self.settings
+        o, factors, groups = settings.optimizer, settings.layer_rates, settings.groups
         for k in trained:
-            slots_w = [w[k] for w, _ in self.states]
-            slots_b = [b[k] for _, b in self.states]
             own = rate * factors[k] if factors else rate
-            update(o, self.weights[k], dweights[k], slots_w, step, own, True)
-            update(o, self.biases[k], dbiases[k], slots_b, step, own, False)
-            for j, (scale, dscale) in enumerate(zip(self.scales[k], self._dscales[k], strict=True)):
-                slots = [state[k][j] for state in self._scale_states]
-                update(o, scale, dscale, slots, step, own, False)
+            for j, (w, g) in enumerate(zip(self._arrays[k], self._gradients[k], strict=True)):
+                slots = [state[k][j] for state in self._states]
+                if groups:
+                    update_group(o, groups[k][j], w, g, slots, step, own)
+                else:
+                    update(o, w, g, slots, step, own, j == 0)
             if self.settings.max_norm:
                 penalties.limit_units(self.settings.max_norm, self.weights[k])
         if self._average is not None:
@@ -656,6 +675,12 @@ class Trainer:
     def store(self) -> None:
         """Undo an incomplete step; otherwise nothing, since training is in place."""
         self._undo()
+
+
+def arrays_of(net: Architecture, parameters: Array) -> Vectors:
+    """Return each layer's weights and biases, and scale and shift of its normalisation."""
+    layers = zip(*net.views(parameters), net.norm_views(parameters), strict=True)
+    return [[w, b, *scales] for w, b, scales in layers]
 
 
 def _blocks(n: int, rows: int = 4096) -> list[slice]:

@@ -26,6 +26,7 @@ OLDER = {
     "missing_targets": "error",
     "frozen": [],
     "layer_rates": [],
+    "groups": [],
     "l1": 0.0,
     "clip_norm": 0.0,
     "max_norm": 0.0,
@@ -42,7 +43,7 @@ OLDER = {
 """Settings that checkpoints of earlier versions do not name, and their values then."""
 
 OFF: dict[str, Any] = {
-    **dict.fromkeys(("metrics", "layer_rates", "clip_norm", "max_norm", "norm", "ema")),
+    **dict.fromkeys(("metrics", "layer_rates", "groups", "clip_norm", "max_norm", "norm", "ema")),
     "hidden_noise": 0.0,
 }
 """What a user passes to switch a setting off, where a run stores 0 or an empty list then."""

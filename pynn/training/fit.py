@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..data.sources import as_source
 from ..data.stream import Source
 from ..spec import arguments
 from ..spec.architecture import Architecture
+from ..spec.groups import Group, Groups
 from ..spec.optimizers import LBFGS, Optimizer, as_optimizer
 from . import stream, stream_rows
 from .blocks import Blocks
@@ -132,7 +133,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
     batch_size = arguments.batch_size(given.batch_size)
     optimizer = as_optimizer(given.optimizer)
     learning_rate = arguments.number(given.learning_rate, "learning_rate", above=0)
-    factors = _layer_rates(given.layer_rates, net)
+    factors, groups = _layer_rates(given.layer_rates, net), _groups(given.groups, net)
     l2 = arguments.number(given.l2, "l2", least=0)
     norms = _norms(given)
     ema = 0.0 if given.ema is None else arguments.number(given.ema, "ema", above=0, below=1)
@@ -184,6 +185,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             watch=True,
             frozen=_frozen(model),
             layer_rates=factors,
+            groups=groups,
             ema=ema,
         ),
         rates=rates,
@@ -200,6 +202,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "optimizer": repr(optimizer),
             "learning_rate": learning_rate,
             "layer_rates": list(factors),
+            "groups": [[list(astuple(group)) for group in layer] for layer in groups],
             "l2": l2,
             **norms,
             "ema": ema,
@@ -262,6 +265,22 @@ def _layer_rates(given: Any, net: Architecture) -> tuple[float, ...]:
         arguments.number(value, f"layer_rates[{k}]", least=0) for k, value in enumerate(given)
     )
     return () if all(factor == 1 for factor in found) else found
+
+
+def _groups(given: Any, net: Architecture) -> Groups:
+    """Return a group for each array of each layer; none if none are given."""
+    found: Groups = tuple(tuple(layer) for layer in given)
+    counts = [2 + net.norm_vectors(k) for k in range(net.n_layers)]
+    if found and [len(layer) for layer in found] != counts:
+        raise ValueError(
+            f"groups: found {[len(layer) for layer in found]} groups of the layers, expected "
+            f"{counts}, one for each array of parameters"
+        )
+    for k, layer in enumerate(found):
+        for j, group in enumerate(layer):
+            if not isinstance(group, Group):
+                raise TypeError(f"groups[{k}][{j}]: found {group!r}, expected a Group")
+    return found
 
 
 class _Rows(NamedTuple):

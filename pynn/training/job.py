@@ -53,6 +53,8 @@ class Arguments:
     progress: Any
     checkpoint: Any
     resume: Any
+    groups: Any = ()
+    """``TrainerSettings.groups``, for interfaces to other libraries; ``Network.fit`` has none."""
 
 
 @dataclass(frozen=True)

@@ -28,23 +28,24 @@ template <class T> void Check<T>::update(Size vectors) {
       const W one = squares ? std::abs(integer(0, j, THIRD)) : integer(0, j, THIRD);
       const W two = std::abs(integer(0, j, FOURTH)), b1 = step.beta1, b2 = step.beta2,
               tiny = step.epsilon;
-      W want = old - rate * d, first = 0, second = 0, third = 0;
+      const W kept = old * (1 - W(step.decay));
+      W want = kept - rate * d, first = 0, second = 0, third = 0;
       if (rule == RULE_MOMENTUM || rule == RULE_NESTEROV) {
         first = b1 * one - rate * d;
-        want = old + (rule == RULE_MOMENTUM ? first : b1 * first - rate * d);
+        want = kept + (rule == RULE_MOMENTUM ? first : b1 * first - rate * d);
       } else if (squares) {
         first = rule == RULE_RMSPROP ? b1 * one + (1 - b1) * d * d : one + d * d;
-        want = old - rate * d / (std::sqrt(first) + tiny);
+        want = kept - rate * d / (std::sqrt(first) + tiny);
       } else if (moments) {
         first = b1 * one + (1 - b1) * d;
         second = b2 * two + (1 - b2) * d * d;
         third = rule == RULE_AMSGRAD ? std::max(second, W(j % 2 ? 40 : 0)) : second;
         const W direct = rule == RULE_NADAM ? W(step.gradient_rate) * d : W(0);
-        want = old * (1 - W(step.decay)) - (rate * first + direct) / (std::sqrt(third) + tiny);
+        want = kept - (rate * first + direct) / (std::sqrt(third) + tiny);
       } else if (rule == RULE_LION) {
         const W move = b1 * one + (1 - b1) * d;
         first = b2 * one + (1 - b2) * d;
-        want = old * (1 - W(step.decay)) - rate * ((move > 0) - (move < 0));
+        want = kept - rate * ((move > 0) - (move < 0));
         // Where the two terms cancel, rounding decides the sign.
         if (std::fabs(move) < W(32 * epsilon<T>())) want = w[j];
       }

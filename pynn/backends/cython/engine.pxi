@@ -382,8 +382,7 @@ cdef class Trainer:
         self.owner.set_up(engine.net, engine._threads, data.x, data.y, data.sample_weight,
                           data.missing)
         self.freeze(settings.frozen)
-        for i, rate in enumerate(settings.layer_rates):
-            self.owner.p.layer[<int>i].rate = rate
+        set_groups(&self.owner.p, settings.groups, settings.layer_rates)
         self.owner.pack(parameters)
         self.pack_state(settings.optimizer)
         p = &self.owner.p

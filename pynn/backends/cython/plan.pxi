@@ -7,6 +7,7 @@
 cdef enum:
     MAX_LAYERS = 64         # the struct holds an array of layers
     MAX_VECTORS = 4         # MAX_SLOTS of kernels.h, and an average of the parameters
+    MAX_ARRAYS = 4          # parameters of a layer: weights; biases, scale and shift
     # Rows of a chunk at most. A larger batch is processed in equal parts, whose gradients are
     # added: more rows would not make the products faster, but h, z and dz larger.
     MAX_ROWS = 512
@@ -133,6 +134,10 @@ cdef struct Lists:
     uint32_t* starts        # (parts + 1, rows): index in ``columns`` where each part begins
     Py_ssize_t part, parts  # columns of a part; number of parts
 
+# Factor on the learning rate, coupled and decoupled decay of one array of parameters.
+cdef struct Group:
+    double rate, decay, decoupled
+
 cdef struct Layer:
     # Shape
     Py_ssize_t n_in, n_out  # units
@@ -151,7 +156,7 @@ cdef struct Layer:
     bint shared             # w, b and w_pairs are those of ``Plan.packed``
     bint dots               # dz · wᵀ by dot products with the rows of w; wt is not stored
     bint by_columns         # threads share its outputs instead of the rows of the chunk
-    double rate             # factor on the learning rate
+    Group group[MAX_ARRAYS]     # of the weights, and of each row of b
     bint frozen             # its parameters and their optimizer slots stay as they are
     bint residual           # h is added to f(z)
     bint normed_before      # z is normalised before the activation,
@@ -292,7 +297,8 @@ cdef struct Position:
     Py_ssize_t row          # place in the order of the next chunk
     Py_ssize_t updates      # made before step 0
     Py_ssize_t chunks       # done in all
-    Step step_w, step_b     # coefficients of this update, of weights and of biases
+    double rate             # learning rate of this update
+    Step coefficients       # of this update, before those of the groups; l2 is that of the weights
     double momenta          # NAdam: product of the momenta of updates 1 … momenta_of
     Py_ssize_t momenta_of
     double ema_rest         # 1 - decay of the average in this update

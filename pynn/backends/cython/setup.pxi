@@ -53,6 +53,26 @@ cdef int choose_rule(Settings* chosen, object optimizer) except -1:
     return 0
 
 
+cdef int set_groups(Plan* p, object groups, object layer_rates) except -1:
+    """The rates and decays of every array; only weights have the weight decay of the optimizer."""
+    cdef Group* group
+    cdef int i, j
+    for i in range(p.n_layers):
+        group = p.layer[i].group
+        for j in range(MAX_ARRAYS):
+            group[j].rate, group[j].decay, group[j].decoupled = 1, 0, 0
+        group[0].decoupled = p.settings.weight_decay
+    for i in range(len(layer_rates)):
+        for j in range(MAX_ARRAYS):
+            p.layer[i].group[j].rate = layer_rates[i]
+    for i in range(len(groups)):
+        for j in range(len(groups[i])):
+            given = groups[i][j]
+            group = &p.layer[i].group[j]
+            group.rate, group.decay, group.decoupled = given.rate, given.decay, given.decoupled
+    return 0
+
+
 cdef int choose_loss(Plan* p, object net, Held parameters) except -1:
     """Whatever the loss requires; ``parameters`` are its numbers, and a 0."""
     cdef Settings* settings = &p.settings
@@ -131,7 +151,6 @@ cdef double shape_layers(Plan* p, object net) except -1:
         l.activation = _ACTIVATION[net.activations[i]]
         l.parameter = net.activation_parameter(i)
         l.dropout = net.dropout[i] if hidden else 0.0
-        l.rate = 1
         l.residual = net.adds_input(i)
         shape_norm(l, net.norm(i), net.norm_after)
         l.noise = net.hidden_noise[i] if hidden and net.hidden_noise else 0.0

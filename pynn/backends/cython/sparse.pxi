@@ -295,7 +295,7 @@ cdef void scatter_gradient(Plan* p, Py_ssize_t m, Py_ssize_t start, Py_ssize_t c
     cdef uint32_t stop
     cdef uint16_t* columns
     cdef char* dz = l.dz if l.dz_rounded == NULL else l.dz_rounded
-    cdef double scale = -p.position.step_w.rate * l.rate if finish == FINISH_SGD else 1
+    cdef double scale = -p.position.coefficients.rate * l.group[0].rate if finish == FINISH_SGD else 1
     if finish == FINISH_STORE:
         memset(g, 0, count * l.ld * item)
     for q in range(start // part, (start + count + part - 1) // part):

@@ -422,17 +422,20 @@ cdef void update_given(void* context, int thread) noexcept nogil:
     """This thread's share of the update of every layer that is not frozen."""
     cdef Plan* p = <Plan*>context
     cdef Layer* l
-    cdef Py_ssize_t begin = 0, start, stop
+    cdef Py_ssize_t begin = 0, start, stop, j
+    cdef Step step
     cdef int i
     for i in range(p.n_layers):
         l = &p.layer[i]
         if not l.frozen:
             share(l.n_in * l.n_out, 1024, thread, p.pace.threads, &start, &stop)
             if start < stop:
-                update_values(p, &p.position.step_w, begin + start, begin + stop)
-            if thread == 0:
-                start = begin + l.n_in * l.n_out
-                update_values(p, &p.position.step_b, start, start + l.vectors * l.n_out)
+                group_step(p, l, 0, &step)
+                update_values(p, &step, begin + start, begin + stop)
+            for j in range(l.vectors if thread == 0 else 0):
+                start = begin + (l.n_in + j) * l.n_out
+                group_step(p, l, 1 + <int>j, &step)
+                update_values(p, &step, start, start + l.n_out)
         begin += (l.n_in + l.vectors) * l.n_out
 
 
@@ -468,6 +471,7 @@ cdef class Updater:
         for i in range(p.n_layers):
             p.layer[i].frozen = i in settings.frozen
         p.position.updates, p.position.step = settings.updates, 0
+        set_groups(p, settings.groups, ())
         prepare_step(p, settings.rate, 1.0)
         with nogil:
             p.pace.threads = p.pace.team_size

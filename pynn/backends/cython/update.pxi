@@ -14,7 +14,17 @@ cdef struct Stage:
     bint in_product         # the product itself applies SGD to the weights
     bint adam               # the last part of a sparse product applies Adam
     int finish              # of the product: FINISH_STORE, FINISH_ADD or FINISH_SGD
-    Step step_w, step_b     # coefficients of the update, with the layer's factor on the rate
+    Step steps[MAX_ARRAYS]  # coefficients of the update of the weights, and of each row of b
+
+
+cdef inline void group_step(const Plan* p, const Layer* l, int array, Step* step) noexcept nogil:
+    """Coefficients of the update of the weights (array 0), biases, scale or shift of a layer."""
+    cdef const Group* group = &l.group[array]
+    step[0] = p.position.coefficients
+    step.l2 = (step.l2 if array == 0 else 0) + group.decay
+    step.decay = p.position.rate * group.decoupled * group.rate
+    step.rate *= group.rate
+    step.gradient_rate *= group.rate
 
 
 cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
@@ -23,23 +33,21 @@ cdef void choose_stage(Plan* p, Layer* l, Py_ssize_t m, bint first, bint last,
     cdef bint sparse = p.zeros.sparse and l == &p.layer[0]
     cdef bint scatter = sparse and p.zeros.scatter
     cdef bint listed = not scatter and (sparse or l.gradient_skips)
+    cdef int i
     stage.m = m
-    stage.step_w, stage.step_b = p.position.step_w, p.position.step_b
-    stage.step_w.rate *= l.rate
-    stage.step_w.decay *= l.rate
-    stage.step_b.rate *= l.rate
-    stage.step_w.gradient_rate *= l.rate
-    stage.step_b.gradient_rate *= l.rate
     stage.first = first
     stage.updates = last and p.settings.training
+    if stage.updates:
+        for i in range(1 + l.vectors):
+            group_step(p, l, i, &stage.steps[i])
     stage.penalizes = stage.updates and p.settings.penalizes
     stage.applies = stage.updates and p.settings.clip_norm == 0
-    # SGD needs no sum of its own if there is one chunk, in one part.
+    # SGD needs no sum of its own if there is one chunk, in one part, and no decoupled decay.
     stage.in_product = (stage.updates and first and p.settings.rule == RULE_SGD
-                        and not stage.penalizes)
+                        and not stage.penalizes and stage.steps[0].decay == 0)
     if scatter:
         stage.in_product = (stage.in_product and m <= SCATTER_ROWS
-                            and stage.step_w.l2 == 0)
+                            and stage.steps[0].l2 == 0)
     elif listed and m > SPARSE_PART:
         stage.in_product = False
     # Weights and moments that exceed L2 are read faster by the update of whole blocks.
@@ -157,7 +165,7 @@ cdef void apply_narrow(Plan* p, Layer* l, const Stage* stage, Py_ssize_t start,
     for j in range(l.n_out):
         offset = (j * l.ld_in + start) * p.k.itemsize
         if not stage.in_product:
-            optimizer_step(p, &stage.step_w, l.w + offset, l.dw + offset, l.sw, offset,
+            optimizer_step(p, &stage.steps[0], l.w + offset, l.dw + offset, l.sw, offset,
                            round_up(stop - start, p.k.width), l.unit_squares == NULL)
         elif l.unit_squares == NULL:
             average(p, l.w, l.sw, offset, round_up(stop - start, p.k.width))
@@ -177,10 +185,10 @@ cdef void update_narrow(Plan* p, Layer* l, const Stage* stage, int thread) noexc
         return
     if number == 0 and p.zeros.marks != NULL:
         k.gradient_marked(l.dz, l.ld, own_h(p, 0, 0, thread), l.ld_in, p.zeros.marks, g, l.ld_in,
-                          l.n_out, start, stop, stage.m, stage.finish, &stage.step_w)
+                          l.n_out, start, stop, stage.m, stage.finish, &stage.steps[0])
     else:
         k.matmul(l.dz, l.ld, 1, at(l.h, 0, 0, start, item), l.ld_in, at(g, 0, 0, start, item),
-                 l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &stage.step_w)
+                 l.ld_in, l.n_out, stop - start, stage.m, stage.finish, NULL, &stage.steps[0])
     tick(p, thread, GRADIENT, number)
     if stage.penalizes:
         for j in range(l.n_out):
@@ -206,10 +214,10 @@ cdef void block_gradient(Plan* p, Layer* l, const Stage* stage, Py_ssize_t i, Py
     elif l.bf16:
         p.k16.matmul(at(l.h_pairs, 0, 0, i, sizeof(float)), l.ld_in, 1, l.dz_pairs,
                      panel_pairs(p.rows), g, l.ld, rows, l.n_out, (m + 1) // 2, stage.finish, NULL,
-                     &stage.step_w)
+                     &stage.steps[0])
     else:
         p.k.matmul(at(l.h, 0, 0, i, item), l.ld_in, 1, l.dz, l.ld, g, l.ld, rows, l.n_out, m,
-                   stage.finish, NULL, &stage.step_w)
+                   stage.finish, NULL, &stage.steps[0])
 
 
 cdef void apply_wide(Plan* p, Layer* l, const Stage* stage, const char* g, Py_ssize_t start,
@@ -218,7 +226,7 @@ cdef void apply_wide(Plan* p, Layer* l, const Stage* stage, const char* g, Py_ss
     and what is computed from them."""
     cdef Py_ssize_t offset = start * l.ld * p.k.itemsize, number = l - &p.layer[0]
     if not stage.in_product and not stage.adam:
-        optimizer_step(p, &stage.step_w, l.w + offset, g, l.sw, offset, rows * l.ld,
+        optimizer_step(p, &stage.steps[0], l.w + offset, g, l.sw, offset, rows * l.ld,
                        l.unit_squares == NULL)
         tick(p, thread, UPDATE, number)
     elif l.unit_squares == NULL:
@@ -236,7 +244,7 @@ cdef void apply_wide(Plan* p, Layer* l, const Stage* stage, const char* g, Py_ss
 cdef void update_wide(Plan* p, Layer* l, const Stage* stage, int thread) noexcept nogil:
     """This thread's rows of the weights (n_in, ld), block by block."""
     cdef Py_ssize_t item = p.k.itemsize, start, stop, rows, offset, number = l - &p.layer[0]
-    cdef Step step = stage.step_w
+    cdef Step step = stage.steps[0]
     cdef char *g
     step.w = 0
     share_work(p, WEIGHTS, l.n_in, p.k.width, thread, &start, &stop)
@@ -290,7 +298,7 @@ cdef void update_biases(Plan* p, Layer* l, const Stage* stage, int thread) noexc
             p.k.column_sum(summed[i] + offset, l.ld, stage.m, stop - start, l.db + i * row + offset,
                            not stage.first)
         if stage.applies:
-            optimizer_step(p, &stage.step_b, l.b + i * row + offset, l.db + i * row + offset, l.sb,
+            optimizer_step(p, &stage.steps[1 + i], l.b + i * row + offset, l.db + i * row + offset, l.sb,
                            i * row + offset, round_up(stop - start, p.k.width), True)
         elif stage.updates:
             sum_bias_gradient(p, l, i, start, stop)
@@ -382,7 +390,8 @@ cdef void apply_clipped(Plan* p, Layer* l, Py_ssize_t m, bint first, double fact
         offset = (j * l.ld + start) * item
         if factor < 1:
             p.k.scale(factor, l.db + offset, rows)
-        optimizer_step(p, &stage.step_b, l.b + offset, l.db + offset, l.sb, offset, rows, True)
+        optimizer_step(p, &stage.steps[1 + j], l.b + offset, l.db + offset, l.sb, offset, rows,
+                       True)
     tick(p, thread, UPDATE, l - &p.layer[0])
 
 
@@ -471,14 +480,14 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
     """Set the coefficients of this update, as in updates.py; t counts updates from 1."""
     cdef Position* position = &p.position
     cdef const Step* constant = &p.settings.coefficients
-    cdef Step* step = &position.step_w
+    cdef Step* step = &position.coefficients
     cdef double t = <double>(position.updates + position.step + 1), c, l2 = p.settings.l2
     if p.settings.sklearn:
         l2 /= batch_weight
         if p.settings.l2 > 0:
             position.penalty = 0.5 * l2 * sum_squares(p)
     step[0] = constant[0]
-    step.rate = rate
+    step.rate = position.rate = rate
     if p.settings.rule in (RULE_ADAM, RULE_AMSGRAD, RULE_NADAM):
         # rate · m̂ / (√v̂ + ε) = step.rate · m / (√v + c·ε)
         c = sqrt(1.0 - pow(constant.beta2, t))
@@ -489,10 +498,6 @@ cdef void prepare_step(Plan* p, double rate, double batch_weight) noexcept nogil
         step.gradient_rate = rate * c * (1.0 - momentum_of(p, t)) / (1.0 - position.momenta)
         step.rate = rate * c * momentum_of(p, t + 1) / (
             1.0 - position.momenta * momentum_of(p, t + 1))
-    position.step_b = step[0]
-    position.step_b.l2 = 0
-    position.step_b.decay = 0
     t -= <double>p.settings.ema_offset
     position.ema_rest = 1.0 - min(p.settings.ema, (1.0 + t) / (10.0 + t))
     step.l2 = 0 if p.settings.penalizes else l2
-    step.decay = rate * p.settings.weight_decay

@@ -17,6 +17,7 @@ from ...arrays.standard import Standardized
 from ...arrays.vectors import finite
 from ...spec import philox
 from ...spec.architecture import Architecture
+from ...spec.groups import Groups
 from ...spec.optimizers import Optimizer
 from .. import gaps
 from ..activations import softmax_gradient
@@ -54,6 +55,7 @@ from .plan import (
     CHUNK,
     CLIPS,
     COUNTED,
+    COUPLED,
     CUSTOM,
     DIVERGED,
     DONE,
@@ -61,6 +63,7 @@ from .plan import (
     EPOCH,
     EPSILON,
     EVALUATE,
+    FACTOR,
     FIRST_BATCH,
     FIRST_ROW,
     FORWARD,
@@ -147,10 +150,16 @@ class Job:
         sample_weight = flat_weights(data.sample_weight, settings)
         settings[MISSING] = data.missing
         constants, coefficients = optimizer_constants(net, optimizer, l2)
+        groups = np.zeros((net.n_layers, 2, 3), net.dtype)
+        groups[:, :, FACTOR] = 1
+        decoupled = np.zeros((net.n_layers, 2))
+        decoupled[:, 0] = getattr(optimizer, "weight_decay", 0.0)
         self.plan = Plan(
             layers=layers,
             settings=settings,
             coefficients=coefficients,
+            groups=groups,
+            decoupled=decoupled,
             constants=constants,
             limits=np.zeros(3),
             squares=np.zeros((0, 0, 0)),
@@ -261,10 +270,9 @@ def optimizer_constants(
     """Return ``constants`` and ``coefficients`` of a plan."""
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
-    c = np.zeros(KEPT + 3 * net.n_layers, net.dtype)
-    constants = np.zeros(9)
+    c = np.zeros(KEPT + 2 * net.n_layers, net.dtype)
+    constants = np.zeros(8)
     c[L2] = l2
-    c[KEPT + 2 * net.n_layers :] = 1
     c[INPUT_KEPT] = 1 / (1 - net.input_dropout)
     for k, rate in enumerate(net.dropout):
         c[KEPT + k] = 1 / (1 - rate)
@@ -278,9 +286,19 @@ def optimizer_constants(
         c[C1], c[C1_REST], c[EPSILON] = 1, 1, o.epsilon
     elif hasattr(o, "beta2"):
         c[C1], c[C1_REST], c[C2], c[C2_REST] = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
-        fields = ("beta1", "beta2", "epsilon", "weight_decay", "momentum_decay")
-        constants[:5] = [getattr(o, field, 0.0) for field in fields]
+        fields = ("beta1", "beta2", "epsilon", "momentum_decay")
+        constants[:4] = [getattr(o, field, 0.0) for field in fields]
     return constants, c
+
+
+def set_groups(plan: Plan, groups: Groups, layer_rates: tuple[float, ...] = ()) -> None:
+    """Write the rates and decays of the arrays."""
+    if layer_rates:
+        plan.groups[:, :, FACTOR] = np.array(layer_rates)[:, None]
+    for k, layer in enumerate(groups):
+        for j, group in enumerate(layer):
+            plan.groups[k, j, [FACTOR, COUPLED]] = group.rate, group.decay
+            plan.decoupled[k, j] = group.decoupled
 
 
 def set_limits(job: Job, settings: TrainerSettings) -> None:
@@ -418,11 +436,10 @@ class Engine(WithoutFastAnswers):
         job.plan.settings[WATCH] = settings.watch
         if settings.ema:
             job.plan.settings[AVERAGED] = optimizer.slots
-            job.plan.constants[7:] = settings.ema, settings.ema_offset
+            job.plan.constants[6:] = settings.ema, settings.ema_offset
         set_limits(job, settings)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
-        if settings.layer_rates:
-            job.plan.coefficients[KEPT + 2 * self.net.n_layers :] = settings.layer_rates
+        set_groups(job.plan, settings.groups, settings.layer_rates)
         job.plan.settings[LOWEST] = lowest_trained(self.net.n_layers, settings.frozen)
         return Trainer(weights, job, self.threads, settings.seed, settings.shuffle)
 
@@ -436,6 +453,7 @@ class Engine(WithoutFastAnswers):
         weights.copy(gradient, weights.gradient)
         row = Data(np.zeros((1, self.net.n_in), self.net.dtype), NO_TARGETS)
         job = Job(weights, 1, TRAIN, row, 1, settings.optimizer)
+        set_groups(job.plan, settings.groups)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         job.plan.settings[UPDATES] = settings.updates
         # The stage is that of a clipped gradient, with the factor 1.

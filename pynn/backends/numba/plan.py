@@ -88,13 +88,19 @@ SETTINGS = 33
 
 L2 = 0  # the factor of L2
 (C1, C1_REST, C2, C2_REST, EPSILON) = range(1, 6)  # decay rates of the moments, 1 − rate, ε
-(RATE, STEP_SIZE, STEP_EPSILON, DECAY) = range(6, 10)  # change from step to step
-GRADIENT_SIZE = 10  # as STEP_SIZE, of NAdam's gradient
-INPUT_KEPT = 11  # 1 / (1 − p) of the dropout of the inputs
-AVERAGE_REST = 12  # 1 − d of the average of the parameters; changes from step to step
-L1 = 13  # the factor of L1
-KEPT = 14  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
-# parameter of its activation; then for each layer, the factor on its learning rate
+(RATE, STEP_SIZE, STEP_EPSILON) = range(6, 9)  # change from step to step
+GRADIENT_SIZE = 9  # as STEP_SIZE, of NAdam's gradient
+INPUT_KEPT = 10  # 1 / (1 − p) of the dropout of the inputs
+AVERAGE_REST = 11  # 1 − d of the average of the parameters; changes from step to step
+L1 = 12  # the factor of L1
+KEPT = 13  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+# parameter of its activation
+
+# --- Elements of a row of ``groups`` --------------------------------------------------------------
+
+# The factor on the learning rate; the coupled decay; η · decoupled decay without that factor, which
+# changes from step to step.
+(FACTOR, COUPLED, SHRINKS) = range(3)
 
 
 class Plan(NamedTuple):
@@ -102,9 +108,11 @@ class Plan(NamedTuple):
 
     layers: Array  # (n_layers, FIELDS), int64
     settings: Array  # (SETTINGS,), int64
-    coefficients: Array  # (KEPT + 3·n_layers,), T
-    constants: Array  # (9,), float64: beta1, beta2, epsilon, weight decay, momentum decay; NAdam's
-    # product of the momenta of updates 1 … t, and t; ema and ema_offset
+    coefficients: Array  # (KEPT + 2·n_layers,), T
+    groups: Array  # (n_layers, 2, 3), T: of weights and biases
+    decoupled: Array  # (n_layers, 2), float64: their decoupled decays
+    constants: Array  # (8,), float64: beta1, beta2, epsilon, momentum decay; NAdam's product of the
+    # momenta of updates 1 … t, and t; ema and ema_offset
     limits: Array  # (3,), float64: of the gradient, of the weights; the factor on the gradient
     squares: Array  # (2, n_layers, widest), float64: Σg² of each row, Σw² of each unit; or empty
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer
@@ -139,7 +147,8 @@ def signature(dtype: str) -> Any:
     t = types.float32 if dtype == "float32" else types.float64
     f8, i8 = types.float64[::1], types.int64
     fields = (
-        *(types.int64[:, ::1], types.int64[::1], t[::1], f8, f8, types.float64[:, :, ::1]),
+        *(types.int64[:, ::1], types.int64[::1], t[::1], t[:, :, ::1], types.float64[:, ::1]),
+        *(f8, f8, types.float64[:, :, ::1]),
         *(t[::1], t[::1], t[::1], t[::1], t[::1]),
         *(readonly(types.uint8), readonly(types.float32), readonly(types.float64)),
         *(readonly(types.float64), readonly(types.float64)),

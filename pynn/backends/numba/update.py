@@ -20,14 +20,14 @@ from .plan import (
     C2,
     C2_REST,
     CLIPS,
-    DECAY,
+    COUPLED,
     DZ,
     EPSILON,
+    FACTOR,
     FIRST_BATCH,
     FROZEN,
     GRADIENT_SIZE,
     H_ROW,
-    KEPT,
     L1,
     L2,
     LIMITS_UNITS,
@@ -40,6 +40,7 @@ from .plan import (
     RATE,
     RMSPROP,
     SGD,
+    SHRINKS,
     STEP_EPSILON,
     STEP_SIZE,
     T_ROW,
@@ -59,13 +60,22 @@ BAND = 64
 
 
 @kernel
-def update(optimizer, w, g, u, v, s, c, factor, decay):
+def update(optimizer, w, g, u, v, s, c, group):
     """Apply one step to a range of parameters w with gradient g and state u, v, s; c: coefficients;
-    ``factor``: of the learning rate.
+    ``group``: a row of ``groups``.
 
-    The formulas are those of ``backends/updates.py``.
+    The formulas are those of ``backends/updates.py`` and ``reference.update_group``.
     """
     n = len(w)
+    factor = group[FACTOR]
+    if group[COUPLED] != 0:
+        coupled = group[COUPLED]
+        for i in range(n):
+            g[i] += coupled * w[i]
+    if group[SHRINKS] != 0:
+        decay_rate = factor * group[SHRINKS]
+        for i in range(n):
+            w[i] -= decay_rate * w[i]
     rate, c1, c1_rest, c2, c2_rest = c[RATE], c[C1], c[C1_REST], c[C2], c[C2_REST]
     epsilon = c[EPSILON]
     rate *= factor
@@ -86,10 +96,6 @@ def update(optimizer, w, g, u, v, s, c, factor, decay):
             w[i] -= rate * g[i] / (math.sqrt(u[i]) + epsilon)
     else:
         step_size, step_epsilon = factor * c[STEP_SIZE], c[STEP_EPSILON]
-        if decay and c[DECAY] != 0:
-            decay_rate = factor * c[DECAY]
-            for i in range(n):
-                w[i] -= decay_rate * w[i]
         if optimizer == LION:
             for i in range(n):
                 move = c1 * u[i] + c1_rest * g[i]
@@ -153,19 +159,18 @@ def apply_rows(p, k, lo, hi):
     """Update rows lo to hi of the weights and biases of layer k with their gradient."""
     layer, size = p.layers[k], len(p.weights)
     n_in, row = layer[N_IN], layer[W_ROW]
-    factor = p.coefficients[KEPT + 2 * len(p.layers) + k]
-    # The last row holds the biases, to which weight decay does not apply.
-    for decay in range(2):
-        a = layer[W] + (lo if decay else max(lo, n_in)) * row
-        b = layer[W] + (min(hi, n_in) if decay else hi) * row
+    # The last row holds the biases, which are another group.
+    for j in range(1, -1, -1):
+        a = layer[W] + (max(lo, n_in) if j else lo) * row
+        b = layer[W] + (hi if j else min(hi, n_in)) * row
         if a >= b:
             continue
         w, g = p.weights[a:b], p.gradient[a:b]
         u, v = p.state[a:b], p.state[size + a : size + b]
         s = p.state[2 * size + a : 2 * size + b]
-        update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, factor, decay)
+        update(p.settings[UPDATE_RULE], w, g, u, v, s, p.coefficients, p.groups[k, j])
         # units_pass may still change the weights, which are then averaged there.
-        if p.settings[AVERAGED] >= 0 and not (decay and p.settings[LIMITS_UNITS]):
+        if p.settings[AVERAGED] >= 0 and (j or not p.settings[LIMITS_UNITS]):
             average(p, a, b)
     if k > 0 and not p.settings[LIMITS_UNITS]:
         transpose(
@@ -288,13 +293,15 @@ def set_step(p, batch):
     i = batch - p.settings[FIRST_BATCH]
     step, rate = p.settings[UPDATES] + i + 1, p.rates[i]
     beta1, beta2 = p.constants[0], p.constants[1]
-    epsilon, weight_decay = p.constants[2], p.constants[3]
+    epsilon = p.constants[2]
     c = math.sqrt(1 - beta2**step)
     p.coefficients[RATE] = rate
-    p.coefficients[DECAY] = rate * weight_decay
+    for k in range(len(p.layers)):
+        for j in range(2):
+            p.groups[k, j, SHRINKS] = rate * p.decoupled[k, j]
     p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
-    t = step - p.constants[8]
-    p.coefficients[AVERAGE_REST] = 1 - min(p.constants[7], (1 + t) / (10 + t))
+    t = step - p.constants[7]
+    p.coefficients[AVERAGE_REST] = 1 - min(p.constants[6], (1 + t) / (10 + t))
     hat = p.settings[UPDATE_RULE] == ADAM_HAT
     p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon
     if p.settings[UPDATE_RULE] == NADAM:
@@ -305,7 +312,7 @@ def set_step(p, batch):
 def set_momenta(p, step, rate):
     """Write NAdam's coefficients. The product of the momenta is a function of ``step`` alone; that
     of the step before is usually known."""
-    known, beta1, decay = p.constants[5:], p.constants[0], p.constants[4]
+    known, beta1, decay = p.constants[4:], p.constants[0], p.constants[3]
     if known[1] > step or known[1] == 0:
         known[0], known[1] = 1, 0
     while known[1] < step and known[0] >= 1e-30:  # then 1 - product is 1
