@@ -106,6 +106,14 @@ def as_source(x: Any, y: Any = None, weight: Any = None, name: str = "x") -> Sou
     return None
 
 
+def is_source(x: Any, y: Any = None) -> bool:
+    """Return whether x is read part by part, or refused as something that can be read only once."""
+    if isinstance(x, np.ndarray) or x is None:
+        return False
+    dask = _is_dask(x) and (y is None or _is_dask(y))
+    return isinstance(x, Source) or dask or (y is None and _are_batches(x))
+
+
 def _plain(field: Any) -> Any:
     """Return a tensor that NumPy can read."""
     if not hasattr(field, "detach") or not hasattr(field, "dtype"):

@@ -47,7 +47,9 @@ def fit_many(
         Different networks of any architectures. Their argument ``threads`` does not apply.
     x, y : array, or list of arrays
         As in ``Network.fit``, for all networks. A list has one data set for each network; rows that
-        are lists must be made an array with ``numpy.asarray``.
+        are lists must be made an array with ``numpy.asarray``. Sources such as
+        :class:`pynn.data.Parquet` are read by every network for itself, with one reading thread for
+        each network in training; not with ``groups`` or ``rows``.
     groups : array (n,), optional
         The group of each row of x, y and ``sample_weight``: numbers or strings. Each network trains
         on the rows of one group. ``networks`` is a list in ascending order of the groups, as

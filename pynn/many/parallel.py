@@ -110,8 +110,9 @@ class Remote:
 
         began = time.perf_counter()
         calls = [Call() for _ in self._networks]
-        tasks = (delayed(train_remotely)(*self._task(k)) for k in order)
-        with parallel_config(**configuration(parallel, self._shared())):
+        with parallel_config(**configuration(parallel)):
+            shared = _stored(self._shared())
+            tasks = (delayed(train_remotely)(*self._task(k), *shared) for k in order)
             workers = Parallel(
                 n_jobs=jobs(parallel, threads),
                 return_as="generator_unordered" if _generates() else "list",
@@ -141,7 +142,7 @@ class Remote:
         own = [None if part is not None else one for part, one in zip(shared, own, strict=True)]
         if any(part is not None for part in shared[len(ROWWISE) :]):
             given["validation"] = None
-        return k, (self._networks[k], given, rows, own), *shared
+        return k, (self._networks[k], given, rows, own)
 
     def _keep(self, result: Result, call: Call) -> None:
         """Give a network the state that it has in the worker."""
@@ -167,10 +168,8 @@ class Remote:
         display.show(ManyProgress(finished, failed, count, share, seconds))
 
 
-def configuration(parallel: Any, shared: list[Any]) -> dict[str, Any]:
+def configuration(parallel: Any) -> dict[str, Any]:
     """Return the arguments of ``joblib.parallel_config`` for the argument ``parallel``.
-
-    ``shared`` are data of all networks.
 
     Raises
     ------
@@ -190,9 +189,7 @@ def configuration(parallel: Any, shared: list[Any]) -> dict[str, Any]:
         return {}
     if parallel == "dask":
         _require("distributed", "dask", "from dask.distributed import Client; client = Client()")
-        # Otherwise joblib stores them on one worker, and their loss ends the training.
-        unique = {id(value): value for value in shared if value is not None}
-        return {"backend": "dask", "scatter": list(unique.values())}
+        return {"backend": "dask"}
     if parallel != "ray":
         return {"backend": parallel}
     _require("ray", "ray", "ray.init()")
@@ -204,6 +201,24 @@ def configuration(parallel: Any, shared: list[Any]) -> dict[str, Any]:
     # Dask gives the task of a lost worker to another one; Ray only if it is told to.
     retries = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
     return {"backend": "ray", "ray_remote_args": retries}
+
+
+def _stored(shared: list[Any]) -> list[Any]:
+    """Return data of all networks as tasks of the active backend receive them.
+
+    Dask gets them once, for every worker: joblib would store them on one, whose loss would end the
+    training. Their names are new in each call. Names by content, as from ``scatter`` of joblib, are
+    those of the call before, and Dask could forget the data while it stores them.
+    """
+    from joblib.parallel import get_active_backend
+
+    backend = get_active_backend()[0]
+    unique = {id(value): value for value in shared if value is not None}
+    if type(backend).__name__ != "DaskDistributedBackend" or not unique:
+        return shared
+    stored = backend.client.scatter(list(unique.values()), broadcast=True, hash=False)
+    by_id = dict(zip(unique, stored, strict=True))
+    return [None if value is None else by_id[id(value)] for value in shared]
 
 
 def jobs(parallel: Any, threads: int | None) -> int | None:

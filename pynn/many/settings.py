@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backends import choose as backend_choice
 from ..checks.shared import Shared, value_of
+from ..data.sources import is_source
 from ..data.stream import Source
 from ..network import Network
 from ..spec.arguments import choose
@@ -95,14 +96,14 @@ class Settings:
                 self.one[name] = value
             else:
                 self.each[name] = found
-        for x in [self.one.get("x"), *self.each.get("x", ())]:
-            if isinstance(x, Source):
-                raise TypeError(
-                    f"x: found {type(x).__name__}(…), which is read part by part, expected arrays; "
-                    "net.fit takes it, for each network"
-                )
         self._check_owned()
-        self._share()
+        if self._has_sources():
+            # Each network reads its own windows of them.
+            self._share_validation()
+            return
+        for name in ROWWISE:
+            self._share(name)
+        self._share_validation()
 
     def _of_each(self, name: str, value: Any) -> list[Any] | None:
         """Return the values of the networks; None if one value is for all."""
@@ -151,18 +152,36 @@ class Settings:
                         f"{k}, expected one for each: it has a state"
                     )
 
-    def _share(self) -> None:
+    def _has_sources(self) -> bool:
+        """Return whether a network trains on rows that are read part by part."""
+        if "x" not in self.each and "y" not in self.each:
+            pairs = [(self.one.get("x"), self.one.get("y"))]
+        else:
+            pairs = [(self._value("x", k), self._value("y", k)) for k in range(self._count)]
+        for x, y in pairs:
+            if is_source(x, y):
+                if self._rows is not None:
+                    raise TypeError(
+                        f"x: found a {type(x).__name__}, which is read part by part, and groups or "
+                        "rows; expected arrays, or a list of sources, one for each network"
+                    )
+                return True
+        return False
+
+    def _value(self, name: str, k: int) -> Any:
+        return self.each[name][k] if name in self.each else self.one.get(name)
+
+    def _share(self, name: str) -> None:
         """Wrap data of several networks in ``Shared``, so that they are converted once."""
-        for name in ROWWISE:
-            if name in self.one and self.one[name] is not None and self._rows is None:
-                self.one[name] = Shared(self.one[name])
-            elif name in self.each:
-                self.each[name] = _shared_where_repeated(self.each[name])
-        validation = self.one.get("validation")
-        if isinstance(validation, (tuple, list)):
-            self.one["validation"] = tuple(
-                None if part is None else Shared(part) for part in validation
-            )
+        if name in self.one and self.one[name] is not None and self._rows is None:
+            self.one[name] = Shared(self.one[name])
+        elif name in self.each:
+            self.each[name] = _shared_where_repeated(self.each[name])
+
+    def _share_validation(self) -> None:
+        held = self.one.get("validation")
+        if isinstance(held, tuple) and not is_source(*(*held, None, None)[:2]):
+            self.one["validation"] = tuple(None if part is None else Shared(part) for part in held)
 
     def of(self, k: int) -> dict[str, Any]:
         """Return the arguments of ``fit`` for network k."""
@@ -206,10 +225,11 @@ class Settings:
 
     def work(self, k: int) -> float:
         """Return the rows that network k trains on, in all epochs, as far as it is known."""
-        x = self.each["x"][k] if "x" in self.each else self.one["x"]
-        data = x.value if isinstance(x, Shared) else x
+        data = value_of(self._value("x", k))
         if self._rows is not None:
             data = self._rows[k]
+        if isinstance(data, Source):
+            return float(self.epochs(k) * sum(rows or 0 for rows in data.parts()))
         shape = getattr(data, "shape", None)
         rows = shape[0] if shape else len(data) if hasattr(data, "__len__") else 1
         return float(self.epochs(k) * rows) if isinstance(rows, (int, np.integer)) else 0.0

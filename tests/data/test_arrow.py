@@ -399,8 +399,6 @@ def test_streams_of_record_batches(tmp_path) -> None:
     assert len(net.find_learning_rate(source, steps=9).rates) == 9
     with pytest.raises(ValueError, match=r"a.arrows: cannot be read: .*; IPC \(Feather\) files"):
         pynn.data.Parquet(tmp_path / "a.arrows", label="y")
-    with pytest.raises(TypeError, match=r"x: found Arrow\(…\), which is read part by part"):
-        pynn.fit_many([net, network()], source, epochs=1)
 
 
 def test_estimators_refuse_sources() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 import pynn
 from pynn.backends import limits
+from tests.many.clusters import again, dask_cluster, ray_cluster
 from tests.many.test_fit_many import assert_equal, data, networks
 
 pytestmark = [
@@ -35,52 +35,73 @@ def expected(**settings: Any) -> list[pynn.Network]:
 
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
-    """A cluster of two processes, each with one thread."""
-    distributed = pytest.importorskip("distributed", reason="needs pynn-mlp[distributed]")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with dask_cluster() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """Ray on this machine, with two processors."""
-    ray = pytest.importorskip("ray", reason="needs pynn-mlp[distributed]")
-    pytest.importorskip("ray.util.joblib", reason="needs a Ray with its joblib backend")
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    path = os.pathsep.join(p for p in sys.path if p)
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
-    )
-    yield ray
-    ray.shutdown()
+    with ray_cluster() as ray:
+        yield ray
 
 
-def search(backend: str, kinds: tuple[str, ...] = ("grid", "halving")) -> None:
-    """Search with scikit-learn on a backend; compare with one process."""
+def search(
+    backend: str, kind: str, folder: Path | None = None, rows: Any = (X, Y), **config: Any
+) -> None:
+    """Search with scikit-learn on a backend, and compare with one process.
+
+    With ``folder`` the estimator kills its worker once.
+    """
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
     from pynn.sklearn import MLPClassifier
 
-    estimator = MLPClassifier((8,), max_iter=3, random_state=0, tol=0)
+    kill, killed = (lambda: None, lambda: True) if folder is None else killing(folder)
+
+    class Estimator(MLPClassifier):
+        def fit(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
+            if self.alpha == 0.1:
+                kill()
+            return super().fit(x, y, sample_weight)
+
+    estimator = Estimator((8,), max_iter=3, random_state=0, tol=0)
     grid = {"learning_rate_init": [0.001, 0.01], "alpha": [0.0, 0.1]}
     searches = {"grid": (GridSearchCV, {}), "halving": (HalvingGridSearchCV, {"random_state": 0})}
-    for kind, more in map(searches.__getitem__, kinds):
-        alone = kind(estimator, grid, cv=2, **more).fit(X, Y)
-        with joblib.parallel_config(backend=backend):
-            found = kind(estimator, grid, cv=2, n_jobs=-1, **more).fit(X, Y)
-        assert found.best_params_ == alone.best_params_
-        scores = found.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
-        assert np.array_equal(*scores)
+    of, more = searches[kind]
+    alone = of(estimator, grid, cv=2, **more).fit(*rows)
+    with joblib.parallel_config(backend=backend, **config):
+        found = of(estimator, grid, cv=2, n_jobs=-1, **more).fit(*rows)
+    assert killed()
+    assert found.best_params_ == alone.best_params_
+    scores = found.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
+    assert np.array_equal(*scores)
+
+
+def train_and_lose_a_worker(parallel: str, folder: Path) -> None:
+    """Kill the worker of one network once, in the middle of its training."""
+    kill, killed = killing(folder)
+
+    def call(net: pynn.Network, record: pynn.Record) -> None:
+        if net.seed == 1 and record.epoch == 2:
+            kill()
+
+    found = networks()
+    pynn.fit_many(found, X, Y, learning_rate=RATES, parallel=parallel, callbacks=call, **SETTINGS)
+    assert killed()
+    assert_equal(found, expected())
+
+
+def killing(folder: Path) -> tuple[Callable[[], None], Callable[[], bool]]:
+    """Return a function that kills its process once, if it is another one, and whether it did."""
+    mark, main = str(folder / "killed"), os.getpid()
+
+    def kill() -> None:
+        if os.getpid() != main and not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill, lambda: os.path.exists(mark)
 
 
 @pytest.mark.parametrize("backend", ["loky", "joblib", "threading"])
@@ -121,15 +142,32 @@ def test_backends_that_do_not_exist():
             pynn.fit_many(networks(), X, Y, parallel=parallel)
 
 
-def test_dask(dask, tmp_path):
+def test_dask(dask):
     dask.wait_for_workers(2)
     found = networks()
     pynn.fit_many(found, X, Y, learning_rate=RATES, parallel="dask", **SETTINGS)
     assert_equal(found, expected())
-    search("dask")
+    search("dask", "grid")
     # Each worker has one thread, whatever the machine has.
     assert set(dask.run(lambda: __import__("pynn").info()["threads"]).values()) == {1}
-    _kill_a_worker(tmp_path, "dask")
+
+
+def test_dask_loses_a_worker(dask, tmp_path):
+    def run(folder: Path) -> None:
+        dask.wait_for_workers(2)  # with one alone, joblib would train in this process
+        train_and_lose_a_worker("dask", folder)
+
+    again(run, tmp_path)
+
+
+def test_a_search_on_dask_loses_a_worker(dask, tmp_path):
+    def run(folder: Path) -> None:
+        dask.wait_for_workers(2)
+        # Dask stores scattered rows under a name by their content: other rows for each attempt.
+        rows = data(200, seed=int(folder.name))
+        search("dask", "halving", folder, rows, scatter=rows)
+
+    again(run, tmp_path)
 
 
 def test_a_task_of_dask_in_this_process_has_one_thread(monkeypatch):
@@ -137,52 +175,10 @@ def test_a_task_of_dask_in_this_process_has_one_thread(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(limits, "processors", lambda: 8)
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
     ) as client:
         assert client.submit(lambda: pynn.Network([2, 2]).threads).result() == 1
     assert not limits._in_dask_task()
-
-
-def _kill_a_worker(folder: Path, parallel: str) -> None:
-    """Kill the worker of one network once, in the middle of its training."""
-    mark, main = str(folder / "killed"), os.getpid()
-
-    def kill(net: pynn.Network, record: pynn.Record) -> None:
-        if net.seed != 1 or record.epoch != 2 or os.getpid() == main:
-            return
-        if not os.path.exists(mark):
-            open(mark, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    found = networks()
-    pynn.fit_many(found, X, Y, learning_rate=RATES, parallel=parallel, callbacks=kill, **SETTINGS)
-    assert os.path.exists(mark)
-    assert_equal(found, expected())
-
-
-def test_a_search_goes_on_after_the_loss_of_a_worker(dask, tmp_path):
-    from sklearn.model_selection import GridSearchCV
-
-    from pynn.sklearn import MLPClassifier
-
-    mark, main = str(tmp_path / "killed"), os.getpid()
-    dask.wait_for_workers(2)  # with one alone, joblib would train in this process
-
-    class Killer(MLPClassifier):
-        def fit(self, x: Any, y: Any, sample_weight: Any = None) -> Any:
-            if self.alpha == 0.1 and os.getpid() != main and not os.path.exists(mark):
-                open(mark, "w").close()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().fit(x, y, sample_weight)
-
-    grid = {"alpha": [0.0, 0.1, 0.2]}
-    with joblib.parallel_config(backend="dask", scatter=[X, Y]):
-        found = GridSearchCV(Killer((8,), max_iter=3, random_state=0), grid, cv=2, n_jobs=-1)
-        found.fit(X, Y)
-    assert os.path.exists(mark)
-    alone = GridSearchCV(MLPClassifier((8,), max_iter=3, random_state=0), grid, cv=2).fit(X, Y)
-    scores = found.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
-    assert np.array_equal(*scores)
 
 
 def test_optuna_on_dask(dask):
@@ -205,34 +201,40 @@ def test_optuna_on_dask(dask):
 
 
 def test_ray(ray, tmp_path):
-    found = networks()
-    pynn.fit_many(found, X, Y, learning_rate=RATES, parallel="ray", **SETTINGS)
-    assert_equal(found, expected())
-    search("ray", ("grid",))
-    _kill_a_worker(tmp_path, "ray")
+    train_and_lose_a_worker("ray", tmp_path)
+    search("ray", "grid")
 
 
 @pytest.mark.slow  # Ray starts its workers again in every iteration
-def test_halving_on_ray(ray):
-    search("ray", ("halving",))
+def test_a_search_on_ray_loses_a_worker(ray, tmp_path):
+    retries = {"max_restarts": 3, "max_task_retries": 3}
+    search("ray", "halving", tmp_path, ray_remote_args=retries)
 
 
-def test_ray_tune(ray, tmp_path):
+def test_ray_tune_loses_a_worker(ray, tmp_path):
     tune = pytest.importorskip("ray.tune", reason="needs ray[tune]")
+    kill, killed = killing(tmp_path)
 
     def loss(rate: float) -> float:
         net = pynn.Network([5, 8, 2], seed=0)
         return net.fit(X, Y, learning_rate=rate, **SETTINGS)[-1].validation_loss
 
     def train(settings: dict[str, float]) -> dict[str, float]:
+        if settings["rate"] == 0.01:
+            kill()
         return {"loss": loss(settings["rate"]), "threads": pynn.info()["threads"]}
 
     tuner = tune.Tuner(
         train,
         param_space={"rate": tune.grid_search([0.001, 0.01])},
-        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=2),
+        ),
     )
     found = tuner.fit()
+    assert killed()
     losses = {result.config["rate"]: result.metrics["loss"] for result in found}
     assert losses == {rate: loss(rate) for rate in (0.001, 0.01)}
     # A trial gets one processor unless it asks for more.

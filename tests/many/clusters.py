@@ -1,0 +1,129 @@
+"""Starting Dask and Ray for tests, and repeating what their own faults ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+Result = TypeVar("Result")
+
+# Processes start slowly on a machine with other work.
+DASK = {
+    "distributed.comm.timeouts.connect": "120s",
+    "distributed.comm.timeouts.tcp": "120s",
+}
+RAY = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "disabled",  # otherwise Ray writes a file to the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "180",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+SCHEDULER = os.path.join("distributed", "scheduler.py")
+ATTEMPTS = 3
+
+
+@contextmanager
+def dask_cluster() -> Iterator[Any]:
+    """A cluster of two processes, each with one thread."""
+    distributed = pytest.importorskip("distributed", reason="needs pynn-mlp[distributed]")
+    import dask
+
+    with (
+        dask.config.set(DASK),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def ray_cluster() -> Iterator[Any]:
+    """Ray on this machine, with two processors; skipped if it cannot start twice."""
+    ray = pytest.importorskip("ray", reason="needs pynn-mlp[distributed]")
+    pytest.importorskip("ray.util.joblib", reason="needs a Ray with its joblib backend")
+    # Processes that Ray starts in advance inherit the environment; with a runtime_env each worker
+    # would be another process.
+    changed = {**RAY, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        for attempt in 1, 2:
+            others = _children()
+            try:
+                ray.init(
+                    num_cpus=2,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    object_store_memory=100 * 2**20,
+                )
+                break
+            except Exception as error:
+                _end(_children() - others)
+                if not _is_from(error, os.path.join("ray", "_private")):
+                    raise
+                if attempt == 2:
+                    pytest.skip(f"Ray did not start twice: {error}")
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def again(run: Callable[[Path], Result], folder: Path) -> Result:
+    """Call a function with a folder, and again with another one if Dask's scheduler failed.
+
+    The scheduler of Dask sometimes raises a KeyError when a worker is lost. Other exceptions, and
+    those of other code, are raised.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        own = folder / str(attempt)
+        own.mkdir()
+        try:
+            return run(own)
+        except KeyError as error:
+            if attempt == ATTEMPTS or not _is_from(error, SCHEDULER):
+                raise
+    raise AssertionError
+
+
+def _is_from(error: BaseException, path: str) -> bool:
+    """Whether the last line of the traceback of an exception is in files of a path."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and path in frames[-1].filename
+
+
+def _children() -> set[Any]:
+    import psutil
+
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[Any]) -> None:
+    """End processes that a failed start left."""
+    import psutil
+
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            pass
+    psutil.wait_procs(processes, timeout=10)
