@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 
 from ..backends.limits import default_threads
 from ..checks.arrays import as_array
+from ..checks.labels import plain_labels
 from ..network import Network
 from ..spec import arguments
 from ..training.history import History
@@ -17,7 +19,7 @@ from .errors import FitManyError
 from .parallel import Remote
 from .progress import Display, ManyProgress, display_of
 from .queue import Queue
-from .settings import Each, Settings, train
+from .settings import Each, Settings, row_count, train
 
 Array = np.ndarray
 Networks = Sequence[Network] | Mapping[Any, Network]
@@ -106,7 +108,7 @@ def fit_many(
     if groups is not None:
         if rows is not None:
             raise ValueError("rows: found rows and groups, expected one of them")
-        rows = _rows_of_groups(networks, groups)
+        rows = _rows_of_groups(networks, groups, None if isinstance(x, (list, Each)) else x)
     given = Settings(len(found), {"x": x, "y": y, **settings}, _rows(rows, len(found)))
     most = None if threads is None else arguments.threads(threads)
     display = display_of(progress)
@@ -168,6 +170,8 @@ def _rows(rows: Any, count: int) -> list[Any] | None:
 
 def _indices(rows: Any, name: str) -> Array:
     found = as_array(rows, name)
+    if found.shape == (0,):
+        found = found.astype(np.intp)  # an empty list is an array of floats
     if found.ndim != 1 or found.dtype.kind not in "iub":
         raise TypeError(
             f"{name}: found {found.dtype} of shape {found.shape}, expected indices of rows, or a "
@@ -176,11 +180,20 @@ def _indices(rows: Any, name: str) -> Array:
     return found
 
 
-def _rows_of_groups(networks: Networks, groups: Any) -> list[Array]:
-    """Return the rows of each group, in the order of the networks."""
+def _rows_of_groups(networks: Networks, groups: Any, x: Any) -> list[Array]:
+    """Return the rows of each group, in the order of the networks; x is None if there are several.
+
+    Missing groups are refused: which network they belong to is not known.
+    """
     of_row = as_array(groups, "groups")
     if of_row.ndim != 1:
         raise ValueError(f"groups: found shape {of_row.shape}, expected (rows,)")
+    count = row_count(x)
+    if count is not None and count != len(of_row):
+        raise ValueError(f"groups: found {len(of_row)}, expected {count}, as many as x has rows")
+    days = of_row.dtype.kind == "O" and all(isinstance(one, date) for one in of_row.tolist())
+    if of_row.dtype.kind != "M" and not days:
+        of_row = plain_labels(of_row, "groups")
     labels, codes = np.unique(of_row, return_inverse=True)
     # One sort finds the rows of all groups; a stable one keeps their order.
     parts = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])

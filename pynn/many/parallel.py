@@ -7,6 +7,8 @@ is lost is trained again by another one, if the backend does so; the result is t
 from __future__ import annotations
 
 import time
+import traceback
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,8 @@ from .settings import ROWWISE, Settings, listed, take, train
 Array = np.ndarray
 
 RETRIES = 3
-"""How often Ray trains the networks of a lost worker again; Dask's default is the same."""
+"""How often Ray trains the networks of a lost worker again; Dask's default is the same. Also how
+often they are sent to Dask again after it lost their data."""
 
 
 class Result(NamedTuple):
@@ -64,6 +67,7 @@ def train_remotely(number: int, own: tuple[Any, ...], *shared: Any) -> Result:
         Values of ``PARTS`` that all networks have, or None.
     """
     net, given, rows, parts = own
+    shared = tuple(map(_received, shared))
     parts = [part if part is not None else other for part, other in zip(parts, shared, strict=True)]
     for name, part in zip(ROWWISE, parts, strict=False):
         given[name] = part if rows is None or part is None else take(part, rows)
@@ -111,17 +115,28 @@ class Remote:
         began = time.perf_counter()
         calls = [Call() for _ in self._networks]
         with parallel_config(**configuration(parallel)):
-            shared = _stored(self._shared())
-            tasks = (delayed(train_remotely)(*self._task(k), *shared) for k in order)
-            workers = Parallel(
-                n_jobs=jobs(parallel, threads),
-                return_as="generator_unordered" if _generates() else "list",
-                batch_size="auto",
-            )
-            for result in workers(tasks):
-                self._keep(result, calls[result.number])
-                if display is not None:
-                    self._show(display, time.perf_counter() - began)
+            for attempt in range(RETRIES + 1):
+                done = {*self.results, *self.failures}
+                workers = Parallel(
+                    n_jobs=jobs(parallel, threads),
+                    return_as="generator_unordered" if _generates() else "list",
+                    batch_size="auto",
+                )
+                try:
+                    shared = _stored(self._shared())
+                    tasks = (
+                        delayed(train_remotely)(*self._task(k), *shared)
+                        for k in order
+                        if k not in done
+                    )
+                    for result in workers(tasks):
+                        self._keep(result, calls[result.number])
+                        if display is not None:
+                            self._show(display, time.perf_counter() - began)
+                    return
+                except Exception as error:
+                    if attempt == RETRIES or not lost_data(error):
+                        raise
 
     def _shared(self) -> list[Any]:
         """Return the values of ``PARTS`` that are of all networks; None for others."""
@@ -219,6 +234,25 @@ def _stored(shared: list[Any]) -> list[Any]:
     stored = backend.client.scatter(list(unique.values()), broadcast=True, hash=False)
     by_id = dict(zip(unique, stored, strict=True))
     return [None if value is None else by_id[id(value)] for value in shared]
+
+
+def _received(part: Any) -> Any:
+    """Return data that ``_stored`` stored: joblib trains here if Dask has a single worker."""
+    is_future = type(part).__module__.startswith("distributed.") and hasattr(part, "result")
+    return part.result() if is_future else part
+
+
+def lost_data(error: Exception) -> bool:
+    """Return whether Dask has lost stored data, with the only worker that had them.
+
+    Workers that are starting do not get them. Dask cancels the tasks that need them, or its
+    scheduler raises KeyError if it has just begun to copy them.
+    """
+    kind, frames = type(error), traceback.extract_tb(error.__traceback__)
+    if kind is KeyError:
+        return bool(frames) and "distributed" in Path(frames[-1].filename).parts
+    cancelled = any(one.__name__ == "CancelledError" for one in kind.__mro__)
+    return cancelled and kind.__module__.startswith("distributed.")
 
 
 def jobs(parallel: Any, threads: int | None) -> int | None:

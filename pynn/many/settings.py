@@ -46,6 +46,10 @@ class Each:
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
+        if not isinstance(values, Iterable):
+            raise TypeError(
+                f"values: found {values!r}, expected a list with one value for each network"
+            )
         self.values = list(values)
 
     def __repr__(self) -> str:
@@ -101,6 +105,9 @@ class Settings:
             # Each network reads its own windows of them.
             self._share_validation()
             return
+        if rows is not None:
+            for k, chosen in enumerate(rows):
+                _check_rows(chosen, row_count(self._value("x", k)), f"rows[{k}]")
         for name in ROWWISE:
             self._share(name)
         self._share_validation()
@@ -188,8 +195,8 @@ class Settings:
         found = {**self.one, **{name: values[k] for name, values in self.each.items()}}
         if self._rows is not None:
             for name in ROWWISE:
-                if name in self.one and found[name] is not None:
-                    found[name] = take(found[name], self._rows[k])
+                if found.get(name) is not None:
+                    found[name] = take(value_of(found[name]), self._rows[k])
         if "callbacks" in self.one:
             found["callbacks"] = _copies(found["callbacks"])
         return found
@@ -230,9 +237,7 @@ class Settings:
             data = self._rows[k]
         if isinstance(data, Source):
             return float(self.epochs(k) * sum(rows or 0 for rows in data.parts()))
-        shape = getattr(data, "shape", None)
-        rows = shape[0] if shape else len(data) if hasattr(data, "__len__") else 1
-        return float(self.epochs(k) * rows) if isinstance(rows, (int, np.integer)) else 0.0
+        return float(self.epochs(k) * (row_count(data) or 0))
 
 
 def train(net: Network, given: dict[str, Any]) -> History:
@@ -244,12 +249,38 @@ def train(net: Network, given: dict[str, Any]) -> History:
 
 
 def _require_known(given: Iterable[str], known: Iterable[str]) -> None:
-    names = "x", "y", *known, "groups", "rows", "threads", "progress"
+    names = "x", "y", *known, "groups", "rows", "threads", "parallel", "progress"
     for name in given:
         try:
             choose("fit_many", name, names)
         except ValueError as error:
             raise TypeError(str(error)) from None
+
+
+def row_count(x: Any) -> int | None:
+    """Return the number of rows of an argument, if it is known."""
+    x = value_of(x)
+    shape = getattr(x, "shape", None)
+    rows = shape[0] if shape else len(x) if hasattr(x, "__len__") else None
+    return int(rows) if isinstance(rows, (int, np.integer)) else None
+
+
+def _check_rows(rows: np.ndarray, count: int | None, name: str) -> None:
+    """Raise for a mask of another length, or indices that x does not have."""
+    if count is None or not len(rows):
+        return
+    if rows.dtype.kind == "b":
+        if len(rows) != count:
+            raise ValueError(
+                f"{name}: found a mask of {len(rows)}, expected {count}, as many as x has rows"
+            )
+        return
+    least, most = int(rows.min()), int(rows.max())
+    if least < -count or most >= count:
+        raise IndexError(
+            f"{name}: found {least if least < -count else most}, expected indices of the "
+            f"{count} rows of x, from {-count} to {count - 1}"
+        )
 
 
 def take(values: Any, rows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Starting Dask and Ray for tests, and repeating what their own faults ended."""
+"""Starting Dask and Ray for tests, and repeating what lost data ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+from pynn.many.parallel import lost_data
 
 Result = TypeVar("Result")
 
@@ -29,7 +31,6 @@ RAY = {
     "RAY_worker_register_timeout_seconds": "180",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-SCHEDULER = os.path.join("distributed", "scheduler.py")
 ATTEMPTS = 3
 
 
@@ -89,18 +90,18 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def again(run: Callable[[Path], Result], folder: Path) -> Result:
-    """Call a function with a folder, and again with another one if Dask's scheduler failed.
+    """Call a function with a folder, and again with another one if Dask lost its data.
 
-    The scheduler of Dask sometimes raises a KeyError when a worker is lost. Other exceptions, and
-    those of other code, are raised.
+    Searches store data through joblib, which gives up if all workers with a copy are lost; a worker
+    that is starting has none. Other exceptions are raised.
     """
     for attempt in range(1, ATTEMPTS + 1):
         own = folder / str(attempt)
         own.mkdir()
         try:
             return run(own)
-        except KeyError as error:
-            if attempt == ATTEMPTS or not _is_from(error, SCHEDULER):
+        except Exception as error:
+            if attempt == ATTEMPTS or not lost_data(error):
                 raise
     raise AssertionError
 

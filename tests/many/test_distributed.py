@@ -153,11 +153,27 @@ def test_dask(dask):
 
 
 def test_dask_loses_a_worker(dask, tmp_path):
-    def run(folder: Path) -> None:
-        dask.wait_for_workers(2)  # with one alone, joblib would train in this process
-        train_and_lose_a_worker("dask", folder)
+    dask.wait_for_workers(2)  # with one alone, joblib would train in this process
+    train_and_lose_a_worker("dask", tmp_path)
 
-    again(run, tmp_path)
+
+def test_dask_loses_data(dask, monkeypatch):
+    """A worker that starts while data are stored does not get them; the other one may be lost."""
+    dask.wait_for_workers(2)
+    plain, stored = dask.scatter, []
+
+    def scatter(*given: Any, **named: Any) -> Any:
+        found = plain(*given, **named)
+        stored.append(found)
+        if len(stored) == 1:
+            dask.cancel(found, force=True)
+        return found
+
+    monkeypatch.setattr(dask, "scatter", scatter)
+    found = networks()
+    pynn.fit_many(found, X, Y, learning_rate=RATES, parallel="dask", **SETTINGS)
+    assert len(stored) == 2
+    assert_equal(found, expected())
 
 
 def test_a_search_on_dask_loses_a_worker(dask, tmp_path):
@@ -179,6 +195,16 @@ def test_a_task_of_dask_in_this_process_has_one_thread(monkeypatch):
     ) as client:
         assert client.submit(lambda: pynn.Network([2, 2]).threads).result() == 1
     assert not limits._in_dask_task()
+
+
+def test_dask_with_one_thread_trains_in_this_process():
+    distributed = pytest.importorskip("distributed", reason="needs pynn-mlp[distributed]")
+    found = networks()
+    with distributed.Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
+    ):
+        pynn.fit_many(found, X, Y, learning_rate=RATES, parallel="dask", **SETTINGS)
+    assert_equal(found, expected())
 
 
 def test_optuna_on_dask(dask):

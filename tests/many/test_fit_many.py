@@ -152,6 +152,12 @@ def test_rows_of_folds_and_of_bootstrap_samples():
     for net, chosen in zip(expected, rows):
         net.fit(x[chosen], y[chosen], epochs=2)
     assert_equal(found, expected)
+    # The same rows of data that each network has for itself.
+    others = networks()
+    pynn.fit_many(others, [x] * 4, y, rows=rows, epochs=2)
+    assert_equal(others, expected)
+    with pytest.raises(pynn.FitManyError, match=r"networks\[0\]: ValueError: x: found no rows"):
+        pynn.fit_many(networks(1), x, y, rows=[[]])
     assert np.shares_memory(take(x, np.arange(5, 20)), x)
     assert take([1, 2, 3], [2, 0]).tolist() == [3, 1]
 
@@ -282,6 +288,13 @@ WRONG = {
     "a group without a network": lambda a, x, y: pynn.fit_many({0: a}, x, y, groups=y),
     "rows and groups": lambda a, x, y: pynn.fit_many([a], x, y, groups=y * 0, rows=[y]),
     "rows of floats": lambda a, x, y: pynn.fit_many([a], x, y, rows=[[0.5]]),
+    "a mask of other rows": lambda a, x, y: pynn.fit_many([a], x, y, rows=[y[:7] > 0]),
+    "rows that do not exist": lambda a, x, y: pynn.fit_many([a], x, y, rows=[[118, 119, 120]]),
+    "rows from the other end": lambda a, x, y: pynn.fit_many([a], x, y, rows=[[-121]]),
+    "few groups": lambda a, x, y: pynn.fit_many([a], x, y, groups=y[:7] * 0),
+    "missing groups": lambda a, x, y: pynn.fit_many([a], x, y, groups=[None, *"ab" * 59, "a"]),
+    "groups of NaN": lambda a, x, y: pynn.fit_many([a], x, y, groups=y * np.nan),
+    "one value in Each": lambda a, x, y: pynn.fit_many([a], x, y, epochs=pynn.Each(3)),
     "rows of one": lambda a, x, y: pynn.fit_many([a], x, y, rows=[[0], [1]]),
     "threads": lambda a, x, y: pynn.fit_many([a], x, y, threads=0),
     "progress": lambda a, x, y: pynn.fit_many([a], x, y, progress="yes"),
@@ -298,6 +311,13 @@ FOUND = {
     "a group without a network": "groups: found 1 without a network",
     "rows and groups": "rows: found rows and groups",
     "rows of floats": "rows[0]: found float64",
+    "a mask of other rows": "rows[0]: found a mask of 7, expected 120, as many as x has rows",
+    "rows that do not exist": "rows[0]: found 120, expected indices of the 120 rows of x",
+    "rows from the other end": "rows[0]: found -121, expected indices of the 120 rows",
+    "few groups": "groups: found 7, expected 120, as many as x has rows",
+    "missing groups": "groups: found None at row 0",
+    "groups of NaN": "groups: found nan at row 0",
+    "one value in Each": "values: found 3, expected a list with one value for each network",
     "rows of one": "rows: found 2, expected a list of 1",
     "threads": "threads: found 0",
     "progress": "progress: found 'yes'",
@@ -308,7 +328,7 @@ def test_wrong_arguments_are_refused_before_training():
     (net,) = networks(1)
     before = net.parameters.copy()
     for case, call in WRONG.items():
-        with pytest.raises((TypeError, ValueError)) as caught:
+        with pytest.raises((TypeError, ValueError, IndexError)) as caught:
             call(net, *data())
         assert FOUND[case] in str(caught.value), case
     assert np.array_equal(net.parameters, before)
