@@ -35,6 +35,7 @@ INCLUDED = {
     "ARCHITECTURE.md": "development/architecture",
     "CHANGELOG.md": "changelog",
     "README.md": "index",
+    "csrc/kernels/README.md": "development/kernels",
 }
 """Markdown files outside docs/ and the pages that stand for them."""
 
@@ -57,11 +58,12 @@ def site_link(target: str, folder: Path, page: str) -> str:
     if not file.is_relative_to(ROOT):
         logger.warning("the link to %s leaves the repository", target, location=page)
         return target
-    if file.parent == ROOT and file.name in INCLUDED:
-        file = DOCS / f"{INCLUDED[file.name]}.md"
+    name = file.relative_to(ROOT).as_posix()
+    if name in INCLUDED:
+        file = DOCS / f"{INCLUDED[name]}.md"
     if file.is_relative_to(DOCS) and file.is_file():
         return os.path.relpath(file, (DOCS / page).parent) + hash_sign + anchor
-    return SCHEME + file.relative_to(ROOT).as_posix()
+    return SCHEME + name
 
 
 def rewrite(text: str, folder: Path, page: str) -> str:

@@ -1,12 +1,17 @@
-"""The code of the README and of three guides runs, and the chart shows the measured times."""
+"""The code of the README, guides and tutorials runs, and the chart shows the measured times."""
 
 from __future__ import annotations
 
 import json
 import re
+import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import numpy as np
 import pytest
 
 import pynn
@@ -45,15 +50,61 @@ def test_the_chart_shows_the_measured_times(theme: str) -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["regression", "imbalance", "resuming"])
+@pytest.mark.parametrize(
+    "page", ["how-to/regression", "how-to/imbalance", "how-to/resuming", "tutorials/first-network"]
+)
 def test_the_code_on_the_page_prints_what_it_says(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for code, printed in BLOCK.findall(
-        (ROOT / "docs" / "how-to" / f"{page}.md").read_text("utf-8")
-    ):
+    for code, printed in BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text("utf-8")):
         exec(code, names)
         assert capsys.readouterr().out == printed
+
+
+def test_the_tutorial_on_a_table_shows_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    from pynn.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tutorials" / "first-table.md").read_text("utf-8")
+    code, printed = re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.M | re.S)
+    exec(code, {})
+    for line in re.findall(r"^pynn (train .*|predict .*|evaluate .*)$", page, re.M):
+        app(line.split(), standalone_mode=False)
+    found = capsys.readouterr().out
+    assert printed in found
+    assert "30 predictions in predictions.csv" in found
+    assert Path("runs/iris/model.safetensors").exists()
+    (script,) = re.findall(r"^```py\n(.*?)^```$", page, re.M | re.S)
+    exec(script, {})
+    assert "virginica" in capsys.readouterr().out
+
+
+def test_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((2, 28, 28), np.uint8)
+    images[1, 5] = 255
+    net = pynn.Network([784, 4, 10], seed=0)
+    net.fit(images, [0, 1], epochs=1, progress=False)
+    net.save("digits.safetensors")
+    page = (ROOT / "docs" / "how-to" / "serving.md").read_text("utf-8")
+    names: dict[str, Any] = {"__name__": "serve"}
+    exec(re.findall(r"^```py\n# serve\.py\n(.*?)^```$", page, re.M | re.S)[0], names)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), names["Handler"])
+    server.RequestHandlerClass.log_message = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with urlopen(url, json.dumps(images.tolist()).encode(), timeout=30) as answer:
+        assert json.load(answer)["digits"] == net.predict(images).tolist()
+    with pytest.raises(HTTPError, match="400"):
+        urlopen(url, b"[1, 2]", timeout=30)
+    server.shutdown()
+    server.server_close()
