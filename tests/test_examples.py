@@ -130,6 +130,16 @@ def test_the_example_of_an_actor_and_critics_in_torch(quick, tmp_path, monkeypat
     assert re.search(r"PyTorch: [\d,]+ updates per second", capsys.readouterr().out)
 
 
+def test_the_example_of_a_module_of_torch(quick, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "torch_module.py"))
+    found = re.findall(r"^([\w-]+).* accuracy (0\.\d{4})$", capsys.readouterr().out, re.M)
+    assert [name for name, _ in found] == ["pynn", "PyTorch", "fine-tuned"]
+    assert all(float(accuracy) > 0.75 for _, accuracy in found)
+
+
 def test_the_example_of_explanations(quick, tmp_path, monkeypatch, capsys):
     pytest.importorskip("shap")
     monkeypatch.chdir(tmp_path)

@@ -1,10 +1,12 @@
-"""Multilayer perceptrons for PyTorch whose passes run in pynn's kernels.
+"""pynn in PyTorch: modules of PyTorch that pynn trains, and a module that computes with pynn.
 
-:class:`MLP` is an ``nn.Module``, for models, losses, optimizers and training loops of PyTorch.
+:func:`fit` trains an ``nn.Sequential`` on pynn's compiled core and gives it back. :class:`MLP` is
+an ``nn.Module``, for models, losses, optimizers and training loops of PyTorch.
 """
 
 from __future__ import annotations
 
+from .fitting import fit
 from .module import MLP
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "fit"]

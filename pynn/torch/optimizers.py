@@ -1,0 +1,295 @@
+"""Optimizers of PyTorch as optimizers of pynn, with their parameter groups and their state.
+
+The state is read before training and written back after it, so that either side continues where
+the other one ended. Formulas are those of PyTorch's documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backends.updates import nadam_product
+from ..exports.chain import table
+from ..spec.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AMSGrad,
+    Momentum,
+    NAdam,
+    Nesterov,
+    Optimizer,
+    RMSProp,
+)
+
+Array = np.ndarray
+Options = Mapping[str, Any]
+
+
+class Setting(NamedTuple):
+    """The learning rate and the decays of one parameter, as in ``spec.groups.Group``."""
+
+    rate: float
+    decay: float
+    decoupled: float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An optimizer of PyTorch as pynn computes it.
+
+    Parameters
+    ----------
+    source
+        The optimizer.
+    optimizer
+        That of pynn.
+    settings
+        The settings of each parameter, by its ``id``.
+    slots
+        The name of the state for each of pynn's vectors.
+    rate_decay
+        The learning rate of step t, counted from 0, is divided by 1 + t · rate_decay.
+    """
+
+    source: torch.optim.Optimizer
+    optimizer: Optimizer
+    settings: dict[int, Setting]
+    slots: tuple[str, ...]
+    rate_decay: float = 0.0
+
+    @property
+    def in_rate(self) -> bool:
+        """Whether pynn's state is −η times that of PyTorch."""
+        return isinstance(self.optimizer, (Momentum, Nesterov))
+
+    # --- State ------------------------------------------------------------------------------------
+
+    def steps(self, parameters: Sequence[Tensor]) -> int:
+        """Return the steps that the optimizer has made with some parameters.
+
+        Raises
+        ------
+        ValueError
+            If they differ.
+        """
+        counts = {int(self._state(p).get("step", 0)) for p in parameters}
+        if len(counts) > 1 and not isinstance(self.optimizer, (SGD, Momentum, Nesterov, RMSProp)):
+            raise ValueError(
+                f"optimizer: found parameters with {' and '.join(map(str, sorted(counts)))} steps, "
+                "expected as many for all"
+            )
+        return max(counts, default=0)
+
+    def _state(self, parameter: Tensor) -> dict[str, Any]:
+        found: dict[str, Any] = self.source.state.get(parameter, {})
+        return found
+
+    def read(self, parameter: Tensor, views: Sequence[Array]) -> None:
+        """Copy the state of a parameter into views of pynn's vectors, in its shape."""
+        state, rate = self._state(parameter), self.settings[id(parameter)].rate
+        for name, view in zip(self.slots, views, strict=True):
+            tensor = state.get(name)
+            if tensor is None:
+                view[...] = self._initial()
+                continue
+            if tensor.shape != parameter.shape or not tensor.is_floating_point():
+                raise ValueError(
+                    f"optimizer: found {name} of {tensor.dtype} and shape {tuple(tensor.shape)}, "
+                    f"expected floats of shape {tuple(parameter.shape)}, that of its parameter"
+                )
+            values = tensor.detach().cpu().numpy()
+            view[...] = -rate * values if self.in_rate else values
+            if not np.isfinite(view).all():
+                raise ValueError(
+                    f"optimizer: found {name} with NaN or infinite values, expected finite ones"
+                )
+
+    def _initial(self) -> float:
+        return float(self.source.defaults.get("initial_accumulator_value", 0.0))
+
+    def write(self, parameter: Tensor, views: Sequence[Array], steps: int) -> None:
+        """Copy views of pynn's vectors, in the shape of a parameter, into its state."""
+        state, rate = self.source.state[parameter], self.settings[id(parameter)].rate
+        for name, view in zip(self.slots, views, strict=True):
+            if state.get(name) is None:
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            values = view / -rate if self.in_rate else view
+            state[name].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+        scalars: dict[str, float] = {}
+        if not isinstance(self.optimizer, (SGD, Momentum, Nesterov)):
+            scalars["step"] = float(steps)
+        if isinstance(self.optimizer, NAdam):
+            scalars["mu_product"] = nadam_product(self.optimizer, steps)
+        for name, value in scalars.items():
+            if name not in state:
+                wide = torch.get_default_dtype() is torch.float64
+                state[name] = torch.zeros((), dtype=torch.float64 if wide else torch.float32)
+            state[name].fill_(value)
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """How a class of optimizers is read.
+
+    ``read`` returns pynn's optimizer and the names of its state. ``shared`` are the options that
+    all parameter groups must have in common.
+    """
+
+    read: Callable[[Options], tuple[Optimizer, tuple[str, ...]]]
+    shared: tuple[str, ...]
+    text: str
+
+
+def _sgd(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
+    if not o["momentum"]:
+        return SGD(), ()
+    if o["dampening"]:
+        raise ValueError(
+            f"optimizer: found dampening={o['dampening']:g}, expected 0: the first step has none"
+        )
+    kind = Nesterov if o["nesterov"] else Momentum
+    return kind(float(o["momentum"])), ("momentum_buffer",)
+
+
+def _betas(o: Options) -> dict[str, float]:
+    beta1, beta2 = o["betas"]
+    return {"beta1": float(beta1), "beta2": float(beta2), "epsilon": float(o["eps"])}
+
+
+def _adam(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
+    names = ("exp_avg", "exp_avg_sq")
+    if o["amsgrad"]:
+        return AMSGrad(**_betas(o)), (*names, "max_exp_avg_sq")
+    return Adam(**_betas(o)), names
+
+
+def _nadam(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
+    decay = float(o["momentum_decay"])
+    return NAdam(**_betas(o), momentum_decay=decay), ("exp_avg", "exp_avg_sq")
+
+
+def _rmsprop(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
+    for name in ("momentum", "centered"):
+        if o[name]:
+            raise ValueError(f"optimizer: found {name}={o[name]}, expected {0 * o[name]}")
+    return RMSProp(float(o["alpha"]), float(o["eps"])), ("square_avg",)
+
+
+def _adagrad(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
+    return Adagrad(float(o["eps"])), ("sum",)
+
+
+_ADAM = ("betas", "eps", "amsgrad")
+KINDS: dict[str, Kind] = {
+    "SGD": Kind(
+        _sgd, ("momentum", "dampening", "nesterov"), "`momentum`, `nesterov`; `dampening=0`"
+    ),
+    "Adam": Kind(_adam, _ADAM, "`betas`, `eps`, `amsgrad`"),
+    "AdamW": Kind(_adam, _ADAM, "`betas`, `eps`, `amsgrad`"),
+    "NAdam": Kind(
+        _nadam,
+        ("betas", "eps", "momentum_decay"),
+        "`betas`, `eps`, `momentum_decay`, `decoupled_weight_decay`",
+    ),
+    "RMSprop": Kind(_rmsprop, ("alpha", "eps", "momentum", "centered"), "`alpha`, `eps`"),
+    "Adagrad": Kind(
+        _adagrad,
+        ("eps", "lr_decay", "initial_accumulator_value"),
+        "`eps`, `lr_decay`, `initial_accumulator_value`",
+    ),
+}
+"""Classes of ``torch.optim`` that ``fit`` computes."""
+
+
+def optimizers_table() -> str:
+    """Return the optimizers that ``fit`` accepts, as a Markdown table."""
+    common = "; `lr` and `weight_decay` of each parameter group"
+    return table(
+        {f"`torch.optim.{name}`": kind.text + common for name, kind in KINDS.items()},
+        {
+            "different betas, eps … of parameter groups": "an optimizer of pynn has one of each",
+            "`maximize`, hooks": "`fit` minimises, and calls no hooks of the optimizer",
+            "other optimizers": "pynn has none with these formulas",
+        },
+        "optimizer",
+    )
+
+
+def rule(optimizer: torch.optim.Optimizer) -> Rule:
+    """Return an optimizer of PyTorch as pynn computes it.
+
+    Raises
+    ------
+    ValueError
+        If pynn does not have it, or not with its options.
+    """
+    name = type(optimizer).__name__
+    if name not in KINDS or type(optimizer) is not getattr(torch.optim, name, None):
+        expected = ", ".join(KINDS)
+        raise ValueError(
+            f"optimizer: found {name}, expected one of torch.optim.{expected}, or of pynn"
+        )
+    kind, first = KINDS[name], optimizer.param_groups[0]
+    _check_hooks(optimizer)
+    for k, group in enumerate(optimizer.param_groups):
+        for option in kind.shared:
+            if group[option] != first[option]:
+                raise ValueError(
+                    f"optimizer: found {option}={group[option]!r} in parameter group {k} and "
+                    f"{first[option]!r} in group 0, expected one value for all groups"
+                )
+        for option in ("maximize", "differentiable"):
+            if group[option]:
+                raise ValueError(f"optimizer: found {option}=True, expected False")
+    ours, slots = kind.read(first)
+    settings = {
+        id(p): _setting(group, k, name)
+        for k, group in enumerate(optimizer.param_groups)
+        for p in group["params"]
+    }
+    rate_decay = float(first.get("lr_decay", 0.0))
+    return Rule(optimizer, ours, settings, slots, rate_decay)
+
+
+def _check_hooks(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if an optimizer has hooks, or a replaced ``step``."""
+    for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        if getattr(optimizer, name, None):
+            raise ValueError("optimizer: found hooks of step, expected none: they are not called")
+    own = vars(optimizer).get("step")
+    # Schedulers replace it by a function that counts its calls.
+    if own is not None and not hasattr(own, "_wrapped_by_lr_sched"):
+        raise ValueError("optimizer: found a step of its own, expected that of its class")
+
+
+def _setting(group: Options, k: int, name: str) -> Setting:
+    """Return learning rate and decays of a parameter group."""
+    rate, decay = float(group["lr"]), float(group["weight_decay"])
+    if not (np.isfinite(rate) and rate >= 0 and np.isfinite(decay) and decay >= 0):
+        raise ValueError(
+            f"optimizer: found lr={rate:g} and weight_decay={decay:g} in parameter group {k}, "
+            "expected finite numbers of 0 or more"
+        )
+    if rate == 0 and group.get("momentum"):
+        raise ValueError(
+            f"optimizer: found lr=0 with momentum in parameter group {k}, expected a rate above 0, "
+            "or parameters with requires_grad=False"
+        )
+    decoupled = group.get("decoupled_weight_decay", name == "AdamW")
+    return Setting(rate, 0.0, decay) if decoupled else Setting(rate, decay, 0.0)
+
+
+def parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Tensor]]:
+    """Yield the parameters of an optimizer, each with the number of its group."""
+    for k, group in enumerate(optimizer.param_groups):
+        for p in group["params"]:
+            yield k, p
