@@ -514,7 +514,7 @@ def takes_options(command: Callable[[typer.Context, Options], None]) -> Callable
 
 # --- Presets --------------------------------------------------------------------------------------
 
-# Chosen on rows 50,000 to 59,999 of the training set: see docs/benchmarks/time-to-accuracy.md.
+# Chosen on rows 50,000 to 59,999 of the training set: see docs/development/recipes.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "hidden": "144",

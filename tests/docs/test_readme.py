@@ -38,6 +38,14 @@ def test_the_code_of_the_readme_runs(
     assert Path("digits.safetensors").exists()
 
 
+def test_the_page_on_installing_lists_every_extra_for_users() -> None:
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text("utf-8")
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", section, re.M)) - {"fuzz", "test", "docs", "lint"}
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.M)) == extras
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
