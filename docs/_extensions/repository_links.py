@@ -34,6 +34,7 @@ DOCS = ROOT / "docs"
 INCLUDED = {
     "ARCHITECTURE.md": "development/architecture",
     "CHANGELOG.md": "changelog",
+    "CONTRIBUTING.md": "development/contributing",
     "README.md": "index",
     "csrc/kernels/README.md": "development/kernels",
 }
