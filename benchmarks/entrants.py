@@ -54,6 +54,8 @@ class NumPy:
 
     def setup(self, case: Case, data: Data, threads: int, dtype: str) -> None:
         _only_full(case, "NumPy")
+        if case.activation not in _ACTIVATE:
+            raise Unsupported(f"NumPy has no {case.activation}")
         self.case = case
         self.x, self.y = data.features(dtype), data.one_hot(case.sizes[-1], dtype)
         self.rng = np.random.default_rng(2)
@@ -189,8 +191,22 @@ def _times_relu_slope(delta: np.ndarray, a: np.ndarray, spare: np.ndarray) -> No
     delta *= spare
 
 
-_ACTIVATE = {"sigmoid": _sigmoid, "relu": _relu}
-_TIMES_SLOPE = {"sigmoid": _times_sigmoid_slope, "relu": _times_relu_slope}
+def _tanh(z: np.ndarray) -> None:
+    np.tanh(z, out=z)
+
+
+def _times_tanh_slope(delta: np.ndarray, a: np.ndarray, spare: np.ndarray) -> None:
+    np.multiply(a, a, out=spare)
+    np.subtract(1, spare, out=spare)
+    delta *= spare
+
+
+_ACTIVATE = {"sigmoid": _sigmoid, "relu": _relu, "tanh": _tanh}
+_TIMES_SLOPE = {
+    "sigmoid": _times_sigmoid_slope,
+    "relu": _times_relu_slope,
+    "tanh": _times_tanh_slope,
+}
 _LOSS = {"cross_entropy": _cross_entropy, "mse": _mse}
 
 
@@ -258,6 +274,10 @@ class ScikitLearn:
         return float(self.model.loss_)
 
 
+_MODULES = {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh", "gelu": "GELU"}
+"""Activations in torch.nn."""
+
+
 class PyTorch:
     """Eager mode, fused Adam, batches gathered from one tensor in memory; bf16 by autocast."""
 
@@ -284,7 +304,7 @@ class PyTorch:
             with torch.no_grad():
                 linear.weight.copy_(torch.from_numpy(first).T)
                 linear.bias.zero_()
-            layers += [linear, nn.ReLU() if case.activation == "relu" else nn.Sigmoid()]
+            layers += [linear, getattr(nn, _MODULES[case.activation])()]
         if case.loss == "mse":
             self.loss = nn.functional.mse_loss
             self.y = torch.from_numpy(data.one_hot(case.sizes[-1], dtype))
@@ -396,7 +416,12 @@ class JAX:
 
     def _loss(self, weights: Any, x: Any, y: Any) -> Any:
         nn, jnp = self.jax.nn, self.jax.numpy
-        activate = {"relu": nn.relu, "sigmoid": nn.sigmoid}[self.case.activation]
+        activate = {
+            "relu": nn.relu,
+            "sigmoid": nn.sigmoid,
+            "tanh": jnp.tanh,
+            "gelu": lambda z: nn.gelu(z, approximate=False),
+        }[self.case.activation]
         *hidden, (w, b) = weights
         for wk, bk in hidden:
             x = activate(self._product(x, wk) + bk)

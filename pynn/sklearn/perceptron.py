@@ -33,6 +33,7 @@ from ..spec.optimizers import SGD, AdamHat, AdamW, Momentum, Nesterov, Optimizer
 from ..training import initialise
 from ..training.history import History
 from ..training.lbfgs import float64_objective
+from . import further
 from .convert import Convertible
 from .core import (
     ONE_BLAS_THREAD,
@@ -415,6 +416,9 @@ class Perceptron(
         return found
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        plain = further.checked(self, X, y) if incremental and not reset else None
+        if plain is not None and self.dtype is None:
+            return plain
         validate = with_globals(super()._validate_input.__func__, column_or_1d=as_vector)
         X, y = validate(self, X, y, incremental, reset)
         dtype: Any = self.dtype

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 PRODUCTS = "forward", "backward", "gradient"
 """The phases that compute matrix products."""
+CORES = 2, 4, 8, 16, 32, 64
+"""Numbers of cores for which the table shows a prediction."""
+PASSING = 8 * 0.086e-9
+"""Seconds in which a weight and its transpose, 8 bytes, move from the core that updated them to
+another one: measured on a Xeon, see docs/benchmarks/performance.md."""
+MEETING = 240e-9
+"""Seconds of a barrier of two threads on the same processor."""
 
 
 class Profiled(Protocol):
@@ -152,6 +159,43 @@ class Profile:
             found[phase] = np.divide(work / 1e9, seconds, out=rate, where=seconds > 0)
         return found
 
+    def speedup(self, cores: int, batch_size: int | None = None) -> float:
+        """Return how many times as fast a step is likely to be on some cores as on one.
+
+        A step takes its time on one core, without waiting, divided by the cores; plus the time in
+        which the updated weights move to the other cores; plus two barriers. The last two are
+        constants of one processor, so this is an estimate: it was within 17 % in five of eight
+        cases on two cores, and does not apply where pynn uses one thread because a step has too
+        little work. Larger batches have more work for the same weights, so more cores pay.
+
+        Parameters
+        ----------
+        cores
+            1 or more.
+        batch_size
+            Rows of a step; None for those of the steps that were measured. The time on one core
+            is taken in proportion.
+
+        Raises
+        ------
+        ValueError
+            If no step was measured, or a number is below 1.
+        """
+        rows = self.rows / self.steps if batch_size is None and self.steps else batch_size or 0
+        if not self.steps or rows < 1 or cores < 1:
+            raise ValueError(
+                f"speedup: found {self.steps} measured steps, cores={cores} and "
+                f"batch_size={batch_size}, expected 1 or more"
+            )
+        busy = float(self.seconds.sum())
+        if "wait" in self.phases:
+            busy -= float(self.seconds[:, self.phases.index("wait")].sum())
+        alone = busy / self.rows * rows
+        if cores == 1:
+            return 1.0
+        moved = PASSING * self._model.architecture.n_parameters * (cores - 1) / cores
+        return alone / (alone / cores + moved + MEETING * cores)
+
     def __str__(self) -> str:
         if not self.steps:
             return "profile of no step: with net.profile() as profile: net.fit(…)"
@@ -180,6 +224,12 @@ class Profile:
                 for phase in self.phases
             ]
             lines.append(line(f"GFLOP/s {k + 1}", cells))
+        rows = self.rows / self.steps
+        for size in (rows, 4 * rows, 16 * rows):
+            gains = ", ".join(
+                f"{self.speedup(cores, round(size)):.1f} on {cores}" for cores in CORES
+            )
+            lines.append(f"estimated speed-up of batches of {size:,.0f} rows: {gains} cores")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

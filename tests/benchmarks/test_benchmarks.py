@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import machine, performance, report, runner, scale, sweep
+from benchmarks import depths, machine, performance, report, runner, scale, sweep
 from benchmarks.cases import CASES, Case, Data, synthetic, training_data
 from benchmarks.runner import Result, Run, Worker, WorkerFailed
 
@@ -237,6 +237,25 @@ def test_tables_of_the_sweep():
     page = sweep.as_markdown([done])
     assert "**float32, 2 threads**" in page
     assert "- CPU: " in page
+
+
+def test_tables_of_depths():
+    cases = depths.grid([1, 8], [32], ["relu", "gelu"])
+    assert cases[1].sizes == (784, *[32] * 8, 10)
+    done = Run(cases, ["numpy", "torch", "pynn"], [1], 1, "float32", "float32")
+    for case in cases:
+        times = (None if case.activation == "gelu" else 9.0, 3.0, 2.0)
+        for entrant, seconds in zip(done.entrants, times, strict=True):
+            failed = None if seconds else "NumPy has no gelu"
+            found = [seconds] if seconds else []
+            done.results.append(Result(case.name, 1, entrant, found, error=failed))
+    assert depths.table(done, 1, "gelu") == [
+        "| hidden layers of gelu | width 32 |",
+        "| ---: | ---: |",
+        "| 1 | 1.50 (torch) |",
+        "| 8 | 1.50 (torch) |",
+    ]
+    assert "8,192 rows of random floats (26 MB)" in "\n".join(depths.as_markdown(done))
 
 
 def test_cells_below_one_are_measured_again(monkeypatch):

@@ -63,6 +63,23 @@ def test_the_gradient_of_a_narrow_layer_is_not_the_update(optimizer: str) -> Non
 
 
 @needs_core
+def test_speedup_is_estimated_for_any_batch() -> None:
+    net = network(threads=1)
+    with net.profile() as profile:
+        with pytest.raises(ValueError, match="0 measured steps"):
+            profile.speedup(2)
+        net.fit(*data(), epochs=1, batch_size=50, progress=False)
+    assert profile.speedup(1) == 1
+    assert 0 < profile.speedup(2) < 2
+    small, large = profile.speedup(8, 50), profile.speedup(8, 50_000)
+    assert small == profile.speedup(8) < large < 8
+    assert "estimated speed-up of batches of 800 rows" in str(profile)
+    for wrong in ((0, None), (2, 0)):
+        with pytest.raises(ValueError, match="expected 1 or more"):
+            profile.speedup(*wrong)
+
+
+@needs_core
 def test_profiling_does_not_change_results() -> None:
     watched, twin = network(), network()
     with watched.profile() as profile:
