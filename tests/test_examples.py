@@ -140,6 +140,17 @@ def test_the_example_of_a_module_of_torch(quick, tmp_path, monkeypatch, capsys):
     assert all(float(accuracy) > 0.75 for _, accuracy in found)
 
 
+def test_the_example_of_a_model_of_keras(quick, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("keras")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "keras_model.py"))
+    found = re.findall(r"^(pynn|Keras).* accuracy.* (0\.\d{4})$", capsys.readouterr().out, re.M)
+    assert [name for name, _ in found] == ["pynn", "Keras"]
+    assert all(float(accuracy) > 0.5 for _, accuracy in found)
+
+
 def test_the_example_of_explanations(quick, tmp_path, monkeypatch, capsys):
     pytest.importorskip("shap")
     monkeypatch.chdir(tmp_path)

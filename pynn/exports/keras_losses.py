@@ -158,6 +158,8 @@ def _entropy(
         if expected == "softmax":
             if isinstance(alpha, (list, tuple)):
                 _refuse(name, "a list alpha", "one number")
+            if by_weight:
+                _refuse(name, "reduction 'mean_with_sample_weight'", "'sum_over_batch_size'")
             loss, factor = Focal(float(config["gamma"])), float(alpha)
         else:
             balanced = config.get("apply_class_balancing", False)
