@@ -72,7 +72,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("PYTHONPATH", str(Path(pynn.__file__).parent.parent))
     yield
-    for name in ("common", "mnist_csv", "pendulum", "twins"):
+    for name in ("common", "make_notebooks", "mnist_csv", "pendulum", "twins"):
         sys.modules.pop(name, None)
 
 
@@ -249,6 +249,19 @@ def test_notebooks_are_in_step(script, monkeypatch):
         return [(c.cell_type, c.source, c.get("outputs", [])) for c in notebook.cells]
 
     assert cells(lies) == cells(made["notebook"](script)), "run examples/make_notebooks.py"
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:5], ids=lambda script: script.stem)
+def test_pages_are_in_step(script, monkeypatch):
+    pytest.importorskip("jupytext")
+    made = example_module("make_pages", monkeypatch)
+    page = made["page_of"](script).read_text(encoding="utf-8")
+    end = 0
+    for source in made["cells_of"](script):
+        assert source in page[end:], f"run examples/make_pages.py {script.stem[0]}"
+        end += page[end:].index(source) + len(source)
+    for picture in re.findall(r"!\[[^]]*\]\((images/[^)]+)\)", page):
+        assert (DOCS / "tutorials" / picture).exists()
 
 
 @pytest.mark.slow
