@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,15 @@ Array = np.ndarray
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
+@runtime_checkable
+class SeveralLayers(Protocol):
+    """A module of pynn that contains several layers of a chain."""
+
+    def parts_of_chain(self, place: Place) -> list[Part]:
+        """Return its parts; their arrays share memory with its parameters."""
+        ...
+
+
 class Accepted(NamedTuple):
     """How a class of layers is read, and under which condition."""
 
@@ -40,7 +49,7 @@ class Accepted(NamedTuple):
 
 
 def _linear(layer: Any, place: Place) -> Part:
-    weights, biases = _array(layer, "weight", place), _array(layer, "bias", place)
+    weights, biases = array_of(layer, "weight", place), array_of(layer, "bias", place)
     if weights is None:
         place.refuse("without weights", "some")
     return Dense(place, weights.T, biases)
@@ -123,19 +132,19 @@ def _batch_norm(layer: Any, place: Place) -> Part:
     if layer.momentum is None:
         place.refuse("with momentum=None, a cumulative average", "a number")
     norm = _norm(BatchNorm, place, momentum=float(layer.momentum), epsilon=float(layer.eps))
-    running = [_array(layer, name, place) for name in ("running_mean", "running_var")]
-    scale, shift = _array(layer, "weight", place), _array(layer, "bias", place)
+    running = [array_of(layer, name, place) for name in ("running_mean", "running_var")]
+    scale, shift = array_of(layer, "weight", place), array_of(layer, "bias", place)
     return Normalize(place, norm, layer.num_features, scale, shift, *running)
 
 
 def _layer_norm(layer: Any, place: Place) -> Part:
-    scale, shift = _array(layer, "weight", place), _array(layer, "bias", place)
+    scale, shift = array_of(layer, "weight", place), array_of(layer, "bias", place)
     norm = _norm(LayerNorm, place, epsilon=float(layer.eps))
     return Normalize(place, norm, _units(layer, place), scale, shift)
 
 
 def _rms_norm(layer: Any, place: Place) -> Part:
-    scale, epsilon = _array(layer, "weight", place), layer.eps
+    scale, epsilon = array_of(layer, "weight", place), layer.eps
     if epsilon is None and scale is not None:
         epsilon = torch.finfo(layer.weight.dtype).eps
     norm = _norm(RMSNorm, place, epsilon=float(epsilon or torch.finfo(torch.float32).eps))
@@ -223,7 +232,11 @@ def layers_table() -> str:
     accepted = {f"`nn.{name}`": entry.condition for name, entry in ACCEPTED.items()}
     refused = {", ".join(f"`nn.{n}`" for n in names): text for names, text in REFUSED.items()}
     return table(
-        {"`nn.Sequential`": "nested too, and subclasses without a `forward`", **accepted},
+        {
+            "`nn.Sequential`": "nested too, and subclasses without a `forward`",
+            "`pynn.torch.MLP`": "without residual connections",
+            **accepted,
+        },
         {
             **refused,
             "other modules": CUSTOM,
@@ -268,6 +281,10 @@ def read(module: Any, argument: str = "module", training: bool = False) -> Chain
     parts: list[Part] = []
     for position, (name, layer) in enumerate(_layers(module, "", argument)):
         place = Place(position, name or "module", _kind(layer), layer, argument)
+        if isinstance(layer, SeveralLayers):
+            _check_hooks(layer, place)
+            parts += layer.parts_of_chain(place)
+            continue
         reader = _reader(layer, place)
         _check_hooks(layer, place)
         part = reader.read(layer, place)
@@ -352,12 +369,12 @@ def _check_hooks(layer: nn.Module, place: Place | str) -> None:
     raise ValueError(f"{place} with {text}, expected {expected}")
 
 
-def _array(layer: nn.Module, name: str, place: Place) -> Array | None:
+def array_of(layer: nn.Module, name: str, place: Place) -> Array | None:
     """Return a parameter or buffer as an array that shares its memory; None if there is none."""
     tensor = getattr(layer, name, None)
     if tensor is None:
         return None
-    known = layer._parameters if name in ("weight", "bias") else layer._buffers
+    known = layer._buffers if name.startswith("running") else layer._parameters
     if known.get(name) is not tensor or isinstance(tensor, nn.parameter.UninitializedTensorMixin):
         place.refuse(f"with a {name} that is no parameter", "one that is")
     if tensor.device.type != "cpu":

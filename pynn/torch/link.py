@@ -53,7 +53,9 @@ class Plan:
 
 def tensor_of(slot: Slot) -> Tensor:
     """Return the parameter or buffer of PyTorch for an array of a chain."""
-    found: Tensor = getattr(slot.place.source, ATTRIBUTES[slot.name])
+    source = slot.place.source
+    own = hasattr(source, slot.name)  # those of MLP have the names of a chain
+    found: Tensor = getattr(source, slot.name if own else ATTRIBUTES[slot.name])
     return found
 
 
@@ -221,7 +223,8 @@ class Link:
                     tensor.copy_(torch.from_numpy(_turned(slot)))
             for k in model.architecture.batch_layers:
                 norm = self.chain.layers[k].normalize
-                if norm is not None and k not in self.plan.frozen:
+                known = norm is not None and hasattr(norm.place.source, "num_batches_tracked")
+                if norm is not None and known and k not in self.plan.frozen:
                     norm.place.source.num_batches_tracked += updates - self._written
             if self.rule is not None:
                 for p, views in self._states(model.optimizer_state):

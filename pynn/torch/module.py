@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from ..backends import choose
 from ..backends.contract import Pass
 from ..exports import pytorch
+from ..exports.chain import Activate, Dense, Drop, Normalize, Part, Place
 from ..spec import arguments
 from ..spec.architecture import ActivationLike, Architecture
 from ..spec.norms import NormLike
@@ -269,6 +270,28 @@ class MLP(nn.Module):
         for k, name in (*slots(net), *running):
             tensors[k][name] = getattr(self.layers[k], name)
         return pytorch.sequential(net, tensors, "to_sequential").train(self.training)
+
+    def parts_of_chain(self, place: Place) -> list[Part]:
+        """Return its layers as :func:`fit` and ``Network.from_torch`` take them."""
+        net = self.architecture
+        if any(net.residual):
+            place.refuse("with residual=True", "False")
+        parts: list[Part] = []
+        for k, layer in enumerate(self.layers):
+            here = replace(place, name=f"{place.name}.layers.{k}", source=layer)
+            weights, *vectors = (
+                pytorch.array_of(layer, name, here)
+                for name in ("weight", "bias", "scale", "shift", "running_mean", "running_var")
+            )
+            assert weights is not None
+            parts.append(Dense(here, weights.T, vectors[0]))
+            kind, function = net.norm(k), Activate(here, net.given_activations()[k])
+            norm = [] if kind is None else [Normalize(here, kind, net.sizes[k + 1], *vectors[1:])]
+            activation = [function] if net.activations[k] != "identity" else []
+            parts += [*activation, *norm] if net.norm_after else [*norm, *activation]
+            if k < net.n_layers - 1 and net.dropout[k]:
+                parts.append(Drop(here, net.dropout[k]))
+        return parts
 
     # --- Passes ---------------------------------------------------------------------------------
 

@@ -563,6 +563,21 @@ def test_schedulers_step_between_calls() -> None:
         fit(module, x, y, optimizer, loss, schedule=scheduler)
 
 
+def test_mlps_alone_and_in_a_module() -> None:
+    (x, y), loss = data("classes"), nn.CrossEntropyLoss()
+    for settings in ({"norm": "batch", "activation": "gelu"}, {"norm": "rms", "norm_after": True}):
+        torch.manual_seed(0)
+        mlp = pynn.torch.MLP([4, 6, 5, 3], **settings)
+        for module in (mlp, nn.Sequential(nn.Linear(4, 4), nn.Tanh(), mlp)):
+            one, other = copy.deepcopy(module), copy.deepcopy(module)
+            loop(one, x, y, torch.optim.Adam(one.parameters()), loss, 5)
+            fit(other, x, y, torch.optim.Adam(other.parameters()), loss, epochs=5)
+            agree(one, other)
+    residual = pynn.torch.MLP([4, 4, 3], residual=True)
+    with pytest.raises(ValueError, match="MLP 'module' .*with residual=True, expected False"):
+        fit(residual, x, y, "adam", loss)
+
+
 def test_an_exception_leaves_a_complete_update() -> None:
     (x, y), loss = data("classes"), nn.CrossEntropyLoss()
     one, other = made(), made()
