@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 9. A loss of your own: images that are found by similarity
+# # 9. A custom loss: images that are found by similarity
 # 784-128-16, trained so that images of the same digit get similar directions (Khosla et al. 2020,
 # "Supervised contrastive learning"). The loss compares all pairs of a batch, so it is no sum over
 # rows, which `fit` would need. `train_on` takes any function that returns a loss and its gradient.

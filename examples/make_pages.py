@@ -23,7 +23,7 @@ from make_notebooks import EXAMPLES, SCRIPTS, notebook
 FOLDER = EXAMPLES.parent / "docs" / "tutorials"
 SHORTER = {"3": ("epochs=3_000", "epochs=300")}
 """What is run instead of the code on the page."""
-LEFT_OUT = r"picture   |training took "
+LEFT_OUT = r"picture   |training took |.* (ms per epoch|updates per second)"
 """Lines that the page leaves out: names of files, and times of a machine in use."""
 LINES = 20
 """The most lines of one output; of longer ones the first and the last are shown."""
