@@ -89,6 +89,8 @@ class Loop:
         optimizer_began = model.optimizer_began if kept else model.updates
         average_began = model.average_began if averaged else model.updates
         offset = average_began - optimizer_began if job.settings.ema else 0
+        if offset == job.settings.ema_offset:
+            return job
         return replace(job, settings=replace(job.settings, ema_offset=offset))
 
     def run(self, first: int, last: int) -> None:
