@@ -382,6 +382,23 @@ struct Bf16Kernels {
 
 // Instruction sets, from the lowest to the highest: isa is 0 … isa_count() − 1. A set is usable if
 // it was compiled in and the processor has it.
+// What codes c of one byte stand for: fma(c, high, c·low), with numbers of T.
+struct Codes {
+  double high, low;
+};
+
+// Rows of codes (codes.cpp), of a type T.
+struct CodeKernels {
+  // As Kernels::gather, of rows of codes, which lie next to each other in a row.
+  void (*decode)(const Codes* codes, const uint8_t* x, std::ptrdiff_t row_stride,
+                 const uint32_t* order, std::ptrdiff_t m, std::ptrdiff_t n, void* out,
+                 std::ptrdiff_t ldo, const uint32_t* next, std::ptrdiff_t known, uint64_t* marks);
+  // out (m, n): the codes of rows of T, which lie next to each other in a row. Returns the index of
+  // the first row that codes do not decode to, in every bit, or m.
+  std::ptrdiff_t (*encode)(const Codes* codes, const char* x, std::ptrdiff_t row_stride,
+                           std::ptrdiff_t m, std::ptrdiff_t n, uint8_t* out);
+};
+
 int isa_count();
 const char* isa_name(int isa);
 bool isa_usable(int isa);
@@ -391,6 +408,7 @@ const char* loss_name(int loss);
 const char* activation_name(int activation);
 bool slope_needs_z(int activation);
 const Kernels* kernels(int isa, int dtype);
+const CodeKernels* code_kernels(int isa, int dtype);
 // The bfloat16 kernels of a set, or null if they were not compiled in or the processor lacks them.
 const Bf16Kernels* bf16_kernels(int isa);
 

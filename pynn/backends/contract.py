@@ -123,6 +123,9 @@ class TrainerSettings(ObjectiveSettings):
     clip_norm
         The gradient of all layers that are not frozen, with its L1 and L2 terms, is reduced to
         about this L2 norm before the update if it is longer; 0 for no limit.
+    epochs
+        Epochs in which the trainer will probably read all rows in random order, from which it
+        decides whether preparing the rows pays. Results do not depend on it.
     max_norm
         After each update, the weights into each unit of layers that are not frozen are reduced to
         this L2 norm if theirs is larger; 0 for no limit.
@@ -141,6 +144,7 @@ class TrainerSettings(ObjectiveSettings):
     l1: float = 0.0
     clip_norm: float = 0.0
     max_norm: float = 0.0
+    epochs: int = 1
 
     def __post_init__(self) -> None:
         used = [name for name in ("l1", "clip_norm", "max_norm", "groups") if getattr(self, name)]
@@ -349,6 +353,15 @@ class WithoutFastAnswers:
     ) -> np.ndarray | None:
         return None
 
+    def evaluate_unchecked(
+        self,
+        parameters: np.ndarray,
+        data: Data,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+    ) -> Sums | None:
+        return None
+
     def freeze(self, parameters: np.ndarray) -> None:
         pass
 
@@ -435,6 +448,18 @@ class Engine(Protocol):
         missing: bool = False,
     ) -> Sums:
         """Return the sums of ``Data``, without dropout."""
+        ...
+
+    def evaluate_unchecked(
+        self,
+        parameters: np.ndarray,
+        data: Data,
+        pixels: bool | str | None,
+        standard: Standard | None = None,
+    ) -> Sums | None:
+        """Return the result of ``evaluate`` for an array x that was not checked, or None if it has
+        to be, as ``forward_unchecked`` does. The other arrays have been checked.
+        """
         ...
 
     def objective(

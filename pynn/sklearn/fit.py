@@ -53,9 +53,11 @@ class Fit:
         Its engine and parameter vector.
     rows : TrainingRows
         The data.
+    epochs : int
+        Epochs to train at most.
     """
 
-    def __init__(self, owner: Any, core: Core, rows: TrainingRows) -> None:
+    def __init__(self, owner: Any, core: Core, rows: TrainingRows, epochs: int) -> None:
         self.owner, self.core, self.held = owner, core, rows
         self.tasks: Tasks = owner._tasks
         self.rows = rows.X.shape[0]
@@ -81,6 +83,7 @@ class Fit:
                 seed=int(owner._random_state.randint(2**31 - 1)) if dropped else 0,
                 shuffle=False,
                 convention="sklearn",
+                epochs=epochs if owner.shuffle else 1,
             ),
         )
         self.calls = as_callbacks([] if owner.callbacks is None else owner.callbacks)

@@ -587,10 +587,11 @@ class Perceptron(
         rows = self._hold_out(X, y, sample_weight)
         # With one column of y for several outputs, scikit-learn trains all of them on it.
         rows = rows._replace(y=np.broadcast_to(rows.y, (len(rows.y), outputs)))
-        run = Fit(self, core, rows)
+        epochs = 1 if incremental else self.max_iter
+        run = Fit(self, core, rows, epochs)
         try:
             try:
-                run.epochs(1 if incremental else self.max_iter, incremental)
+                run.epochs(epochs, incremental)
             except KeyboardInterrupt:
                 self._trained = True  # as in scikit-learn, also before the first update
                 warn("Training interrupted by user.")

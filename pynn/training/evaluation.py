@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..backends.contract import Engine, Inputs
+from ..backends.contract import Engine, Inputs, Sums
 from ..checks import weights
 from ..checks.targets import Task
 from . import standardise
@@ -126,6 +126,7 @@ def evaluate(
     task: Task,
     metrics: tuple[Metric, ...],
     missing: bool,
+    sums: Sums | None = None,
 ) -> dict[str, float]:
     """Return the mean loss, the accuracy except for regression, and metrics by their names.
 
@@ -141,11 +142,13 @@ def evaluate(
         Result of ``chosen``.
     missing
         Whether NaN in y stands for a target that is not known.
+    sums
+        Result of the engine for these rows, if they are evaluated already.
     """
     x, y, w = data
     weighted = x, y, *weights.combined(y, w, missing=missing)
     if model.target_standard is None:
-        loss, right, total = engine.evaluate(model.evaluated, *weighted)
+        loss, right, total = sums or engine.evaluate(model.evaluated, *weighted)
         found = {"loss": loss / total}
     else:
         found = {"loss": standardise.original_loss(model, engine, *weighted)}

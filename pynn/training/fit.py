@@ -182,6 +182,8 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             **norms,
             seed=model.seed,
             shuffle=shuffle,
+            # A part of a stream is read once, and blocks are for more rows than memory holds.
+            epochs=epochs if shuffle and source is None and given.shuffle != "blocks" else 1,
             watch=True,
             frozen=_frozen(model),
             layer_rates=factors,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.contract import Data
 from ..checks import targets, weights
 from ..data.sources import as_source
 from ..spec import arguments
@@ -101,21 +102,42 @@ class Prediction(Answers, evaluation.Scored, ModelProperties):
         """
         missing = weights.ignores_missing(missing_targets)
         source = as_source(x, y, sample_weight)
+        model, sums = self._model, None
         if source is not None:
             from . import stream_rows
 
-            model = self._model
             x, y, w, task = stream_rows.rows_of(
                 source, model, model.task, model.columns, None, missing
             )
             x = standardise.read_by(model, x)
         else:
-            x = self._features(x)
+            late = self._checks_late(x)
+            if not late:
+                x = self._features(x)
             y, task = self._targets(y, len(x), missing)
             w = weights.sample_weight(sample_weight, len(x))
+            if late:
+                data = Data(x, y, *weights.combined(y, w, missing=missing))
+                sums = self._engine.evaluate_unchecked(
+                    model.evaluated, data, model.pixels, model.input_standard
+                )
+                # Values that are wrong are named by the checks.
+                x = self._features(x) if sums is None else standardise.read_by(model, x)
         engine = engine_for(self._engine, x)
-        chosen = () if metrics is None else evaluation.chosen(metrics, self._model, task)
-        return evaluation.evaluate(self._model, engine, (x, y, w), task, chosen, missing)
+        chosen = () if metrics is None else evaluation.chosen(metrics, model, task)
+        return evaluation.evaluate(model, engine, (x, y, w), task, chosen, missing, sums)
+
+    def _checks_late(self, x: Any) -> bool:
+        """Return whether an engine may check the values of x while it computes the loss."""
+        model = self._model
+        return (
+            type(x) is np.ndarray
+            and x.ndim == 2
+            and len(x) > 0
+            and x.shape[1] == model.architecture.n_in
+            and model.target_standard is None
+            and not standardise.lacks(model)
+        )
 
     def loss_and_gradient(
         self,

@@ -310,6 +310,7 @@ template <class T> struct Check {
   template <class S> void gather_standardized_from(int source, Size m, Size n, Size variant);
   template <class S> void within_bounds(int source, Size m, Size n, Size variant);
   void gather(Size m, Size n, Size variant);
+  void encode_and_decode(const CodeKernels& coder, Size m, Size n, Size variant);
   void copy_far(Size m, Size n, Size variant);
   void square_sum(Size m, Size n, Size variant);
   void multiply(Size m, Size n, Size variant);
@@ -343,6 +344,7 @@ template <class T> struct Check {
   void update(Size vectors);
   void average(Size vectors);
 
+  void check_codes(const CodeKernels& coder);
   void check_all();
 };
 

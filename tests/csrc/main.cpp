@@ -13,6 +13,8 @@
 static_assert(sizeof(Kernels) == sizeof(void*) + 4 * sizeof(int) + 41 * sizeof(void (*)()),
               "a kernel was added to the table or removed from it: change Check");
 
+static_assert(sizeof(CodeKernels) == 2 * sizeof(void (*)()), "change check_codes");
+
 template <class T> void Check<T>::check_all() {
   std::snprintf(where, sizeof where, "%s %s", k.isa, dtype);
   if (k.itemsize != int(sizeof(T)) || k.width < 1 || k.rows < 1)
@@ -39,6 +41,8 @@ void check(int isa, bool only_team) {
     if (isa == 0 || kernels(isa, F32) != kernels(isa - 1, F32)) {
       Check<float>(*kernels(isa, F32)).check_all();
       Check<double>(*kernels(isa, F64)).check_all();
+      Check<float>(*kernels(isa, F32)).check_codes(*code_kernels(isa, F32));
+      Check<double>(*kernels(isa, F64)).check_codes(*code_kernels(isa, F64));
     }
     if (const Bf16Kernels* bf16 = bf16_kernels(isa)) check_bf16(*kernels(isa, F32), *bf16);
   }

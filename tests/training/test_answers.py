@@ -218,3 +218,59 @@ def test_a_team_and_one_thread_take_turns_with_identical_results():
     x = np.random.default_rng(0).random((700, 300), np.float32)
     expected = alone.predict_proba(x).tobytes()
     assert all(net.predict_proba(x).tobytes() == expected for _ in range(12))
+
+
+# --- evaluate and score ---------------------------------------------------------------------------
+
+
+def test_evaluate_names_wrong_values_and_measures_all_others(backend):
+    net = network(backend, pixels=False)
+    x, y = rows(40), np.arange(40) % 3
+    weight = np.linspace(0, 2, 40)
+    expected = net.evaluate(x.tolist(), y, sample_weight=weight)
+    wide = np.zeros((80, 41), np.float32)
+    wide[::2, 1::2] = x
+    for same in (x, np.asfortranarray(x), wide[::2, 1::2], x.astype(np.float64)):
+        assert net.evaluate(same, y, sample_weight=weight) == pytest.approx(expected, rel=1e-6)
+    assert net.score(x, y, weight) == pytest.approx(expected["accuracy"])
+    for value in (np.nan, -np.inf):
+        wrong = x.copy()
+        wrong[39, 19] = value
+        for measure in (net.evaluate, net.score):
+            with pytest.raises(ValueError, match="row 39, column 19 .*expected finite"):
+                measure(wrong, y)
+    with pytest.raises(ValueError, match="x: found 19 values in a row"):
+        net.evaluate(x[:, 1:], y)
+    with pytest.raises(ValueError, match="uint8"):
+        net.evaluate((x * 255).astype(np.uint8), y)
+    with pytest.raises(ValueError, match="y"):
+        net.evaluate(x, y[1:])
+    with pytest.raises(ValueError, match="no rows"):
+        net.evaluate(x[:0], y[:0])
+
+
+def test_evaluate_takes_floats_from_0_to_1_or_bytes_for_pixels(backend):
+    net = network(backend, pixels=True)
+    x, y = np.random.default_rng(1).integers(0, 256, (9, 20), dtype=np.uint8), np.arange(9) % 3
+    scaled = (x / 255).astype(np.float32)
+    found = net.evaluate(scaled, y, metrics="f1")
+    assert found == pytest.approx(net.evaluate(x, y, metrics="f1"), rel=1e-5)
+    scaled[3, 4] = 1.5
+    with pytest.raises(ValueError, match="row 3, column 4 .*pixels"):
+        net.evaluate(scaled, y)
+
+
+def test_evaluate_with_statistics_of_inputs_and_targets(backend):
+    x = 5 + 3 * rows(50)
+    y = x[:, 0] * 7
+    for targets in (False, True):
+        net = pynn.Network(
+            [20, 4, 1], loss="mse", standardize=True, standardize_targets=targets, backend=backend
+        )
+        net.fit(x, y, epochs=2, progress=False)
+        found = net.evaluate(x, y, metrics="r2")
+        assert found["loss"] == pytest.approx(np.mean((net.predict(x) - y) ** 2), rel=1e-4)
+        x_wrong = x.copy()
+        x_wrong[7, 3] = np.nan
+        with pytest.raises(ValueError, match="row 7, column 3"):
+            net.evaluate(x_wrong, y)

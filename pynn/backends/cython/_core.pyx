@@ -48,7 +48,8 @@ import os
 
 import numpy as np
 
-from pynn.arrays.memory import Memory
+from pynn.arrays.coded import Coded, factors_of, step_of
+from pynn.arrays.memory import MOST, Memory
 from pynn.arrays.sparse import Sparse
 from pynn.arrays.standard import Standardized
 from pynn.backends.contract import Sums
@@ -68,6 +69,7 @@ include "sparse.pxi"      # products that skip zeros
 include "passes.pxi"      # read_rows, forward, loss_and_output_gradient, backward
 include "update.pxi"      # gradient and update of a layer
 include "loop.pxi"        # train and sweep
+include "codes.pxi"       # a copy of x with codes of one byte
 include "setup.pxi"       # sets up a plan
 include "tape.pxi"        # one batch, pass by pass; updates with a given gradient
 include "engine.pxi"      # Engine and Trainer

@@ -22,7 +22,7 @@ cdef double density(Plan* p, Py_ssize_t group) noexcept nogil:
         # fit.
         left = group
         for j in range(n_in):
-            if data.source == SOURCE_UINT8:
+            if data.source == SOURCE_UINT8 or data.source == SOURCE_CODES:
                 nonzero = nonzero or (<const uint8_t*>value)[0] != 0
             elif data.source == SOURCE_FLOAT32:
                 nonzero = nonzero or (<const float*>value)[0] != 0

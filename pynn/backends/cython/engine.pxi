@@ -90,6 +90,11 @@ cdef inline int source_of(const char* number_format) noexcept:
     return SOURCE_UINT8 if number_format[0] == c"B" else -1
 
 
+cdef inline bint takes_bytes(object pixels):
+    """Whether uint8 counts as value / 255, without a look at the values."""
+    return pixels is True or pixels is None
+
+
 cdef class Engine:
     """The compiled backend."""
     cdef readonly str name
@@ -172,8 +177,7 @@ cdef class Engine:
         cdef Data* data
         cdef Held held
         cdef bint wrong
-        if source < 0 or (
-                checks and source == SOURCE_UINT8 and pixels is not True and pixels is not None):
+        if source < 0 or (checks and source == SOURCE_UINT8 and not takes_bytes(pixels)):
             return None
         if self.packed is not None and self.packed.p.k != k:
             self.freeze(parameters)     # a test has changed the instruction set
@@ -189,13 +193,9 @@ cdef class Engine:
             if self.packed is None:
                 owner.pack(parameters)
         data = &owner.p.data
-        data.checks = checks and source != SOURCE_UINT8
-        if data.checks:
-            data.most = (FLT_MAX if source == SOURCE_FLOAT32 or (
-                self.dtype == F32 and standard is None) else DBL_MAX)
-            data.least = -data.most
-            if pixels is True:
-                data.least, data.most = 0, 1
+        data.checks = False
+        if checks:
+            self.set_bounds(data, standard, pixels)
         if out is None:
             out = np.empty((rows.shape[0], self.n_out), self.number_format)
         held = Held(out, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
@@ -203,6 +203,16 @@ cdef class Engine:
         wrong = data.wrong
         self.give_back(owner)
         return None if wrong else out
+
+    cdef int set_bounds(self, Data* data, object standard, object pixels) except -1:
+        """Check x while it is read."""
+        data.checks = data.source != SOURCE_UINT8
+        data.most = (FLT_MAX if data.source == SOURCE_FLOAT32 or (
+            self.dtype == F32 and standard is None) else DBL_MAX)
+        data.least = -data.most
+        if pixels is True:
+            data.least, data.most = 0, 1
+        return 0
 
     def freeze(self, parameters):
         self.kept = []
@@ -338,6 +348,31 @@ cdef class Engine:
         return Sums(owner.p.position.batch_loss, owner.p.position.correct_sum,
                     weight_of_batch(&owner.p, 0))
 
+    def evaluate_unchecked(self, parameters, data, pixels, standard=None):
+        cdef PlanOwner owner
+        cdef Held held
+        cdef int source
+        x = data.x
+        try:
+            held = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+        except (TypeError, ValueError, BufferError):
+            return None
+        source = source_of(held.view.format)
+        if (type(x) is not np.ndarray or source < 0 or held.view.ndim != 2 or len(x) == 0
+                or held.view.shape[1] != self.n_in
+                or (source == SOURCE_UINT8 and not takes_bytes(pixels))):
+            return None
+        owner = prediction_plan(
+            self.net, self._threads, parameters, x if standard is None else Standardized(x, standard),
+            data.y, data.sample_weight, data.missing)
+        self.set_bounds(&owner.p.data, standard, pixels)
+        sum_batch_weights(&owner.p)
+        run_in_slices(&owner.p, sweep, False)
+        if owner.p.data.wrong:
+            return None
+        return Sums(owner.p.position.batch_loss, owner.p.position.correct_sum,
+                    weight_of_batch(&owner.p, 0))
+
     def objective(self, data, settings):
         return Objective(self.net, self._threads, data, settings)
 
@@ -379,8 +414,8 @@ cdef class Trainer:
         self.ordered = self.given = self.checked = False
         self.owner = PlanOwner.__new__(PlanOwner)
         self.choose_settings(settings, len(data.x))
-        self.owner.set_up(engine.net, engine._threads, data.x, data.y, data.sample_weight,
-                          data.missing)
+        x = read_often(data.x, engine.net.dtype, settings.epochs, engine.threads)
+        self.owner.set_up(engine.net, engine._threads, x, data.y, data.sample_weight, data.missing)
         self.freeze(settings.frozen)
         set_groups(&self.owner.p, settings.groups, settings.layer_rates)
         self.owner.pack(parameters)
@@ -582,6 +617,11 @@ cdef class Trainer:
     def sparse(self):
         """Whether the first layer skips the zeros of x."""
         return bool(self.owner.p.zeros.sparse)
+
+    @property
+    def coded(self):
+        """Whether x was copied as codes of one byte."""
+        return self.owner.p.data.source == SOURCE_CODES
 
     @property
     def marked(self):

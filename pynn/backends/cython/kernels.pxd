@@ -5,7 +5,7 @@ columns, ``ld…`` the elements from one row to the next, and void* the dtype of
 Cython reserves are changed: ``from`` is ``begin`` here.
 """
 
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" namespace "pynn" nogil:
@@ -241,11 +241,27 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         # dst (count,) = src (count,), rounded and still float32
         void (*round_values)(const float* src, float* dst, Py_ssize_t count) noexcept nogil
 
+    # A code c of one byte stands for fma(c, high, c·low).
+    cdef struct Codes:
+        double high, low
+
+    cdef struct CodeKernels:
+        # as gather, of rows of codes
+        void (*decode)(
+            const Codes* codes, const uint8_t* x, Py_ssize_t row_stride, const uint32_t* order,
+            Py_ssize_t m, Py_ssize_t n, void* out, Py_ssize_t ldo, const uint32_t* next,
+            Py_ssize_t known, uint64_t* marks) noexcept nogil
+        # codes (m, n) of rows of x; the index of the first row that they do not decode to, or m
+        Py_ssize_t (*encode)(
+            const Codes* codes, const char* x, Py_ssize_t row_stride, Py_ssize_t m, Py_ssize_t n,
+            uint8_t* out) noexcept nogil
+
     int isa_count()
     const char* isa_name(int isa)
     bint isa_usable(int isa)
     const char* loss_name(int loss)
     const Kernels* kernels(int isa, int dtype)
+    const CodeKernels* code_kernels(int isa, int dtype)
     const Bf16Kernels* bf16_kernels(int isa)   # or null
     const char* activation_name(int activation)
     bint slope_needs_z(int activation)

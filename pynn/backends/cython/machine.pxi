@@ -152,3 +152,20 @@ def skipping_costs(dtype, given=None):
             _costs[isa][number].product, _costs[isa][number].listing = given
     costs = costs_here(isa, number)
     return costs.product, costs.listing
+
+
+# --- Buffers --------------------------------------------------------------------------------------
+
+cdef class Held:
+    """The buffer of a Python object, held until this object is deallocated."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, object array, int flags):
+        self.held = False
+        PyObject_GetBuffer(array, &self.view, flags)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)

@@ -12,7 +12,11 @@ cdef void gather(Plan* p, int source, const char* rows, Py_ssize_t row_stride,
     """out (m, ld) = m rows of x or of the targets from ``place`` in the order; prefetch later
     ones."""
     cdef Py_ssize_t later = place + p.data.ahead
-    if p.data.order == NULL:
+    if source == SOURCE_CODES:
+        # Only trainings read codes, and they have an order.
+        p.coder.decode(&p.data.codes, <const uint8_t*>rows, row_stride, p.data.order + place, m, n,
+                       out, ld, p.data.order + later, p.data.n - later, marks)
+    elif p.data.order == NULL:
         p.k.gather(source, rows + place * row_stride, row_stride, col_stride, NULL, m, n, out, ld,
                    NULL, 0, marks)
     else:

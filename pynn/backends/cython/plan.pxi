@@ -32,7 +32,9 @@ cdef enum:
     # too, unless these exceed it.
     PREDICTION_BYTES = 512 * 1024
     FETCH_BYTES = 128 * 1024        # of x prefetched: 1/8 of L2, which holds the weights too
-    SOURCE_SPARSE = 100     # rows of x are compressed; the other sources are in kernels.h
+    # Rows of x are compressed, or codes; the other sources are in kernels.h.
+    SOURCE_SPARSE = 100
+    SOURCE_CODES = 101
 
     # --- Products that skip zeros ---
     # Inputs, or rows of a batch, per part of a sparse product: 64 rows of a panel of eight AVX-512
@@ -237,6 +239,7 @@ cdef struct Speeds:
 cdef struct Data:
     Py_ssize_t n            # rows
     int source              # dtype of x, or SOURCE_SPARSE
+    Codes codes             # what the bytes of SOURCE_CODES stand for
     const char* x           # (n, n_in), or the values of compressed rows
     Py_ssize_t x_row, x_col         # strides in bytes; compressed: x_col is the size of a value
     const int64_t* x_starts         # (n + 1,): where each compressed row begins
@@ -392,6 +395,7 @@ cdef struct Profile:
 cdef struct Plan:
     const Kernels* k
     const Bf16Kernels* k16  # null: precision "full"
+    const CodeKernels* coder
     Team* team
     Data data
     Settings settings

@@ -9,25 +9,11 @@ _RULE = {
 }
 
 
-cdef class Held:
-    """The buffer of a Python object, held until this object is deallocated."""
-    cdef Py_buffer view
-    cdef bint held
-
-    def __cinit__(self, object array, int flags):
-        self.held = False
-        PyObject_GetBuffer(array, &self.view, flags)
-        self.held = True
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.view)
-
-
 # --- Decisions, in the order in which set_up makes them -------------------------------------------
 
 cdef int choose_kernels(Plan* p, object net) except -1:
     p.k = kernels(_isa.load(), dtype_number(net.dtype))
+    p.coder = code_kernels(_isa.load(), dtype_number(net.dtype))
     p.k16 = NULL
     p.pace.row_unit = 1
     if net.precision == "bf16":
@@ -327,6 +313,7 @@ cdef class PlanOwner:
     cdef Held x, y, mean, inverse, x_starts, x_columns, sample_weight
     cdef Held parameters, loss_parameters, arena
     cdef object memory
+    cdef object coded           # x, if its elements are codes
     cdef Py_ssize_t n_parameters, n_values
     cdef size_t arena_bytes
     cdef PlanOwner packed       # whose weights the plan uses, or None
@@ -367,7 +354,7 @@ cdef class PlanOwner:
 
     cdef int use_data(self, object x, object y, object sample_weight) except -1:
         """Point at the data set: x (n, n_in) with any strides or Sparse, either of them
-        Standardized or not; y labels (n,), targets (n, n_targets) or None; weights (n,) or None."""
+        Standardized or not, or Coded; y labels (n,), targets (n, n_targets) or None; weights (n,) or None."""
         cdef Data* data = &self.p.data
         data.mean = data.inverse = NULL
         self.standard = None
@@ -387,6 +374,13 @@ cdef class PlanOwner:
             data.x_starts = <const int64_t*>self.x_starts.view.buf
             data.x_columns = <const int32_t*>self.x_columns.view.buf
             data.max_nonzero = np.diff(x.indptr).max(initial=0)
+        elif isinstance(x, Coded):
+            self.coded = x
+            self.x = Held(x.codes, PyBUF_STRIDED_RO)
+            data.source = SOURCE_CODES
+            data.n, data.x_row, data.x_col = len(x), x.codes.shape[1], 1
+            data.max_nonzero = x.codes.shape[1]
+            data.codes.high, data.codes.low = x.factors
         else:
             self.x = Held(x, PyBUF_STRIDED_RO | PyBUF_FORMAT)
             data.n = self.x.view.shape[0]
