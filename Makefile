@@ -6,10 +6,15 @@
 #   make lint    check style, types and which package imports which
 #   make docs    build the documentation site into build/docs
 #   make fuzz    test every file reader with random bytes (Linux on x86-64)
+#   make dist    build sdist and wheel into dist, and check them
+#   make cross   compile the kernels for other systems and processors, and run them in emulators
 #   make sanitize  run the compiled core under sanitizers, Valgrind and emulated processors
 # PYTHON chooses the interpreter (3.10 or newer): make test PYTHON=python3.12
+# PACKAGE is what gets installed: the checkout, or a wheel of it, which is not compiled again:
+# make test PACKAGE=dist/pynn_mlp-….whl
 
 PYTHON ?= python3
+PACKAGE ?= .
 VENV ?= .venv
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -19,7 +24,7 @@ endif
 
 SOURCES := $(shell find csrc pynn -type f -not -name '*.pyc' -not -name '*.nbi' -not -name '*.nbc' -not -name '*.so') CMakeLists.txt pyproject.toml
 
-.PHONY: train test test-all lint bench docs fuzz sanitize clean
+.PHONY: train test test-all lint bench docs fuzz sanitize cross dist clean
 
 train: $(VENV)/installed
 	$(BIN)/pynn train $(ARGS)
@@ -52,41 +57,63 @@ SECONDS ?= 60
 fuzz: $(VENV)/installed-fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
+# The wheel is built from the sdist, as pip builds one where there is no wheel.
+dist: $(VENV)/installed-dist
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+# make cross ARGS="--only aarch64-linux-musl" compiles for one target.
+cross: $(VENV)/installed-cross
+	$(BIN)/python -m tests.cross $(ARGS)
+
 # All checks take long. make sanitize ARGS="--only address thread" runs two of them.
 sanitize: $(VENV)/installed-test
 	$(BIN)/python -m tests.sanitize $(ARGS)
 
+# pip 25.1 knows dependency groups.
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	touch $@
+
+SAY := @echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
 
 $(VENV)/installed: $(VENV)/created $(SOURCES)
-	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[cli,plots]"
+	$(SAY)
+	$(BIN)/python -m pip install "$(PACKAGE)[cli,plots]"
 	touch $@
 
-# One command, so that pynn is built once; the extra "test" includes "cli" and "plots". More extras:
-# make test EXTRAS=,distributed
+# One command, so that pynn is built once; the group "test" includes the extras "cli" and "plots".
+# More extras: make test EXTRAS=,distributed
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
-	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[test,lint$(EXTRAS)]"
+	$(SAY)
+	$(BIN)/python -m pip install --group test --group lint "$(PACKAGE)[cli,plots$(EXTRAS)]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
-	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[bench,cli,plots,numba]"
+	$(SAY)
+	$(BIN)/python -m pip install --group bench "$(PACKAGE)[cli,plots,numba]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: $(VENV)/created $(SOURCES)
-	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[docs]"
+	$(SAY)
+	$(BIN)/python -m pip install --group docs "$(PACKAGE)"
 	touch $@
 
 $(VENV)/installed-fuzz: $(VENV)/created $(SOURCES)
-	@echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
-	$(BIN)/python -m pip install ".[fuzz]"
+	$(SAY)
+	$(BIN)/python -m pip install --group fuzz "$(PACKAGE)"
 	touch $(VENV)/installed $@
 
+$(VENV)/installed-dist: $(VENV)/created
+	$(BIN)/python -m pip install --group dist
+	touch $@
+
+$(VENV)/installed-cross: $(VENV)/created
+	$(BIN)/python -m pip install --group cross
+	touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist

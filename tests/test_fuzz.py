@@ -21,7 +21,7 @@ from tests.fuzz.targets import TARGETS, Broken, Scratch, Target
 
 with_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
-    reason="atheris is not installed: pip install 'pynn-mlp[fuzz]' (on Linux on x86-64)",
+    reason="atheris is not installed: make fuzz installs it (on Linux on x86-64)",
 )
 
 RUNS = 1000

@@ -7,8 +7,10 @@
 
 #include <cstring>
 
-#ifdef PYNN_AMX
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#ifdef PYNN_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -39,22 +41,58 @@ namespace {
 
 bool always() { return true; }
 
-#if (defined(__x86_64__)) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__x86_64__)
+// One register of CPUID, or 0 if the processor does not have this leaf.
+enum Register { EAX, EBX, ECX, EDX };
+unsigned cpuid(unsigned leaf, unsigned subleaf, Register which) {
+  unsigned r[4] = {};
+  __get_cpuid_count(leaf, subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]);
+  return r[which];
+}
+constexpr bool all(unsigned word, unsigned bits) { return (word & bits) == bits; }
+
+// Whether the system saves these registers of a thread: bits of XCR0. Not __builtin_cpu_supports,
+// which needs a library that Clang does not link on Windows.
+bool system_saves(unsigned bits) {
+  constexpr unsigned osxsave = 1u << 27;
+  if (!all(cpuid(1, 0, ECX), osxsave)) return false;
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return all(low, bits);
+}
+
+// Each is detected once: in a virtual machine CPUID takes up to a hundred microseconds.
 bool has_sse4() {
-  return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+  constexpr unsigned sse42 = 1u << 20, popcnt = 1u << 23;
+  static const bool there = all(cpuid(1, 0, ECX), sse42 | popcnt);
+  return there;
 }
 bool has_avx2() {
-  return has_sse4() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  constexpr unsigned fma = 1u << 12, avx = 1u << 28;                 // leaf 1
+  constexpr unsigned bmi = 1u << 3, avx2 = 1u << 5, bmi2 = 1u << 8;  // leaf 7
+  constexpr unsigned xmm_and_ymm = 1u << 1 | 1u << 2;
+  static const bool there = has_sse4() && all(cpuid(1, 0, ECX), fma | avx) &&
+                            system_saves(xmm_and_ymm) && all(cpuid(7, 0, EBX), bmi | avx2 | bmi2);
+  return there;
 }
 bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
+  constexpr unsigned f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31;
+#if defined(__APPLE__)
+  constexpr unsigned masks_and_zmm = 0;  // macOS saves them from their first use on
+#else
+  constexpr unsigned masks_and_zmm = 1u << 5 | 1u << 6 | 1u << 7;
+#endif
+  static const bool there = has_avx2() && system_saves(masks_and_zmm) &&
+                            all(cpuid(7, 0, EBX), f | dq | cd | bw | vl);
+  return there;
 }
 #endif
 #ifdef PYNN_BF16
-bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_bf16() {
+  constexpr unsigned avx512_bf16 = 1u << 5;
+  static const bool there = has_avx512() && all(cpuid(7, 1, EAX), avx512_bf16);
+  return there;
+}
 #endif
 #ifdef PYNN_AMX
 // Whether the processor has AMX and the kernel permits this process to use it. A process must
@@ -63,9 +101,7 @@ bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 bool ask_for_amx() {
   constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
   constexpr int request_permission = 0x1023, tile_data = 18;
-  unsigned a, b, c, d;
-  return has_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) &&
-         (d & amx_tile) &&
+  return has_bf16() && all(cpuid(7, 0, EDX), amx_bf16 | amx_tile) &&
          syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 bool has_amx() {
