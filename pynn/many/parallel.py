@@ -115,6 +115,8 @@ class Remote:
         began = time.perf_counter()
         calls = [Call() for _ in self._networks]
         with parallel_config(**configuration(parallel)):
+            if _is_dask():
+                self._refuse_collections()
             for attempt in range(RETRIES + 1):
                 done = {*self.results, *self.failures}
                 workers = Parallel(
@@ -137,6 +139,19 @@ class Remote:
                 except Exception as error:
                     if attempt == RETRIES or not lost_data(error):
                         raise
+
+    def _refuse_collections(self) -> None:
+        """Raise TypeError for a collection of Dask, for which a task of Dask would wait forever."""
+        given = self._given
+        for name in (*ROWWISE, "validation"):
+            for value in (given.one.get(name), *given.each.get(name, ())):
+                for part in map(value_of, value if isinstance(value, tuple) else (value,)):
+                    if hasattr(part, "__dask_graph__"):
+                        raise TypeError(
+                            f"{name}: found a Dask {type(part).__name__} and networks that train "
+                            "on Dask, expected arrays, files such as pynn.data.Parquet(…), or "
+                            "fit_many without parallel, which computes partitions on the cluster"
+                        )
 
     def _shared(self) -> list[Any]:
         """Return the values of ``PARTS`` that are of all networks; None for others."""
@@ -227,13 +242,20 @@ def _stored(shared: list[Any]) -> list[Any]:
     """
     from joblib.parallel import get_active_backend
 
-    backend = get_active_backend()[0]
     unique = {id(value): value for value in shared if value is not None}
-    if type(backend).__name__ != "DaskDistributedBackend" or not unique:
+    if not _is_dask() or not unique:
         return shared
+    backend = get_active_backend()[0]
     stored = backend.client.scatter(list(unique.values()), broadcast=True, hash=False)
     by_id = dict(zip(unique, stored, strict=True))
     return [None if value is None else by_id[id(value)] for value in shared]
+
+
+def _is_dask() -> bool:
+    """Return whether the active backend of joblib is a cluster of Dask."""
+    from joblib.parallel import get_active_backend
+
+    return type(get_active_backend()[0]).__name__ == "DaskDistributedBackend"
 
 
 def _received(part: Any) -> Any:

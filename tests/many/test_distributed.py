@@ -207,6 +207,19 @@ def test_dask_with_one_thread_trains_in_this_process():
     assert_equal(found, expected())
 
 
+def test_collections_of_dask_are_refused_where_a_task_would_wait_for_them(dask):
+    array = pytest.importorskip("dask.array")
+    x, y = array.from_array(X, chunks=(100, 5)), array.from_array(Y, chunks=100)
+    for given in ((x, y), ([x] * 4, y), (X, [y] * 4)):
+        with pytest.raises(TypeError, match="found a Dask Array and networks that train on Dask"):
+            pynn.fit_many(networks(), *given, parallel="dask")
+    found, one = networks(2), networks(2)
+    pynn.fit_many(found, x, y, epochs=1)  # computed by the workers
+    for net in one:
+        net.fit(x, y, epochs=1)
+    assert_equal(found, one)
+
+
 def test_optuna_on_dask(dask):
     optuna = pytest.importorskip("optuna", reason="needs optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
