@@ -251,7 +251,7 @@ def test_notebooks_are_in_step(script, monkeypatch):
     assert cells(lies) == cells(made["notebook"](script)), "run examples/make_notebooks.py"
 
 
-@pytest.mark.parametrize("script", SCRIPTS[:8], ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_pages_are_in_step(script, monkeypatch):
     pytest.importorskip("jupytext")
     made = example_module("make_pages", monkeypatch)
