@@ -59,6 +59,17 @@ OPTIMIZERS = [
 ]
 """Every optimizer with a learning rate that suits it."""
 
+FORMS = [
+    (optimizers.RMSProp(momentum=0.8), 0.001),
+    (optimizers.RMSProp(rho=0.8, centered=True, epsilon=1e-3), 0.001),
+    (optimizers.RMSProp(momentum=0.8, centered=True, epsilon=1e-5, epsilon_inside=True), 0.001),
+    (optimizers.RMSProp(epsilon=1e-4, epsilon_inside=True), 0.003),
+    (optimizers.Adagrad(initial=0.1), 0.03),
+    (optimizers.Adagrad(initial=0.01, epsilon=1e-4, epsilon_inside=True), 0.03),
+    (optimizers.AMSGrad(beta2=0.9, epsilon=1e-4, epsilon_hat=True), 0.003),
+]
+"""Other forms of optimizers."""
+
 PARAMETRIC: list[Parametric] = [LeakyReLU(0.2), ELU(0.6), Softplus(3)]
 ACTIVATIONS: list[str | Parametric] = [*names.ACTIVATIONS, *PARAMETRIC]
 

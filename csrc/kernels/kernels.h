@@ -76,7 +76,9 @@ enum Loss : int { PYNN_LOSSES(PYNN_LOSS_NUMBER) N_LOSSES };
 
 enum Rule : int {
   RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM, RULE_AMSGRAD,
-  RULE_NADAM, RULE_LION, N_RULES
+  RULE_NADAM, RULE_LION,
+  // RMSProp with other state beside s: v of its momentum, the mean a of the gradient, or v and a.
+  RULE_RMSPROP_MOMENTUM, RULE_RMSPROP_CENTERED, RULE_RMSPROP_BOTH, N_RULES
 };
 enum { MAX_SLOTS = 3 };  // state vectors of a rule at most
 
@@ -91,11 +93,12 @@ enum Finish : int {
 };
 
 // Coefficients of one optimizer step; optimizers.h has the rules. gradient_rate is NAdam's factor on
-// the gradient itself, beside the rate of its first moment. The last three are for FINISH_ADAM and
+// the gradient itself, beside the rate of its first moment; inside is added inside the root of
+// RMSProp and Adagrad, and beta2 is RMSProp's momentum. The last three are for FINISH_ADAM and
 // FINISH_ADD_ADAM: distances in bytes from an element of C to its weight and to its two moments,
 // which have C's leading dimension.
 struct Step {
-  double rate, l2, decay, beta1, beta2, epsilon, gradient_rate;
+  double rate, l2, decay, beta1, beta2, epsilon, gradient_rate, inside;
   std::ptrdiff_t w, s1, s2;
 };
 

@@ -55,15 +55,41 @@ PYNN_INLINE void update_moments(const Adam<T>& adam, V<T> of_g, V<T> gradient, T
   store(w_, w * adam.stay - step / (square_root(u) + adam.epsilon));
 }
 
+// RMSProp with momentum, with the mean gradient, or with both.
+template <class T, int RULE>
+PYNN_INLINE V<T> update_spread(const Adam<T>& adam, V<T> inside, V<T> g, V<T> w, T* s1, T* s2,
+                               T* s3) {
+  constexpr bool pushes = RULE != pynn::RULE_RMSPROP_CENTERED;
+  const V<T> s = fma(adam.beta1, load(s1), adam.rest1 * g * g);
+  store(s1, s);
+  V<T> spread = s;
+  if constexpr (RULE != pynn::RULE_RMSPROP_MOMENTUM) {
+    T* mean = pushes ? s3 : s2;
+    const V<T> a = fma(adam.beta1, load(mean), adam.rest1 * g);
+    store(mean, a);
+    spread = maximum<T>(s - a * a, set1(T(0)));  // rounding may make it negative
+  }
+  V<T> move = adam.rate * g / (square_root(spread + inside) + adam.epsilon);
+  if constexpr (pushes) {
+    move = fma(adam.beta2, load(s2), move);
+    store(s2, move);
+  }
+  return w - move;
+}
+
 // w, g: (count,); state: the vectors (count,) that the rule has.
 template <class T, int RULE>
 void update_rule(const Step* step, T* w_, const T* g_, void* const* state, Size count) {
   const Adam<T> adam(step);
   const V<T> rate = adam.rate, beta1 = adam.beta1, of_g = set1(T(step->gradient_rate));
   T* s1 = RULE == pynn::RULE_SGD ? nullptr : (T*)state[0];
-  T* s2 = RULE == pynn::RULE_ADAM || RULE == pynn::RULE_AMSGRAD || RULE == pynn::RULE_NADAM
-              ? (T*)state[1] : nullptr;
-  T* s3 = RULE == pynn::RULE_AMSGRAD ? (T*)state[2] : nullptr;
+  constexpr bool spreads = RULE == pynn::RULE_RMSPROP_MOMENTUM ||
+                           RULE == pynn::RULE_RMSPROP_CENTERED || RULE == pynn::RULE_RMSPROP_BOTH;
+  constexpr bool three = RULE == pynn::RULE_AMSGRAD || RULE == pynn::RULE_RMSPROP_BOTH;
+  constexpr bool two = three || spreads || RULE == pynn::RULE_ADAM || RULE == pynn::RULE_NADAM;
+  const V<T> inside = set1(T(step->inside));
+  T* s2 = two ? (T*)state[1] : nullptr;
+  T* s3 = three ? (T*)state[2] : nullptr;
   for (Size j = 0; j < count; j += width<T>) {
     if constexpr (RULE == pynn::RULE_ADAM) {
       adam.update(load(g_ + j), w_ + j, s1 + j, s2 + j);
@@ -86,11 +112,13 @@ void update_rule(const Step* step, T* w_, const T* g_, void* const* state, Size 
       const V<T> m = load(s1 + j);
       store(s1 + j, fma(adam.beta2, m, adam.rest2 * g));
       w = w - rate * sign<T>(fma(beta1, m, adam.rest1 * g));
+    } else if constexpr (spreads) {
+      w = update_spread<T, RULE>(adam, inside, g, w, s1 + j, s2 + j, three ? s3 + j : s3);
     } else {
       const V<T> s = RULE == pynn::RULE_ADAGRAD ? fma(g, g, load(s1 + j))
                                                 : fma(beta1, load(s1 + j), adam.rest1 * g * g);
       store(s1 + j, s);
-      w = w - rate * g / (square_root(s) + adam.epsilon);
+      w = w - rate * g / (square_root(s + inside) + adam.epsilon);
     }
     store(w_ + j, w);
   }
@@ -106,6 +134,9 @@ void update(int rule, const Step* step, void* w, const void* g, void* const* sta
             : rule == pynn::RULE_AMSGRAD  ? update_rule<T, pynn::RULE_AMSGRAD>
             : rule == pynn::RULE_NADAM    ? update_rule<T, pynn::RULE_NADAM>
             : rule == pynn::RULE_LION     ? update_rule<T, pynn::RULE_LION>
+            : rule == pynn::RULE_RMSPROP_MOMENTUM ? update_rule<T, pynn::RULE_RMSPROP_MOMENTUM>
+            : rule == pynn::RULE_RMSPROP_CENTERED ? update_rule<T, pynn::RULE_RMSPROP_CENTERED>
+            : rule == pynn::RULE_RMSPROP_BOTH     ? update_rule<T, pynn::RULE_RMSPROP_BOTH>
                                           : update_rule<T, pynn::RULE_ADAM>;
   f(step, (T*)w, (const T*)g, state, count);
 }

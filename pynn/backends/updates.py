@@ -73,19 +73,35 @@ def nesterov(
 def rmsprop(
     o: RMSProp, w: Array, g: Array, state: State, step: int, rate: float, decay: bool
 ) -> None:
-    """s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε)."""
-    (s,) = state
+    """s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε).
+
+    Centered: a ← ρ·a + (1 − ρ)·g, and s − a² in the root, or 0 where rounding makes it negative.
+    With momentum: v ← μ·v + η·g / (√s + ε), w ← w − v.
+    """
+    s, *others = state
     s[...] = o.rho * s + (1 - o.rho) * g * g
-    w -= rate * g / (np.sqrt(s) + o.epsilon)
+    inside, outside = (o.epsilon, 0.0) if o.epsilon_inside else (0.0, o.epsilon)
+    spread = s
+    if o.centered:
+        a = others[-1]
+        a[...] = o.rho * a + (1 - o.rho) * g
+        spread = np.maximum(s - a * a, 0)
+    move = rate * g / (np.sqrt(spread + inside) + outside)
+    if o.momentum > 0:
+        v = others[0]
+        v[...] = o.momentum * v + move
+        move = v
+    w -= move
 
 
 def adagrad(
     o: Adagrad, w: Array, g: Array, state: State, step: int, rate: float, decay: bool
 ) -> None:
-    """s ← s + g², w ← w − η·g / (√s + ε)."""
+    """s ← s + g², w ← w − η·g / (√(s + s₀) + ε), or √(s + s₀ + ε) as the denominator."""
     (s,) = state
     s += g * g
-    w -= rate * g / (np.sqrt(s) + o.epsilon)
+    inside, outside = (o.epsilon, 0.0) if o.epsilon_inside else (0.0, o.epsilon)
+    w -= rate * g / (np.sqrt(s + (o.initial + inside)) + outside)
 
 
 def adam(
@@ -119,7 +135,8 @@ def amsgrad(
 ) -> None:
     """As ``adam``, with the largest v̂ so far: u ← max(u, v), w ← w − η·m̂ / (√û + ε).
 
-    The bias correction û = u / (1 − β₂ᵗ) is applied after the maximum.
+    The bias correction û = u / (1 − β₂ᵗ) is applied after the maximum. With ``epsilon_hat`` ε is
+    added to √u instead of √û.
     """
     m, v, u = state
     m[...] = o.beta1 * m + (1 - o.beta1) * g
@@ -128,7 +145,8 @@ def amsgrad(
     if decay:
         w -= rate * o.weight_decay * w
     c = math.sqrt(1 - o.beta2**step)
-    w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(u) + c * o.epsilon)
+    epsilon = o.epsilon if o.epsilon_hat else c * o.epsilon
+    w -= (rate * c / (1 - o.beta1**step)) * m / (np.sqrt(u) + epsilon)
 
 
 def nadam(o: NAdam, w: Array, g: Array, state: State, step: int, rate: float, decay: bool) -> None:

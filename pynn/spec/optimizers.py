@@ -11,15 +11,31 @@ from .arguments import choose, not_a_class, number, whole
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An update rule. ``slots`` is its number of state vectors, each shaped like the parameters."""
+    """An update rule."""
 
     name: ClassVar[str] = ""
-    slots: ClassVar[int] = 0
+    _slots: ClassVar[int] = 0
+    _later: ClassVar[tuple[str, ...]] = ()
+    """Fields that ``repr`` leaves out at their defaults: checkpoints from before them hold it."""
+
+    @property
+    def slots(self) -> int:
+        """The number of state vectors, each shaped like the parameters."""
+        return self._slots
+
+    def __repr__(self) -> str:
+        shown = [f for f in fields(self) if f.name not in self._later or getattr(self, f.name)]
+        settings = (f"{f.name}={getattr(self, f.name)!r}" for f in shown)
+        return f"{type(self).__name__}({', '.join(settings)})"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value, name = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
-            if field.name in ("rho", "beta1", "beta2"):
+            if isinstance(field.default, bool):
+                if value not in (False, True):  # model files hold floats
+                    raise TypeError(f"{name}: found {value!r}, expected True or False")
+                object.__setattr__(self, field.name, bool(value))
+            elif field.name in ("rho", "beta1", "beta2"):
                 number(value, name, least=0, below=1)
             elif field.name == "momentum":
                 number(value, name, least=0, most=1)
@@ -39,7 +55,7 @@ class Momentum(Optimizer):
     """v ← μ·v − η·g, w ← w + v (Polyak 1964; this form: Sutskever et al. 2013, eq. 1-2)."""
 
     name: ClassVar[str] = "momentum"
-    slots: ClassVar[int] = 1
+    _slots: ClassVar[int] = 1
     momentum: float = 0.9
 
 
@@ -48,27 +64,48 @@ class Nesterov(Optimizer):
     """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4)."""
 
     name: ClassVar[str] = "nesterov"
-    slots: ClassVar[int] = 1
+    _slots: ClassVar[int] = 1
     momentum: float = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSProp(Optimizer):
-    """s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε) (Tieleman and Hinton 2012, lecture 6.5)."""
+    """s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε) (Tieleman and Hinton 2012, lecture 6.5).
+
+    With ``momentum`` μ: v ← μ·v + η·g / (√s + ε), w ← w − v. ``centered`` subtracts the square of
+    the average gradient, a ← ρ·a + (1 − ρ)·g, from s in the root (Graves 2013, "Generating
+    Sequences With Recurrent Neural Networks", eq. 38-45). With ``epsilon_inside`` the denominator
+    is √(s + ε). As ``torch.optim.RMSprop`` (whose momentum does not contain η, which matters only
+    when the learning rate changes), and with ``epsilon_inside`` as RMSprop in Keras.
+    """
 
     name: ClassVar[str] = "rmsprop"
-    slots: ClassVar[int] = 1
+    _later: ClassVar[tuple[str, ...]] = ("momentum", "centered", "epsilon_inside")
     rho: float = 0.9
     epsilon: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+    epsilon_inside: bool = False
+
+    @property
+    def slots(self) -> int:
+        """The number of state vectors: s, v with momentum, a if centered."""
+        return 1 + (self.momentum > 0) + self.centered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
-    """s ← s + g², w ← w − η·g / (√s + ε) (Duchi, Hazan and Singer 2011, section 1.1)."""
+    """s ← s + g², w ← w − η·g / (√(s + s₀) + ε) (Duchi, Hazan and Singer 2011, section 1.1).
+
+    s₀ is ``initial``. With ``epsilon_inside`` the denominator is √(s + s₀ + ε), as in Keras.
+    """
 
     name: ClassVar[str] = "adagrad"
-    slots: ClassVar[int] = 1
+    _slots: ClassVar[int] = 1
+    _later: ClassVar[tuple[str, ...]] = ("initial", "epsilon_inside")
     epsilon: float = 1e-10
+    initial: float = 0.0
+    epsilon_inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +113,7 @@ class Adam(Optimizer):
     """Bias-corrected first and second moments (Kingma and Ba 2015, algorithm 1)."""
 
     name: ClassVar[str] = "adam"
-    slots: ClassVar[int] = 2
+    _slots: ClassVar[int] = 2
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -90,7 +127,7 @@ class AdamHat(Optimizer):
     """
 
     name: ClassVar[str] = "adam_hat"
-    slots: ClassVar[int] = 2
+    _slots: ClassVar[int] = 2
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -104,28 +141,31 @@ class AdamW(Optimizer):
     """
 
     name: ClassVar[str] = "adamw"
-    slots: ClassVar[int] = 2
+    _slots: ClassVar[int] = 2
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AMSGrad(Optimizer):
     """Adam with the largest second moment so far in the denominator (Reddi et al. 2018).
 
     As ``torch.optim.Adam(amsgrad=True)``, which differs from algorithm 2 of the paper in Adam's
     bias corrections; with ``weight_decay`` as ``torch.optim.AdamW(amsgrad=True)``: weights decay,
-    biases do not.
+    biases do not. With ``epsilon_hat`` ε is added to the root of u instead of û, as in ``AdamHat``
+    and Keras.
     """
 
     name: ClassVar[str] = "amsgrad"
-    slots: ClassVar[int] = 3
+    _slots: ClassVar[int] = 3
+    _later: ClassVar[tuple[str, ...]] = ("epsilon_hat",)
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    epsilon_hat: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,12 +173,12 @@ class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat 2016, "Incorporating Nesterov Momentum into Adam").
 
     As ``torch.optim.NAdam``, with the momentum of step t, counted from 1,
-    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)). ``weight_decay`` is decoupled: weights decay,
+    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)); Keras's Nadam has 1 for it. ``weight_decay`` is decoupled: weights decay,
     biases do not.
     """
 
     name: ClassVar[str] = "nadam"
-    slots: ClassVar[int] = 2
+    _slots: ClassVar[int] = 2
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -156,7 +196,7 @@ class Lion(Optimizer):
     """
 
     name: ClassVar[str] = "lion"
-    slots: ClassVar[int] = 1
+    _slots: ClassVar[int] = 1
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0

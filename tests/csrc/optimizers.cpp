@@ -5,17 +5,20 @@
 template <class T> void Check<T>::update(Size vectors) {
   using W = Wide<T>;
   const Size count = vectors * width;
-  const Step step = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0.003, 0, 0, 0};
+  const Step step = {0.01, 0.5, 0.001, 0.9, 0.99, 1e-5, 0.003, 0.25, 0, 0, 0};
   for (int rule = RULE_SGD; rule < N_RULES; ++rule) {
     const bool moments = rule == RULE_ADAM || rule == RULE_AMSGRAD || rule == RULE_NADAM;
-    const int slots = rule == RULE_SGD ? 0 : rule == RULE_AMSGRAD ? 3 : moments ? 2 : 1;
+    const bool centers = rule == RULE_RMSPROP_CENTERED || rule == RULE_RMSPROP_BOTH;
+    const bool pushes = rule == RULE_RMSPROP_MOMENTUM || rule == RULE_RMSPROP_BOTH;
+    const bool three = rule == RULE_AMSGRAD || rule == RULE_RMSPROP_BOTH;
+    const int slots = rule == RULE_SGD ? 0 : three ? 3 : moments || centers || pushes ? 2 : 1;
     T* w = matrix(operand[0], "w", 1, count, count, FIRST);
     const T* g = matrix(operand[1], "g", 1, count, count, SECOND);
     operand[1].protect();
     T* s1 = slots > 0 ? matrix(operand[2], "s1", 1, count, count, THIRD) : nullptr;
     T* s2 = slots > 1 ? matrix(operand[3], "s2", 1, count, count, FOURTH) : nullptr;
     T* s3 = slots > 2 ? matrix(operand[4], "s3", 1, count, count, FOURTH) : nullptr;
-    const bool squares = rule == RULE_RMSPROP || rule == RULE_ADAGRAD;
+    const bool squares = rule == RULE_RMSPROP || rule == RULE_ADAGRAD || centers || pushes;
     for (Size j = 0; squares && j < count; ++j) s1[j] = std::fabs(s1[j]);
     for (Size j = 0; s2 && j < count; ++j) s2[j] = std::fabs(s2[j]);
     for (Size j = 0; s3 && j < count; ++j) s3[j] = j % 2 ? 40 : 0;
@@ -34,8 +37,16 @@ template <class T> void Check<T>::update(Size vectors) {
         first = b1 * one - rate * d;
         want = kept + (rule == RULE_MOMENTUM ? first : b1 * first - rate * d);
       } else if (squares) {
-        first = rule == RULE_RMSPROP ? b1 * one + (1 - b1) * d * d : one + d * d;
-        want = kept - rate * d / (std::sqrt(first) + tiny);
+        first = rule == RULE_ADAGRAD ? one + d * d : b1 * one + (1 - b1) * d * d;
+        W spread = first, mean = 0;
+        if (centers) {
+          mean = b1 * (pushes ? W(j % 2 ? 40 : 0) : two) + (1 - b1) * d;
+          spread = std::max(first - mean * mean, W(0));
+        }
+        W move = rate * d / (std::sqrt(spread + W(step.inside)) + tiny);
+        if (pushes) second = move = b2 * two + move;
+        if (centers) (pushes ? third : second) = mean;
+        want = kept - move;
       } else if (moments) {
         first = b1 * one + (1 - b1) * d;
         second = b2 * two + (1 - b2) * d * d;

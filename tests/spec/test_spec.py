@@ -178,9 +178,11 @@ def test_no_schedule_is_the_constant_one() -> None:
 
 
 def test_every_optimizer_states_its_number_of_slots() -> None:
-    slots = {name: kind.slots for name, kind in OPTIMIZERS.items()}
+    slots = {name: kind().slots for name, kind in OPTIMIZERS.items()}
     assert slots == {
         "sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adagrad": 1, "adam": 2,
         "adam_hat": 2, "adamw": 2, "amsgrad": 3, "nadam": 2, "lion": 1,
     }  # fmt: skip
+    forms = [{"momentum": 0.5}, {"centered": True}, {"momentum": 0.5, "centered": True}]
+    assert [pynn.RMSProp(**form).slots for form in forms] == [2, 2, 3]
     assert all(issubclass(kind, Optimizer) for kind in OPTIMIZERS.values())

@@ -16,6 +16,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
         MEAN_SQUARED_ERROR, N_LOSSES    # loss_name has the names of all losses
         RULE_SGD, RULE_MOMENTUM, RULE_NESTEROV, RULE_RMSPROP, RULE_ADAGRAD, RULE_ADAM
         RULE_AMSGRAD, RULE_NADAM, RULE_LION
+        RULE_RMSPROP_MOMENTUM, RULE_RMSPROP_CENTERED, RULE_RMSPROP_BOTH
         MAX_SLOTS               # state vectors of a rule at most
         FINISH_STORE, FINISH_BIAS, FINISH_ADD, FINISH_SGD, FINISH_ADAM, FINISH_ADD_ADAM
         MARKED_ROWS             # the most rows that gradient_marked takes
@@ -24,6 +25,7 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     cdef struct Step:
         double rate, l2, decay, beta1, beta2, epsilon
         double gradient_rate    # NAdam's factor on the gradient
+        double inside           # added inside the root of RMSProp and Adagrad
         Py_ssize_t w, s1, s2    # FINISH_ADAM: bytes from an element of C to its weight and moments
 
     # Targets of the rows of a batch: labels or values.

@@ -27,13 +27,23 @@ cdef int choose_kernels(Plan* p, object net) except -1:
 
 cdef int choose_rule(Settings* chosen, object optimizer) except -1:
     """The update rule and its constants."""
+    cdef Step* step = &chosen.coefficients
     chosen.rule = _RULE[optimizer.name]
-    chosen.unscaled_epsilon = optimizer.name == "adam_hat"
+    chosen.unscaled_epsilon = optimizer.name == "adam_hat" or getattr(optimizer, "epsilon_hat", False)
     # The first decay rate has another name in each optimizer.
     chosen.coefficients.beta1 = getattr(optimizer, "beta1", None) or getattr(
         optimizer, "momentum", None) or getattr(optimizer, "rho", None) or 0.0
     chosen.coefficients.beta2 = getattr(optimizer, "beta2", 0.0)
     chosen.coefficients.epsilon = getattr(optimizer, "epsilon", 0.0)
+    step.inside = getattr(optimizer, "initial", 0.0)
+    if getattr(optimizer, "epsilon_inside", False):
+        step.inside, step.epsilon = step.inside + step.epsilon, 0
+    if optimizer.name == "rmsprop":
+        step.beta1, step.beta2 = optimizer.rho, optimizer.momentum
+        if optimizer.momentum > 0 and optimizer.centered:
+            chosen.rule = RULE_RMSPROP_BOTH
+        elif optimizer.momentum > 0 or optimizer.centered:
+            chosen.rule = RULE_RMSPROP_CENTERED if optimizer.centered else RULE_RMSPROP_MOMENTUM
     chosen.weight_decay = getattr(optimizer, "weight_decay", 0.0)
     chosen.momentum_decay = getattr(optimizer, "momentum_decay", 0.0)
     return 0

@@ -52,6 +52,7 @@ from .plan import (
     C1_REST,
     C2,
     C2_REST,
+    CENTERED,
     CHUNK,
     CLIPS,
     COUNTED,
@@ -73,6 +74,7 @@ from .plan import (
     HAS_LABELS,
     INPUT_KEPT,
     INPUT_THRESHOLD,
+    INSIDE,
     KEPT,
     L1,
     L2,
@@ -271,7 +273,7 @@ def optimizer_constants(
     o: Any = optimizer
     name = "" if optimizer is None else optimizer.name
     c = np.zeros(KEPT + 2 * net.n_layers, net.dtype)
-    constants = np.zeros(8)
+    constants = np.zeros(9)
     c[L2] = l2
     c[INPUT_KEPT] = 1 / (1 - net.input_dropout)
     for k, rate in enumerate(net.dropout):
@@ -281,13 +283,17 @@ def optimizer_constants(
     if name in ("momentum", "nesterov"):
         c[C1] = o.momentum
     elif name == "rmsprop":
-        c[C1], c[C1_REST], c[EPSILON] = o.rho, 1 - o.rho, o.epsilon
+        c[C1], c[C1_REST], c[C2], c[CENTERED] = o.rho, 1 - o.rho, o.momentum, o.centered
+        c[INSIDE if o.epsilon_inside else EPSILON] = o.epsilon
     elif name == "adagrad":
-        c[C1], c[C1_REST], c[EPSILON] = 1, 1, o.epsilon
+        c[C1], c[C1_REST], c[INSIDE], c[EPSILON] = 1, 1, o.initial, o.epsilon
+        if o.epsilon_inside:
+            c[INSIDE], c[EPSILON] = o.initial + o.epsilon, 0
     elif hasattr(o, "beta2"):
         c[C1], c[C1_REST], c[C2], c[C2_REST] = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
         fields = ("beta1", "beta2", "epsilon", "momentum_decay")
         constants[:4] = [getattr(o, field, 0.0) for field in fields]
+        constants[8] = getattr(o, "epsilon_hat", False)
     return constants, c
 
 
@@ -436,7 +442,7 @@ class Engine(WithoutFastAnswers):
         job.plan.settings[WATCH] = settings.watch
         if settings.ema:
             job.plan.settings[AVERAGED] = optimizer.slots
-            job.plan.constants[6:] = settings.ema, settings.ema_offset
+            job.plan.constants[6:8] = settings.ema, settings.ema_offset
         set_limits(job, settings)
         job.plan.layers[list(settings.frozen), FROZEN] = 1
         set_groups(job.plan, settings.groups, settings.layer_rates)

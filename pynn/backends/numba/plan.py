@@ -93,7 +93,9 @@ GRADIENT_SIZE = 9  # as STEP_SIZE, of NAdam's gradient
 INPUT_KEPT = 10  # 1 / (1 − p) of the dropout of the inputs
 AVERAGE_REST = 11  # 1 − d of the average of the parameters; changes from step to step
 L1 = 12  # the factor of L1
-KEPT = 13  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
+INSIDE = 13  # added inside the root of RMSProp and Adagrad
+CENTERED = 14  # whether RMSProp is centered; its momentum is C2
+KEPT = 15  # and following: for each layer, 1 / (1 − p) of its dropout; then for each layer, the
 # parameter of its activation
 
 # --- Elements of a row of ``groups`` --------------------------------------------------------------
@@ -111,8 +113,8 @@ class Plan(NamedTuple):
     coefficients: Array  # (KEPT + 2·n_layers,), T
     groups: Array  # (n_layers, 2, 3), T: of weights and biases
     decoupled: Array  # (n_layers, 2), float64: their decoupled decays
-    constants: Array  # (8,), float64: beta1, beta2, epsilon, momentum decay; NAdam's product of the
-    # momenta of updates 1 … t, and t; ema and ema_offset
+    constants: Array  # (9,), float64: beta1, beta2, epsilon, momentum decay; NAdam's product of the
+    # momenta of updates 1 … t, and t; ema and ema_offset; whether ε is added to √v
     limits: Array  # (3,), float64: of the gradient, of the weights; the factor on the gradient
     squares: Array  # (2, n_layers, widest), float64: Σg² of each row, Σw² of each unit; or empty
     weights: Array  # T: the padded matrices (n_in + 1, W_ROW), layer by layer

@@ -19,6 +19,7 @@ from .plan import (
     C1_REST,
     C2,
     C2_REST,
+    CENTERED,
     CLIPS,
     COUPLED,
     DZ,
@@ -28,6 +29,7 @@ from .plan import (
     FROZEN,
     GRADIENT_SIZE,
     H_ROW,
+    INSIDE,
     L1,
     L2,
     LIMITS_UNITS,
@@ -90,10 +92,13 @@ def update(optimizer, w, g, u, v, s, c, group):
         for i in range(n):
             u[i] = c1 * u[i] - rate * g[i]
             w[i] += c1 * u[i] - rate * g[i]
+    elif optimizer == RMSPROP and (c2 != 0 or c[CENTERED] != 0):
+        move_by_spread(w, g, u, v, s if c2 != 0 else v, rate, c)
     elif optimizer in (RMSPROP, ADAGRAD):
+        inside = c[INSIDE]
         for i in range(n):
             u[i] = c1 * u[i] + c1_rest * g[i] * g[i]
-            w[i] -= rate * g[i] / (math.sqrt(u[i]) + epsilon)
+            w[i] -= rate * g[i] / (math.sqrt(u[i] + inside) + epsilon)
     else:
         step_size, step_epsilon = factor * c[STEP_SIZE], c[STEP_EPSILON]
         if optimizer == LION:
@@ -123,6 +128,26 @@ def update(optimizer, w, g, u, v, s, c, group):
                 u[i] = c1 * u[i] + c1_rest * g[i]
                 v[i] = c2 * v[i] + c2_rest * g[i] * g[i]
                 w[i] -= step_size * u[i] / (math.sqrt(v[i]) + step_epsilon)
+
+
+@kernel
+def move_by_spread(w, g, u, v, mean, rate, c):
+    """RMSProp with the mean gradient, with momentum v, or with both."""
+    rho, rest, momentum, centered = c[C1], c[C1_REST], c[C2], c[CENTERED] != 0
+    inside, epsilon = c[INSIDE], c[EPSILON]
+    for i in range(len(w)):
+        u[i] = rho * u[i] + rest * g[i] * g[i]
+        spread = u[i]
+        if centered:
+            mean[i] = rho * mean[i] + rest * g[i]
+            spread -= mean[i] * mean[i]
+            if spread < 0:
+                spread = inside * 0
+        move = rate * g[i] / (math.sqrt(spread + inside) + epsilon)
+        if momentum != 0:
+            v[i] = momentum * v[i] + move
+            move = v[i]
+        w[i] -= move
 
 
 @kernel
@@ -302,7 +327,7 @@ def set_step(p, batch):
     p.coefficients[STEP_SIZE] = rate * c / (1 - beta1**step)
     t = step - p.constants[7]
     p.coefficients[AVERAGE_REST] = 1 - min(p.constants[6], (1 + t) / (10 + t))
-    hat = p.settings[UPDATE_RULE] == ADAM_HAT
+    hat = p.settings[UPDATE_RULE] == ADAM_HAT or p.constants[8] != 0
     p.coefficients[STEP_EPSILON] = epsilon if hat else c * epsilon
     if p.settings[UPDATE_RULE] == NADAM:
         set_momenta(p, step, rate * c)
