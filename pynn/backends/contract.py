@@ -5,7 +5,8 @@ of training is a field of ``TrainerSettings`` (or ``ObjectiveSettings``, if it c
 its gradient) and code in the backends; no signature changes.
 
 Arguments arrive checked. ``convention="sklearn"`` is defined in ``losses.py`` and in
-``reference.weigh``. The Numba backend raises ValueError for sparse rows and that convention; custom
+``reference.weigh``, where ``"keras"`` is too. The Numba backend raises ValueError for sparse rows
+and the convention of scikit-learn; custom
 functions (``Architecture.functions``) need the Numba or the NumPy backend.
 """
 
@@ -81,7 +82,10 @@ class ObjectiveSettings:
     l2
         Adds ½·l2·Σw² over the weights, not the biases.
     convention
-        ``"pynn"``, or ``"sklearn"`` for the sums and means of scikit-learn's networks.
+        ``"pynn"``; ``"sklearn"`` for the sums and means of scikit-learn's networks; or ``"keras"``,
+        which divides weighted losses by the number of rows instead of their weight: a trainer's
+        sums are then those of rows, which count as correct without their weights, and a batch
+        without weight makes an update with a gradient of 0.
     """
 
     l2: float = 0.0
@@ -148,7 +152,7 @@ class TrainerSettings(ObjectiveSettings):
 
     def __post_init__(self) -> None:
         used = [name for name in ("l1", "clip_norm", "max_norm", "groups") if getattr(self, name)]
-        if used and self.convention != "pynn":
+        if used and self.convention == "sklearn":
             raise ValueError(
                 f"{used[0]}: found {getattr(self, used[0])!r} with the convention "
                 f"{self.convention!r}, whose definition has no such setting; expected 0"
@@ -232,7 +236,8 @@ class Trainer(Protocol):
     def steps(self, epoch: int, first: int, rates: np.ndarray, updates: int) -> Sums:
         """Train on batches ``first``, ``first + 1``, … of ``epoch``, one per learning rate.
 
-        A batch without weight changes neither parameters nor state, but counts as a step.
+        A batch without weight changes neither parameters nor state, but counts as a step (except
+        with ``convention="keras"``).
 
         Parameters
         ----------

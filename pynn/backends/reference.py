@@ -170,15 +170,18 @@ def loss_and_output_gradient(
     return (terms / count).sum(axis=1), dz
 
 
-def weigh(losses: Array, dz: Array, sample_weight: Array | None) -> tuple[Array, Array, float]:
-    """Return weighted losses, dz of their weighted mean, and the sum of the weights.
+def weigh(
+    losses: Array, dz: Array, sample_weight: Array | None, convention: str = "pynn"
+) -> tuple[Array, Array, float]:
+    """Return weighted losses, dz of their weighted mean, and the sum of the weights, by which the
+    mean divides; with Keras's convention it divides by the number of rows.
 
     A row of weight 0 has no influence, whatever its loss. With scikit-learn's convention l2 is
     divided by that sum too, and the loss of a batch includes the L2 term.
     """
     if sample_weight is None:
         return losses, dz / len(dz), float(len(dz))
-    total = float(sample_weight.sum())
+    total = float(len(dz) if convention == "keras" else sample_weight.sum())
     weighs = sample_weight != 0  # scikit-learn's convention has negative ones too
     share = (sample_weight / total)[:, None].astype(dz.dtype)
     return (
@@ -404,7 +407,7 @@ class Engine(WithoutFastAnswers):
             of_rows: Vectors = [[] for _ in weights]
             hs, zs = forward(net, weights, biases, scales, of_rows, rows, [])
             losses, dz = loss_and_output_gradient(net, zs[-1], y, convention, data.missing)
-            losses, dz, total = weigh(losses, dz, sample_weight)
+            losses, dz, total = weigh(losses, dz, sample_weight, convention)
             parts = dweights, dbiases, dscales
             backward(net, weights, scales, of_rows, hs, zs, dz, [], *parts)
             decay = l2 / total if convention == "sklearn" else l2
@@ -562,7 +565,7 @@ class Trainer:
             layers = self.weights, self.biases, self.scales, self.running
             hs, zs = forward(net, *layers, x, masks, noises)
             losses, dz = loss_and_output_gradient(net, zs[-1], y, settings.convention, data.missing)
-            losses, dz, total = weigh(losses, dz, own)
+            losses, dz, total = weigh(losses, dz, own, settings.convention)
             if settings.watch and not np.isfinite(losses).all():
                 self.diverged = True
                 break
@@ -610,7 +613,9 @@ class Trainer:
     ) -> Sums:
         """Add the weighted losses of a batch and its correct rows to the sums of the epoch."""
         mean, weight = float(losses.sum()) / total if total else 0.0, total
-        if self.settings.convention == "sklearn":
+        if self.settings.convention == "keras":
+            own = None
+        elif self.settings.convention == "sklearn":
             weight, own = float(len(losses)), None
             mean += penalty(self._l2(total), self.weights) if total else 0.0
         return Sums(

@@ -32,7 +32,7 @@ Names of activations and losses that pynn got later are allowed, since scripts a
 versions may give them to custom functions; the custom function then replaces pynn's."""
 BACKENDS = ("cython", "numba", "numpy")
 """From the fastest to the slowest."""
-CONVENTIONS = ("pynn", "sklearn")
+CONVENTIONS = ("pynn", "sklearn", "keras")
 """How losses of rows are combined to that of a batch: see ``backends/losses.py`` and
 ``backends/reference.py``, ``weigh``."""
 

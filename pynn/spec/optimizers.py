@@ -173,7 +173,8 @@ class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat 2016, "Incorporating Nesterov Momentum into Adam").
 
     As ``torch.optim.NAdam``, with the momentum of step t, counted from 1,
-    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)); Keras's Nadam has 1 for it. ``weight_decay`` is decoupled: weights decay,
+    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)); Keras's Nadam has ``momentum_decay=1``.
+    ``weight_decay`` is decoupled: weights decay,
     biases do not.
     """
 

@@ -27,6 +27,7 @@ OLDER = {
     "frozen": [],
     "layer_rates": [],
     "groups": [],
+    "convention": "pynn",
     "l1": 0.0,
     "clip_norm": 0.0,
     "max_norm": 0.0,

@@ -55,6 +55,8 @@ class Arguments:
     resume: Any
     groups: Any = ()
     """``TrainerSettings.groups``, for interfaces to other libraries; ``Network.fit`` has none."""
+    convention: str = "pynn"
+    """``TrainerSettings.convention``, likewise."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def adapted(job: Job, model: Model, given: Arguments) -> Job:
         "batch_size": given.batch_size not in (None, "full", BATCH_SIZE),
         "layer_rates": given.layer_rates is not None,
         "groups": bool(job.settings.groups),
+        "a convention": job.settings.convention != "pynn",
         "l1": job.settings.l1 > 0,
         "clip_norm": job.settings.clip_norm > 0,
         "max_norm": job.settings.max_norm > 0,

@@ -33,6 +33,7 @@ cdef class Objective:
         chosen.batch_size = len(data.x)
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
+        chosen.by_rows = settings.convention == "keras"
         self.owner.set_up(net, threads, data.x, data.y, data.sample_weight, data.missing)
         sum_batch_weights(&self.owner.p)
 
@@ -435,6 +436,7 @@ cdef class Trainer:
         chosen.batch_size = min(<Py_ssize_t>settings.batch_size, n)
         chosen.l2 = settings.l2
         chosen.sklearn = settings.convention == "sklearn"
+        chosen.by_rows = settings.convention == "keras"
         chosen.l1, chosen.clip_norm = settings.l1, settings.clip_norm
         chosen.max_norm = settings.max_norm
         chosen.penalizes = settings.l1 > 0 or settings.clip_norm > 0

@@ -14,9 +14,10 @@ cdef struct Chunk:
 
 
 cdef double weight_of_batch(Plan* p, Py_ssize_t row) noexcept nogil:
-    """The sum of the sample weights of the batch that begins at place ``row``."""
+    """The sum of the sample weights of the batch that begins at place ``row``, or the number of its
+    rows if these are what losses are divided by."""
     cdef Py_ssize_t size = p.settings.batch_size
-    if p.buffers.batch_weight != NULL:
+    if p.buffers.batch_weight != NULL and not p.settings.by_rows:
         return p.buffers.batch_weight[row // size]
     return <double>(min(row + size, p.data.n) - row)
 
@@ -48,13 +49,13 @@ cdef void current_chunk(Plan* p, Chunk* chunk) noexcept nogil:
 
 
 cdef void add_losses(Plan* p, Py_ssize_t m) noexcept nogil:
-    """Add the weighted losses of a chunk, and the weights of correct rows (in scikit-learn's
-    convention their number)."""
+    """Add the weighted losses of a chunk, and the weights of correct rows (in the
+    conventions of scikit-learn and Keras their number)."""
     cdef Py_ssize_t i
     cdef const double* weight = p.buffers.row_weight
     for i in range(m):
         p.position.batch_loss += p.buffers.row_loss[i]
-        if weight == NULL or p.settings.sklearn:
+        if weight == NULL or p.settings.sklearn or p.settings.by_rows:
             p.position.correct_sum += p.buffers.row_correct[i]
         else:
             p.position.correct_sum += p.buffers.row_correct[i] * weight[i]

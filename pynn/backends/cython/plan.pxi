@@ -284,6 +284,7 @@ cdef struct Settings:
     # Convention of scikit-learn: sums instead of means over outputs, clipped probabilities, l2
     # divided by the weight of the batch, and an L2 term in its loss.
     bint sklearn
+    bint by_rows            # convention of Keras: losses are divided by the number of rows
     double dz_factor, loss_factor   # on dz and on the loss; 1 otherwise
     double min_probability          # 0 otherwise
     uint64_t seed           # key of permutations, dropout and noise

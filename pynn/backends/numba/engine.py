@@ -48,6 +48,7 @@ from .plan import (
     BY_HALF,
     BY_LABEL,
     BY_LARGEST,
+    BY_ROWS,
     C1,
     C1_REST,
     C2,
@@ -332,7 +333,7 @@ def rule_to_count(net: Architecture, y: Array | None) -> int:
 def _refuse(net: Architecture, x: Inputs, convention: str = "pynn") -> Array | Standardized:
     """Return x, or raise ValueError for input that this backend does not support."""
     rows = x.rows if isinstance(x, Standardized) else x
-    used = {"sparse": isinstance(rows, Sparse), "convention": convention != "pynn"}
+    used = {"sparse": isinstance(rows, Sparse), "convention": convention == "sklearn"}
     for gap in [gap for gap in used if used[gap] and gaps.lacks("numba", gap)]:
         name = gaps.GAPS[gap].feature.replace("`", "")
         others = gaps.having(gap, "functions") if net.functions else gaps.having(gap)
@@ -412,7 +413,9 @@ class Engine(WithoutFastAnswers):
 
         def loss_and_gradient(parameters: Array) -> tuple[float, Array]:
             weights = Weights(net, self.custom, parameters, [], learning=True)
-            sums = Job(weights, self.threads, GRADIENT, data, n).run(0, n)
+            job = Job(weights, self.threads, GRADIENT, data, n)
+            job.plan.settings[BY_ROWS] = settings.convention == "keras"
+            sums = job.run(0, n)
             loss = sums.loss / sums.weight
             gradient = np.empty_like(parameters)
             weights.copy(weights.gradient, gradient)
@@ -440,6 +443,7 @@ class Engine(WithoutFastAnswers):
         batch_size, l2 = settings.batch_size, settings.l2
         job = Job(weights, self.threads, TRAIN, data, batch_size, optimizer, l2)
         job.plan.settings[WATCH] = settings.watch
+        job.plan.settings[BY_ROWS] = settings.convention == "keras"
         if settings.ema:
             job.plan.settings[AVERAGED] = optimizer.slots
             job.plan.constants[6:8] = settings.ema, settings.ema_offset

@@ -24,6 +24,7 @@ from .plan import (
     AT_LOSS,
     AT_SUM,
     BATCH,
+    BY_ROWS,
     CHUNK,
     CLIPS,
     DIVERGED,
@@ -62,7 +63,7 @@ def begin_batch(p, start, end):
     """Set the sums of the batch at positions start to end: its weight, and no losses yet."""
     p.sums[3] = p.sums[4] = 0
     p.sums[5] = end - start
-    if p.settings[WEIGHTED]:
+    if p.settings[WEIGHTED] and not p.settings[BY_ROWS]:
         p.sums[5] = 0
         for position in range(start, end):
             p.sums[5] += p.sample_weight[place(p, position)]
@@ -73,7 +74,7 @@ def add_up(p, position, m, last):
     """Add the m rows of a chunk to the sums of its batch, and a whole batch to the total."""
     for r in range(m):
         p.sums[3] += p.losses[r]
-        if p.settings[WEIGHTED]:
+        if p.settings[WEIGHTED] and not p.settings[BY_ROWS]:
             p.sums[4] += p.correct[r] * p.sample_weight[place(p, position + r)]
         else:
             p.sums[4] += p.correct[r]

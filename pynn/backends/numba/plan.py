@@ -82,7 +82,8 @@ INPUT_THRESHOLD = 27  # an input is dropped if its random word is below; -1 with
 AVERAGED = 28  # slot of ``state`` that holds the average of the parameters, or -1
 (CLIPS, LIMITS_UNITS) = (29, 30)  # whether there is a limit of the gradient; of the weights
 (STAGE, FIRST_ROW) = (31, 32)  # one of the stages below; place of row 0, for dropout
-SETTINGS = 33
+BY_ROWS = 33  # whether the mean loss divides by the number of rows instead of their weights
+SETTINGS = 34
 
 # --- Elements of ``coefficients`` -----------------------------------------------------------------
 
