@@ -174,8 +174,7 @@ class NAdam(Optimizer):
 
     As ``torch.optim.NAdam``, with the momentum of step t, counted from 1,
     μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)); Keras's Nadam has ``momentum_decay=1``.
-    ``weight_decay`` is decoupled: weights decay,
-    biases do not.
+    ``weight_decay`` is decoupled: weights decay, biases do not.
     """
 
     name: ClassVar[str] = "nadam"
