@@ -25,16 +25,25 @@ template <class T> void scale(double factor, void* a_, Size count) {
   for (Size j = 0; j < count; j += width<T>) store(a + j, f * load(a + j));
 }
 
-// The sum of the squares of a (m, n), row by row: eight sums, of every eighth column.
+// The sum of the squares of a (m, n), row by row: eight sums, of every eighth column. The pads after
+// the columns are 0.
 template <class T> double square_total(const void* a_, Size ld, Size m, Size n) {
-  double sums[8] = {};
+  constexpr int lanes = width<double>, parts = 8 / lanes;
+  V<double> total[parts];
+  for (int s = 0; s < parts; ++s) total[s] = set1(0.0);
+  const auto add = [&](int s, const T* a) {
+    const V<double> x = load_as<double, T>(a);
+    total[s] = total[s] + x * x;
+  };
   for (Size i = 0; i < m; ++i) {
     const T* a = (const T*)a_ + i * ld;
     Size j = 0;
     for (; j + 8 <= n; j += 8)
-      for (int s = 0; s < 8; ++s) sums[s] += double(a[j + s]) * double(a[j + s]);
-    for (; j < n; ++j) sums[j % 8] += double(a[j]) * double(a[j]);
+      for (int s = 0; s < parts; ++s) add(s, a + j + s * lanes);
+    for (int s = 0; s < parts && j < n; ++s, j += lanes) add(s, a + j);
   }
+  double sums[8];
+  for (int s = 0; s < parts; ++s) store(sums + s * lanes, total[s]);
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 

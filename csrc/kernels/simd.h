@@ -347,6 +347,14 @@ template <> inline V<float> load_as<float, float>(const void* p) { return load((
 template <> inline V<double> load_as<double, double>(const void* p) {
   return load((const double*)p);
 }
+#ifndef PYNN_PLAIN
+template <> inline V<double> load_as<double, float>(const void* p) {
+  typedef float Half __attribute__((vector_size(PYNN_VECTOR_BYTES / 2)));
+  Half half;
+  std::memcpy(&half, p, sizeof half);
+  return __builtin_convertvector(half, V<double>);
+}
+#endif
 #if !defined(PYNN_PLAIN) && defined(__SSE4_2__)
 template <> inline V<float> load_as<float, uint8_t>(const void* p) {
 #if PYNN_VECTOR_BYTES == 64
