@@ -143,16 +143,20 @@ class Loaded:
     def __iter__(self) -> Iterator[Any]:
         generators = [] if self._counted else self._generators()
         states = [g.get_state() for g in generators]
-        for batch in self._batches:
+        for k, batch in enumerate(self._batches):
             several = isinstance(batch, (tuple, list)) and len(batch) in (2, 3)
-            yield self._converted(batch) if several else batch
+            yield self._converted(batch, k) if several else batch
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         self._counted = True
 
-    def _converted(self, batch: Any) -> tuple[Any, ...]:
+    def _converted(self, batch: Any, number: int) -> tuple[Any, ...]:
         x, y, weight = (*batch, None)[:3]
-        found = self._reader.converted(x, y, weight, (self._name, "y", "sample_weight"))
+        try:
+            found = self._reader.converted(x, y, weight, (self._name, "y", "sample_weight"))
+        except (TypeError, ValueError) as error:
+            text = f"batch {number}: {error}"
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
         return found if found[2] is not None else found[:2]
 
     def _generators(self) -> list[torch.Generator]:

@@ -116,7 +116,8 @@ def fit(
     -----
     After Ctrl-C or an exception in a callback, module and optimizer have the values of the last
     complete update. The losses in records are those of PyTorch, except for constants: half the
-    deviance for ``nn.PoissonNLLLoss``, and without ½·log 2π for ``nn.GaussianNLLLoss``.
+    deviance for ``nn.PoissonNLLLoss``, and without ½·log 2π for ``nn.GaussianNLLLoss``. Losses of
+    validation rows are without label smoothing.
 
     Examples
     --------

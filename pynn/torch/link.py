@@ -214,7 +214,7 @@ class Link:
     def _write(self) -> None:
         model = self.model
         updates = model.updates
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             for slot in self.chain.slots(model.architecture, model.flat):
                 if not _has(slot) or slot.layer in self.plan.frozen:
                     continue

@@ -128,9 +128,10 @@ class Rule:
         if isinstance(self.optimizer, NAdam):
             scalars["mu_product"] = nadam_product(self.optimizer, steps)
         for name, value in scalars.items():
-            if name not in state:
+            if not isinstance(state.get(name), Tensor):  # states of PyTorch 1 have numbers
                 wide = torch.get_default_dtype() is torch.float64
-                state[name] = torch.zeros((), dtype=torch.float64 if wide else torch.float32)
+                dtype = torch.float64 if wide else torch.float32
+                state[name] = torch.zeros((), dtype=dtype, device="cpu")
             state[name].fill_(value)
 
 

@@ -451,6 +451,8 @@ def test_batches_that_cannot_be_read_again() -> None:
         fit(made(), x, None, "adam", loss)
     with pytest.raises(TypeError, match="y: found Tensor with a Items, expected None"):
         fit(made(), Items(), y, "adam", loss)
+    with pytest.raises(ValueError, match="batch 1: y: found the class [34] in row"):
+        fit(made(), [(x[:9], y[:9]), (x[9:18], y[9:18] + 3)], None, "adam", loss)
     with pytest.raises(ValueError, match="sample_weight: found Tensor with batches"):
         fit(made(), Items(), None, "adam", loss, sample_weight=y)
 
