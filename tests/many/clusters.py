@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -48,6 +49,18 @@ def dask_cluster() -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers of signals, which Ray and Ray Tune replace: after Tune the first Ctrl-C
+    of later tests would be ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 import pynn
 from pynn.backends import limits
-from tests.many.clusters import again, dask_cluster, ray_cluster
+from tests.many.clusters import again, dask_cluster, ray_cluster, signal_handlers
 from tests.many.test_fit_many import assert_equal, data, networks
 
 pytestmark = [
@@ -41,7 +41,7 @@ def dask() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    with ray_cluster() as ray:
+    with signal_handlers(), ray_cluster() as ray:
         yield ray
 
 
@@ -272,7 +272,10 @@ def test_ray_tune_loses_a_worker(ray, tmp_path):
             failure_config=tune.FailureConfig(max_failures=2),
         ),
     )
-    found = tuner.fit()
+    handler = signal.getsignal(signal.SIGINT)
+    with signal_handlers():
+        found = tuner.fit()
+    assert signal.getsignal(signal.SIGINT) is handler
     assert killed()
     losses = {result.config["rate"]: result.metrics["loss"] for result in found}
     assert losses == {rate: loss(rate) for rate in (0.001, 0.01)}
