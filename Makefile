@@ -78,7 +78,11 @@ $(VENV)/created:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	touch $@
 
+ifeq ($(PACKAGE),.)
 SAY := @echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
+else
+SAY := @echo "Installing $(PACKAGE)"
+endif
 
 $(VENV)/installed: $(VENV)/created $(SOURCES)
 	$(SAY)
@@ -87,9 +91,10 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 
 # One command, so that pynn is built once; the group "test" includes the extras "cli" and "plots".
 # More extras: make test EXTRAS=,distributed
+DEV_GROUPS ?= test lint
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
 	$(SAY)
-	$(BIN)/python -m pip install --group test --group lint "$(PACKAGE)[cli,plots$(EXTRAS)]"
+	$(BIN)/python -m pip install $(addprefix --group ,$(DEV_GROUPS)) "$(PACKAGE)[cli,plots$(EXTRAS)]"
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
