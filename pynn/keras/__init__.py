@@ -59,7 +59,7 @@ def fit(
     class_weight : dict, optional
         Weight of each number of a class, 1 for those left out.
     sample_weight : array (n,), optional
-        Weight of each row, for losses with ``reduction="mean_with_sample_weight"`` only.
+        Weight of each row. The loss of a batch is Σ weight · loss / rows, as in Keras.
     steps_per_epoch, validation_steps
         Only None.
     validation_batch_size : int, optional

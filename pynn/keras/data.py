@@ -175,6 +175,8 @@ class Reader:
         return Rows(Data(read_by(model, x), checked, used), found.y, weight, hard, constant)
 
     def _features(self, x: Array, name: str) -> Inputs:
+        if x.ndim == len(self._shape) and self._shape[-1] == 1:  # as in Keras
+            x = x[..., None]
         if x.shape[1:] != tuple(n or m for n, m in zip(self._shape, x.shape[1:])) or (
             x.ndim != len(self._shape) + 1
         ):

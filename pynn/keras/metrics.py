@@ -52,6 +52,11 @@ class Metrics:
             net = self._model.architecture
             self._compiled.build(rows.y[:1], np.zeros((1, net.n_out), net.dtype))
 
+    def counted(self, rows: Rows, weighted: bool) -> list[str]:
+        """Return the names of the metrics that training counts."""
+        metrics = [] if self._compiled is None else self._compiled.metrics
+        return [m.name for m in metrics if self._is_counted(m, rows, weighted)]
+
     def logs(
         self, rows: Rows, loss: float, accuracy: float | None, weighted: bool
     ) -> dict[str, float]:

@@ -10,12 +10,15 @@ import numpy as np
 
 from ..spec.optimizers import (
     SGD,
+    Adagrad,
     AdamHat,
+    AMSGrad,
     Lion,
     Momentum,
     NAdam,
     Nesterov,
     Optimizer,
+    RMSProp,
 )
 from ..training.history import Record
 
@@ -23,16 +26,16 @@ Array = np.ndarray
 
 ACCEPTED: dict[str, str] = {
     "SGD": "`momentum`, `nesterov`",
-    "Adam": "",
-    "AdamW": "decays all variables that `exclude_from_weight_decay` does not name",
+    "Adam": "`amsgrad`",
+    "AdamW": "`amsgrad`; decays all variables that `exclude_from_weight_decay` does not name",
     "Nadam": "",
+    "RMSprop": "`momentum`, `centered`",
+    "Adagrad": "`initial_accumulator_value`",
     "Lion": "",
 }
 """Optimizers by their classes. All of them have ``weight_decay`` and schedules."""
 
 REFUSED: dict[str, str] = {
-    "Adagrad": "pynn adds ε elsewhere",
-    "RMSprop": "pynn adds ε elsewhere",
     "Adadelta": "pynn has no such optimizer",
     "Adamax": "pynn has no such optimizer",
     "Adafactor": "pynn has no such optimizer",
@@ -109,7 +112,8 @@ def _sgd(o: Any) -> tuple[Optimizer, tuple[str, ...]]:
 
 def _adam(o: Any) -> tuple[Optimizer, tuple[str, ...]]:
     if o.amsgrad:
-        _refuse(type(o).__name__, "with amsgrad=True", "False: pynn adds ε elsewhere")
+        slots = "_momentums", "_velocities", "_velocity_hats"
+        return AMSGrad(*_moments(o), epsilon_hat=True), slots
     return AdamHat(*_moments(o)), ("_momentums", "_velocities")
 
 
@@ -121,6 +125,25 @@ def _lion(o: Any) -> tuple[Optimizer, tuple[str, ...]]:
     return Lion(float(o.beta_1), float(o.beta_2)), ("_momentums",)
 
 
+def _rmsprop(o: Any) -> tuple[Optimizer, tuple[str, ...]]:
+    found = RMSProp(
+        rho=float(o.rho),
+        epsilon=float(o.epsilon),
+        momentum=float(o.momentum),
+        centered=bool(o.centered),
+        epsilon_inside=True,
+    )
+    momentum = ("_momentums",) if o.momentum > 0 else ()
+    centered = ("_average_gradients",) if o.centered else ()
+    return found, ("_velocities", *momentum, *centered)
+
+
+def _adagrad(o: Any) -> tuple[Optimizer, tuple[str, ...]]:
+    initial = float(o.initial_accumulator_value)
+    found = Adagrad(epsilon=float(o.epsilon), initial=initial, epsilon_inside=True)
+    return found, ("_accumulators",)
+
+
 def _moments(o: Any) -> tuple[float, float, float]:
     return float(o.beta_1), float(o.beta_2), float(o.epsilon)
 
@@ -130,6 +153,8 @@ _FORMULAS: dict[str, Formula] = {
     "Adam": _adam,
     "AdamW": _adam,
     "Nadam": _nadam,
+    "RMSprop": _rmsprop,
+    "Adagrad": _adagrad,
     "Lion": _lion,
 }
 

@@ -147,11 +147,6 @@ class _Run:
         self._model, self._by_weight = model, objective.by_weight
         self._penalties = Penalties(chain, model)
         self._variables = Variables(keras_model, chain, model, optimizer_rule)
-        if objective.factor != 1 or (found.weight is not None and not objective.by_weight):
-            raise ValueError(
-                "sample_weight, class_weight: found weights, expected none, or a loss with "
-                "reduction='mean_with_sample_weight'"
-            )
         reader = Reader(model, objective, tuple(keras_model.input_shape[1:]))
         self._rows = reader.rows(found, _TRAINING)
         self._held = None if held is None else reader.rows(held, _VALIDATION)
@@ -175,6 +170,7 @@ class _Run:
             frozen=frozen.layers,
             groups=frozen.groups,
             l1=self._penalties.l1,
+            convention="pynn" if self._by_weight else "keras",
         )
 
     # --- The loop over epochs ---------------------------------------------------------------------
@@ -185,6 +181,7 @@ class _Run:
         steps = -(-self._rows.n // settings.batch_size)
         self._calls = Calls(keras_model, given, steps)
         self._metrics.build(self._rows)
+        self._counted = self._metrics.counted(self._rows, settings.convention != "keras")
         self._variables.read()
         keras_model.stop_training = False
         self._calls.list.on_train_begin()
@@ -249,7 +246,8 @@ class _Run:
 
     def _logs(self, epoch: int, record: Record, penalty: float) -> dict[str, float]:
         loss = record.loss - self._rows.constant + penalty
-        logs = self._metrics.logs(self._rows, loss, record.accuracy, True)
+        weighted = self._settings.convention != "keras"
+        logs = self._metrics.logs(self._rows, loss, record.accuracy, weighted)
         if self._held is not None and self._keras._should_eval(
             epoch, self._given["validation_freq"]
         ):
@@ -268,5 +266,5 @@ class _Run:
         """Return the logs of a part of an epoch."""
         logs = {"loss": record.loss - self._rows.constant}
         if record.accuracy is not None:
-            logs["accuracy"] = record.accuracy
+            logs |= dict.fromkeys(self._counted, record.accuracy)
         return logs

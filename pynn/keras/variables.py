@@ -11,7 +11,7 @@ from ..backends.updates import nadam_product
 from ..exports.chain import Chain, Slot
 from ..exports.keras_layers import values, variable
 from ..spec.groups import Group, Groups
-from ..spec.optimizers import NAdam
+from ..spec.optimizers import Adagrad, NAdam
 from ..training.model import Model
 from .optimizers import Rule
 
@@ -79,6 +79,12 @@ class Variables:
         return state
 
     @property
+    def _initial(self) -> float:
+        """What Keras's accumulators have more than those of pynn."""
+        rule = self._rule.optimizer
+        return rule.initial if isinstance(rule, Adagrad) else 0.0
+
+    @property
     def iterations(self) -> int:
         """Updates that the optimizer has made."""
         return int(values(self._optimizer._iterations))
@@ -87,8 +93,9 @@ class Variables:
         """Copy all values and the number of updates from Keras to pynn."""
         for source, slot in self._pairs:
             slot.view[...] = values(source)
+        initial = self._initial
         for source, view in self._state_pairs:
-            view[...] = values(source)
+            view[...] = values(source) - view.dtype.type(initial)
         self._model.replace(updates=self.iterations)
 
     def write(self) -> None:
@@ -103,7 +110,7 @@ class Variables:
         for target, slot in self._pairs:
             target.assign(slot.view)
         for target, view in self._state_pairs:
-            target.assign(view)
+            target.assign(view + view.dtype.type(self._initial))
         updates = self._model.updates
         self._optimizer._iterations.assign(updates)
         if isinstance(self._rule.optimizer, NAdam):

@@ -111,7 +111,20 @@ GRID: dict[str, tuple[Callable[[], Any], Callable[[], Any], Any, Array]] = {
         *(lambda: keras.losses.BinaryCrossentropy(label_smoothing=0.1), YES),
     ),
     "nadam": (lambda: mlp(None), lambda: R.Nadam(0.01), lambda: keras.losses.Huber(0.5), VALUES),
+    "amsgrad": (mlp, lambda: R.Adam(0.01, amsgrad=True), "mse", ONE_HOT),
+    "rmsprop": (
+        *(lambda: mlp(None), lambda: R.RMSprop(0.0078125, momentum=0.5, centered=True)),
+        *("mean_absolute_error", VALUES),
+    ),
+    "adagrad": (
+        *(lambda: mlp(None), lambda: R.Adagrad(0.125)),
+        *("squared_hinge", np.sign(VALUES)),
+    ),
     "lion": (lambda: mlp(None), lambda: R.Lion(0.001, weight_decay=0.1), "log_cosh", VALUES),
+    "focal": (
+        *(mlp, lambda: R.SGD(0.125)),
+        *(lambda: keras.losses.CategoricalFocalCrossentropy(alpha=0.5), ONE_HOT),
+    ),
     "penalties": (regularized, lambda: R.SGD(0.1), "categorical_crossentropy", ONE_HOT),
     "frozen": (frozen, lambda: R.SGD(0.1), "sparse_categorical_crossentropy", LABELS),
 }
@@ -194,6 +207,37 @@ def test_keras_and_pynn_continue_each_other(float64: None) -> None:
     train_by_keras(found, X, LABELS, 2)
     pynn.keras.fit(found, X, LABELS, epochs=1, batch_size=10, shuffle=False, verbose=0)
     assert_equal(found, expected, 1e-9)
+
+
+def test_weights_of_rows_and_classes(float64: None) -> None:
+    weight = RNG.uniform(0, 3, 50)
+    weight[20:30] = 0  # a batch without weight makes an update
+    expected, found = twins(mlp, lambda: R.Adam(0.01), "sparse_categorical_crossentropy")
+    train_by_keras(expected, X, LABELS, 4, weight)
+    settings = {"epochs": 4, "batch_size": 10, "shuffle": False, "verbose": 0}
+    pynn.keras.fit(found, X, LABELS, sample_weight=weight, **settings)
+    assert_equal(found, expected, 1e-9)
+    train_by_keras(expected, X, LABELS, 4, np.array([1.0, 2.0, 0.5])[LABELS])
+    pynn.keras.fit(found, X, LABELS, class_weight={1: 2.0, 2: 0.5}, **settings)
+    assert_equal(found, expected, 1e-9)
+
+
+def test_logs_of_weighted_rows() -> None:
+    weight = RNG.uniform(0.1, 3, 50)
+    expected, found = twins(
+        *(mlp, lambda: R.SGD(0.01), "sparse_categorical_crossentropy"),
+        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
+    )
+    held = X[:20], LABELS[:20], weight[:20]
+    settings = {"epochs": 2, "batch_size": 10, "shuffle": False, "verbose": 0}
+    settings |= {"sample_weight": weight, "validation_data": held}
+    theirs = expected.fit(X, LABELS, **settings).history
+    ours = pynn.keras.fit(found, X, LABELS, **settings).history
+    assert list(ours) == list(theirs)
+    theirs.pop("weighted_accuracy")  # measured after the epoch
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(
