@@ -161,7 +161,7 @@ def _sgd(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
     return kind(float(o["momentum"])), ("momentum_buffer",)
 
 
-def _betas(o: Options) -> dict[str, float]:
+def _betas(o: Options) -> dict[str, Any]:
     beta1, beta2 = o["betas"]
     return {"beta1": float(beta1), "beta2": float(beta2), "epsilon": float(o["eps"])}
 
