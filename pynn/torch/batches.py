@@ -75,6 +75,13 @@ class Reader:
             )
         targets, own = self.criterion.convert(targets, names[1])
         given = None if weight is None else as_array(weight, names[2])
+        if self.criterion.factor != 1:
+            if given is not None:
+                raise ValueError(
+                    f"{names[2]}: found weights with {self.criterion.found}, which is "
+                    f"{self.criterion.factor:g} times a mean of pynn, expected None"
+                )
+            own = np.full(len(targets), self.criterion.factor)
         if own is None or given is None:
             return inputs, targets, own if given is None else given
         if given.shape != own.shape:

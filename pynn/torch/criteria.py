@@ -6,7 +6,7 @@ Formulas of PyTorch are those of its documentation, with ``reduction="mean"``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -36,8 +36,6 @@ class Criterion:
         Label smoothing of the training rows.
     factor
         PyTorch's loss divided by pynn's.
-    by_rows
-        Whether weighted losses are divided by the number of rows, rather than the sum of weights.
     """
 
     loss: LossFunction
@@ -45,7 +43,8 @@ class Criterion:
     convert: Callable[[Array, str], Targets]
     smoothing: float = 0.0
     factor: float = 1.0
-    by_rows: bool = False
+    found: str = ""
+    """The loss in words, for messages."""
 
 
 @dataclass
@@ -290,7 +289,8 @@ def criterion(loss: Any, chain: Chain) -> Criterion:
         ours = getattr(nn, kind.__name__, None) is kind
         own = type(loss).forward is not getattr(kind, "forward", None) or "forward" in vars(loss)
         if ours and kind.__name__ in LOSSES and not own:
-            return LOSSES[kind.__name__][0](_Reader(loss, chain))
+            made = LOSSES[kind.__name__][0](_Reader(loss, chain))
+            return replace(made, found=f"nn.{kind.__name__}")
     raise ValueError(f"loss: found {type(loss).__name__}, expected one of {names}")
 
 

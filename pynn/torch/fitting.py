@@ -128,9 +128,10 @@ def fit(
     """
     chain = pytorch.read(module, training=True)
     target = criterion(loss, chain)
-    if target.factor != 1:
+    if target.factor != 1 and class_weight is not None:
         raise ValueError(
-            f"loss: found {loss}, {target.factor:g} times a loss of pynn, expected no factor"
+            f"class_weight: found {class_weight!r} with {target.found}, which is "
+            f"{target.factor:g} times a mean of pynn, expected None"
         )
     found = _rule(optimizer, learning_rate)
     reader = Reader(chain, target)
@@ -168,6 +169,9 @@ def fit(
         checkpoint=None,
         resume=False,
         groups=planned.groups,
+        # Constant weights of the rows are factors on the loss then.
+        convention="keras" if target.factor != 1 else "pynn",
+        validation_factor=target.factor,
     )
     try:
         return training.fit(net, net._model, net._engine, net._lock, given)

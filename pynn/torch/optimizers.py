@@ -31,6 +31,9 @@ from ..spec.optimizers import (
 Array = np.ndarray
 Options = Mapping[str, Any]
 
+MOMENTUM = "momentum_buffer"
+WITHOUT_STEPS = SGD, Momentum, Nesterov
+
 
 class Setting(NamedTuple):
     """The learning rate and the decays of one parameter, as in ``spec.groups.Group``."""
@@ -54,6 +57,8 @@ class Rule:
         The settings of each parameter, by its ``id``.
     slots
         The name of the state for each of pynn's vectors.
+    in_rate
+        What the momentum of pynn is in learning rates times that of PyTorch; 0 without momentum.
     rate_decay
         The learning rate of step t, counted from 0, is divided by 1 + t · rate_decay.
     """
@@ -62,12 +67,13 @@ class Rule:
     optimizer: Optimizer
     settings: dict[int, Setting]
     slots: tuple[str, ...]
+    in_rate: int = 0
     rate_decay: float = 0.0
 
-    @property
-    def in_rate(self) -> bool:
-        """Whether pynn's state is −η times that of PyTorch."""
-        return isinstance(self.optimizer, (Momentum, Nesterov))
+    def _factor(self, name: str, parameter: Tensor) -> float:
+        """Return a state of pynn divided by that of PyTorch: a momentum contains the rate η."""
+        rate = self.settings[id(parameter)].rate
+        return self.in_rate * rate if name == MOMENTUM else 1.0
 
     # --- State ------------------------------------------------------------------------------------
 
@@ -80,7 +86,7 @@ class Rule:
             If they differ.
         """
         counts = {int(self._state(p).get("step", 0)) for p in parameters}
-        if len(counts) > 1 and not isinstance(self.optimizer, (SGD, Momentum, Nesterov, RMSProp)):
+        if len(counts) > 1 and not isinstance(self.optimizer, (*WITHOUT_STEPS, RMSProp)):
             raise ValueError(
                 f"optimizer: found parameters with {' and '.join(map(str, sorted(counts)))} steps, "
                 "expected as many for all"
@@ -93,7 +99,7 @@ class Rule:
 
     def read(self, parameter: Tensor, views: Sequence[Array]) -> None:
         """Copy the state of a parameter into views of pynn's vectors, in its shape."""
-        state, rate = self._state(parameter), self.settings[id(parameter)].rate
+        state = self._state(parameter)
         for name, view in zip(self.slots, views, strict=True):
             tensor = state.get(name)
             if tensor is None:
@@ -104,8 +110,7 @@ class Rule:
                     f"optimizer: found {name} of {tensor.dtype} and shape {tuple(tensor.shape)}, "
                     f"expected floats of shape {tuple(parameter.shape)}, that of its parameter"
                 )
-            values = tensor.detach().cpu().numpy()
-            view[...] = -rate * values if self.in_rate else values
+            view[...] = self._factor(name, parameter) * tensor.detach().cpu().numpy()
             if not np.isfinite(view).all():
                 raise ValueError(
                     f"optimizer: found {name} with NaN or infinite values, expected finite ones"
@@ -116,14 +121,14 @@ class Rule:
 
     def write(self, parameter: Tensor, views: Sequence[Array], steps: int) -> None:
         """Copy views of pynn's vectors, in the shape of a parameter, into its state."""
-        state, rate = self.source.state[parameter], self.settings[id(parameter)].rate
+        state = self.source.state[parameter]
         for name, view in zip(self.slots, views, strict=True):
             if state.get(name) is None:
                 state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            values = view / -rate if self.in_rate else view
+            values = view / self._factor(name, parameter)
             state[name].copy_(torch.from_numpy(np.ascontiguousarray(values)))
         scalars: dict[str, float] = {}
-        if not isinstance(self.optimizer, (SGD, Momentum, Nesterov)):
+        if not isinstance(self.optimizer, WITHOUT_STEPS):
             scalars["step"] = float(steps)
         if isinstance(self.optimizer, NAdam):
             scalars["mu_product"] = nadam_product(self.optimizer, steps)
@@ -158,7 +163,7 @@ def _sgd(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
             f"optimizer: found dampening={o['dampening']:g}, expected 0: the first step has none"
         )
     kind = Nesterov if o["nesterov"] else Momentum
-    return kind(float(o["momentum"])), ("momentum_buffer",)
+    return kind(float(o["momentum"])), (MOMENTUM,)
 
 
 def _betas(o: Options) -> dict[str, Any]:
@@ -179,10 +184,10 @@ def _nadam(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
 
 
 def _rmsprop(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
-    for name in ("momentum", "centered"):
-        if o[name]:
-            raise ValueError(f"optimizer: found {name}={o[name]}, expected {0 * o[name]}")
-    return RMSProp(float(o["alpha"]), float(o["eps"])), ("square_avg",)
+    momentum, centered = float(o["momentum"]), bool(o["centered"])
+    names = ["square_avg", *[MOMENTUM] * (momentum > 0), *["grad_avg"] * centered]
+    found = RMSProp(float(o["alpha"]), float(o["eps"]), momentum=momentum, centered=centered)
+    return found, tuple(names)
 
 
 def _adagrad(o: Options) -> tuple[Optimizer, tuple[str, ...]]:
@@ -201,7 +206,9 @@ KINDS: dict[str, Kind] = {
         ("betas", "eps", "momentum_decay"),
         "`betas`, `eps`, `momentum_decay`, `decoupled_weight_decay`",
     ),
-    "RMSprop": Kind(_rmsprop, ("alpha", "eps", "momentum", "centered"), "`alpha`, `eps`"),
+    "RMSprop": Kind(
+        _rmsprop, ("alpha", "eps", "momentum", "centered"), "`alpha`, `eps`, `momentum`, `centered`"
+    ),
     "Adagrad": Kind(
         _adagrad,
         ("eps", "lr_decay", "initial_accumulator_value"),
@@ -257,8 +264,11 @@ def rule(optimizer: torch.optim.Optimizer) -> Rule:
         for k, group in enumerate(optimizer.param_groups)
         for p in group["params"]
     }
+    in_rate = 0
+    if MOMENTUM in slots:  # v is −η times PyTorch's, but +η times that of RMSprop
+        in_rate = 1 if isinstance(ours, RMSProp) else -1
     rate_decay = float(first.get("lr_decay", 0.0))
-    return Rule(optimizer, ours, settings, slots, rate_decay)
+    return Rule(optimizer, ours, settings, slots, in_rate, rate_decay)
 
 
 def _check_hooks(optimizer: torch.optim.Optimizer) -> None:

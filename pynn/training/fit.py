@@ -220,6 +220,7 @@ def check(model: Model, engine: Engine, given: Arguments) -> Job:
             "shuffle": "blocks" if given.shuffle == "blocks" else shuffle,
         },
         arrays=rows.arrays,
+        validation_factor=given.validation_factor,
     )
 
 

@@ -57,6 +57,8 @@ class Arguments:
     """``TrainerSettings.groups``, for interfaces to other libraries; ``Network.fit`` has none."""
     convention: str = "pynn"
     """``TrainerSettings.convention``, likewise."""
+    validation_factor: float = 1.0
+    """Factor on the losses of the validation rows in records, likewise."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Job:
     """Means and scales of the inputs, if they are standardised."""
     target_standard: Standard | None = None
     """Means and scales of the targets, if they are standardised: in ``data``, not in ``held``."""
+    validation_factor: float = 1.0
+    """Factor on the losses of the validation rows in records."""
     values: Array | None = None
     """The targets of the rows to train on in their original unit, if they are standardised."""
 

@@ -202,7 +202,8 @@ class Loop:
             self.guard.write_back()
             loss, right, weight = self.engine.evaluate(self.model.evaluated, *self.job.held)
         return record._replace(
-            validation_loss=loss / weight, validation_accuracy=share(right, weight)
+            validation_loss=self.job.validation_factor * loss / weight,
+            validation_accuracy=share(right, weight),
         )
 
     def _measure(self, record: Record) -> Record:

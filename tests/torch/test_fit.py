@@ -132,6 +132,13 @@ LOSSES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "mse of softmax": (nn.MSELoss(), "shares", {"end": nn.Softmax(1)}),
     "l1": (nn.L1Loss(), "values", {"end": nn.Tanh()}),
     "huber": (nn.HuberLoss(delta=0.7), "values", {}),
+    "smooth l1": (nn.SmoothL1Loss(beta=0.3), "values", {}),
+    "smooth l1 of 0": (nn.SmoothL1Loss(beta=0.0), "values", {"end": nn.Tanh()}),
+    "weight and pos_weight": (
+        nn.BCEWithLogitsLoss(torch.tensor(0.5), pos_weight=torch.tensor([3.0])),
+        *("yes", {}),
+    ),
+    "weight of bce": (nn.BCELoss(torch.tensor(3.0)), "yes", {"end": nn.Sigmoid()}),
     "poisson": (nn.PoissonNLLLoss(), "counts", {}),
     "gaussian": (nn.GaussianNLLLoss(), "values", {"outputs": 6}),
 }
@@ -172,7 +179,11 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "nadam": lambda p: torch.optim.NAdam(p, 0.003, momentum_decay=0.01, weight_decay=0.1),
     "nadamw": lambda p: torch.optim.NAdam(p, 0.003, weight_decay=1, decoupled_weight_decay=True),
     "rmsprop": lambda p: torch.optim.RMSprop(p, 0.001, 0.9, 1e-6, weight_decay=0.1),
-    "adagrad": lambda p: torch.optim.Adagrad(p, 0.05, lr_decay=0.1, weight_decay=0.1),
+    "rmsprop with momentum": lambda p: torch.optim.RMSprop(p, 0.001, momentum=0.9, eps=1e-4),
+    "centered rmsprop": halves(
+        lambda p: torch.optim.RMSprop(p, 0.001, centered=True, momentum=0.5, eps=1e-3), lr=0.002
+    ),
+    "adagrad": lambda p: torch.optim.Adagrad(p, 0.05, 0.1, 0.1, initial_accumulator_value=0.2),
 }
 
 
@@ -357,6 +368,18 @@ def test_records_have_the_losses_of_pytorch() -> None:
     assert history[0].loss == pytest.approx(expected, rel=1e-12)
     assert len(seen) == 2
     assert history[-1].validation_f1 is not None
+    (x, y), module, loss = data("values"), made(), nn.SmoothL1Loss(beta=0.25)
+    with torch.no_grad():
+        expected = loss(module(x), y).item()
+    history = fit(module, x, y, "sgd", loss, epochs=1, batch_size=None, validation=(x, y))
+    assert history[0].loss == pytest.approx(expected, rel=1e-12)
+    with torch.no_grad():
+        expected = loss(module(x), y).item()
+    assert history[0].validation_loss == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="sample_weight: found weights with nn.SmoothL1Loss"):
+        fit(module, x, y, "sgd", loss, sample_weight=np.ones(ROWS))
+    with pytest.raises(ValueError, match="class_weight: found .* with nn.SmoothL1Loss"):
+        fit(module, x, y, "sgd", loss, class_weight={0: 2.0})
 
 
 def test_seeds_repeat_shuffling_and_dropout() -> None:
