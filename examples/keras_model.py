@@ -3,8 +3,7 @@
 # 784-256-128-10 with batch norm and dropout, on MNIST: trained by `pynn.keras.fit`, evaluated by
 # Keras, and trained further by Keras, which continues with the state of the optimizer.
 #
-# Measured with seed 0 (float32, Keras 3.15 on PyTorch 2.13 and on JAX 0.10, two threads of an Intel
-# Sapphire Rapids): see the page on Keras.
+# The page on Keras of the documentation has the times of both.
 
 # %%
 import os
