@@ -47,6 +47,9 @@ class Criterion:
     """The loss in words, for messages."""
 
 
+_HOOKS = "forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"
+
+
 @dataclass
 class _Reader:
     """A loss module, and the module whose outputs it takes."""
@@ -60,11 +63,16 @@ class _Reader:
         output = self.chain.output
         self.width = self.chain.sizes[-1]
         self.last = output if isinstance(output, str) else output.name
-        if getattr(self.loss, "reduction", "mean") != "mean":
-            self.refuse(
-                f"reduction={self.loss.reduction!r}",
-                "'mean': a sum weighs the rows of a shorter last batch differently",
+        reduction = getattr(self.loss, "reduction", "mean")
+        if reduction != "mean":
+            reason = (
+                "a sum weighs the rows of a shorter last batch differently"
+                if reduction == "sum"
+                else "a step needs one number"
             )
+            self.refuse(f"reduction={reduction!r}", f"'mean': {reason}")
+        if any(getattr(self.loss, f"_{name}", None) for name in _HOOKS):
+            self.refuse("hooks", "none: they are not called")
 
     def refuse(self, found: str, expected: str) -> NoReturn:
         raise ValueError(
@@ -356,6 +364,11 @@ def _refuse_value(name: str, values: Array, wrong: Array, expected: str) -> NoRe
 def as_array(values: Any, name: str) -> Any:
     """Return a tensor as an array that shares its memory, and anything else as an array."""
     if not isinstance(values, torch.Tensor):
+        if isinstance(values, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name}: found a masked array, expected one without a mask, such as its "
+                "filled(value)"
+            )
         return np.asarray(values)
     if values.device.type != "cpu":
         raise ValueError(f"{name}: found a tensor on {values.device}, expected one on the CPU")

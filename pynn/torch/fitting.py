@@ -164,7 +164,7 @@ def fit(
         training_metrics=False,
         stratify=stratify,
         shuffle=shuffle if shuffles or rows.are_batches is False else False,
-        callbacks=_synchronised(callbacks, link),
+        callbacks=_synchronised(callbacks, link, epochs),
         progress=progress,
         checkpoint=None,
         resume=False,
@@ -319,7 +319,22 @@ class _Write(Callback):
         self._link.write()
 
 
-def _synchronised(callbacks: Any, link: Link) -> Sequence[Callback]:
+class _Unchanged(Callback):
+    """Raises after other callbacks if one of them changed the optimizer."""
+
+    def __init__(self, rule: Rule, epochs: int, steps: int | None) -> None:
+        self._rule, self._epochs, self.steps = rule, epochs, steps
+
+    def on_steps(self, net: Any, record: Record) -> None:
+        self._rule.check_unchanged()
+
+    def on_epoch_end(self, net: Any, record: Record) -> None:
+        if record.epoch < self._epochs:  # the next call follows a change after the last epoch
+            self._rule.check_unchanged()
+
+
+def _synchronised(callbacks: Any, link: Link, epochs: int) -> Sequence[Callback]:
     found = as_callbacks(callbacks)
     periods = {call.steps for call in found} if found else set()
-    return [*(_Write(link, steps) for steps in periods), *found]
+    checks = [] if link.rule is None else [_Unchanged(link.rule, epochs, s) for s in periods]
+    return [*(_Write(link, steps) for steps in periods), *found, *checks]

@@ -37,6 +37,8 @@ class Plan:
     ----------
     trained
         The parameters that training changes, by ``id``.
+    names
+        Their names in the module, by ``id``.
     frozen
         The layers that stay as they are.
     groups
@@ -46,6 +48,7 @@ class Plan:
     """
 
     trained: dict[int, Tensor]
+    names: dict[int, str]
     frozen: tuple[int, ...]
     groups: Groups
     rate: float | None
@@ -74,9 +77,10 @@ def plan(chain: Chain, model: Model, module: nn.Module, rule: Rule | None, ours:
     Raises
     ------
     ValueError
-        If none is trained, the optimizer has others, or a batch norm is in evaluation mode in a
-        layer that is trained.
+        If none is trained, the optimizer has others, parameters share memory, or a batch norm is
+        in evaluation mode in a layer that is trained.
     """
+    _check_memory([s for s in chain.slots(model.architecture, model.flat) if _has(s)])
     layers = slots_of(chain, model, model.flat)
     known = {id(tensor_of(s)): tensor_of(s) for layer in layers for s in layer if _has(s)}
     if rule is not None:
@@ -106,17 +110,31 @@ def plan(chain: Chain, model: Model, module: nn.Module, rule: Rule | None, ours:
             continue
         if not _updates_statistics(layer, module):
             norm.place.refuse(
-                "in evaluation mode in a module in training mode, with parameters to train",
-                "training mode, or requires_grad=False for all parameters of the layer",
+                "in evaluation mode in a module in training mode, with parameters to train in it "
+                f"or in {layer.dense.place}",
+                "training mode, or requires_grad=False for the parameters of both",
             )
     rate = None if rule is None else max(rule.settings[i].rate for i in trained)
-    if rate == 0:
-        raise ValueError("optimizer: found lr=0, expected a learning rate above 0")
     groups = tuple(
         tuple(_group(slot, j, trained, rule, rate, ours) for j, slot in enumerate(layer))
         for layer in layers
     )
-    return Plan(trained, tuple(frozen), () if _plain(groups, frozen, ours) else groups, rate)
+    names = {id(p): name for name, p in module.named_parameters()}
+    return Plan(trained, names, tuple(frozen), () if _plain(groups, frozen, ours) else groups, rate)
+
+
+def _check_memory(slots: list[Slot]) -> None:
+    """Raise ValueError if two values of a module are at one address."""
+    arrays = [tensor_of(slot).detach().numpy() for slot in slots]
+    for i, (slot, array) in enumerate(zip(slots, arrays, strict=True)):
+        if any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True)):
+            slot.place.refuse(f"with expanded {slot.name}", "a tensor with memory for each value")
+        for other, before in zip(slots[:i], arrays[:i], strict=True):
+            if np.may_share_memory(array, before) and np.shares_memory(array, before):
+                slot.place.refuse(
+                    f"with {slot.name} in the memory of {other.name} of {other.place}",
+                    "memory of their own",
+                )
 
 
 def _has(slot: Slot) -> bool:
@@ -171,7 +189,11 @@ class Link:
 
     def __init__(self, chain: Chain, model: Model, planned: Plan, rule: Rule | None) -> None:
         self.chain, self.model, self.plan, self.rule = chain, model, planned, rule
-        self.began = 0 if rule is None else rule.steps([*planned.trained.values()])
+        self.began = (
+            0
+            if rule is None
+            else rule.steps({planned.names[i]: p for i, p in planned.trained.items()})
+        )
         self._written = 0
         if rule is not None:
             self._read_state(rule)
@@ -219,7 +241,7 @@ class Link:
                 if not _has(slot) or slot.layer in self.plan.frozen:
                     continue
                 tensor = tensor_of(slot)
-                if slot.name in STATISTICS or id(tensor) in self.plan.trained:
+                if slot.name in STATISTICS or self._moves(tensor):
                     tensor.copy_(torch.from_numpy(_turned(slot)))
             for k in model.architecture.batch_layers:
                 norm = self.chain.layers[k].normalize
@@ -233,6 +255,11 @@ class Link:
                     # Schedulers warn unless the optimizer has made a step before their own.
                     self.rule.source._opt_called = True
         self._written = updates
+
+    def _moves(self, tensor: Tensor) -> bool:
+        """Return whether a parameter is trained with a learning rate above 0."""
+        trained = id(tensor) in self.plan.trained
+        return trained and (self.rule is None or self.rule.settings[id(tensor)].moves)
 
 
 def _turned(slot: Slot) -> Array:

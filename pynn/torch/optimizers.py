@@ -33,6 +33,9 @@ Options = Mapping[str, Any]
 
 MOMENTUM = "momentum_buffer"
 WITHOUT_STEPS = SGD, Momentum, Nesterov
+LEAST_RATE = 2.0**-64
+"""The learning rate in place of 0, so that a momentum in learning rates is kept: a power of two
+does not round. Parameters with it are not written back."""
 
 
 class Setting(NamedTuple):
@@ -41,6 +44,8 @@ class Setting(NamedTuple):
     rate: float
     decay: float
     decoupled: float
+    moves: bool = True
+    """Whether PyTorch's learning rate is above 0."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +82,33 @@ class Rule:
 
     # --- State ------------------------------------------------------------------------------------
 
-    def steps(self, parameters: Sequence[Tensor]) -> int:
-        """Return the steps that the optimizer has made with some parameters.
+    def steps(self, parameters: Mapping[str, Tensor]) -> int:
+        """Return the steps that the optimizer has made with some parameters, by their names.
 
         Raises
         ------
         ValueError
             If they differ.
         """
-        counts = {int(self._state(p).get("step", 0)) for p in parameters}
-        if len(counts) > 1 and not isinstance(self.optimizer, (*WITHOUT_STEPS, RMSProp)):
+        counts = {name: int(self._state(p).get("step", 0)) for name, p in parameters.items()}
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        same = counts[least] == counts[most]
+        if not same and not isinstance(self.optimizer, (*WITHOUT_STEPS, RMSProp)):
             raise ValueError(
-                f"optimizer: found parameters with {' and '.join(map(str, sorted(counts)))} steps, "
-                "expected as many for all"
+                f"optimizer: found {counts[least]} steps of {least!r} and {counts[most]} of "
+                f"{most!r}, expected as many for all parameters, since an optimizer of pynn counts "
+                "steps once: make a new optimizer after unfreezing, or take torch.optim.SGD"
             )
-        return max(counts, default=0)
+        return counts[most]
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError if rates or other settings were changed since this rule was made."""
+        now = rule(self.source)
+        if now.settings != self.settings or now.optimizer != self.optimizer:
+            raise ValueError(
+                "optimizer: found lr or other settings changed by a callback, expected them to "
+                "stay as they are within a call: call fit(…, epochs=1) and scheduler.step() in turn"
+            )
 
     def _state(self, parameter: Tensor) -> dict[str, Any]:
         found: dict[str, Any] = self.source.state.get(parameter, {})
@@ -100,6 +117,7 @@ class Rule:
     def read(self, parameter: Tensor, views: Sequence[Array]) -> None:
         """Copy the state of a parameter into views of pynn's vectors, in its shape."""
         state = self._state(parameter)
+        self._check_keys(state)
         for name, view in zip(self.slots, views, strict=True):
             tensor = state.get(name)
             if tensor is None:
@@ -115,6 +133,18 @@ class Rule:
                 raise ValueError(
                     f"optimizer: found {name} with NaN or infinite values, expected finite ones"
                 )
+
+    def _check_keys(self, state: Options) -> None:
+        """Raise ValueError if a state lacks values that PyTorch needs to continue."""
+        if not state or isinstance(self.optimizer, WITHOUT_STEPS):
+            return  # a missing momentum of SGD begins with the next step
+        product = ["mu_product"] * isinstance(self.optimizer, NAdam)
+        lacking = [name for name in ("step", *self.slots, *product) if state.get(name) is None]
+        if lacking:
+            raise ValueError(
+                f"optimizer: found a state without {', '.join(lacking)}, expected that of its "
+                "class, or a new optimizer"
+            )
 
     def _initial(self) -> float:
         return float(self.source.defaults.get("initial_accumulator_value", 0.0))
@@ -290,13 +320,9 @@ def _setting(group: Options, k: int, name: str) -> Setting:
             f"optimizer: found lr={rate:g} and weight_decay={decay:g} in parameter group {k}, "
             "expected finite numbers of 0 or more"
         )
-    if rate == 0 and group.get("momentum"):
-        raise ValueError(
-            f"optimizer: found lr=0 with momentum in parameter group {k}, expected a rate above 0, "
-            "or parameters with requires_grad=False"
-        )
     decoupled = group.get("decoupled_weight_decay", name == "AdamW")
-    return Setting(rate, 0.0, decay) if decoupled else Setting(rate, decay, 0.0)
+    coupled, decoupled = (0.0, decay) if decoupled else (decay, 0.0)
+    return Setting(rate or LEAST_RATE, coupled, decoupled, rate > 0)
 
 
 def parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, Tensor]]:

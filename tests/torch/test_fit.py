@@ -267,7 +267,8 @@ def test_batch_norms_in_evaluation_mode() -> None:
     module[1].running_mean.fill_(0.3)
     module.train()
     module[1].eval()
-    with pytest.raises(ValueError, match="nn.BatchNorm1d '1' .*in evaluation mode.*requires_grad"):
+    both = "nn.BatchNorm1d '1' .*in evaluation mode.*in it or in nn.Linear '0'.*requires_grad"
+    with pytest.raises(ValueError, match=both):
         fit(module, x, y, "adam", loss, epochs=1)
     for p in module[:2].parameters():
         p.requires_grad_(False)
@@ -524,6 +525,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"loss": "mse"}, "loss: found 'mse', expected one of nn.CrossEntropyLoss"),
     ({"loss": nn.KLDivLoss()}, "loss: found KLDivLoss, expected one of"),
     ({"loss": nn.CrossEntropyLoss(reduction="sum")}, "reduction='sum', expected 'mean'"),
+    ({"loss": nn.CrossEntropyLoss(reduction="none")}, "reduction='none', .*a step needs one"),
+    ({"x": np.ma.masked_less(X.numpy(), 0)}, "x: found a masked array"),
     ({"loss": nn.NLLLoss()}, "nn.NLLLoss with a module that ends with no activation"),
     ({"loss": nn.BCELoss()}, "nn.BCELoss with a module that ends with no activation"),
     ({"loss": nn.CrossEntropyLoss(WEIGHT, label_smoothing=0.1)}, "weight and label_smoothing"),
