@@ -48,8 +48,10 @@ def fit(
     verbose : {"auto", 0, 1, 2}
         What Keras's progress bar prints.
     callbacks : list of keras.callbacks.Callback, optional
-        Called as by Keras; the model has its current weights and optimizer state then. Methods for
-        each batch are called only if a callback overrides them, which takes time.
+        Called as by Keras; the model has its current weights and optimizer state then. They may
+        change weights, ``trainable`` and the optimizer between epochs, not within an epoch. Methods
+        for each batch of training are called only if a callback overrides them, which takes time;
+        those for each batch of validation are not called.
     validation_split : float
         Share of the rows to validate on, the last ones.
     validation_data : (x, y) or (x, y, sample_weight), optional
@@ -63,7 +65,8 @@ def fit(
     steps_per_epoch, validation_steps
         Only None.
     validation_batch_size : int, optional
-        Not used: it changes no result.
+        Rows per batch for a loss that is divided by the weights of each batch, with
+        ``reduction="mean_with_sample_weight"``; it changes no other result.
     validation_freq : int or list of int
         The epochs after which to validate, as in Keras.
     seed : int, optional
@@ -83,7 +86,8 @@ def fit(
         If Keras is not installed.
     TypeError, ValueError
         If the model or an argument is not supported; the error names the layer's position, its name
-        and the reason. Nothing is trained then.
+        and the reason. Nothing is trained then. Also if a callback changes weights, ``trainable``
+        or the optimizer within an epoch, or makes a change that is not supported.
     DivergenceError
         If a loss or a weight is no longer finite. The model has the values before that step.
 

@@ -9,6 +9,7 @@ from ..training.callbacks import Callback
 from ..training.history import Record
 
 Logs = dict[str, float]
+Check = Callable[[str], None]
 
 _BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
@@ -55,11 +56,13 @@ class Calls:
         self.stops_at_nan = any(isinstance(c, keras.callbacks.TerminateOnNaN) for c in every)
         self._batchwise = [c for c in every if c not in self._bars and _has_batches(c)]
 
-    def batches(self, write: Callable[[], None], logs: Callable[[Record], Logs]) -> Batches | None:
+    def batches(
+        self, write: Callable[[], None], check: Check, logs: Callable[[Record], Logs]
+    ) -> Batches | None:
         """Return what calls the methods for each batch; None if no callback has one."""
         if not self._batchwise:
             return None
-        return Batches(self._keras, self._batchwise, write, logs)
+        return Batches(self._keras, self._batchwise, write, check, logs)
 
     def progress(self, logs: Callable[[Record], Logs]) -> Any:
         """Return the argument ``progress`` of training: it moves Keras's bar."""
@@ -118,6 +121,8 @@ class Batches(Callback):
         Callbacks with such a method.
     write
         Writes the values to the Keras model.
+    check
+        Raises ValueError if a method, which it gets by name, changed the model.
     logs
         Returns the logs of a record.
     """
@@ -129,9 +134,11 @@ class Batches(Callback):
         keras_model: Any,
         calls: list[Any],
         write: Callable[[], None],
+        check: Check,
         logs: Callable[[Record], Logs],
     ) -> None:
         self._keras, self._calls, self._write, self._logs = keras_model, calls, write, logs
+        self._check = check
         self.record: Record | None = None
         """The last one."""
 
@@ -153,6 +160,7 @@ class Batches(Callback):
                 "callbacks: found a change of the learning rate within an epoch, expected it "
                 "between epochs, or a schedule of keras.optimizers.schedules"
             )
+        self._check("on_train_batch_end")
         if self._keras.stop_training:
             return True
         if record.step < record.steps:
@@ -162,6 +170,7 @@ class Batches(Callback):
     def _begin(self, step: int) -> None:
         for call in self._calls:
             call.on_train_batch_begin(step, {})
+        self._check("on_train_batch_begin")
 
     def _constant(self) -> float | None:
         rate = self._keras.optimizer._learning_rate

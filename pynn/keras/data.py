@@ -62,6 +62,7 @@ def given(x: Any, y: Any, weight: Any, names: tuple[str, str, str]) -> Given:
         if not hasattr(x, "shape"):
             hint = "; x as a generator, a Dataset or a PyDataset is not supported: pass arrays"
         raise ValueError(f"{names[1]}: found None, expected targets{hint}")
+    x, y = _single(x, y)
     arrays = [_array(a, name) for a, name in zip((x, y), names)]
     w = None if weight is None else _array(weight, names[2])
     if w is not None and w.ndim == 2 and w.shape[1] == 1:
@@ -73,6 +74,26 @@ def given(x: Any, y: Any, weight: Any, names: tuple[str, str, str]) -> Given:
                 f"{names[0]} has"
             )
     return Given(arrays[0], arrays[1], w)
+
+
+def _single(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return x and y, each without a list around its only array, as Keras does."""
+    targets_of = y[0] if _is_list_of_one(y, 1) else y
+    if _is_list_of_one(x, 2) and len(x[0]) == _length(targets_of):
+        x = x[0]
+    if targets_of is not y and len(targets_of) == _length(x) > 1:
+        y = targets_of
+    return x, y
+
+
+def _length(a: Any) -> int:
+    return len(a) if hasattr(a, "__len__") else -1
+
+
+def _is_list_of_one(a: Any, dimensions: int) -> bool:
+    if not isinstance(a, (list, tuple)) or len(a) != 1:
+        return False
+    return len(getattr(a[0], "shape", ())) >= dimensions
 
 
 def _array(a: Any, name: str) -> Array:
@@ -171,7 +192,7 @@ class Reader:
         constant = 0.0
         if net.loss == "poisson":
             divisor = used if self._objective.by_weight else None
-            constant = _of_poisson(checked, used, divisor)
+            constant = of_poisson(checked, used, divisor)
         return Rows(Data(read_by(model, x), checked, used), found.y, weight, hard, constant)
 
     def _features(self, x: Array, name: str) -> Inputs:
@@ -206,18 +227,20 @@ class Reader:
             return column.astype(net.dtype) if column.dtype.kind == "b" else column, False
         values = column.astype(np.float64)
         if kind == "signs":
-            if not np.isin(values, (-1, 0, 1)).all() or (
-                (values == 0).any() and (values < 0).any()
-            ):
-                raise ValueError(f"{name}: found other values, expected −1 and 1, or 0 and 1")
+            found = _first(values, ~np.isin(values, (-1, 0, 1)))
+            if not found and (values == 0).any() and (values < 0).any():
+                found = "both −1 and 0"
+            if found:
+                raise ValueError(f"{name}: found {found}, expected −1 and 1, or 0 and 1")
             return (values > 0).astype(np.float64), False
         return values, bool(((values == 0) | (values == 1)).all())
 
     def _labels(self, y: Array, name: str) -> Array:
         n = self._model.architecture.n_out
-        whole = y.dtype.kind in "biu" or (np.isfinite(y).all() and (y == np.floor(y)).all())
-        if y.ndim != 1 or not whole or y.min(initial=0) < 0 or y.max(initial=0) >= n:
-            found = f"shape {y.shape}" if y.ndim != 1 else "other values"
+        found = f"shape {y.shape}"
+        if y.ndim == 1:
+            found = _first(y, ~((y >= 0) & (y < n) & (y == np.floor(y))))
+        if found:
             raise ValueError(
                 f"{name}: found {found}, expected whole numbers from 0 to {n - 1} (rows,) for the "
                 f"loss {self._objective.name}"
@@ -230,7 +253,17 @@ class Reader:
         return y * (1.0 - share) + share * towards
 
 
-def _of_poisson(t: Array, weight: Array | None, divisor: Array | None) -> float:
+def _first(a: Array, wrong: Array) -> str:
+    """Return the first value that is wrong and its row as text, empty if there is none."""
+    places = np.argwhere(wrong)
+    if not len(places):
+        return ""
+    value = a[tuple(places[0])]
+    text = "NaN" if np.isnan(value) else repr(value.item())
+    return f"{text} at row {places[0][0]}"
+
+
+def of_poisson(t: Array, weight: Array | None, divisor: Array | None) -> float:
     """Return the mean of t·log t − t, which half the deviance has more than Keras's loss,
     exp z − t·z. The weighted sum is divided by the sum of ``divisor``; None for the number of rows.
     """

@@ -24,7 +24,7 @@ from ..training.model import Model
 from . import data
 from .calls import Batches, Calls
 from .data import Reader, Rows
-from .metrics import Metrics
+from .metrics import Metrics, part_of
 from .optimizers import KerasRates, rule
 from .variables import Penalties, Variables
 
@@ -58,6 +58,11 @@ def _check(given: dict[str, Any]) -> None:
         raise ValueError(f"verbose: found {given['verbose']!r}, expected 'auto', 0, 1 or 2")
     if not isinstance(given["shuffle"], (bool, np.bool_)):
         raise ValueError(f"shuffle: found {given['shuffle']!r}, expected True or False")
+    if given["validation_batch_size"] is not None:
+        arguments.whole(given["validation_batch_size"], "validation_batch_size", 1)
+    frequency = given["validation_freq"]
+    if not isinstance(frequency, list):
+        given["validation_freq"] = arguments.whole(frequency, "validation_freq", 1)
     split = given["validation_split"]
     arguments.number(0.0 if split is None else split, "validation_split", least=0, below=1)
 
@@ -141,21 +146,37 @@ class _Run:
         elif split:
             found, held = data.split(found, float(split))
         found = data.by_class(found, given["class_weight"])
-        optimizer_rule = rule(keras_model.optimizer)
+        rule(keras_model.optimizer)  # refuses before anything is computed
         self._converted = _converted(keras_model, found.x, given)
-        chain, objective, model, self._engine, shown = self._converted
+        _, objective, model, self._engine, shown = self._converted
         self._model, self._by_weight = model, objective.by_weight
-        self._penalties = Penalties(chain, model)
-        self._variables = Variables(keras_model, chain, model, optimizer_rule)
         reader = Reader(model, objective, tuple(keras_model.input_shape[1:]))
         self._rows = reader.rows(found, _TRAINING)
         self._held = None if held is None else reader.rows(held, _VALIDATION)
         self._metrics = Metrics(keras_model, objective, model, shown)
-        self._settings = self._trainer_settings(optimizer_rule.optimizer)
+        self._prepare()
         model.replace(task=reader.task)
 
+    def _prepare(self) -> None:
+        """Read the settings of optimizer and layers, which callbacks may change between epochs."""
+        keras_model, chain, model = self._keras, self._converted.chain, self._model
+        self._rule = rule(keras_model.optimizer)
+        self._penalties = Penalties(chain, model)
+        self._variables = Variables(keras_model, chain, model, self._rule)
+        self._frozen = self._variables.frozen()
+        self._settings = self._trainer_settings(self._rule.optimizer)
+
+    def _require_unchanged(self, method: str) -> None:
+        """Raise ValueError if a callback's method for batches changed the model."""
+        same = self._variables.agree() and rule(self._keras.optimizer) == self._rule
+        if not same or self._variables.frozen() != self._frozen:
+            raise ValueError(
+                f"callbacks: found a change of weights, of trainable or of the optimizer in "
+                f"{method}, expected it between epochs, in on_epoch_begin or on_epoch_end"
+            )
+
     def _trainer_settings(self, optimizer: Any) -> TrainerSettings:
-        given, frozen = self._given, self._variables.frozen()
+        given, frozen = self._given, self._frozen
         size = given["batch_size"]
         batch = arguments.whole(32 if size is None else size, "batch_size", 1)
         batch = min(batch, self._rows.n)
@@ -201,9 +222,12 @@ class _Run:
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch, write the values to the Keras model, and return the logs."""
+        self._prepare()
         self._variables.read()
         before = self._penalties.value()
-        batches = self._calls.batches(self._variables.write, self._record_logs)
+        batches = self._calls.batches(
+            self._variables.write, self._require_unchanged, self._record_logs
+        )
         loop = Loop(self, self._model, self._engine, self._job(batches))
         try:
             loop.run(epoch, epoch + 1)
@@ -251,16 +275,37 @@ class _Run:
         if self._held is not None and self._keras._should_eval(
             epoch, self._given["validation_freq"]
         ):
-            logs |= self._validation_logs(self._held)
+            self._calls.list.on_test_begin()
+            self._variables.read()  # callbacks may have changed it
+            found = self._validation_logs(self._held)
+            self._calls.list.on_test_end(found)
+            logs |= {f"val_{name}": value for name, value in found.items()}
         return logs
 
     def _validation_logs(self, rows: Rows) -> dict[str, float]:
         sums = self._engine.evaluate(self._model.flat, *rows.data)
         accuracy = None if np.isnan(sums.correct) else sums.correct / sums.weight
-        divisor = sums.weight if self._by_weight else rows.n
-        loss = sums.loss / divisor - rows.constant + self._penalties.value()
-        found = self._metrics.logs(rows, loss, accuracy, True)
-        return {f"val_{name}": value for name, value in found.items()}
+        if self._by_weight and rows.weight is not None:
+            loss = self._mean_of_batches(rows)
+        else:
+            loss = sums.loss / rows.n - rows.constant
+        return self._metrics.logs(rows, loss + self._penalties.value(), accuracy, True)
+
+    def _mean_of_batches(self, rows: Rows) -> float:
+        """Return the mean of the batches' losses, which Keras divides by their weights."""
+        size = self._given["validation_batch_size"] or self._given["batch_size"] or 32
+        x, y, weight, _ = rows.data
+        assert weight is not None
+        total = 0.0
+        for start in range(0, rows.n, size):
+            part = slice(start, start + size)
+            sums = self._engine.evaluate(self._model.flat, part_of(x, part), y[part], weight[part])
+            if sums.weight:  # Keras's loss of a batch without weight is 0
+                loss = sums.loss / sums.weight
+                if self._model.architecture.loss == "poisson":
+                    loss -= data.of_poisson(y[part], weight[part], weight[part])
+                total += loss * len(y[part])
+        return total / rows.n
 
     def _record_logs(self, record: Record) -> dict[str, float]:
         """Return the logs of a part of an epoch."""

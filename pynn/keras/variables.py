@@ -65,11 +65,22 @@ class Variables:
                 )
         state = [chain.slots(model.architecture, vector) for vector in self._new_state()]
         self._state_pairs = [
-            (getattr(self._optimizer, name)[known[id(variable(slot))]], slot.view)
+            (self._slot(name, known[id(variable(slot))]), slot.view)
             for name, slots in zip(rule.slots, state, strict=True)
             for slot in slots
             if _is_trained(slot)
         ]
+
+    def _slot(self, name: str, k: int) -> Any:
+        """Return the optimizer's variable of the k-th variable that it trains."""
+        found = getattr(self._optimizer, name, None)
+        if not found:
+            raise ValueError(
+                f"model: found the optimizer {type(self._optimizer).__name__} without "
+                f"{name.strip('_')}, expected settings for which it was built; call model.compile "
+                "after such a change"
+            )
+        return found[k]
 
     def _new_state(self) -> list[Array]:
         """Give the model the state of the rule, with zeros; return it."""
@@ -97,6 +108,17 @@ class Variables:
         for source, view in self._state_pairs:
             view[...] = values(source) - view.dtype.type(initial)
         self._model.replace(updates=self.iterations)
+
+    def agree(self) -> bool:
+        """Return whether Keras has the values that ``write`` gave it."""
+        pairs = [(target, slot.view) for target, slot in self._pairs]
+        initial = self._initial
+        pairs += [(target, view + view.dtype.type(initial)) for target, view in self._state_pairs]
+        for target, view in pairs:
+            found = values(target)
+            if not np.array_equal(found, view.astype(found.dtype), equal_nan=True):
+                return False
+        return self.iterations == self._model.updates
 
     def write(self) -> None:
         """Copy all values and the number of updates from pynn to Keras, even when interrupted."""

@@ -123,7 +123,7 @@ GRID: dict[str, tuple[Callable[[], Any], Callable[[], Any], Any, Array]] = {
     "lion": (lambda: mlp(None), lambda: R.Lion(0.001, weight_decay=0.1), "log_cosh", VALUES),
     "focal": (
         *(mlp, lambda: R.SGD(0.125)),
-        *(lambda: keras.losses.CategoricalFocalCrossentropy(alpha=0.5), ONE_HOT),
+        *("categorical_focal_crossentropy", ONE_HOT),
     ),
     "penalties": (regularized, lambda: R.SGD(0.1), "categorical_crossentropy", ONE_HOT),
     "frozen": (frozen, lambda: R.SGD(0.1), "sparse_categorical_crossentropy", LABELS),
@@ -370,6 +370,73 @@ def test_methods_for_batches(float64: None) -> None:
         pynn.keras.fit(found, X, LABELS, callbacks=[EveryBatch(1, "rate")], **settings)
 
 
+def act(change: Callable[[Any, int], None], at: int = -1) -> list[Any]:
+    """Return callbacks that change a model at the end of each epoch, or of one batch."""
+    call = C.Callback()
+    if at < 0:
+        call.on_epoch_end = lambda epoch, logs=None: change(call.model, epoch)
+    else:
+        call.on_train_batch_end = lambda k, logs=None: change(call.model, k) if k == at else None
+    return [call]
+
+
+def test_callbacks_change_settings_between_epochs(float64: None) -> None:
+    def change(model: Any, epoch: int) -> None:
+        model.optimizer.momentum = (0.5, 0.0, 0.25, 0.25)[epoch]
+        model.optimizer.weight_decay = 0.125 * epoch
+        model.layers[0].trainable = epoch >= 2
+
+    loss = "sparse_categorical_crossentropy"
+    expected, found = twins(mlp, lambda: R.SGD(0.125, 0.875, weight_decay=0.25), loss)
+    settings = {"batch_size": 10, "shuffle": False, "verbose": 0}
+    pynn.keras.fit(found, X, LABELS, epochs=4, callbacks=act(change), **settings)
+    for epoch in range(4):
+        train_by_keras(expected, X, LABELS, 1)
+        change(expected, epoch)
+    assert_equal(found, expected, 1e-9)
+    plain, _ = twins(mlp, lambda: R.SGD(0.125), loss)
+    with pytest.raises(ValueError, match="the optimizer SGD without momentums, expected settings"):
+        pynn.keras.fit(plain, X, LABELS, epochs=4, callbacks=act(change), **settings)
+
+
+def halve(model: Any, batch: int) -> None:
+    model.set_weights([w / 2 for w in model.get_weights()])
+
+
+def freeze(model: Any, batch: int) -> None:
+    model.layers[0].trainable = False
+
+
+def brake(model: Any, batch: int) -> None:
+    model.optimizer.momentum = 0.0
+
+
+def test_changes_within_an_epoch_are_refused() -> None:
+    for change in (halve, freeze, brake):
+        model, _ = twins(mlp, lambda: R.SGD(0.1, 0.9), "sparse_categorical_crossentropy")
+        with pytest.raises(ValueError, match="in on_train_batch_end, expected it between epochs"):
+            pynn.keras.fit(model, X, LABELS, batch_size=10, callbacks=act(change, 1), verbose=0)
+        assert int(model.optimizer.iterations) == 2
+
+
+def test_a_loss_divided_by_weights_and_calls_of_validation() -> None:
+    weight = RNG.uniform(0.1, 3, 50)
+    weight[:10] = 0
+    loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
+    found, _ = twins(mlp, lambda: R.SGD(0.01), lambda: loss)
+    calls: list[Any] = []
+    call = C.LambdaCallback()
+    call.on_test_begin = lambda logs=None: calls.append("begin")
+    call.on_test_end = lambda logs=None: calls.append(logs["loss"])
+    settings = {"sample_weight": weight, "batch_size": 10, "verbose": 0, "callbacks": [call]}
+    held = X[:25], LABELS[:25], weight[:25]
+    history = pynn.keras.fit(found, [X], [LABELS], validation_data=held, **settings).history
+    begin, ended = calls
+    assert (begin, history["val_loss"]) == ("begin", [ended])
+    theirs = found.evaluate(held[0], held[1], 10, 0, held[2])
+    assert ended == pytest.approx(theirs, rel=1e-5)
+
+
 def test_a_loss_that_is_not_finite() -> None:
     def model() -> Any:
         return twins(lambda: mlp(None), lambda: R.SGD(1e30), "mse")[0]
@@ -444,6 +511,13 @@ def refused(**settings: Any) -> Callable[[], Any]:
     return call
 
 
+def wrong(label: float) -> Array:
+    """Return labels of which that of row 7 is another one."""
+    found = LABELS.astype("float64")
+    found[7] = label
+    return found
+
+
 REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("optimizer Adamax .pynn has no such", refused(optimizer=lambda: R.Adamax())),
     ("optimizer SGD with clipnorm=1.0", refused(optimizer=lambda: R.SGD(clipnorm=1.0))),
@@ -452,7 +526,9 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("^validation_split: found 0.5 for 1 rows", refused(x=X[:1], y=[1], validation_split=0.5)),
     ("^validation_data: found an? ndarray", refused(validation_data=X)),
     (r"^x: found shape \(50, 4\)", refused(x=X[:, :4])),
-    ("^y: found other values, expected whole numbers from 0 to 2", refused(y=LABELS + 1)),
+    ("^y: found 3.0 at row 7, expected whole numbers from 0 to 2", refused(y=wrong(3))),
+    ("^y: found NaN at row 7, expected whole numbers", refused(y=wrong(np.nan))),
+    ("^validation_freq: found 0, expected", refused(validation_freq=0)),
     ("^y: found shape .3,., expected 50 rows", refused(y=LABELS[:3])),
     ("^y: found None", refused(x=[(X, LABELS)], y=None)),
     ("^x: .*nan", refused(x=np.full((50, 5), np.nan))),
