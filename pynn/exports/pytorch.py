@@ -378,7 +378,9 @@ def array_of(layer: nn.Module, name: str, place: Place) -> Array | None:
     if known.get(name) is not tensor or isinstance(tensor, nn.parameter.UninitializedTensorMixin):
         place.refuse(f"with a {name} that is no parameter", "one that is")
     if tensor.device.type != "cpu":
-        place.refuse(f"on the device {tensor.device}", "the CPU: module.to('cpu')")
+        meta = "to_empty(device='cpu'), then load or initialise the parameters"
+        hint = meta if tensor.is_meta else "to('cpu')"
+        place.refuse(f"on the device {tensor.device}", f"the CPU: module.{hint}")
     if tensor.dtype not in DTYPES:
         place.refuse(f"of {tensor.dtype}", "float32 or float64: module.float()")
     if tensor.layout is not torch.strided or type(tensor) not in (Tensor, nn.Parameter):

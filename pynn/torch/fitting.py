@@ -81,7 +81,8 @@ def fit(
     loss : torch.nn.Module
         One of the losses in the table below, or the function of ``torch.nn.functional``.
     epochs, batch_size, shuffle, sample_weight, class_weight, metrics, stratify, progress
-        As of :meth:`pynn.Network.fit`. Loaders keep their batches and their order.
+        As of :meth:`pynn.Network.fit`. Loaders keep their order, and their batches unless
+        ``batch_size`` is given.
     learning_rate : float, optional
         Only for optimizers of pynn; None: 0.001.
     clip_norm : float, optional

@@ -71,6 +71,8 @@ def test_states_losses_and_memory_that_cannot_be_followed() -> None:
     del optimizer.state[module[2].bias]["exp_avg_sq"]
     with pytest.raises(ValueError, match="optimizer: found a state without exp_avg_sq"):
         fit(module, x, y, optimizer, loss, epochs=1)
+    with pytest.raises(ValueError, match="on the device meta, .*module.to_empty"):
+        fit(made().to("meta"), x, y, "adam", loss)
     loss.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="nn.CrossEntropyLoss with hooks, expected none"):
         fit(module, x, y, "adam", loss)
