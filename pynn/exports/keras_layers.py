@@ -396,7 +396,7 @@ READERS: dict[str, Reader] = {
     "ELU": Reader(_elu, ""),
     "Softmax": Reader(_softmax, "at the end"),
     "BatchNormalization": Reader(
-        _batch_norm, "after Dense or after its activation; not with `renorm`"
+        _batch_norm, "after Dense or after its activation, not of the inputs; not with `renorm`"
     ),
     "LayerNormalization": Reader(_layer_norm, "after Dense or after its activation"),
     "RMSNormalization": Reader(_rms_norm, "after Dense or after its activation"),

@@ -145,6 +145,7 @@ class Batches(Callback):
     def on_fit_begin(self, net: Any) -> None:
         self._rate = self._keras.optimizer._learning_rate
         self._value = self._constant()
+        self._write()  # sums of Adagrad are rounded, and are compared with those after each call
         self._begin(0)
 
     def on_steps(self, net: Any, record: Record) -> bool | None:

@@ -419,6 +419,14 @@ def test_changes_within_an_epoch_are_refused() -> None:
         assert int(model.optimizer.iterations) == 2
 
 
+def test_methods_for_batches_that_change_nothing() -> None:
+    model, _ = twins(lambda: mlp(None), lambda: R.Adagrad(0.1, 2**-10), "mse")
+    pynn.keras.fit(model, X, VALUES, verbose=0)
+    for variable in model.optimizer._accumulators:  # float32 rounds value − 2⁻¹⁰ + 2⁻¹⁰
+        variable.assign(RNG.uniform(2**14, 2**15, variable.shape))
+    pynn.keras.fit(model, X, VALUES, epochs=2, callbacks=act(lambda *_: None, 0), verbose=0)
+
+
 def test_a_loss_divided_by_weights_and_calls_of_validation() -> None:
     weight = RNG.uniform(0.1, 3, 50)
     weight[:10] = 0
