@@ -245,7 +245,7 @@ cdef class Engine:
         p.out = out
         p.position.row = p.position.chunks = 0
         p.data.wrong = p.pace.stop = False
-        cdef double flops = p.flops * p.data.n, began
+        cdef double flops = sweep_work(p), began
         if flops < LONG_SWEEP and p.pace.team_size > 1:
             p.pace.threads = self.choose_number(p.pace.team_size)
             p.pace.balanced = False

@@ -107,6 +107,7 @@ cdef enum:
 # Work and time. Those without a derivation were chosen by measuring.
 cdef double FLOPS_A_THREAD = 250e3  # of a chunk, per thread: with fewer, synchronising costs more
 cdef double SHORT_SWEEP = 100e6     # FLOPs of a prediction that ends before a second thread wakes
+cdef double READ_FLOPS = 8          # FLOPs in the time of reading a byte of weights from memory
 cdef double LONG_CHUNK = 1e9        # from this many FLOPs per chunk, skip the initial trials
 cdef double LONG_SWEEP = 4e9        # FLOPs of a prediction that compares numbers of threads itself
 cdef double TEAM_GAIN = 1.25        # how much faster a team must be for such a prediction
@@ -410,6 +411,7 @@ cdef struct Plan:
     Given given
     char* out               # T (n, n_out): outputs of a prediction, or null
     double flops            # of a row of x
+    double weight_bytes     # of all layers
     const Plan* packed      # plan of the same network whose weights are packed already, or null
     Py_ssize_t rows         # of a chunk at most
     int n_layers

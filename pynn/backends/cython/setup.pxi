@@ -118,6 +118,7 @@ cdef double shape_layers(Plan* p, object net) except -1:
     cdef bint gradients = p.settings.gradients, hidden
     cdef int i
     p.n_layers = net.n_layers
+    p.weight_bytes = 0
     if p.settings.training:
         p.settings.input_dropout, p.settings.input_noise = net.input_dropout, net.input_noise
     for i in range(p.n_layers):
@@ -157,6 +158,7 @@ cdef double shape_layers(Plan* p, object net) except -1:
             l.keep_slope = l.activation != SOFTMAX      # for gradients of the outputs
         share = density(p, 1) if i == 0 and p.data.source == SOURCE_SPARSE else 1.0
         flops += 2.0 * l.n_in * l.n_out * share * (3 if gradients else 1)
+        p.weight_bytes += <double>l.n_in * l.n_out * p.k.itemsize
     return flops
 
 
@@ -246,10 +248,16 @@ cdef void choose_rows(Plan* p) noexcept nogil:
     p.data.ahead = p.rows if p.rows * l.n_in * p.data.x_col <= FETCH_BYTES else MIN_ROWS
 
 
+cdef double sweep_work(Plan* p) noexcept nogil:
+    """FLOPs of a prediction, or as many as it could do while it reads the weights: few rows of a
+    large network take the time of reading it."""
+    return max(p.flops * p.data.n, READ_FLOPS * p.weight_bytes)
+
+
 cdef int choose_team(Plan* p, object threads, double flops) except -1:
     """The largest team: ``threads``, or as many as the FLOPs per row justify."""
     cdef double most
-    if not p.settings.gradients and flops * p.data.n < SHORT_SWEEP:
+    if not p.settings.gradients and sweep_work(p) < SHORT_SWEEP:
         p.pace.threads = 1
     elif threads is not None:
         p.pace.threads = threads
