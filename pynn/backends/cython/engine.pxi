@@ -293,8 +293,8 @@ cdef class Engine:
     cdef int note_speed(self, int threads, double flops, double took) except -1:
         """Update the measured speeds with the time of a prediction on ``threads`` threads.
 
-        The team stops at the first call that is slower than one thread was: other programs, or
-        threads of other libraries that spin, then use a core."""
+        The team stops after SLOW_CALLS calls that are slower than one thread was: other programs, or
+        threads of other libraries that spin, then use a core. A single one may have woken up."""
         cdef Speeds* speeds = &self.speeds
         cdef double speed = flops / took
         with cython.critical_section(self):
@@ -306,8 +306,10 @@ cdef class Engine:
                 speeds.team = max(speeds.team, speed)
                 speeds.tries -= 1
                 speeds.together = speeds.tries == 0 and speeds.team > TEAM_GAIN * speeds.one
+                speeds.slow = 0
             else:
-                speeds.together = speed > speeds.one
+                speeds.slow = 0 if speed > speeds.one else speeds.slow + 1
+                speeds.together = speeds.slow < SLOW_CALLS
             if threads > 1 and speeds.tries == 0 and not speeds.together:
                 speeds.pause = min(max(2 * speeds.pause, RETRY_SECONDS), MOST_SECONDS)
                 speeds.due = speeds.worked + speeds.pause

@@ -111,6 +111,7 @@ cdef double READ_FLOPS = 8          # FLOPs in the time of reading a byte of wei
 cdef double LONG_CHUNK = 1e9        # from this many FLOPs per chunk, skip the initial trials
 cdef double LONG_SWEEP = 4e9        # FLOPs of a prediction that compares numbers of threads itself
 cdef double TEAM_GAIN = 1.25        # how much faster a team must be for such a prediction
+cdef int SLOW_CALLS = 3             # calls in turn that are slower than one thread, which end it
 cdef double RETRY_SECONDS = 0.5     # of shorter predictions, after which a team is tried again,
 cdef double MOST_SECONDS = 8.0      # doubled up to this while it is not faster
 cdef double SHORT_CALL = 1e6        # FLOPs of a prediction that keeps the GIL: it takes microseconds
@@ -234,6 +235,7 @@ cdef struct Speeds:
     int alone               # calls on one thread since then
     int tries               # calls left that try the team
     bint together           # the team is faster
+    int slow                # its last calls that were not
     double worked           # seconds of all calls
     double due, pause       # value of ``worked`` at the next try; seconds between two
 
