@@ -195,6 +195,8 @@ class Link:
             else rule.steps({planned.names[i]: p for i, p in planned.trained.items()})
         )
         self._written = 0
+        self._values: Array | None = None
+        """The network's values that were written last."""
         if rule is not None:
             self._read_state(rule)
 
@@ -221,11 +223,13 @@ class Link:
         return found
 
     def write(self) -> None:
-        """Write parameters, statistics and state back, if there were updates since the last time.
+        """Write parameters, statistics and state back, if they have changed since the last time: by
+        updates, or by callbacks such as EarlyStopping.
 
         Ctrl-C is passed on after all have been written.
         """
-        if self.model.updates == self._written:
+        known = self._values is None or np.array_equal(self._values, self.model.flat)
+        if known and self.model.updates == self._written:
             return
         try:
             self._write()
@@ -254,7 +258,7 @@ class Link:
                 if hasattr(self.rule.source.step, "_wrapped_by_lr_sched"):
                     # Schedulers warn unless the optimizer has made a step before their own.
                     self.rule.source._opt_called = True
-        self._written = updates
+        self._written, self._values = updates, model.flat.copy()
 
     def _moves(self, tensor: Tensor) -> bool:
         """Return whether a parameter is trained with a learning rate above 0."""

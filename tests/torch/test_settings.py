@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import pynn
+
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
@@ -56,6 +58,21 @@ def test_optimizers_that_callbacks_change() -> None:
     with pytest.raises(ValueError, match="lr or other settings changed by a callback.*epochs=1"):
         fit(module, x, y, optimizer, loss, epochs=2, callbacks=call)
     assert int(optimizer.state[module[0].weight]["step"]) == 6
+
+
+def test_values_that_callbacks_restore_are_written_to_the_module() -> None:
+    (x, y), loss = data("classes"), nn.CrossEntropyLoss()
+    module = made(nn.BatchNorm1d(6), nn.Tanh())
+    optimizer = torch.optim.Adam(module.parameters(), 0.1)
+    stop = pynn.EarlyStopping(patience=2)
+    given = {"epochs": 99, "validation": (x[:9], (y[:9] + 1) % 3), "callbacks": stop}
+    history = fit(module, x, y, optimizer, loss, **given)
+    assert stop.best_epoch < len(history) < 99
+    with torch.no_grad():
+        found = loss(module.eval()(x[:9]), given["validation"][1]).item()
+    assert found == pytest.approx(history[stop.best_epoch - 1].validation_loss, rel=1e-12)
+    assert int(optimizer.state[module[0].weight]["step"]) == 3 * len(history)
+    assert int(module[1].num_batches_tracked) == 3 * len(history)
 
 
 def test_states_losses_and_memory_that_cannot_be_followed() -> None:
