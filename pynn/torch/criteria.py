@@ -288,8 +288,9 @@ def criterion(loss: Any, chain: Chain) -> Criterion:
         raise TypeError(
             f"loss: found the class {loss.__name__}, expected an object: nn.{loss.__name__}()"
         )
-    if not isinstance(loss, nn.Module) and callable(loss) and loss in FUNCTIONS:
-        loss = FUNCTIONS[loss]()
+    made_of = next((make for function, make in FUNCTIONS.items() if loss is function), None)
+    if made_of is not None:
+        loss = made_of()
     names = ", ".join(f"nn.{name}" for name in LOSSES)
     if not isinstance(loss, nn.Module):
         raise TypeError(f"loss: found {loss!r}, expected one of {names}")

@@ -277,8 +277,7 @@ def _validation(reader: Reader, validation: Any) -> _Held:
     if isinstance(validation, (int, float, np.number)):
         return _Held(validation, share=True)
     names = ("validation[0]", "validation[1]", "validation[2]")
-    several = isinstance(validation, (tuple, list))
-    if several and not (len(validation) and isinstance(validation[0], (tuple, list))):
+    if isinstance(validation, (tuple, list)) and not _are_batches(validation):
         if len(validation) not in (2, 3):
             return _Held(validation)  # refused by the checks of all calls of fit
         x, y, weight = (*validation, None)[:3]
@@ -286,6 +285,14 @@ def _validation(reader: Reader, validation: Any) -> _Held:
         return _Held((rows.x, rows.y) if rows.weight is None else tuple(rows))
     rows = reader.rows(validation, None, None, ("validation", *names[1:]), (BATCH_SIZE, False))
     return _Held(rows.x if rows.are_batches else tuple(r for r in rows if r is not None))
+
+
+def _are_batches(validation: Any) -> bool:
+    """Return whether these are batches (x, y), not rows and targets, which may be lists too."""
+    first = validation[0] if len(validation) else None
+    if not isinstance(first, (tuple, list)):
+        return False
+    return isinstance(validation, list) or (len(first) > 0 and hasattr(first[0], "shape"))
 
 
 @dataclass(frozen=True)

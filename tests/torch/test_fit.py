@@ -456,7 +456,7 @@ def test_data_sets_and_lists_of_batches() -> None:
     parts = [slice(k, k + BATCH) for k in range(0, ROWS, BATCH)]
     for rows in (
         *(Items(), Stream(), torch.utils.data.TensorDataset(x, y)),
-        *([(x[p], y[p]) for p in parts], [(x[p].numpy(), y[p].numpy()) for p in parts]),
+        *([(x[p], y[p]) for p in parts], tuple((x[p].numpy(), y[p].numpy()) for p in parts)),
         [(x[p], y[p], torch.full((len(y[p]),), 2.0)) for p in parts],
     ):
         module = made()
@@ -464,6 +464,8 @@ def test_data_sets_and_lists_of_batches() -> None:
         history = fit(module, rows, None, "adam", loss, epochs=2, validation=rows)
         agree(expected, module)
         assert history[-1].validation_loss > 0
+    held = fit(made(), x, y, "adam", loss, epochs=2, validation=(x.tolist(), y.tolist()))
+    assert held[-1].validation_loss == pytest.approx(history[-1].validation_loss, rel=1e-12)
 
 
 def test_batches_that_cannot_be_read_again() -> None:
