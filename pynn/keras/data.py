@@ -138,10 +138,16 @@ def by_class(rows: Given, class_weight: Any) -> Given:
             f"class_weight: found {kind_of(class_weight)}, expected a dictionary from numbers of "
             "classes to weights"
         )
+    for key in class_weight:
+        if not isinstance(key, (int, float, np.number)):
+            raise TypeError(
+                f"class_weight: found the key {key!r}, expected numbers of classes such as 0"
+            )
     y = rows.y
     if y.ndim > 1:
         y = y.argmax(axis=-1) if y.shape[-1] != 1 else y[..., 0]
-    labels, places = np.unique(np.round(y).astype(np.int64), return_inverse=True)
+    with np.errstate(invalid="ignore"):  # NaN is refused with the other targets
+        labels, places = np.unique(np.round(y).astype(np.int64), return_inverse=True)
     found = [number(class_weight.get(int(k), 1.0), f"class_weight[{k}]", least=0) for k in labels]
     return rows._replace(weight=np.array(found, np.float64)[places.reshape(-1)])
 

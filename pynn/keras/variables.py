@@ -138,10 +138,6 @@ class Variables:
         if isinstance(self._rule.optimizer, NAdam):
             self._optimizer._u_product.assign(nadam_product(self._rule.optimizer, updates))
 
-    def snapshot(self) -> list[Array]:
-        """Return copies of the model's values, to see whether callbacks change them."""
-        return [slot.view.copy() for _, slot in self._pairs]
-
     def frozen(self) -> Frozen:
         """Return what is not trained.
 

@@ -554,6 +554,8 @@ def test_what_is_refused_trains_nothing() -> None:
         pynn.keras.fit(mlp(), X, LABELS)
     with pytest.raises(TypeError, match="callbacks: found"):
         refused(callbacks=[print])()
+    with pytest.raises(TypeError, match="class_weight: found the key '1'"):
+        refused(class_weight={"1": 2.0})()
 
 
 def test_the_tables_of_the_docs() -> None:
