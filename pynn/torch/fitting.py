@@ -94,7 +94,7 @@ def fit(
         As of :meth:`pynn.Network.fit`.
     callbacks : function, Callback or list of them
         As of :meth:`pynn.Network.fit`. They receive a network with the same parameters; the module
-        is written before each call.
+        is written before each call. They may not change its parameters before the last epoch ends.
     seed : int, optional
         Key of shuffling, dropout and held-out rows; None draws it from PyTorch's generator.
     backend, threads
@@ -328,21 +328,26 @@ class _Write(Callback):
 
 
 class _Unchanged(Callback):
-    """Raises after other callbacks if one of them changed the optimizer."""
+    """Raises after other callbacks if one of them changed the module or the optimizer."""
 
-    def __init__(self, rule: Rule, epochs: int, steps: int | None) -> None:
-        self._rule, self._epochs, self.steps = rule, epochs, steps
+    def __init__(self, link: Link, epochs: int, steps: int | None) -> None:
+        self._link, self._epochs, self.steps = link, epochs, steps
 
     def on_steps(self, net: Any, record: Record) -> None:
-        self._rule.check_unchanged()
+        self._check()
 
     def on_epoch_end(self, net: Any, record: Record) -> None:
         if record.epoch < self._epochs:  # the next call follows a change after the last epoch
-            self._rule.check_unchanged()
+            self._check()
+
+    def _check(self) -> None:
+        self._link.check_unchanged()
+        if self._link.rule is not None:
+            self._link.rule.check_unchanged()
 
 
 def _synchronised(callbacks: Any, link: Link, epochs: int) -> Sequence[Callback]:
     found = as_callbacks(callbacks)
     periods = {call.steps for call in found} if found else set()
-    checks = [] if link.rule is None else [_Unchanged(link.rule, epochs, s) for s in periods]
+    checks = [_Unchanged(link, epochs, steps) for steps in periods]
     return [*(_Write(link, steps) for steps in periods), *found, *checks]

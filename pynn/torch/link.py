@@ -260,6 +260,19 @@ class Link:
                     self.rule.source._opt_called = True
         self._written, self._values = updates, model.flat.copy()
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError if a parameter of the module is not as it was written."""
+        for slot in self.chain.slots(self.model.architecture, self.model.flat):
+            if not _has(slot) or slot.name in STATISTICS or not self._moves(tensor_of(slot)):
+                continue
+            found = tensor_of(slot).detach().numpy()
+            if not np.array_equal(found, _turned(slot), equal_nan=True):
+                raise ValueError(
+                    f"callbacks: found {slot.name} of {slot.place} changed in the module, expected "
+                    "them to stay as they are within a call: call fit(…, epochs=1) and change them "
+                    "in turn"
+                )
+
     def _moves(self, tensor: Tensor) -> bool:
         """Return whether a parameter is trained with a learning rate above 0."""
         trained = id(tensor) in self.plan.trained

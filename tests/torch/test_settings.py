@@ -60,6 +60,23 @@ def test_optimizers_that_callbacks_change() -> None:
     assert int(optimizer.state[module[0].weight]["step"]) == 6
 
 
+def test_parameters_that_callbacks_change() -> None:
+    module, (x, _), loss = made(nn.BatchNorm1d(6), nn.Tanh()), data("classes"), nn.MSELoss()
+
+    def halve(net: Any, record: Any) -> None:
+        with torch.no_grad():
+            module[0].weight.mul_(0.5)
+
+    given = (module, x, x[:, :3], "adam", loss)
+    fit(*given, epochs=1, callbacks=halve)
+    changed = module[0].weight.clone()
+    fit(*given, epochs=0)
+    assert torch.equal(module[0].weight, changed)
+    for call, epochs in ((halve, 2), (pynn.callbacks.Every(2, halve), 1)):
+        with pytest.raises(ValueError, match="callbacks: found weights of nn.Linear '0' .*in turn"):
+            fit(*given, epochs=epochs, callbacks=call)
+
+
 def test_values_that_callbacks_restore_are_written_to_the_module() -> None:
     (x, y), loss = data("classes"), nn.CrossEntropyLoss()
     module = made(nn.BatchNorm1d(6), nn.Tanh())
