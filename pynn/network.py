@@ -335,9 +335,10 @@ class Network(Interchange, Explained):
             ``pixels`` of the network says so: they are if x is uint8 with a value above 1. Pixels
             are uint8 from 0 to 255, which count as value / 255, or floats in [0, 1]. Values are
             never scaled; uint8 of only 0 and 1 are values then. uint8 pixels, float32 and float64
-            are read in place, whatever their strides; other numbers are converted. pandas and
-            polars data frames, lists and memory-mapped files are accepted. SciPy's sparse matrices
-            stay sparse (the numba backend does not support them). Data larger than memory:
+            are read in place, whatever their strides; other numbers are converted. x must not
+            change during the call: ``fit`` may train on a copy. pandas and polars data frames,
+            lists and memory-mapped files are accepted. SciPy's sparse matrices stay sparse (the
+            numba backend does not support them). Data larger than memory:
             :class:`pynn.data.Parquet`, :class:`pynn.data.Arrow`, arrays and data frames of Dask,
             or an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, such as a
             ``DataLoader`` of PyTorch, which is read once for each epoch and once before.
