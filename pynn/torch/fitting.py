@@ -86,7 +86,7 @@ def fit(
     learning_rate : float, optional
         Only for optimizers of pynn; None: 0.001.
     clip_norm : float, optional
-        As ``clip_grad_norm_`` with this limit before each step.
+        As ``clip_grad_norm_`` of the trained parameters with this limit before each step.
     schedule : str, Schedule or function, optional
         As of :meth:`pynn.Network.fit`: a factor on all learning rates. For schedulers of PyTorch,
         call ``fit(…, epochs=1)`` and ``scheduler.step()`` in turn.
