@@ -82,6 +82,8 @@ ifeq ($(PACKAGE),.)
 SAY := @echo "Compiling the C++ code of pynn (3 to 5 minutes on 2 cores) and installing it"
 else
 SAY := @echo "Installing $(PACKAGE)"
+# pip keeps an installed pynn of the same version, which may have been built from other sources.
+FORCE := $(BIN)/python -m pip install --quiet --no-deps --force-reinstall "$(PACKAGE)"
 endif
 
 $(VENV)/installed: $(VENV)/created $(SOURCES)
@@ -95,6 +97,7 @@ DEV_GROUPS ?= test lint
 $(VENV)/installed-test: $(VENV)/created $(SOURCES)
 	$(SAY)
 	$(BIN)/python -m pip install $(addprefix --group ,$(DEV_GROUPS)) "$(PACKAGE)[cli,plots$(EXTRAS)]"
+	$(FORCE)
 	touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: $(VENV)/created $(SOURCES)
