@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,8 +23,10 @@ import pynn
 from pynn.backends import choose
 from tests.child import python
 
-# Keras reads it when it is imported; its other backends are not installed in CI.
+# Keras reads these when it is imported. Its other backends are not installed in CI, and without a
+# folder for its settings it writes to the home folder.
 os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), "pynn-keras"))
 
 # Modules of assertions that tests share: pytest explains those that fail.
 pytest.register_assert_rewrite(

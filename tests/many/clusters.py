@@ -29,6 +29,7 @@ RAY = {
     "RAY_agent_register_timeout_ms": "120000",
     "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_raylet_start_wait_time_s": "120",
+    "RAY_worker_niceness": "0",  # beside tests in other processes, workers of 15 would wait
     "RAY_worker_register_timeout_seconds": "180",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
