@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,18 @@ def signal_handlers() -> Iterator[None]:
 
 
 @contextmanager
+def _outside_the_checkout() -> Iterator[None]:
+    """Work in another folder: Ray's workers import from that of ``ray.init`` first, and the pynn of
+    the checkout may have no compiled core."""
+    before = os.getcwd()
+    os.chdir(tempfile.gettempdir())
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
 def ray_cluster() -> Iterator[Any]:
     """Ray on this machine, with two processors; skipped if it cannot start twice."""
     ray = pytest.importorskip("ray", reason="needs pynn-mlp[distributed]")
@@ -78,12 +91,13 @@ def ray_cluster() -> Iterator[Any]:
         for attempt in 1, 2:
             others = _children()
             try:
-                ray.init(
-                    num_cpus=2,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    object_store_memory=100 * 2**20,
-                )
+                with _outside_the_checkout():
+                    ray.init(
+                        num_cpus=2,
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        object_store_memory=100 * 2**20,
+                    )
                 break
             except Exception as error:
                 _end(_children() - others)
