@@ -114,5 +114,7 @@ def test_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert json.load(answer)["digits"] == net.predict(images).tolist()
     with pytest.raises(HTTPError, match="400"):
         urlopen(url, b"[1, 2]", timeout=30)
+    with pytest.raises(HTTPError, match="400"):  # pixels that are scaled already
+        urlopen(url, json.dumps((images / 510).tolist()).encode(), timeout=30)
     server.shutdown()
     server.server_close()
