@@ -22,8 +22,9 @@ x_train, y_train = x_train[:50_000], y_train[:50_000]
 # %% [markdown]
 # In the book, the cost of a row is half the *sum* of the squared errors of its 10 outputs, with the
 # gradient (a − y)·σ'(z). The loss "mse" is their *mean*, with the gradient (2/10)·(a − y)·σ'(z),
-# which is five times smaller (`loss_and_output_gradient` in pynn/backends/reference.py). The book's
-# eta of 3.0 therefore corresponds to a learning rate of 3.0 · 10/2 = 15; the steps are equal.
+# which is five times smaller (`loss_and_output_gradient` in
+# [pynn/backends/reference.py](../../pynn/backends/reference.py)). The book's eta of 3.0 therefore
+# corresponds to a learning rate of 3.0 · 10/2 = 15; the steps are equal.
 
 # %%
 eta = 3.0

@@ -17,7 +17,8 @@ args = options(epochs=3_000)
 # reproduces its accuracies. These weights are large: a hidden unit sums about a hundred pixels
 # times a weight of about 1, so most sigmoids start close to 0 or 1, where their slope is nearly 0,
 # and hardly learn. This explains the low accuracies, and why the training accuracy is higher than
-# the test accuracy. docs/tutorials/classics.md shows the same training from other initial weights.
+# the test accuracy. [The five classics](../../docs/tutorials/classics.md) show the same training
+# from other initial weights.
 
 # %%
 net = pynn.Network(

@@ -4,7 +4,7 @@
 # learns to swing a pendulum up. The actor, 3-64-64-1, chooses the torque; two critics, 4-64-64-1,
 # estimate the return of an action. `7_actor_critic_torch.py` is the same program with PyTorch.
 #
-# Measured on one thread of an Intel Sapphire Rapids with AVX-512 and AMX (float32, Python 3.11.7,
+# Measured on one thread of an Intel Xeon with AMX (float32, Python 3.11.7,
 # NumPy 2.4.6, PyTorch 2.13, Gymnasium 1.4): mean returns of 20 episodes from -121 to -124 with pynn
 # (five seeds, 0 to 4), and from -122 to -123 with PyTorch (three seeds, 0 to 2). In alternating
 # blocks of ten updates, with other programs running, the fastest block took 0.28 ms per update with

@@ -5,7 +5,7 @@
 # rows, which `fit` would need. `train_on` takes any function that returns a loss and its gradient.
 #
 # Measured with seeds 0, 1 and 2 (float32, Python 3.11.7, NumPy 2.4.6, one thread of an Intel
-# Sapphire Rapids with AVX-512 and AMX): the mean average precision of the search is 43.5 % by
+# Xeon with AMX): the mean average precision of the search is 43.5 % by
 # pixels and 97.0, 96.9 and 97.0 % by the 16 outputs: 64 bytes for each image instead of 784.
 
 # %%
