@@ -552,7 +552,8 @@ def _record(setup: Setup, options: Options, outcome: Outcome | None) -> dict[str
         "data": {
             "source": data.source,
             "path": None if options.data is None else str(options.data.resolve()),
-            "train_rows": len(data.train[0]),
+            "train_rows": len(setup.rows[0]),
+            "validation_rows": len(setup.test[0]) if setup.tested == "validation" else None,
             "test_rows": None if data.test is None else len(data.test[0]),
             "sha256": content_sha256(data.train + (data.test or ())),
         },

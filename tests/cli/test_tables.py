@@ -68,6 +68,10 @@ def test_a_classification(mixed, run):
     assert f"\nloss {loss:.6g}\n" in out
     pytest.importorskip("matplotlib")
     pynn_command("report", run)
+    page = (run / "report.html").read_text("utf-8")
+    assert "<dt>training set</dt><dd>96 rows</dd>" in page
+    assert "<dt>validation set</dt><dd>24 rows</dd>" in page
+    assert "<dt>test set</dt>" not in page
 
 
 def test_predictions(run, tmp_path):

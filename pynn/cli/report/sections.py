@@ -224,10 +224,11 @@ def settings(run: Run) -> str:
         ("loss", a.loss_text),
     ]
     if data.get("path") or data.get("source"):
+        measured = "validation" if data.get("validation_rows") else "test"
         rows += [
             ("data", data.get("path") or data.get("source")),
             ("training set", count(data.get("train_rows"), "row")),
-            ("test set", count(data.get("test_rows"), "row")),
+            (f"{measured} set", count(data.get(f"{measured}_rows"), "row")),
             ("SHA-256 of the data", html.short(data["sha256"])),
         ]
     rows.append(("seed", about["seed"]))
