@@ -89,7 +89,8 @@ def test_backends_follow_the_reference(backend: str, isa: str | None, dtype: str
 def test_other_paths_of_the_core_follow_the_reference(isa: str) -> None:
     """Normalisation; first layers that skip zeros; layers of several blocks."""
     rng = np.random.default_rng(5)
-    rules: Any = [(optimizers.SGD(), 0.03), (optimizers.Adam(), 0.003)]
+    # A small ε would enlarge rounding errors of gradients that are nearly 0.
+    rules: Any = [(optimizers.SGD(), 0.03), (optimizers.Adam(epsilon=1e-4), 0.003)]
     with instruction_set(isa):
         for norm in ("batch", "layer", "rms"):
             net = Architecture.build([9, 17, 12, 3], norm=norm, dtype="float64")

@@ -38,12 +38,25 @@ ATTEMPTS = 3
 
 
 @contextmanager
+def environment() -> Iterator[None]:
+    """Restore the environment: Dask sets OMP_NUM_THREADS to 1 where it starts workers."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
 def dask_cluster() -> Iterator[Any]:
     """A cluster of two processes, each with one thread."""
     distributed = pytest.importorskip("distributed", reason="needs pynn-mlp[distributed]")
     import dask
 
     with (
+        environment(),
         dask.config.set(DASK),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1"
@@ -84,10 +97,9 @@ def ray_cluster() -> Iterator[Any]:
     pytest.importorskip("ray.util.joblib", reason="needs a Ray with its joblib backend")
     # Processes that Ray starts in advance inherit the environment; with a runtime_env each worker
     # would be another process.
-    changed = {**RAY, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
+    with environment():
+        os.environ.update(RAY)
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         for attempt in 1, 2:
             others = _children()
             try:
@@ -109,12 +121,6 @@ def ray_cluster() -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
 
 
 def again(run: Callable[[Path], Result], folder: Path) -> Result:
