@@ -15,9 +15,8 @@ from pynn.cli.folder import write_json
 from . import performance, report
 from .__main__ import _file, _names, _threads, _whole, add_report, processors, say
 from .cases import Case
-from .entrants import ENTRANTS
 from .runner import Run, run
-from .sweep import again
+from .sweep import add_comparison, again
 
 DEPTHS = (1, 2, 4, 8)
 WIDTHS = (32, 128, 512)
@@ -89,19 +88,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--widths", type=_numbers, default=WIDTHS, help="such as 32,512")
     parser.add_argument("--activations", type=_names(ACTIVATIONS), default=ACTIVATIONS)
     parser.add_argument("--threads", type=_threads, default=[1, 2][: processors()], help="or 1,2")
-    parser.add_argument(
-        "--peers",
-        type=_names([name for name in ENTRANTS if not report.ours(name)]),
-        default=["numpy", "torch", "jax"],
-        help="libraries to compare with (default: numpy,torch,jax)",
-    )
-    parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
-    parser.add_argument(
-        "--again",
-        type=_whole,
-        metavar="ROUNDS",
-        help="time cells below 1 again with this number of rounds, and show these results",
-    )
+    add_comparison(parser)
     add_report(parser, "write the tables into this folder's performance.md")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write all numbers into a file")
     return parser

@@ -158,6 +158,23 @@ def as_markdown(runs: Sequence[Run], again_rounds: int = 0) -> str:
     return "\n".join([*lines, ""])
 
 
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Add the options ``--peers``, ``--rounds`` and ``--again`` of a grid of cells."""
+    parser.add_argument(
+        "--peers",
+        type=_names([name for name in ENTRANTS if not report.ours(name)]),
+        default=["numpy", "torch", "jax"],
+        help="libraries to compare with (default: numpy,torch,jax)",
+    )
+    parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
+    parser.add_argument(
+        "--again",
+        type=_whole,
+        metavar="ROUNDS",
+        help="time cells below 1 again with this number of rounds, and show these results",
+    )
+
+
 def _sizes(text: str) -> list[int]:
     return sorted({_whole(part) for part in text.split(",")})
 
@@ -173,19 +190,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--batches", type=_sizes, default=BATCHES, help="such as 1,64")
     parser.add_argument("--threads", type=_threads, default=[1, 2][: processors()], help="or 1,2")
     parser.add_argument("--dtypes", type=_names(dtypes), default=dtypes, help=",".join(dtypes))
-    parser.add_argument(
-        "--peers",
-        type=_names([name for name in ENTRANTS if not report.ours(name)]),
-        default=["numpy", "torch", "jax"],
-        help="libraries to compare with (default: numpy,torch,jax)",
-    )
-    parser.add_argument("--rounds", type=_whole, default=3, help="epochs that count (default: 3)")
-    parser.add_argument(
-        "--again",
-        type=_whole,
-        metavar="ROUNDS",
-        help="time cells below 1 again with this number of rounds, and show these results",
-    )
+    add_comparison(parser)
     add_report(
         parser,
         "write sweep.png and sweep.json into this folder, the tables into its performance.md",

@@ -46,7 +46,7 @@ def cells_of(script: Path) -> list[str]:
 
 
 def run(script: Path) -> list[Any]:
-    """Return the executed cells of a script's notebook, without those that the page leaves out."""
+    """Return the executed cells of a script's notebook that belong on its page."""
     from nbclient import NotebookClient
 
     made = notebook(script)

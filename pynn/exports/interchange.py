@@ -175,7 +175,7 @@ class Interchange(Exports):
             ``Normalization`` become means and scales of ``standardize``, which later training
             leaves as they are; ``Rescaling(1 / 255)`` alone becomes ``pixels=True``: x is uint8
             from 0 to 255, or floats that are divided by 255 already. Without them the inputs are
-            values, never pixels. The optimizer state begins anew; :func:`pynn.keras.fit` keeps it.
+            values, never pixels. The optimizer state is zero; :func:`pynn.keras.fit` keeps it.
 
         Raises
         ------

@@ -80,8 +80,8 @@ cdef object decoded(object factors, dtype):
 cdef object choose_factors(object x, dtype):
     """Factors of codes in the dtype of x and in that of the network, or None.
 
-    They decode the sample in its own dtype, and numbers that are rounded to the network's dtype to
-    the same as those that are not."""
+    In the dtype of x the codes decode to the sample. In that of the network they decode to the
+    same numbers, rounded to it."""
     rows = x[::max(1, len(x) // SAMPLE_ROWS)]
     sample = np.unique(rows[0])     # has too many numbers in most arrays
     if len(sample) > 256:

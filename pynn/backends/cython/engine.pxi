@@ -294,7 +294,8 @@ cdef class Engine:
         """Update the measured speeds with the time of a prediction on ``threads`` threads.
 
         The team stops after SLOW_CALLS calls that are slower than one thread was: other programs, or
-        threads of other libraries that spin, then use a core. A single one may have woken up."""
+        threads of other libraries that spin, then use a core. One slow call is not enough, since a
+        thread may have had to wake up."""
         cdef Speeds* speeds = &self.speeds
         cdef double speed = flops / took
         with cython.critical_section(self):
