@@ -34,6 +34,7 @@ def test_the_code_on_the_page_prints_what_it_says(
         pytest.importorskip("matplotlib.pyplot")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("PYNN_NUM_THREADS", "2")  # the pages print the number of threads
     names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Stochastic Optimizer")
