@@ -224,10 +224,10 @@ class Scan:
                 rows += length(chunk)
                 if chunk.x is not None:
                     with located(chunk, names):
-                        self._look_at_inputs(chunk.x)
+                        self._scan_inputs(chunk.x)
                 if self.reads_targets:
                     with located(chunk):
-                        self._look_at_targets(chunk)
+                        self._scan_targets(chunk)
                 if self.source.batches:
                     self.batch_rows.append(length(chunk))
             self.parts.append(known if skipped and known is not None else rows)
@@ -244,7 +244,7 @@ class Scan:
     def _needs_x(self) -> bool:
         return self.dtype is None or isinstance(self.pixels, str)
 
-    def _look_at_inputs(self, given: Any) -> None:
+    def _scan_inputs(self, given: Any) -> None:
         """Decide the dtype of x, and whether the inputs are pixels, if these rows can tell."""
         if not self._needs_x:
             return
@@ -258,7 +258,7 @@ class Scan:
         self.pixels = pixels
         self.dtype = x.dtype if x.dtype != np.float64 else np.dtype(number_format)
 
-    def _look_at_targets(self, chunk: Chunk) -> None:
+    def _scan_targets(self, chunk: Chunk) -> None:
         net, m = self.model.architecture, length(chunk)
         if chunk.y is None:
             raise ValueError("y: found no targets, expected (x, y) or (x, y, sample_weight)")
