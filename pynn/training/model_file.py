@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -193,20 +193,66 @@ def rebuild(
         Replaces the precision of the model.
     """
     architecture = _architecture(document["architecture"], functions, precision)
-    # All shapes are compared with the arrays before memory is allocated: a damaged file can claim
-    # any size.
-    layers, sizes = range(architecture.n_layers), architecture.sizes
-    n, dtype = architecture.n_values, architecture.dtype
+    arrays = _arrays(tensors, document, architecture)
+    history = _history(document)
+    model = _untrained(document, architecture, arrays.standards)
+    views = *model.weights, *model.biases, *chain(*architecture.norm_views(model.flat))
+    for view, values in zip(views, arrays.parameters, strict=True):
+        view[...] = values
+    model.statistics[...] = arrays.statistics
+    model.check_variances(model.flat, "statistics")
+    model.columns = as_columns(document.get("columns"), architecture.n_in)
+    # Files of earlier versions have no table.
+    if document.get("table") is not None:
+        from ..data.table import Table, as_table
+
+        model.table = as_table(Table.from_dict(document["table"]), architecture.n_in)
+    if document["task"] is not None:
+        model.task = _task(document["task"], architecture)
+    model.epochs = arguments.whole(document["epochs"], "epochs", 0, MOST_EPOCHS)
+    model.updates = arguments.whole(document["updates"], "updates", 0, MOST_UPDATES)
+    # Files of earlier versions have none.
+    model.passes = arguments.whole(document.get("passes", 0), "passes", 0, MOST_UPDATES)
+    _restore_optimizer(model, document, arrays)
+    model.history = history
+    # Files of earlier versions do not name frozen layers.
+    last = architecture.n_layers - 1
+    frozen = {arguments.whole(k, "frozen", 0, last) for k in document.get("frozen", ())}
+    model.frozen = tuple(sorted(frozen))
+    return model
+
+
+class _Arrays(NamedTuple):
+    """The arrays of a file."""
+
+    parameters: list[Array]
+    """Weights and biases of all layers, then scales and shifts of norms."""
+    statistics: Array
+    optimizer: Optimizer | None
+    state: list[Array]
+    """Of the optimizer."""
+    average: Array | None
+    standards: tuple[Standard | None, Standard | None]
+    """Of inputs and of targets."""
+
+
+def _arrays(tensors: dict[str, Array], document: dict[str, Any], net: Architecture) -> _Arrays:
+    """Remove the arrays of a network from a dictionary and return them.
+
+    All shapes are compared with the arrays before memory is allocated: a damaged file can claim
+    any size.
+    """
+    layers, sizes, n, dtype = range(net.n_layers), net.sizes, net.n_values, net.dtype
     weights = [_take(tensors, f"weights.{k}", (sizes[k], sizes[k + 1]), dtype) for k in layers]
     biases = [_take(tensors, f"biases.{k}", (sizes[k + 1],), dtype) for k in layers]
     normed = [
         _take(tensors, f"{name}.{k}", (sizes[k + 1],), dtype)
         for k in layers
-        for name in ("scales", "shifts")[: architecture.norm_vectors(k)]
+        for name in ("scales", "shifts")[: net.norm_vectors(k)]
     ]
     statistics = np.empty(0, dtype)
-    if architecture.n_statistics:
-        statistics = _take(tensors, "statistics", (architecture.n_statistics,), dtype)
+    if net.n_statistics:
+        statistics = _take(tensors, "statistics", (net.n_statistics,), dtype)
     optimizer = _optimizer(document["optimizer"])
     slots = range(optimizer.slots if optimizer is not None else 0)
     state = [_take(tensors, f"optimizer.{k}", (n,), dtype) for k in slots]
@@ -215,72 +261,66 @@ def rebuild(
     average = _take(tensors, "average", (n,), dtype) if averaged else None
     standards = (
         _standard(tensors, "inputs", sizes[0]),
-        _standard(tensors, "targets", architecture.n_targets),
+        _standard(tensors, "targets", net.n_targets),
     )
     if tensors:
         raise ValueError(f"found the tensor {next(iter(tensors))!r}, which belongs nowhere")
+    parameters = [*weights, *biases, *normed]
+    return _Arrays(parameters, statistics, optimizer, state, average, standards)
+
+
+def _history(document: dict[str, Any]) -> History:
+    columns = document["history"].items()
     history = History.from_dict(
-        {
-            name: [_from_json(name, v) for v in column]
-            for name, column in document["history"].items()
-        }
+        {name: [_from_json(name, v) for v in column] for name, column in columns}
     )
     # Files of earlier versions do not name it.
     restored = document.get("restored_epoch")
     history.restored_epoch = (
         None if restored is None else arguments.whole(restored, "restored_epoch", 0, MOST_EPOCHS)
     )
+    return history
 
+
+def _untrained(
+    document: dict[str, Any],
+    net: Architecture,
+    standards: tuple[Standard | None, Standard | None],
+) -> Model:
+    """Return a model with initial parameters, and with the means and scales of the file."""
     seed = arguments.whole(document["seed"], "seed", 0, 2**64 - 1)
     # Files of earlier versions do not tell whether inputs are pixels.
     pixels = document.get("pixels")
     pixels = None if pixels is None else as_pixels(pixels)
     # Files of earlier versions name neither.
     flags = [bool(document.get(name, False)) for name in ("standardize", "standardize_targets")]
-    model = Model(architecture, seed, pixels, *flags)
+    model = Model(net, seed, pixels, *flags)
     trained = bool(document["updates"])
     for name, flag, standard in zip(("inputs", "targets"), flags, standards, strict=True):
         if (standard is not None) > flag or (standard is None and flag and trained):
             found = "no means and scales" if flag else "means and scales"
             raise ValueError(f"found {found} of {name} with standardize={flag}")
     if flags[1]:
-        standardise.check_targets(architecture)
+        standardise.check_targets(net)
     model.input_standard, model.target_standard = standards
-    views = *model.weights, *model.biases, *chain(*architecture.norm_views(model.flat))
-    for view, values in zip(views, (*weights, *biases, *normed), strict=True):
-        view[...] = values
-    model.statistics[...] = statistics
-    model.check_variances(model.flat, "statistics")
-    model.columns = as_columns(document.get("columns"), sizes[0])
-    # Files of earlier versions have no table.
-    if document.get("table") is not None:
-        from ..data.table import Table, as_table
+    return model
 
-        model.table = as_table(Table.from_dict(document["table"]), sizes[0])
-    if document["task"] is not None:
-        model.task = _task(document["task"], architecture)
-    model.epochs = arguments.whole(document["epochs"], "epochs", 0, MOST_EPOCHS)
-    model.updates = arguments.whole(document["updates"], "updates", 0, MOST_UPDATES)
-    # Files of earlier versions have none.
-    model.passes = arguments.whole(document.get("passes", 0), "passes", 0, MOST_UPDATES)
+
+def _restore_optimizer(model: Model, document: dict[str, Any], arrays: _Arrays) -> None:
+    """Give a model the optimizer of the file with its state, and the average of parameters."""
+    optimizer = arrays.optimizer
     if optimizer is not None:
         empty = model.state_for(optimizer)
-        model.begin(model.task, model.pixels, optimizer, empty, model.columns, standards)
-        began = arguments.whole(
+        model.begin(model.task, model.pixels, optimizer, empty, model.columns, arrays.standards)
+        model.optimizer_began = arguments.whole(
             document["optimizer_began"], "optimizer_began", -MOST_UPDATES, model.updates
         )
-        model.optimizer_began = began
-        for slot, values in zip(model.optimizer_state, state, strict=True):
+        for slot, values in zip(model.optimizer_state, arrays.state, strict=True):
             slot[...] = values
-    if average is not None:
-        model.set_average(average)
+    if arrays.average is not None:
+        model.set_average(arrays.average)
         bounds = -MOST_UPDATES, model.updates
         model.average_began = arguments.whole(document["average_began"], "average_began", *bounds)
-    model.history = history
-    # Files of earlier versions do not name frozen layers.
-    frozen = {arguments.whole(k, "frozen", 0, len(layers) - 1) for k in document.get("frozen", ())}
-    model.frozen = tuple(sorted(frozen))
-    return model
 
 
 def _architecture(
