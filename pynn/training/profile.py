@@ -18,9 +18,9 @@ PRODUCTS = "forward", "backward", "gradient"
 """The phases that compute matrix products."""
 CORES = 2, 4, 8, 16, 32, 64
 """Numbers of cores for which the table shows a prediction."""
-PASSING = 8 * 0.086e-9
-"""Seconds in which a weight and its transpose, 8 bytes, move from the core that updated them to
-another one: measured on a Xeon, see docs/benchmarks/performance.md."""
+PASSING = 0.086e-9
+"""Seconds in which a byte moves from the core that updated it to another one: measured on a Xeon,
+see docs/benchmarks/performance.md."""
 MEETING = 240e-9
 """Seconds of a barrier of two threads on the same processor."""
 
@@ -163,7 +163,8 @@ class Profile:
         """Return how many times as fast a step is likely to be on some cores as on one.
 
         A step takes its time on one core, without waiting, divided by the cores; plus the time in
-        which the updated weights move to the other cores; plus two barriers. The last two are
+        which the updated weights move to the other cores, twice as long for float64 as for float32;
+        plus two barriers. The last two are
         constants of one processor, so this is an estimate: it was within 17 % in five of eight
         cases on two cores, and does not apply where pynn uses one thread because a step has too
         little work. Larger batches have more work for the same weights, so more cores pay.
@@ -193,7 +194,9 @@ class Profile:
         alone = busy / self.rows * rows
         if cores == 1:
             return 1.0
-        moved = PASSING * self._model.architecture.n_parameters * (cores - 1) / cores
+        net = self._model.architecture
+        of_parameter = 2 * np.dtype(net.dtype).itemsize * PASSING  # a weight and its transpose
+        moved = of_parameter * net.n_parameters * (cores - 1) / cores
         return alone / (alone / cores + moved + MEETING * cores)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 import pynn
 from pynn.backends import choose
+from pynn.training.profile import MEETING, PASSING, Profile, Run
 
 from .injector import Injector
 
@@ -77,6 +78,24 @@ def test_speedup_is_estimated_for_any_batch() -> None:
     for wrong in ((0, None), (2, 0)):
         with pytest.raises(ValueError, match="expected 1 or more"):
             profile.speedup(*wrong)
+
+
+def test_speedup_counts_the_bytes_that_move_between_cores() -> None:
+    cores, alone = 4, 1e-4
+    seconds = np.zeros((1, 3, 2))  # (threads, layers, phases)
+    seconds[0, 0] = alone, 1.0
+
+    def speedup(dtype: str) -> float:
+        found = Profile(network(dtype=dtype, backend="numpy")._model)
+        found.phases = ("forward", "wait")
+        found._runs = [Run(seconds, steps=1, rows=50)]
+        return found.speedup(cores)
+
+    n_parameters = 30 * 40 + 40 + 40 * 20 + 20 + 20 * 3 + 3
+    for dtype, moved in (("float32", 2 * 4), ("float64", 2 * 8)):
+        transfer = moved * PASSING * n_parameters * (cores - 1) / cores
+        expected = alone / (alone / cores + transfer + cores * MEETING)
+        assert speedup(dtype) == pytest.approx(expected, rel=1e-12)
 
 
 @needs_core
