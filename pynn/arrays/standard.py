@@ -40,6 +40,13 @@ class Standard:
         reciprocal: Array = 1 / self.scale
         return reciprocal
 
+    def too_fine_for(self, dtype: str) -> int | None:
+        """Return the column that loses most if values are rounded to a dtype before they are
+        standardised, None if no rounding error exceeds 1/1000 of a standard deviation.
+        """
+        lost = np.abs(self.mean) / self.scale * np.finfo(dtype).eps
+        return int(lost.argmax()) if lost.max() > 1e-3 else None
+
 
 @dataclass(frozen=True, eq=False)
 class Standardized:

@@ -303,18 +303,22 @@ def _layer_norm(place: Place, layer: Any, shape: Shape) -> list[Part]:
     return [_norm(place, layer, LayerNorm(float(layer.epsilon)), shape)]
 
 
-def _norm(place: Place, layer: Any, norm: Norm, shape: Shape, **running: Array) -> Normalize:
+def _units(place: Place, layer: Any, shape: Shape) -> int:
+    """Return the number of units that a norm normalises, or refuse it."""
     axis = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if len(shape) != 1 or axis not in ([-1], [1]):
         place.refuse(
             f"over axis {layer.axis} of {('rows', *shape)}", "the last axis of (rows, units)"
         )
-    n = shape[0]
-    assert n is not None
+    assert shape[0] is not None
+    return shape[0]
+
+
+def _norm(place: Place, layer: Any, norm: Norm, shape: Shape, **running: Array) -> Normalize:
     return Normalize(
         place,
         norm,
-        n,
+        _units(place, layer, shape),
         values(layer.gamma) if layer.scale else None,
         values(layer.beta) if layer.center else None,
         **running,
@@ -322,13 +326,7 @@ def _norm(place: Place, layer: Any, norm: Norm, shape: Shape, **running: Array) 
 
 
 def _rms_norm(place: Place, layer: Any, shape: Shape) -> list[Part]:
-    axis = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    if len(shape) != 1 or axis not in ([-1], [1]):
-        place.refuse(
-            f"over axis {layer.axis} of {('rows', *shape)}", "the last axis of (rows, units)"
-        )
-    n = shape[0]
-    assert n is not None
+    n = _units(place, layer, shape)
     return [Normalize(place, RMSNorm(float(layer.epsilon)), n, values(layer.scale))]
 
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from ..arrays.standard import Standard
 from ..backends.reference import to_bf16
 from ..spec.activations import PARAMETRIC
 from ..spec.architecture import Architecture
 from ..spec.functions import Loss
-from ..spec.losses import LEAST_VARIANCE, GaussianNLL, LossFunction, Quantile
+from ..spec.losses import LEAST_VARIANCE, GaussianNLL, Quantile
 from ..spec.names import OUTPUTS
+from ..training.standardise import output_unit
 
 if TYPE_CHECKING:
     from ..checks.targets import Task
@@ -246,21 +248,20 @@ def _read(model: Model, input_dtype: str) -> Iterator[Operation]:
         yield Affine(factor=np.asarray(1 / 255, working))
     if standard is not None:
         if input_dtype == "float32":
-            _check_float32(standard.mean, standard.scale)
+            _check_float32(standard)
         yield Affine(center=standard.mean, factor=standard.inverse)
         if dtype != working:
             yield Cast(dtype)
 
 
-def _check_float32(mean: Array, scale: Array) -> None:
+def _check_float32(standard: Standard) -> None:
     """Raise ValueError if rounding to float32 would change standardised inputs visibly."""
-    lost = np.abs(mean) / scale * np.finfo(np.float32).eps
-    if lost.max() > 1e-3:
-        k = int(lost.argmax())
+    k = standard.too_fine_for("float32")
+    if k is not None:
         raise ValueError(
-            f"input_dtype: found 'float32' for input {k} (counted from 0) with mean {mean[k]:g} "
-            f"and standard deviation {scale[k]:g}, whose differences float32 cannot hold, "
-            "expected 'float64'"
+            f"input_dtype: found 'float32' for input {k} (counted from 0) with mean "
+            f"{standard.mean[k]:g} and standard deviation {standard.scale[k]:g}, whose differences "
+            "float32 cannot hold, expected 'float64'"
         )
 
 
@@ -300,12 +301,10 @@ def _norm(
 
 def _finish(model: Model) -> Iterator[Operation]:
     """Yield how outputs get the unit of the targets, as ``standardise.outputs`` defines it."""
-    standard, loss = model.target_standard, model.architecture.loss_function
-    if standard is None:
+    unit = output_unit(model)
+    if unit is None:
         return
-    factor, summand = standard.scale, standard.mean
-    if isinstance(loss, LossFunction):
-        factor, summand = loss.outputs_in_unit(factor, summand)
+    factor, summand = unit
     if model.architecture.dtype != "float64":
         yield Cast("float64")
     yield Affine(factor=factor, summand=summand)

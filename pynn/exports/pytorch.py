@@ -18,15 +18,17 @@ from torch.nn.modules import module as torch_module
 from ..arrays.standard import Standard
 from ..spec.activations import ELU, LeakyReLU, Parametric, Softplus
 from ..spec.architecture import Architecture
-from ..spec.losses import LossFunction
 from ..spec.norms import BatchNorm, LayerNorm, Norm, RMSNorm
 from ..training.model import Model
+from ..training.standardise import output_unit
 from .chain import Activate, Chain, Dense, Drop, Flatten, Normalize, Part, Place, assemble, table
 from .state_dict import require_no_standard
 
 Array = np.ndarray
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+"""Attributes of a module with functions that run before and after it."""
 
 
 @runtime_checkable
@@ -356,13 +358,17 @@ def _parametrized(layer: nn.Module) -> bool:
     return nn.utils.parametrize.is_parametrized(layer)
 
 
+def hooks_of(module: nn.Module) -> str | None:
+    """Return a kind of hooks that a module has, such as ``"forward hooks"``; None without any."""
+    found = next((name for name in HOOKS if getattr(module, name, None)), None)
+    return None if found is None else found.strip("_").replace("_", " ")
+
+
 def _check_hooks(layer: nn.Module, place: Place | str) -> None:
     """Raise ValueError if a module has hooks, which would not be called."""
-    names = (*("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),)
-    found = next((name for name in names if getattr(layer, name, None)), None)
-    if found is None:
+    text = hooks_of(layer)
+    if text is None:
         return
-    text = found.strip("_").replace("_", " ")
     expected = "none, since layers run in one pass; weight_norm and prune use hooks too"
     if isinstance(place, Place):
         place.refuse(f"with {text}", expected)
@@ -536,11 +542,9 @@ def module_of(model: Model, logits: bool) -> nn.Sequential:
                 "means and scales become a part of the first nn.Linear"
             )
         weights[0], biases[0] = _without_input_standard(model.input_standard, net, weights, biases)
-    if model.target_standard is not None:
-        standard, loss = model.target_standard, net.loss_function
-        factor, summand = standard.scale, standard.mean
-        if isinstance(loss, LossFunction):
-            factor, summand = loss.outputs_in_unit(factor, summand)
+    unit = output_unit(model)
+    if unit is not None:
+        factor, summand = unit
         weights[-1], biases[-1] = weights[-1] * factor, biases[-1] * factor + summand
     scales, running = net.norm_views(values[: net.n_parameters]), net.running_views(values)
     layers = []
@@ -556,9 +560,8 @@ def _without_input_standard(
     standard: Standard, net: Architecture, weights: list[Array], biases: list[Array]
 ) -> tuple[Array, Array]:
     """Return weights and biases of the first layer for inputs that are not standardised."""
-    lost = np.abs(standard.mean) / standard.scale * np.finfo(net.dtype).eps
-    if lost.max() > 1e-3:
-        k = int(lost.argmax())
+    k = standard.too_fine_for(net.dtype)
+    if k is not None:
         raise ValueError(
             f"to_torch: found input {k} (counted from 0) with mean {standard.mean[k]:g} and "
             f"standard deviation {standard.scale[k]:g}, whose differences {net.dtype} cannot hold, "

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..exports.chain import Chain, table
+from ..exports.pytorch import hooks_of
 from ..spec.losses import BinaryCrossEntropy, Focal, GaussianNLL, Huber, LossFunction, as_loss
 
 Array = np.ndarray
@@ -47,9 +48,6 @@ class Criterion:
     """The loss in words, for messages."""
 
 
-_HOOKS = "forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"
-
-
 @dataclass
 class _Reader:
     """A loss module, and the module whose outputs it takes."""
@@ -71,7 +69,7 @@ class _Reader:
                 else "a step needs one number"
             )
             self.refuse(f"reduction={reduction!r}", f"'mean': {reason}")
-        if any(getattr(self.loss, f"_{name}", None) for name in _HOOKS):
+        if hooks_of(self.loss) is not None:
             self.refuse("hooks", "none: they are not called")
 
     def refuse(self, found: str, expected: str) -> NoReturn:

@@ -55,6 +55,12 @@ def test_constant_columns_become_zeros() -> None:
     assert found.scale[1] == 1
 
 
+def test_the_column_that_rounding_changes_most() -> None:
+    found = Standard.of(np.array([1e5, 3e5, 0.0]), np.array([0.1, 0.1, 1e-9]))
+    assert found.too_fine_for("float32") == 1
+    assert found.too_fine_for("float64") is None
+
+
 def test_deviations_without_a_reciprocal() -> None:
     """Their scale is 1, so that no input becomes infinite."""
     found = column_standard(np.array([[1e-310], [2e-310]]))
