@@ -23,12 +23,24 @@ from ..training.callbacks import Callback, as_callbacks
 from ..training.history import History, Record
 from ..training.job import Arguments
 from .batches import Reader
-from .criteria import criterion
+from .criteria import Criterion, criterion
 from .link import Link, Plan, plan, slots_of, tensor_of
 from .optimizers import Rule, rule
 
 LEARNING_RATE = 1e-3
 """The default for optimizers of pynn, as of ``Network.fit``."""
+NOT_OFFERED: dict[str, Any] = {
+    "missing_targets": "error",
+    "layer_rates": None,
+    "l2": 0.0,
+    "l1": 0.0,
+    "max_norm": None,
+    "ema": None,
+    "training_metrics": False,
+    "checkpoint": None,
+    "resume": False,
+}
+"""Arguments of ``Network.fit`` that this ``fit`` does not have, with their defaults."""
 
 
 def fit(
@@ -129,19 +141,15 @@ def fit(
     """
     chain = pytorch.read(module, training=True)
     target = criterion(loss, chain)
-    if target.factor != 1 and class_weight is not None:
-        raise ValueError(
-            f"class_weight: found {class_weight!r} with {target.found}, which is "
-            f"{target.factor:g} times a mean of pynn, expected None"
-        )
+    _check_class_weight(target, class_weight)
     found = _rule(optimizer, learning_rate)
     reader = Reader(chain, target)
     options = (batch_size, shuffle)
     rows = reader.rows(x, y, sample_weight, ("x", "y", "sample_weight"), options)
     held = _validation(reader, validation)
-    random = any((chain.drops, *(layer.drops for layer in chain.layers)))
     shuffles = shuffle is not False and not rows.are_batches
-    net = _network(chain, target, _seed(seed, random or shuffles or held.share), backend, threads)
+    random = shuffles or held.share or _drops(chain)
+    net = _network(chain, target, _seed(seed, random), backend, threads)
     planned = plan(chain, net._model, module, found.rule, found.optimizer)
     _check_schedule(found, schedule)
     if clip_norm is not None:
@@ -149,26 +157,24 @@ def fit(
     net.freeze(planned.frozen)
     link = Link(chain, net._model, planned, found.rule)
     given = Arguments(
-        *(rows.x, rows.y, rows.weight, class_weight, "error", epochs, batch_size),
+        **NOT_OFFERED,
+        x=rows.x,
+        y=rows.y,
+        sample_weight=rows.weight,
+        class_weight=class_weight,
+        epochs=epochs,
+        batch_size=batch_size,
         optimizer=found.optimizer,
         learning_rate=found.rate if planned.rate is None else planned.rate,
-        layer_rates=None,
-        l2=0.0,
-        l1=0.0,
         clip_norm=clip_norm,
-        max_norm=None,
         label_smoothing=target.smoothing,
-        ema=None,
         schedule=_schedule(schedule, found, link.began),
         validation=held.rows,
         metrics=metrics,
-        training_metrics=False,
         stratify=stratify,
-        shuffle=shuffle if shuffles or rows.are_batches is False else False,
+        shuffle=False if rows.are_batches else shuffle,
         callbacks=_synchronised(callbacks, link, epochs),
         progress=progress,
-        checkpoint=None,
-        resume=False,
         groups=planned.groups,
         # Constant weights of the rows are factors on the loss then.
         convention="keras" if target.factor != 1 else "pynn",
@@ -178,6 +184,14 @@ def fit(
         return training.fit(net, net._model, net._engine, net._lock, given)
     finally:
         link.write()
+
+
+def _check_class_weight(target: Criterion, class_weight: Any) -> None:
+    if target.factor != 1 and class_weight is not None:
+        raise ValueError(
+            f"class_weight: found {class_weight!r} with {target.found}, which is "
+            f"{target.factor:g} times a mean of pynn, expected None"
+        )
 
 
 @dataclass(frozen=True)
@@ -241,7 +255,9 @@ def _check_clipping(chain: Chain, net: Network, planned: Plan) -> None:
             )
 
 
-def _network(chain: Any, target: Any, seed: int, backend: str, threads: int | None) -> Network:
+def _network(
+    chain: Chain, target: Criterion, seed: int, backend: str, threads: int | None
+) -> Network:
     """Return the network that trains a module."""
     net: Network = chains.network(
         *(Network, chain, target.loss),
@@ -256,7 +272,13 @@ def _network(chain: Any, target: Any, seed: int, backend: str, threads: int | No
     return net
 
 
+def _drops(chain: Chain) -> bool:
+    """Return whether a chain has dropout."""
+    return bool(chain.drops) or any(layer.drops for layer in chain.layers)
+
+
 def _seed(seed: int | None, random: bool) -> int:
+    """Return the seed that is given; otherwise one of PyTorch's generator if it has any effect."""
     if seed is not None:
         return seed
     return int(torch.randint(2**62, (), device="cpu")) if random else 0

@@ -16,14 +16,13 @@ from ..backends import choose
 from ..backends.contract import Pass
 from ..exports import pytorch
 from ..exports.chain import Activate, Dense, Drop, Normalize, Part, Place
+from ..exports.pytorch import DTYPES
 from ..spec import arguments
 from ..spec.architecture import ActivationLike, Architecture
 from ..spec.norms import NormLike
 from ..training import initialise
 from . import operations
-from .passes import Call, Passes, Pool, divided, running, slots
-
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+from .passes import Call, Passes, Pool, divided, running, running_slots, slots
 
 
 class Layer(nn.Module):
@@ -155,10 +154,10 @@ class MLP(nn.Module):
         """Parameters in the order of ``slots``, then running statistics."""
         if self._owners is None:  # attributes of modules are slow
             layers, net = self.layers, self.architecture
-            self._owners = [(layers[k]._parameters, name) for k, name in slots(net)]
-            for k in net.batch_layers:
-                buffers = layers[k]._buffers
-                self._owners += [(buffers, "running_mean"), (buffers, "running_var")]
+            self._owners = [
+                *((layers[k]._parameters, name) for k, name in slots(net)),
+                *((layers[k]._buffers, name) for k, name in running_slots(net)),
+            ]
         try:
             return [owner[name] for owner, name in self._owners]
         except KeyError:
@@ -172,9 +171,8 @@ class MLP(nn.Module):
         for layer in self.layers:
             for hook in layer._forward_pre_hooks.values():
                 hook(layer, ())
-        names = slots(self.architecture)
-        for k in self.architecture.batch_layers:
-            names += [(k, "running_mean"), (k, "running_var")]
+        net = self.architecture
+        names = (*slots(net), *running_slots(net))
         return [getattr(self.layers[k], name) for k, name in names]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
@@ -266,8 +264,7 @@ class MLP(nn.Module):
         """
         net = self.architecture
         tensors: list[dict[str, Tensor]] = [{} for _ in self.layers]
-        running = [(k, n) for k in net.batch_layers for n in ("running_mean", "running_var")]
-        for k, name in (*slots(net), *running):
+        for k, name in (*slots(net), *running_slots(net)):
             tensors[k][name] = getattr(self.layers[k], name)
         return pytorch.sequential(net, tensors, "to_sequential").train(self.training)
 
@@ -305,12 +302,9 @@ class MLP(nn.Module):
         """
         net = self.architecture
         if not isinstance(x, Tensor):
-            raise TypeError(
-                f"x: found a {type(x).__name__}, expected a torch.Tensor; for torch.fx, use "
-                "to_sequential()"
-                if type(x).__name__ == "Proxy"
-                else f"x: found a {type(x).__name__}, expected a torch.Tensor"
-            )
+            kind = type(x).__name__
+            hint = "; for torch.fx, use to_sequential()" if kind == "Proxy" else ""
+            raise TypeError(f"x: found a {kind}, expected a torch.Tensor{hint}")
         if not x.is_floating_point():
             raise TypeError(f"x: found {x.dtype}, expected floating-point numbers")
         if x.ndim == 0 or x.shape[-1] != net.n_in:

@@ -128,6 +128,11 @@ def slots(net: Architecture) -> list[tuple[int, str]]:
     return [(k, name) for k in range(net.n_layers) for name in names[: 2 + net.norm_vectors(k)]]
 
 
+def running_slots(net: Architecture) -> list[tuple[int, str]]:
+    """Return layer and name of every running statistic, in the order of ``MLP.buffers``."""
+    return [(k, name) for k in net.batch_layers for name in ("running_mean", "running_var")]
+
+
 def divided(net: Architecture, flat: Tensor) -> list[Tensor]:
     """Return the parameters as views of a flat tensor: weights (n_out, n_in), then vectors."""
     return [flat.as_strided(*place) for place in _places(net)]
