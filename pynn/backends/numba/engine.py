@@ -136,27 +136,15 @@ class Job:
         chunk = n if at_once else chunk_rows(net, min(batch_size, n))
         layers = weights.layers.copy()
         block = carve_block(layers, chunk, net.dtype)
-        settings = np.zeros(SETTINGS, np.int64)
+        settings = settings_of(weights, optimizer)
         settings[[TASK, ROWS, BATCH, CHUNK]] = task, n, batch_size, chunk
-        settings[[OUTPUT_LOSS, COUNTED]] = LOSS.get(net.loss, CUSTOM), rule_to_count(net, y)
-        settings[N_TARGETS] = net.n_targets
-        if net.custom(net.loss):
-            settings[OUTPUT_LOSS] = CUSTOM
-            settings[LOSS_ADDRESS] = weights.custom[net.loss].address
-        settings[STREAM] = philox.DROPOUT
-        settings[AVERAGED] = -1
-        rate = net.input_dropout
-        settings[INPUT_THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
-        settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
+        settings[COUNTED] = rule_to_count(net, y)
+        settings[MISSING] = data.missing
         inputs = flat_inputs(x, settings)
         labels, goals = flat_targets(y, net, settings)
         sample_weight = flat_weights(data.sample_weight, settings)
-        settings[MISSING] = data.missing
         constants, coefficients = optimizer_constants(net, optimizer, l2)
-        groups = np.zeros((net.n_layers, 2, 3), net.dtype)
-        groups[:, :, FACTOR] = 1
-        decoupled = np.zeros((net.n_layers, 2))
-        decoupled[:, 0] = getattr(optimizer, "weight_decay", 0.0)
+        groups, decoupled = groups_of(net, optimizer)
         self.plan = Plan(
             layers=layers,
             settings=settings,
@@ -214,6 +202,32 @@ class Job:
             done = max(1.0, (position - before) / int(self.plan.settings[CHUNK]))
             self.pace.note(took / done, done)
         return Sums(*self.plan.sums[:3].tolist())
+
+
+def settings_of(weights: Weights, optimizer: Optimizer | None) -> Array:
+    """Return ``settings`` of a plan, of which the task, the data and the run are not set yet."""
+    net = weights.net
+    settings = np.zeros(SETTINGS, np.int64)
+    settings[OUTPUT_LOSS] = LOSS.get(net.loss, CUSTOM)
+    if net.custom(net.loss):
+        settings[OUTPUT_LOSS] = CUSTOM
+        settings[LOSS_ADDRESS] = weights.custom[net.loss].address
+    settings[N_TARGETS] = net.n_targets
+    settings[STREAM] = philox.DROPOUT
+    settings[AVERAGED] = -1
+    rate = net.input_dropout
+    settings[INPUT_THRESHOLD] = philox.dropout_threshold(rate) if rate else -1
+    settings[UPDATE_RULE] = OPTIMIZER[optimizer.name] if optimizer else 0
+    return settings
+
+
+def groups_of(net: Architecture, optimizer: Optimizer | None) -> tuple[Array, Array]:
+    """Return ``groups`` and ``decoupled`` of a plan, for equal rates and decays of all layers."""
+    groups = np.zeros((net.n_layers, 2, 3), net.dtype)
+    groups[:, :, FACTOR] = 1
+    decoupled = np.zeros((net.n_layers, 2))
+    decoupled[:, 0] = getattr(optimizer, "weight_decay", 0.0)
+    return groups, decoupled
 
 
 def flat_inputs(x: Array | Standardized, settings: Array) -> list[Array]:
