@@ -73,15 +73,18 @@ class _WithoutCore(MetaPathFinder):
 
 
 def load_cases() -> Any:
-    """Import tests/digest_cases.py by its path: this folder must not be on Python's search path.
+    """Import tests/digest_cases by its path: this folder must not be on Python's search path.
 
     Its folders have the names of packages, such as ``sklearn``.
     """
-    path = Path(__file__).resolve().with_name("digest_cases.py")
-    spec = importlib.util.spec_from_file_location("digest_cases", path)
+    folder = Path(__file__).resolve().with_name("digest_cases")
+    spec = importlib.util.spec_from_file_location(
+        "digest_cases", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["digest_cases"] = module  # where its modules look for each other
     spec.loader.exec_module(module)
     return module
 
