@@ -672,5 +672,4 @@ def from_onnx(
         return Network(sizes, **settings, backend=backend, threads=threads, seed=seed)
 
     found = onnx_layers.find(onnx_terms.read(path), output_name)
-    net: Network = onnx_network.network(create, found, loss)
-    return net
+    return onnx_network.network(create, found, loss)

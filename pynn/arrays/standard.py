@@ -37,8 +37,7 @@ class Standard:
     @property
     def inverse(self) -> Array:
         """1 / scale, (columns,)."""
-        reciprocal: Array = 1 / self.scale
-        return reciprocal
+        return 1 / self.scale
 
     def too_fine_for(self, dtype: str) -> int | None:
         """Return the column that loses most if values are rounded to a dtype before they are
@@ -158,14 +157,12 @@ class Moments:
     @property
     def mean(self) -> Array:
         """(columns,), float64."""
-        found: Array = self._mean + self._first
-        return found
+        return self._mean + self._first
 
     @property
     def variance(self) -> Array:
         """(columns,), float64."""
-        found: Array = self._squares / self._count
-        return found
+        return self._squares / self._count
 
 
 def standard_of(moments: Moments) -> Standard:
@@ -216,8 +213,7 @@ def _unit(rows: Array) -> Array:
         most = np.maximum(most, np.maximum.reduce(half, axis=0))
     _, exponent = np.frexp(most)
     # A column of deviations 0 keeps its unit; 2^1024 is not a float64.
-    unit: Array = np.where(most > 0, np.ldexp(1.0, np.clip(exponent + 1, -1021, 1023)), 1.0)
-    return unit
+    return np.where(most > 0, np.ldexp(1.0, np.clip(exponent + 1, -1021, 1023)), 1.0)
 
 
 def _sparse_variance(x: Sparse) -> Array:
@@ -232,5 +228,4 @@ def _sparse_variance(x: Sparse) -> Array:
     mean = (np.bincount(x.indices, data, columns) + (n - stored) * others) / n
     data -= mean[x.indices]
     squares = np.bincount(x.indices, data * data, columns) + (n - stored) * (others - mean) ** 2
-    variance: Array = squares / n
-    return variance
+    return squares / n

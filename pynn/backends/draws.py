@@ -73,5 +73,4 @@ class Draws:
         self, epoch: int, layer: int, first_row: int, shape: tuple[int, int], deviation: float
     ) -> Array:
         normal = philox.noise(self.seed, epoch, layer, first_row, shape)
-        noise: Array = (deviation * normal).astype(self.net.dtype)
-        return noise
+        return (deviation * normal).astype(self.net.dtype)

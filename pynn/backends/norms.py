@@ -64,8 +64,7 @@ def normalize_gradient(
     through = normed * (dnormed * normed).mean(axis=axis, keepdims=True)
     if norm.centers:
         dnormed = dnormed - dnormed.mean(axis=axis, keepdims=True)
-    dz: Array = (dnormed - through) * inverse
-    return dz
+    return (dnormed - through) * inverse
 
 
 def update_running(norm: BatchNorm, z: Array, running: Sequence[Array]) -> None:

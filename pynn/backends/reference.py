@@ -59,8 +59,7 @@ def to_bf16(a: Array) -> Array:
     """
     bits = np.ascontiguousarray(a).view(np.uint32)
     up = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
-    rounded: Array = np.where(np.isnan(a), a, (bits + up & np.uint32(0xFFFF0000)).view(np.float32))
-    return rounded
+    return np.where(np.isnan(a), a, (bits + up & np.uint32(0xFFFF0000)).view(np.float32))
 
 
 def multiply(net: Architecture, layer: int, a: Array, b: Array) -> Array:

@@ -92,8 +92,7 @@ class Layer:
         through = self.normed * (u * self.normed).mean(axis=1, keepdims=True)
         if self.kind.centers:
             u = u - u.mean(axis=1, keepdims=True)
-        projected: Array = (u - through) * self.inverse
-        return projected
+        return (u - through) * self.inverse
 
     def _norm_tangent(self, t: Array, t_scales: list[Array]) -> Array:
         self.t_normed = self._project(t)

@@ -35,8 +35,7 @@ class Shared:
         with self._lock:
             if key not in self._results:
                 self._results[key] = convert()
-            result: Result = self._results[key]
-            return result
+            return self._results[key]
 
 
 def value_of(argument: Any) -> Any:

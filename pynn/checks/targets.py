@@ -66,8 +66,7 @@ class Task:
             index = values.argmax(axis=1)
         else:
             index = values[:, 0] > 0.5
-        found: Array = self.classes[index.astype(np.intp, copy=False)]
-        return found
+        return self.classes[index.astype(np.intp, copy=False)]
 
 
 def targets(

@@ -439,8 +439,7 @@ def _is_plain(kind: Any) -> bool:
     """Whether NumPy can hold the values of a column."""
     from pyarrow import types
 
-    found: bool = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    return found
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
 
 
 def size_of(kind: Any) -> int:
@@ -470,8 +469,7 @@ def _values(column: Any, name: str, place: str, first: int, size: int = 1) -> Ar
             "from 0), expected a value in each row; fill them or drop their rows"
         )
     if _is_plain(kind):
-        found: Array = column.to_numpy(zero_copy_only=False)
-        return found
+        return column.to_numpy(zero_copy_only=False)
     if is_text(kind):
         return _texts(column).astype(str)
     return _other_values(column, name, place, first)
@@ -519,8 +517,7 @@ def _texts(column: Any) -> Array:
     codes = column if types.is_dictionary(column.type) else column.dictionary_encode()
     words = np.array([*codes.dictionary.to_pylist(), None], dtype=object)
     index = codes.indices.fill_null(len(words) - 1) if codes.null_count else codes.indices
-    found: Array = words[index.to_numpy(zero_copy_only=False)]
-    return found
+    return words[index.to_numpy(zero_copy_only=False)]
 
 
 def _uniques(column: Any) -> list[Any]:
@@ -528,8 +525,7 @@ def _uniques(column: Any) -> list[Any]:
 
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    found: list[Any] = column.unique().to_pylist()
-    return found
+    return column.unique().to_pylist()
 
 
 def _names(names: Any, argument: str) -> list[str]:

@@ -119,8 +119,7 @@ def encode(cells: Cells, column: Column, out: Array) -> None:
 def known_values(cells: Cells, name: str, values: Array, known: Sequence[Any], what: str) -> Array:
     """Return values as an array; raise if one is not among the known ones."""
     places = _places(cells, name, values, known, what)
-    found: Array = np.asarray(known)[places]
-    return found
+    return np.asarray(known)[places]
 
 
 def _places(cells: Cells, name: str, values: Array, known: Sequence[Any], what: str) -> Array:

@@ -258,10 +258,8 @@ def _scaled(grey: np.ndarray, height: int, width: int) -> np.ndarray:
     smaller = height * width < grey.size
     # The box filter has no ringing, so it adds no ink to the background.
     method = resample.BOX if smaller else resample.BILINEAR
-    scaled: np.ndarray = np.asarray(image.resize((width, height), method), dtype=np.float64)
-    return scaled
+    return np.asarray(image.resize((width, height), method), dtype=np.float64)
 
 
 def _to_uint8(grey: np.ndarray) -> np.ndarray:
-    pixels: np.ndarray = np.rint(255 * np.clip(grey, 0.0, 1.0)).astype(np.uint8)
-    return pixels
+    return np.rint(255 * np.clip(grey, 0.0, 1.0)).astype(np.uint8)

@@ -101,11 +101,9 @@ class Interchange(Exports):
 
         def create(sizes: list[int], **settings: Any) -> _Network:
             make: Any = cls
-            made: _Network = make(sizes, backend=backend, threads=threads, **settings)
-            return made
+            return make(sizes, backend=backend, threads=threads, **settings)
 
-        found: _Network = scikit.network(create, estimator)
-        return found
+        return scikit.network(create, estimator)
 
     def to_sklearn(self) -> Any:
         """Return a fitted estimator of scikit-learn with the same predictions.
@@ -193,11 +191,9 @@ class Interchange(Exports):
 
         def create(sizes: list[int], **settings: Any) -> _Network:
             make: Any = cls
-            made: _Network = make(sizes, backend=backend, threads=threads, seed=seed, **settings)
-            return made
+            return make(sizes, backend=backend, threads=threads, seed=seed, **settings)
 
-        found: _Network = keras_layers.network(create, model, loss)
-        return found
+        return keras_layers.network(create, model, loss)
 
     def to_pytree(self) -> dict[str, Any]:
         """Return copies of the parameters as nested dictionaries with the names of Flax.

@@ -372,8 +372,7 @@ def _flat(a: Array, shape: Shape) -> Array:
     """Return values of the inputs as one number, or as (n_in,)."""
     if a.size == 1:
         return np.float64(a.reshape(())[()])
-    found: Array = np.broadcast_to(a, (1, *(int(n or 0) for n in shape))).reshape(-1)
-    return found
+    return np.broadcast_to(a, (1, *(int(n or 0) for n in shape))).reshape(-1)
 
 
 READERS: dict[str, Reader] = {

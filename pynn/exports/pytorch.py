@@ -396,8 +396,7 @@ def array_of(layer: nn.Module, name: str, place: Place) -> Array | None:
     for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
         if getattr(tensor, hooks, None):
             place.refuse(f"with hooks of its {name}", "none, since they would not be called")
-    array: Array = tensor.detach().numpy()
-    return array
+    return tensor.detach().numpy()
 
 
 def _check_parameters(chain: Chain) -> None:

@@ -318,8 +318,7 @@ class Ensemble(Scored):
             dtypes.append(found.dtype)
             total = found.astype(np.float64) if total is None else total + found
         assert total is not None
-        mean: Array = (total / len(self)).astype(np.result_type(*dtypes))
-        return mean
+        return (total / len(self)).astype(np.result_type(*dtypes))
 
     def _majority(self, x: Any) -> Array:
         votes: Any = 0.0

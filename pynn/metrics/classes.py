@@ -179,8 +179,7 @@ def _own_probability(rows: Rows) -> Array:
     p = rows.out.astype(np.float64)
     if p.shape[1] == 1:
         return np.where(rows.codes == 1, p[:, 0], 1 - p[:, 0])
-    found: Array = np.take_along_axis(p, rows.codes[:, None], axis=1)[:, 0]
-    return found
+    return np.take_along_axis(p, rows.codes[:, None], axis=1)[:, 0]
 
 
 # --- Means ----------------------------------------------------------------------------------------

@@ -418,8 +418,7 @@ def _used_pixels(x: ArrayLike | None, pixels: int) -> np.ndarray:
         raise ValueError(
             f"x: found shape {rows.shape}, expected rows of {pixels} pixels, the inputs of net"
         )
-    used: np.ndarray = (rows.reshape(len(rows), pixels) != 0).any(axis=0)
-    return used
+    return (rows.reshape(len(rows), pixels) != 0).any(axis=0)
 
 
 def _classes_of_units(net: Any, units: int, drawn: int) -> list[Any] | None:

@@ -288,5 +288,4 @@ def as_vector(y: Any, **options: Any) -> Array:
             "y to (n_samples, ), for example using ravel().",
             DataConversionWarning,
         )
-    vector: Array = column_or_1d(y, **options)
-    return vector
+    return column_or_1d(y, **options)

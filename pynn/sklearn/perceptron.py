@@ -336,8 +336,7 @@ class Perceptron(
         """
         try:
             self._validation = validation_data
-            fitted: _Self = super().fit(X, y, sample_weight)
-            return fitted
+            return super().fit(X, y, sample_weight)
         finally:
             self.__dict__.pop("_validation", None)
 
@@ -412,8 +411,7 @@ class Perceptron(
         -------
         float
         """
-        found: float = super().score(collected(X), collected(y), collected(sample_weight))
-        return found
+        return super().score(collected(X), collected(y), collected(sample_weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         plain = further.checked(self, X, y) if incremental and not reset else None

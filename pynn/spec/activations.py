@@ -29,8 +29,7 @@ class Parametric:
 
     @property
     def parameter(self) -> float:
-        value: float = getattr(self, fields(self)[0].name)
-        return value
+        return getattr(self, fields(self)[0].name)
 
 
 @dataclass(frozen=True)

@@ -232,8 +232,7 @@ class Architecture:
     @property
     def regression(self) -> bool:
         """Whether the outputs are values rather than classes. The loss alone decides."""
-        regression: bool = self.loss_function.regression
-        return regression
+        return self.loss_function.regression
 
     @property
     def independent(self) -> bool:

@@ -137,15 +137,13 @@ class CosineRestarts(Schedule):
         """Return the share of its cycle that has passed; ``cycles`` are times in first cycles."""
         q = self.growth
         if q == 1:
-            share: np.ndarray = cycles % 1.0
-            return share
+            return cycles % 1.0
         # Cycle k begins at 1 + q + … + q^(k-1) = (q^k - 1) / (q - 1). The logarithm can be rounded
         # to the neighbour of k.
         k = np.floor(np.log1p(cycles * (q - 1)) / math.log(q))
         k -= cycles < (q**k - 1) / (q - 1)
         k += cycles >= (q ** (k + 1) - 1) / (q - 1)
-        found: np.ndarray = (cycles - (q**k - 1) / (q - 1)) / q**k
-        return found
+        return (cycles - (q**k - 1) / (q - 1)) / q**k
 
 
 @dataclass(frozen=True)

@@ -326,8 +326,7 @@ class _RateDecay(Schedule):
 
     def factors(self, epoch: np.ndarray, start: float, stop: float) -> np.ndarray:
         steps = self.began + np.rint((epoch - start) * len(epoch))
-        factors: np.ndarray = 1 / (1 + steps * self.decay)
-        return factors
+        return 1 / (1 + steps * self.decay)
 
 
 def _schedule(schedule: Any, found: _Optimizer, began: int) -> Any:

@@ -58,8 +58,7 @@ def tensor_of(slot: Slot) -> Tensor:
     """Return the parameter or buffer of PyTorch for an array of a chain."""
     source = slot.place.source
     own = hasattr(source, slot.name)  # those of MLP have the names of a chain
-    found: Tensor = getattr(source, slot.name if own else ATTRIBUTES[slot.name])
-    return found
+    return getattr(source, slot.name if own else ATTRIBUTES[slot.name])
 
 
 def slots_of(chain: Chain, model: Model, values: Array) -> list[list[Slot]]:

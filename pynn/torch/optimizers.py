@@ -111,8 +111,7 @@ class Rule:
             )
 
     def _state(self, parameter: Tensor) -> dict[str, Any]:
-        found: dict[str, Any] = self.source.state.get(parameter, {})
-        return found
+        return self.source.state.get(parameter, {})
 
     def read(self, parameter: Tensor, views: Sequence[Array]) -> None:
         """Copy the state of a parameter into views of pynn's vectors, in its shape."""

@@ -136,8 +136,7 @@ class Answers:
         require_columns(x, model.columns, name)
         _require_encoded(x, model.table)
         x = features.features(x, model.architecture, name, model.pixels, model.input_format)
-        read: Inputs = standardise.read_by(model, x)
-        return read
+        return standardise.read_by(model, x)
 
     def _inputs(self, x: Any) -> Any:
         """Return checked x, which may be a stream."""
@@ -199,14 +198,12 @@ class Answers:
         if task.kind == "values":
             if isinstance(loss, Loss):
                 return out.reshape(-1) if task.flat else out
-            values: Array = loss.predictions(out, task.flat)
-            return values
+            return loss.predictions(out, task.flat)
         if not np.isfinite(out).all():
             _warn_of_labels(out)
         if not loss.probabilities:
             out = loss.measured(out) if out.shape[1] == 1 or task.classes is None else out
-        labels: Array = task.labels(out)
-        return labels
+        return task.labels(out)
 
 
 # --- Checks ---------------------------------------------------------------------------------------

@@ -91,8 +91,7 @@ def describe_run(model: Model, engine: Engine, job: Job) -> dict[str, Any]:
 
 
 def _fingerprint(rows: Any) -> dict[str, str]:
-    found: dict[str, str] = rows.fingerprint() if isinstance(rows, Stream) else fingerprint(rows)
-    return found
+    return rows.fingerprint() if isinstance(rows, Stream) else fingerprint(rows)
 
 
 class Resumed(NamedTuple):

@@ -62,8 +62,7 @@ class Record(NamedTuple):
     def get(self, name: str) -> float | None:
         """Return a value by its name, of a field or of a metric; None if it was not measured."""
         if name in FIELDS:
-            found: float | None = getattr(self, name)
-            return found
+            return getattr(self, name)
         return (self.metrics or {}).get(name)
 
 

@@ -113,5 +113,4 @@ def _words() -> philox.Words:
         return philox.words
     from ..backends.cython import _core  # type: ignore[attr-defined]
 
-    found: philox.Words = _core.philox_words
-    return found
+    return _core.philox_words

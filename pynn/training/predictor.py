@@ -107,8 +107,7 @@ class Predictor(Answers):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self._model.architecture.sizes
-        return sizes
+        return self._model.architecture.sizes
 
     @property
     def classes(self) -> Array | None:

@@ -457,8 +457,7 @@ def output_indices(output: Any, n_out: int, rows: int) -> Array:
         raise ValueError(f"output: found shape {found.shape}, expected an index, or ({rows},)")
     if found.dtype.kind not in "iu" or found.min() < -n_out or found.max() >= n_out:
         raise ValueError(f"output: found {output!r}, expected whole numbers from 0 to {n_out - 1}")
-    chosen: Array = found.astype(np.intp) % n_out
-    return chosen
+    return found.astype(np.intp) % n_out
 
 
 def _part(rows: Inputs, part: slice) -> Inputs:

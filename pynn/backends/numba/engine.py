@@ -574,8 +574,7 @@ class Tape:
         a = self.outputs()  # which writes f'(z) over z
         if self.net.activations[-1] == "softmax":
             return softmax_gradient(a, d_outputs)
-        gradient: Array = d_outputs * self._matrix(Z, -1)
-        return gradient
+        return d_outputs * self._matrix(Z, -1)
 
     def backward(self, d_logits: Array, inputs: bool) -> Array | None:
         net = self.net

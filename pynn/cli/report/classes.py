@@ -251,8 +251,7 @@ def _dark_on_light(image: Array) -> Array:
     """Return an image as uint8 in which 0 is white and the largest value of the image black."""
     values = np.nan_to_num(np.asarray(image, float))
     low, high = min(0.0, float(values.min())), float(values.max())
-    scaled: Array = 255 - np.rint(255 * (values - low) / ((high - low) or 1)).astype(np.uint8)
-    return scaled
+    return 255 - np.rint(255 * (values - low) / ((high - low) or 1)).astype(np.uint8)
 
 
 def first_layer(found: Findings) -> str:

@@ -61,8 +61,7 @@ class Findings:
     @cached_property
     def predicted(self) -> Array:
         """The predictions of the network."""
-        found: Array = self.net.predict(self.run.test[0])
-        return found
+        return self.net.predict(self.run.test[0])
 
     @cached_property
     def probabilities(self) -> Array | None:
@@ -70,8 +69,7 @@ class Findings:
         loss = self.net.architecture.loss_function
         if self.labels is None or not getattr(loss, "probabilities", False):
             return None
-        found: Array = self.net.predict_proba(self.run.test[0])
-        return found
+        return self.net.predict_proba(self.run.test[0])
 
     @cached_property
     def calibration(self) -> Calibration | None:
