@@ -131,7 +131,7 @@ Every option with its name in scikit-learn (its multilayer perceptrons, or the n
 
 {machine}
 
-Each time is a median in ms, each ratio the median of the ratios of neighbouring epochs, one with the option and one without, in one process. On a machine that other programs use, single ratios are off by up to 0.1, and the times of different rows cannot be compared. Losses of values and what needs values are compared with `mse` and one output, everything else with cross entropy. `lbfgs` has one iteration on all rows for an epoch. Costs that a network has once, such as the means and scales of `standardize`, are not part of an epoch. Every row works on all three [backends](backends.md) but for the gaps listed there, and names a test in the [list of rows](../../benchmarks/option_rows.py), from which `python -m benchmarks.options` measures and writes this page.
+Each time is a median in ms, each ratio the median of the ratios of neighbouring epochs, one with the option and one without, in one process. {baseline}On a machine that other programs use, single ratios are off by up to 0.1, and the times of different rows cannot be compared. Losses of values, and options that need values, are compared with `mse` and one output, all others with cross entropy. `lbfgs` has one iteration on all rows for an epoch. Costs that a network has once, such as the means and scales of `standardize`, are not part of an epoch. Every row works on all three [backends](backends.md), except for the gaps listed there, and names a test in the [list of rows](../../benchmarks/option_rows.py), from which `python -m benchmarks.options` measures and writes this page.
 """  # noqa: E501
 
 
@@ -145,7 +145,7 @@ def page(results: Mapping[str, Any]) -> str:
             f"pynn {found['pynn']}, NumPy {found['NumPy']}, Python {found['Python']}; "
             f"{found['date']}."
         )
-    text = HEAD.format(machine=machine_text)
+    text = HEAD.format(machine=machine_text, baseline=_baseline(results))
     parts = [text]
     for group, options in GROUPS.items():
         peer = "torchmetrics" if group == "Metrics" else "PyTorch"
@@ -157,6 +157,18 @@ def page(results: Mapping[str, Any]) -> str:
             + "\n"
         )
     return "\n".join(parts)
+
+
+def _baseline(results: Mapping[str, Any]) -> str:
+    """Return the times of D without an option, which show whether other programs ran."""
+    rows = results.get("rows", {}).get("Activations", {}).values()
+    times = [row["D"]["off"] for row in rows if "D" in row]
+    if not times:
+        return ""
+    return (
+        "In the rows of the first table, an epoch of D without the option took "
+        f"{min(times):.0f} to {max(times):.0f} ms. "
+    )
 
 
 def _row(option: Option, rows: Mapping[str, Any]) -> str:
