@@ -1,5 +1,10 @@
 """Train dense neural networks on the CPU, with compiled kernels.
 
+``Network`` trains, predicts and saves; ``fit_many`` trains many networks at once, and ``Ensemble``
+combines their predictions. ``pynn.data`` and ``pynn.datasets`` read data, ``pynn.callbacks`` and
+``pynn.plots`` follow and draw a training. ``pynn.sklearn``, ``pynn.torch`` and ``pynn.keras`` are
+interfaces of other libraries, and ``pynn.nielsen`` has the programs of Nielsen's book.
+
 Examples
 --------
 >>> import pynn

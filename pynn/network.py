@@ -49,11 +49,11 @@ class Network(Interchange, Explained):
         :class:`pynn.LeakyReLU`, :class:`pynn.ELU` or :class:`pynn.Softplus` for another parameter
         than the default; or a custom :class:`pynn.Activation`.
     output : str, LeakyReLU, ELU, Softplus or Activation, optional
-        Activation of the last layer, one of those, or ``softmax`` or ``exp``. None chooses it by
+        Activation of the last layer: one of the above, ``softmax`` or ``exp``. None chooses it by
         the loss: ``softmax`` for cross_entropy, ``sigmoid`` for binary_cross_entropy, ``exp`` for
         poisson, gamma and tweedie, and ``identity`` for mse, mae, huber, log_cosh and quantile,
-        which can be combined with every other activation, as custom losses can. The page on losses
-        of the reference has all.
+        which also work with every other activation, as custom losses do. The reference page on
+        losses has a table.
     loss : str, LossFunction or Loss
         The function that training minimises. For classes: ``cross_entropy``,
         ``binary_cross_entropy``, ``focal``, ``hinge`` or ``squared_hinge``; for values: ``mse``,
@@ -107,9 +107,9 @@ class Network(Interchange, Explained):
         minimises the loss of standardised targets, to which parameters of the loss such as
         Huber's delta apply. Predictions, losses and metrics are in the original unit, in float64.
         The training loss of ``fit`` is s² times that of standardised targets for mse with one
-        target of scale s, and s times for mae and quantile; with other losses, or several targets
-        of different scales, it is measured after each epoch, without dropout, in a pass over the
-        training rows.
+        target of scale s, s times for mae and quantile, and larger by log s for gaussian_nll; with
+        other losses, or several targets of different scales (not for gaussian_nll), it is measured
+        after each epoch, without dropout, in a pass over the training rows.
     dtype : {"float32", "float64"}
         Number format of parameters and arithmetic.
     precision : {"full", "bf16"}
@@ -122,9 +122,9 @@ class Network(Interchange, Explained):
         The implementation that computes; ``"auto"`` chooses the first of the three that is
         available. The cython backend does not support custom functions.
     threads : int, optional
-        Maximum number of threads, from 1 to 4096 (the numpy backend has one); at most 4 for each
-        processor, or 64 in all, are started. Small steps run on
-        one thread if that is measured to be faster; results are identical with any number. None
+        Maximum number of threads, from 1 to 4096 (the numpy backend has one). At most 4 for each
+        processor are started, or 64 if that is more. Small steps run on one thread if that is
+        measured to be faster; results are identical with any number. None
         uses the environment variable ``PYNN_NUM_THREADS``, or as many as there are processors
         within the limits of cgroups, ``OMP_NUM_THREADS``, joblib and threadpoolctl, or fewer for
         small amounts of work.
@@ -369,11 +369,11 @@ class Network(Interchange, Explained):
             Rows per update; None or ``"full"`` for all. The last batch may be shorter. By default
             each batch of an iterable of batches is an update.
         optimizer : str or Optimizer
-            ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adamw``,
-            ``amsgrad``, ``nadam``, ``lion``, or an object such as ``pynn.Adam(beta2=0.99)``; or
-            ``lbfgs``, which trains on all rows at once and refuses values of ``batch_size`` (except
-            None and ``"full"``), ``learning_rate`` and ``layer_rates`` that are not the defaults:
-            see :class:`pynn.LBFGS`.
+            ``sgd``, ``momentum``, ``nesterov``, ``rmsprop``, ``adagrad``, ``adam``, ``adam_hat``,
+            ``adamw``, ``amsgrad``, ``nadam``, ``lion``, or an object such as
+            ``pynn.Adam(beta2=0.99)``; or ``lbfgs``, which trains on all rows at once and refuses
+            values of ``batch_size`` (except None and ``"full"``), ``learning_rate`` and
+            ``layer_rates`` that are not the defaults: see :class:`pynn.LBFGS`.
         learning_rate : float
             The step size, above 0.
         layer_rates : sequence of float (n_layers,), optional
@@ -411,10 +411,9 @@ class Network(Interchange, Explained):
             function of the time in epochs since the network's first training.
         validation : (x, y), (x, y, sample_weight) or float, optional
             Data to measure loss and accuracy on after every epoch, also as a source or an iterable
-            of batches; or the share of the rows to
-            hold out for it, in [0, 1), chosen by the seed; None or 0 for none. Holding out copies
-            the rows; every call with equal y holds out the same rows.
-            ``sample_weight`` in the validation loss, as in Keras.
+            of batches; or the share of the rows to hold out for it, in [0, 1), chosen by the seed;
+            None or 0 for none. Held-out rows are copied; every call with equal y holds out the same
+            rows. Their ``sample_weight`` weighs the validation loss, as in Keras.
         metrics : str, function, Metric, or list of them, optional
             Further measures of the validation rows after every epoch: names such as ``"auc"`` and
             ``"f1"``, functions ``(y_true, y_pred)`` of labels or values, and :class:`pynn.Metric`

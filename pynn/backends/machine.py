@@ -53,9 +53,17 @@ def info() -> dict[str, Any]:
 
     Returns
     -------
-    A dictionary of ``version``, ``python``, ``numpy``, ``backend`` (which ``"auto"`` selects),
-    ``backends`` (for each an empty string, or why it cannot be used) and, if the compiled core can
-    be used, its instruction sets, ``bf16`` (whether it has that precision) and ``threads``.
+    dict
+        ``version``, ``python`` and ``numpy``: versions. ``backend``: the one that ``"auto"``
+        selects. ``backends``: for each an empty string, or why it cannot be used. If the compiled
+        core can be used: ``isa``, the instruction set in use; ``isas``, those of this processor
+        within the limit of ``PYNN_ISA``; ``compiled``, those in this build; ``bf16``, whether
+        ``precision="bf16"`` is available; and ``threads``, the default number of threads.
+
+    Examples
+    --------
+    >>> pynn.info()["backend"]  # doctest: +SKIP
+    'cython'
     """
     reasons = choose.available()
     found = {

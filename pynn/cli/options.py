@@ -249,7 +249,7 @@ class Options:
         str,
         _option(
             "Network",
-            "The same on hidden units, one for all hidden layers or one for each.",
+            "Standard deviation of noise on hidden units, one for all layers or one for each.",
             metavar="DEVIATION",
         ),
     ] = "0"
@@ -348,7 +348,7 @@ class Options:
         str,
         _option(
             "Training",
-            "What --early-stopping watches: validation_loss, validation_auc (a metric) …",
+            "The value that --early-stopping follows: validation_loss, validation_auc (a metric) …",
             metavar="NAME",
         ),
     ] = "validation_loss"
@@ -393,7 +393,7 @@ class Options:
     standardize_targets: Annotated[
         bool,
         _switch(
-            "The same for values to predict; results are in the original unit. "
+            "Standardise the values to predict; results are in the original unit. "
             "--no-standardize-targets turns it off.",
             "--standardize-targets/--no-standardize-targets",
             show_default="for tables",

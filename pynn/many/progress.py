@@ -12,15 +12,15 @@ from ..training.progress import LINE_INTERVAL, check_progress, display
 
 
 class ManyProgress(NamedTuple):
-    """What a function given as ``progress`` to ``fit_many`` receives.
+    """The progress of ``fit_many``, as its argument ``progress`` receives it.
 
     Parameters
     ----------
-    finished, failed, networks
+    finished, failed, networks : int
         Number of networks that are trained, that failed, and of all.
-    share
+    share : float
         Share of the work that is done, in [0, 1], including epochs of networks in training.
-    seconds
+    seconds : float
         Time since training began.
     """
 

@@ -46,9 +46,10 @@ init : str, sequence of str or None, default=None
 weight_decay : float, default=0
     New. Decoupled weight decay (AdamW) for ``solver="adam"``, in addition to ``alpha``.
 schedule : str, object such as pynn.Cosine(), function or None, default=None
-    New. Factor on the learning rate for each step: ``cosine``, ``one_cycle``, ``warm_up``,
-    ``step``, ``exponential``, ``inverse_time``, an object such as ``pynn.StepDecay(every=5)``,
-    or a function of the time in epochs; ``max_iter`` is the horizon.
+    New. Factor on the learning rate for each step: ``cosine``, ``cosine_restarts``,
+    ``flat_cosine``, ``one_cycle``, ``warm_up``, ``step``, ``exponential``, ``inverse_time``, an
+    object such as ``pynn.StepDecay(every=5)``, or a function of the time in epochs; ``max_iter``
+    is the horizon. Not ``ReduceOnPlateau``.
 dtype : "float32", "float64" or None, default=None
     New. Dtype of the computation; None uses the dtype of X.
 threads : int or None, default=None

@@ -165,7 +165,7 @@ class SquaredHinge(Hinge):
 
 @dataclass(frozen=True)
 class Focal(LossFunction):
-    """Cross entropy with less weight on rows that are right already (Lin et al. 2017, eq. 4-5).
+    """Cross entropy with less weight on rows that are classified well (Lin et al. 2017, eq. 4-5).
 
     −(1 − p)^γ·log p with the probability p of the true class. With the output activation softmax
     there is one class per row; with sigmoid, the default for one output, a yes or no per output.
@@ -175,8 +175,13 @@ class Focal(LossFunction):
     gamma : float
         The exponent γ of 0 or more; 0 gives the cross entropy.
     alpha : float, optional
-        Weight in (0, 1) of a yes, that of a no being 1 − alpha; only for sigmoid. None weighs both
-        1.
+        Weight in (0, 1) of a yes; a no has the weight 1 − alpha. Only for sigmoid. None: both have
+        the weight 1.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is outside these bounds.
 
     Examples
     --------
@@ -253,7 +258,12 @@ class Huber(LossFunction):
     Parameters
     ----------
     delta : float
-        The size e of an error from which on the loss is linear, δ·(e − ½·δ); above 0.
+        The size above which an error e has the linear loss δ·(e − ½·δ); above 0.
+
+    Raises
+    ------
+    ValueError
+        If delta is not above 0.
 
     Examples
     --------
@@ -285,7 +295,12 @@ class Quantile(LossFunction):
         The quantile, in (0, 1): q·(t − a) for targets above the output a, (1 − q)·(a − t) below. A
         list of k quantiles needs k outputs for each column of y: all columns of the first
         quantile, then those of the second, and so on. The loss is the mean over all outputs. The
-        quantiles are learned separately: nothing keeps the predictions in their order.
+        quantiles are learned separately, so that their predictions can cross.
+
+    Raises
+    ------
+    ValueError
+        If a quantile is outside these bounds, or there is none.
 
     Examples
     --------
@@ -342,13 +357,21 @@ class Gamma(LossFunction):
 
 @dataclass(frozen=True)
 class Tweedie(LossFunction):
-    """Half the Tweedie deviance, for values above 0 and exact zeros, such as claims.
+    """Half the Tweedie deviance, for values above 0 and exact zeros, such as insurance claims.
+
+    a^b / b + t·a^−c / c − t^b / (b·c) with b = 2 − p and c = p − 1, for the output a and the target
+    t (Jørgensen 1987, "Exponential dispersion models", section 5).
 
     Parameters
     ----------
     power : float
-        The exponent in (1, 2) of the mean in the variance: near 1 as for ``poisson``, near 2 as
+        The exponent p in (1, 2) of the mean in the variance: near 1 as for ``poisson``, near 2 as
         for ``gamma``.
+
+    Raises
+    ------
+    ValueError
+        If the power is outside these bounds.
 
     Examples
     --------

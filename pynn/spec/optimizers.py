@@ -11,7 +11,11 @@ from .arguments import choose, not_a_class, number, whole
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An update rule."""
+    """An update rule.
+
+    Parameters w with the gradient g and the learning rate η; state vectors have their shape and
+    dtype.
+    """
 
     name: ClassVar[str] = ""
     _slots: ClassVar[int] = 0
@@ -45,14 +49,28 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """w ← w − η·g (Robbins and Monro 1951)."""
+    """Gradient descent: w ← w − η·g (Robbins and Monro 1951)."""
 
     name: ClassVar[str] = "sgd"
 
 
 @dataclass(frozen=True)
 class Momentum(Optimizer):
-    """v ← μ·v − η·g, w ← w + v (Polyak 1964; this form: Sutskever et al. 2013, eq. 1-2)."""
+    """Momentum: v ← μ·v − η·g, w ← w + v.
+
+    Polyak 1964; in this form Sutskever et al. 2013, "On the importance of initialization and
+    momentum in deep learning", eq. 1-2.
+
+    Parameters
+    ----------
+    momentum : float
+        μ in [0, 1], the share of the last step that is kept.
+
+    Raises
+    ------
+    ValueError
+        If it is outside these bounds.
+    """
 
     name: ClassVar[str] = "momentum"
     _slots: ClassVar[int] = 1
@@ -61,7 +79,21 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(Optimizer):
-    """v ← μ·v − η·g, w ← w + μ·v − η·g (Sutskever et al. 2013, eq. 3-4)."""
+    """Nesterov's momentum: v ← μ·v − η·g, w ← w + μ·v − η·g.
+
+    Nesterov 1983; in this form Sutskever et al. 2013, "On the importance of initialization and
+    momentum in deep learning", eq. 3-4.
+
+    Parameters
+    ----------
+    momentum : float
+        μ in [0, 1], the share of the last step that is kept.
+
+    Raises
+    ------
+    ValueError
+        If it is outside these bounds.
+    """
 
     name: ClassVar[str] = "nesterov"
     _slots: ClassVar[int] = 1
@@ -70,13 +102,31 @@ class Nesterov(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class RMSProp(Optimizer):
-    """s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε) (Tieleman and Hinton 2012, lecture 6.5).
+    """RMSProp: s ← ρ·s + (1 − ρ)·g², w ← w − η·g / (√s + ε).
 
-    With ``momentum`` μ: v ← μ·v + η·g / (√s + ε), w ← w − v. ``centered`` subtracts the square of
-    the average gradient, a ← ρ·a + (1 − ρ)·g, from s in the root (Graves 2013, "Generating
-    Sequences With Recurrent Neural Networks", eq. 38-45). With ``epsilon_inside`` the denominator
-    is √(s + ε). As ``torch.optim.RMSprop`` (whose momentum does not contain η, which matters only
-    when the learning rate changes), and with ``epsilon_inside`` as RMSprop in Keras.
+    Tieleman and Hinton 2012, lecture 6.5. As ``torch.optim.RMSprop`` (whose momentum does not
+    contain η, which matters only when the learning rate changes), and with ``epsilon_inside`` as
+    RMSprop in Keras.
+
+    Parameters
+    ----------
+    rho : float
+        ρ in [0, 1), the decay of the average of g².
+    epsilon : float
+        ε of 0 or more.
+    momentum : float
+        μ in [0, 1]. Above 0: v ← μ·v + η·g / (√s + ε), w ← w − v.
+    centered : bool
+        Whether the root has s − a² in place of s, with the average gradient
+        a ← ρ·a + (1 − ρ)·g (Graves 2013, "Generating Sequences With Recurrent Neural Networks",
+        eq. 38-45).
+    epsilon_inside : bool
+        Whether the denominator is √(s + ε).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -95,9 +145,23 @@ class RMSProp(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
-    """s ← s + g², w ← w − η·g / (√(s + s₀) + ε) (Duchi, Hazan and Singer 2011, section 1.1).
+    """Adagrad: s ← s + g², w ← w − η·g / (√(s + s₀) + ε).
 
-    s₀ is ``initial``. With ``epsilon_inside`` the denominator is √(s + s₀ + ε), as in Keras.
+    Duchi, Hazan and Singer 2011, "Adaptive subgradient methods", section 1.1.
+
+    Parameters
+    ----------
+    epsilon : float
+        ε of 0 or more.
+    initial : float
+        s₀ of 0 or more, the initial sum of squares.
+    epsilon_inside : bool
+        Whether the denominator is √(s + s₀ + ε), as in Keras.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "adagrad"
@@ -110,7 +174,28 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Bias-corrected first and second moments (Kingma and Ba 2015, algorithm 1)."""
+    """Adam: w ← w − η·m̂ / (√v̂ + ε) with bias-corrected moments of the gradient.
+
+    m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g²; in update t, counted from 1,
+    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) (Kingma and Ba 2015, algorithm 1).
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        β₁ and β₂ in [0, 1), the decays of the moments.
+    epsilon : float
+        ε of 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+
+    Examples
+    --------
+    >>> Adam(beta2=0.99)
+    Adam(beta1=0.9, beta2=0.99, epsilon=1e-08)
+    """
 
     name: ClassVar[str] = "adam"
     _slots: ClassVar[int] = 2
@@ -121,9 +206,15 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamHat(Optimizer):
-    """Adam in the alternative form at the end of section 2 of the paper: ε̂ is added to √v.
+    """Adam with ε added to √v, before the bias correction; ``Adam`` adds ε to √v̂.
 
-    scikit-learn and TensorFlow use this form; ``Adam`` adds ε to √v̂, after the bias correction.
+    The alternative form at the end of section 2 of Kingma and Ba 2015, which scikit-learn, Keras
+    and TensorFlow use: w ← w − η·√(1 − β₂ᵗ) / (1 − β₁ᵗ)·m / (√v + ε).
+
+    Parameters
+    ----------
+    beta1, beta2, epsilon
+        As for :class:`Adam`.
     """
 
     name: ClassVar[str] = "adam_hat"
@@ -138,6 +229,18 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay, w ← w − η·λ·w (Loshchilov and Hutter 2019, algorithm 2).
 
     Weights decay, biases do not.
+
+    Parameters
+    ----------
+    beta1, beta2, epsilon
+        As for :class:`Adam`.
+    weight_decay : float
+        λ of 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "adamw"
@@ -152,10 +255,23 @@ class AdamW(Optimizer):
 class AMSGrad(Optimizer):
     """Adam with the largest second moment so far in the denominator (Reddi et al. 2018).
 
-    As ``torch.optim.Adam(amsgrad=True)``, which differs from algorithm 2 of the paper in Adam's
-    bias corrections; with ``weight_decay`` as ``torch.optim.AdamW(amsgrad=True)``: weights decay,
-    biases do not. With ``epsilon_hat`` ε is added to the root of u instead of û, as in ``AdamHat``
-    and Keras.
+    u ← max(u, v), w ← w − η·m̂ / (√û + ε) with û = u / (1 − β₂ᵗ), as
+    ``torch.optim.Adam(amsgrad=True)``; algorithm 2 of the paper has no bias corrections.
+
+    Parameters
+    ----------
+    beta1, beta2, epsilon
+        As for :class:`Adam`.
+    weight_decay : float
+        Decoupled weight decay λ of 0 or more, as in ``torch.optim.AdamW(amsgrad=True)``: weights
+        decay, biases do not.
+    epsilon_hat : bool
+        Whether ε is added to √u instead of √û, as in :class:`AdamHat` and Keras.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "amsgrad"
@@ -172,9 +288,23 @@ class AMSGrad(Optimizer):
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat 2016, "Incorporating Nesterov Momentum into Adam").
 
-    As ``torch.optim.NAdam``, with the momentum of step t, counted from 1,
-    μₜ = β₁·(1 − ½·0.96^(t·``momentum_decay``)); Keras's Nadam has ``momentum_decay=1``.
-    ``weight_decay`` is decoupled: weights decay, biases do not.
+    As ``torch.optim.NAdam``:
+    w ← w − η·((1 − μₜ)/(1 − Πₜ)·g + μₜ₊₁/(1 − Πₜ₊₁)·m) / (√v̂ + ε) in update t, counted from 1, with
+    μₜ = β₁·(1 − ½·0.96^(t·ψ)), Πₜ = μ₁·μ₂·…·μₜ, and m and v̂ as in :class:`Adam`.
+
+    Parameters
+    ----------
+    beta1, beta2, epsilon
+        As for :class:`Adam`.
+    momentum_decay : float
+        ψ of 0 or more; Keras's Nadam has 1.
+    weight_decay : float
+        Decoupled weight decay of 0 or more: weights decay, biases do not.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "nadam"
@@ -188,11 +318,23 @@ class NAdam(Optimizer):
 
 @dataclass(frozen=True)
 class Lion(Optimizer):
-    """w ← w − η·(sign(β₁·m + (1 − β₁)·g) + λ·w), m ← β₂·m + (1 − β₂)·g (Chen et al. 2023).
+    """Lion: w ← w − η·(sign(β₁·m + (1 − β₁)·g) + λ·w), m ← β₂·m + (1 − β₂)·g.
 
-    Algorithm 2 of "Symbolic Discovery of Optimization Algorithms". Every parameter moves by η in
-    each step, so η is 3 to 10 times smaller than Adam's, and λ, ``weight_decay``, larger by the
-    same factor (section 5 of the paper). Weights decay, biases do not.
+    Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2. Every parameter
+    moves by η in each step, so choose η 3 to 10 times smaller than for Adam, and λ larger by the
+    same factor (section 5 of the paper).
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        β₁ and β₂ in [0, 1).
+    weight_decay : float
+        λ of 0 or more: weights decay, biases do not.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "lion"
@@ -207,14 +349,27 @@ class LBFGS(Optimizer):
     """Limited-memory BFGS on all rows at once (Liu and Nocedal 1989; Byrd et al. 1995), by SciPy.
 
     Each epoch is one iteration with a line search, which evaluates the loss and its gradient on all
-    rows once or more, in float64. The learning rate and the batch size are not used. Training ends
-    after ``epochs`` iterations, or when the largest element of the gradient is at most
-    ``gradient_tolerance``, or when an iteration reduces the loss by less than ``loss_tolerance``
-    times the larger of the loss and 1. ``memory`` is the number of earlier steps from which the
-    curvature is estimated; a new call of ``fit`` begins without any. Dropout, schedules,
-    layer rates, L1, limits of norms, checkpoints and ``precision="bf16"`` are refused. It needs
-    SciPy (the extra ``scipy``), on whose version the results depend. Every backend has it,
+    rows once or more, in float64. Training ends after ``epochs`` iterations, or earlier by one of
+    the tolerances. The learning rate and the batch size are not used. Dropout, schedules, layer
+    rates, L1, limits of norms, checkpoints and ``precision="bf16"`` are refused. It needs SciPy
+    (the extra ``scipy``), on whose version the results depend. Every backend has it,
     ``pynn.sklearn`` as ``solver="lbfgs"``.
+
+    Parameters
+    ----------
+    memory : int
+        Number of earlier steps from which the curvature is estimated, from 1 to 1000; a new call of
+        ``fit`` begins without any.
+    gradient_tolerance : float
+        Training ends when the largest element of the gradient is at most this.
+    loss_tolerance : float
+        Training ends when an iteration reduces the loss by less than this times the larger of the
+        loss and 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "lbfgs"

@@ -44,7 +44,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """A constant learning rate."""
+    """The factor 1: a constant learning rate, the default of ``fit``."""
 
     name: ClassVar[str] = "constant"
 
@@ -54,7 +54,20 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """Multiplied by ``factor`` after every ``every`` epochs."""
+    """Steps: factor ** floor(epoch / every).
+
+    Parameters
+    ----------
+    every : float
+        Number of epochs between two steps, above 0.
+    factor : float
+        Factor of each step, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+    """
 
     name: ClassVar[str] = "step"
     every: float = 10.0
@@ -70,7 +83,18 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Multiplied by ``factor`` per epoch, continuously: factor ** epoch."""
+    """Exponential decay in each step: factor ** epoch, where epoch has a fraction.
+
+    Parameters
+    ----------
+    factor : float
+        Factor of one epoch, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+    """
 
     name: ClassVar[str] = "exponential"
     factor: float = 0.95
@@ -84,7 +108,18 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """1 / (1 + decay · epoch)."""
+    """Decay with the time: 1 / (1 + decay · epoch), where epoch has a fraction.
+
+    Parameters
+    ----------
+    decay : float
+        0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+    """
 
     name: ClassVar[str] = "inverse_time"
     decay: float = 1.0
@@ -98,7 +133,21 @@ class InverseTime(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from 1 to ``final`` over the call (Loshchilov and Hutter 2017, eq. 5)."""
+    """Half a cosine from 1 to ``final`` over the call of ``fit``.
+
+    final + (1 − final)·½·(1 + cos(π·t)), where t grows from 0 to 1 (Loshchilov and Hutter 2017,
+    "SGDR", eq. 5).
+
+    Parameters
+    ----------
+    final : float
+        The factor at the end, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+    """
 
     name: ClassVar[str] = "cosine"
     final: float = 0.0
@@ -113,10 +162,21 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class CosineRestarts(Schedule):
-    """Half a cosine from 1 to ``final``, again and again, the first one over ``every`` epochs.
+    """Half a cosine from 1 to ``final``, repeated (Loshchilov and Hutter 2017, "SGDR", section 3).
 
-    Each cycle is ``growth`` times as long as the one before (Loshchilov and Hutter 2017, "SGDR",
-    section 3, where they are T_0 and T_mult).
+    Parameters
+    ----------
+    every : float
+        Length of the first cycle in epochs, above 0; T_0 in the paper.
+    growth : float
+        Length of a cycle divided by that of the one before, 1 or more; T_mult in the paper.
+    final : float
+        The factor at the end of each cycle, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "cosine_restarts"
@@ -148,9 +208,22 @@ class CosineRestarts(Schedule):
 
 @dataclass(frozen=True)
 class FlatCosine(Schedule):
-    """1 in the fraction ``flat`` of the call, then half a cosine to ``final``.
+    """1 in the first part of the call of ``fit``, then half a cosine to ``final``.
 
-    The cosine is equation 5 of Loshchilov and Hutter 2017; fastai calls this schedule flat_cos.
+    The cosine is equation 5 of Loshchilov and Hutter 2017, "SGDR"; fastai calls this schedule
+    flat_cos.
+
+    Parameters
+    ----------
+    flat : float
+        Share of the call with the factor 1, from 0 to 1.
+    final : float
+        The factor at the end, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "flat_cosine"
@@ -170,9 +243,21 @@ class FlatCosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Linear from ``initial`` to 1 in the fraction ``warmup`` of the call, then to ``final``.
+    """Linear from ``initial`` to 1 and then to ``final``, over the call of ``fit``.
 
-    Smith and Topin 2018, section 3, without the change of momentum.
+    Smith and Topin 2018, "Super-convergence", section 3, without the change of momentum.
+
+    Parameters
+    ----------
+    warmup : float
+        Share of the call in which the factor grows, from 0 to 1.
+    initial, final : float
+        The factors at the beginning and at the end, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "one_cycle"
@@ -192,7 +277,22 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Linear from 0 to 1 over the first ``epochs`` epochs, then ``after`` (Goyal et al. 2017)."""
+    """Linear from 0 to 1 over the first epochs of the network (Goyal et al. 2017, section 2.2).
+
+    The factor multiplies that of another schedule, which runs from the beginning.
+
+    Parameters
+    ----------
+    epochs : float
+        Number of epochs in which the factor grows, 0 or more.
+    after : Schedule
+        The other schedule.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside these bounds.
+    """
 
     name: ClassVar[str] = "warm_up"
     epochs: float = 1.0
@@ -240,21 +340,26 @@ class ReduceOnPlateau(Schedule):
 
     Parameters
     ----------
-    monitor
+    monitor : str
         ``"validation_loss"``, ``"loss"``, ``"validation_accuracy"``, ``"accuracy"``, or one of the
         ``metrics`` of ``fit``, such as ``"validation_auc"``, which states whether larger is better.
         ``val_`` is short for ``validation_``.
-    factor
+    factor : float
         In [0, 1); the learning rate is multiplied by it each time.
-    patience
+    patience : int
         Number of epochs in a row without improvement before an epoch that reduces the rate.
-    threshold
+    threshold : float
         A value counts as an improvement if it is better than the best one so far by more than this
         share of it: value < best - threshold · abs(best), or > best + threshold · abs(best).
-    cooldown
+    cooldown : int
         Number of epochs after a reduction in which epochs without improvement do not count.
-    minimum
-        The factor on the learning rate never falls below it.
+    minimum : float
+        The factor on the learning rate never falls below it; from 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is outside these bounds.
     """
 
     name: ClassVar[str] = "reduce_on_plateau"

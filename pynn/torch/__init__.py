@@ -1,7 +1,7 @@
 """pynn in PyTorch: modules of PyTorch that pynn trains, and a module that computes with pynn.
 
-:func:`fit` trains an ``nn.Sequential`` on pynn's compiled core and gives it back. :class:`MLP` is
-an ``nn.Module``, for models, losses, optimizers and training loops of PyTorch.
+:func:`fit` trains an ``nn.Sequential`` in place, on pynn's compiled core. :class:`MLP` is an
+``nn.Module``, for models, losses, optimizers and training loops of PyTorch.
 """
 
 from __future__ import annotations

@@ -77,28 +77,31 @@ def fit(
     Parameters
     ----------
     module : torch.nn.Sequential
-        Of the layers in the table below, nested too, float32 or float64 on the CPU. It is trained
-        as in training mode, and keeps its own mode. Parameters with ``requires_grad=False`` stay as
-        they are.
+        Of the layers that the reference page on PyTorch lists, nested too, float32 or float64 on
+        the CPU. It is trained as in training mode, and keeps its own mode. Parameters stay as they
+        are if they have ``requires_grad=False`` or are not in the groups of the optimizer.
     x : tensor or array (n, …), DataLoader, Dataset or iterable of batches
         Rows of numbers; uint8 are values, never pixels. Or batches ``(x, y)`` or ``(x, y,
         sample_weight)`` of an object that can be iterated again, such as a ``DataLoader``, which is
         read once for each epoch and once before.
     y : tensor or array, optional
         Targets as the loss takes them: class indices (n,) as integers or probabilities (n, classes)
-        for ``nn.CrossEntropyLoss``, floats (n, outputs) for others. None if x has them.
+        for ``nn.CrossEntropyLoss``, floats (n, outputs), or (n,) for one output, for others. None
+        if x has them.
     optimizer : torch.optim.Optimizer, Optimizer or str
         An optimizer of PyTorch with parameters of this module, its groups and its state; or one of
         pynn, with ``learning_rate``, which begins without a state in each call.
     loss : torch.nn.Module
-        One of the losses in the table below, or the function of ``torch.nn.functional``.
+        One of the losses that the reference page on PyTorch lists, or its function in
+        ``torch.nn.functional``.
     epochs, batch_size, shuffle, sample_weight, class_weight, metrics, stratify, progress
         As of :meth:`pynn.Network.fit`. Loaders keep their order, and their batches unless
         ``batch_size`` is given.
     learning_rate : float, optional
         Only for optimizers of pynn; None: 0.001.
     clip_norm : float, optional
-        As ``clip_grad_norm_`` of the trained parameters with this limit before each step.
+        As ``clip_grad_norm_`` of the trained parameters with this limit before each step. Each
+        layer must then have all of its parameters in the optimizer, or none.
     schedule : str, Schedule or function, optional
         As of :meth:`pynn.Network.fit`: a factor on all learning rates. For schedulers of PyTorch,
         call ``fit(…, epochs=1)`` and ``scheduler.step()`` in turn.

@@ -89,7 +89,18 @@ MONITORS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
 class Callback:
-    """Base class of callbacks. Every method does nothing; override the ones you need."""
+    """Base class of callbacks. Every method does nothing; override the ones you need.
+
+    ``net`` is the object whose ``fit`` was called, a :class:`pynn.Network` or an estimator, and
+    ``record`` the :class:`pynn.Record` of the epoch. Parameters are read-only during training.
+
+    Examples
+    --------
+    >>> class Printer(Callback):
+    ...     def on_epoch_end(self, net, record):
+    ...         print(record.epoch, record.loss)
+    >>> net.fit(x, y, callbacks=Printer())  # doctest: +SKIP
+    """
 
     steps: int | None = None
     """``on_steps`` is called each time this many updates have been made; None for never."""
@@ -140,9 +151,9 @@ class Every(Callback):
 
     Parameters
     ----------
-    steps
+    steps : int
         Number of updates between two calls.
-    call
+    call : function
         ``call(net, record)``; ``record`` holds means over the epoch so far. If it returns True,
         training stops.
 
@@ -168,11 +179,11 @@ class Monitoring(Callback):
 
     Parameters
     ----------
-    monitor
+    monitor : str
         ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``, or one of
         the ``metrics`` of ``fit``, such as ``"validation_auc"`` (on training rows: ``"auc"``),
         which states whether larger is better. ``val_`` is short for ``validation_``.
-    min_delta
+    min_delta : float
         A value counts as an improvement only if it is better by more than this.
 
     Attributes
@@ -252,17 +263,17 @@ class EarlyStopping(Monitoring):
 
     Parameters
     ----------
-    monitor
+    monitor : str
         ``"loss"``, ``"accuracy"``, ``"validation_loss"`` or ``"validation_accuracy"``, or one of
         the ``metrics`` of ``fit``, such as ``"validation_auc"`` (on training rows: ``"auc"``),
         which states whether larger is better. ``val_`` is short for ``validation_``.
-    patience
+    patience : int or None
         Stop after this many epochs in a row without improvement; None for never.
-    min_delta
+    min_delta : float
         A value counts as an improvement only if it is better by more than this.
-    threshold
+    threshold : float, optional
         Stop when the metric is at least as good as this value; None for never.
-    restore_best
+    restore_best : bool
         Whether to restore the parameters of the best epoch, and their average, when training ends
         (the optimizer state remains as after the last epoch).
 
@@ -362,12 +373,12 @@ class SaveBest(Monitoring):
 
     Parameters
     ----------
-    path
+    path : str or path-like
         The file to write, atomically; its folder must exist. An existing file is replaced after the
         first epoch.
-    monitor
+    monitor : str
         As for :class:`pynn.EarlyStopping`.
-    min_delta
+    min_delta : float
         A value counts as an improvement only if it is better by more than this.
 
     Attributes
@@ -430,10 +441,10 @@ class Norms(Callback):
 
     Parameters
     ----------
-    x, y
+    x, y : array
         The rows to compute the gradient on, as in ``fit``; a few hundred are enough. Each record
         takes as long as a training step on them.
-    steps
+    steps : int, optional
         Number of updates between two records; None for one record after each epoch.
 
     Attributes

@@ -18,24 +18,24 @@ class Record(NamedTuple):
 
     Parameters
     ----------
-    epoch
+    epoch : int
         Number of the epoch, from 1, counted over the network's life.
-    loss
+    loss : float
         Mean loss of the rows, measured on each batch before its update; without the L2 term.
-    accuracy
+    accuracy : float or None
         Share of the rows classified correctly, in [0, 1], measured likewise; None for regression.
-    validation_loss, validation_accuracy
+    validation_loss, validation_accuracy : float or None
         Loss and accuracy on the validation rows, after the epoch and without dropout; None without
         validation.
-    learning_rate
+    learning_rate : float
         The rate of the last step.
-    seconds
+    seconds : float
         Time of training, without validation, callbacks and progress.
-    samples_per_second
+    samples_per_second : float
         Rows trained per second.
-    step, steps
+    step, steps : int
         Batches trained in this epoch, and batches per epoch.
-    metrics
+    metrics : dict or None
         The values of the ``metrics`` of ``fit`` after the epoch, by name, without dropout:
         ``"validation_auc"`` on the validation rows, ``"auc"`` on the training rows. They are
         attributes too: ``record.validation_auc``. None without metrics, and within an epoch.

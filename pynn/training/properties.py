@@ -106,7 +106,7 @@ class ModelProperties:
         A read-only view. Setting it copies the values in; None removes it: predictions then use
         `parameters`. Setting `parameters`, `weights`, `biases`, `scales`, `shifts` or `statistics`
         removes it too, and so does a ``fit`` without ``ema`` at its first update. While there is an
-        average these are read-only, since it would not follow what is written to them.
+        average these are read-only, since the average would not change with them.
         """
         average = self._model.average
         if average is None:

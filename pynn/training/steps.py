@@ -56,8 +56,8 @@ class Steps(Access):
             ``standardize`` the network must have been trained.
         training : bool
             Whether there is dropout and noise, and batch norms use the statistics of the rows and
-            move the running ones. Otherwise the pass is that of ``predict``, but with
-            ``parameters`` in place of ``average``.
+            move the running ones. Otherwise the pass computes what ``predict`` does, with
+            ``parameters`` instead of ``average``.
         key : (epoch, first_row), optional
             Selects the random numbers of dropout and noise. ``fit`` draws the same numbers in this
             epoch, counted from 0, for the rows that begin at position ``first_row`` of its order.
@@ -216,7 +216,7 @@ class Steps(Access):
             For example a list, a generator, or a DataLoader of PyTorch. x is as in ``forward``.
         loss : function, optional
             ``loss(outputs, y)`` returns the loss of a batch, a number, and its gradient with
-            respect to ``outputs`` (n, n_out). y is that of the batch; tensors, data frames and
+            respect to ``outputs`` (n, n_out). y is the y of the batch; tensors, data frames and
             series become NumPy arrays. None takes the network's own loss.
         optimizer, learning_rate
             As in ``step``.
@@ -353,7 +353,7 @@ class Steps(Access):
             yield part, gradients
 
     def polyak(self, other: Any, tau: float) -> None:
-        """Move the parameters towards those of another network, as for target networks.
+        """Move the parameters towards the parameters of another network, as for target networks.
 
         parameters ← (1 − tau) · parameters + tau · other.parameters (Lillicrap et al. 2016), and
         the same for running statistics. Optimizer state stays; a moving average is dropped.

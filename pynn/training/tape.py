@@ -28,8 +28,8 @@ class Tape:
 
     It keeps what the backward pass needs. Its methods can be called several times and in any order,
     until the parameters change: ``fit``, ``step``, ``train_on``, ``polyak`` and assignments to
-    ``net.parameters``, ``weights`` and the like make it stale. What is written to the elements of
-    these arrays is not noticed. A tape belongs to one network and one thread at a time.
+    ``net.parameters``, ``weights`` or ``biases`` make it stale. Changes of single elements of these
+    arrays are not noticed. A tape belongs to one network and one thread at a time.
 
     With ``standardize_targets`` outputs, and gradients of outputs, are those of the standardised
     targets.
@@ -192,7 +192,7 @@ class Tape:
         Parameters
         ----------
         d_outputs : array (n, n_out)
-            That of ``backward``, which gave dx.
+            The argument with which ``backward`` computed dx.
         d_dx : array (n, n_in)
             The gradient of the function with respect to dx.
         d_logits : array (n, n_out)
@@ -203,8 +203,8 @@ class Tape:
         dx : ndarray (n, n_in)
             Gradient of the function with respect to the inputs as they were given.
         gradient : ndarray (n_parameters,)
-            With respect to the parameters. Add that of the part of the loss that depends on the
-            outputs themselves.
+            With respect to the parameters. If the loss also depends on the outputs themselves, add
+            the gradient that ``backward`` returns for this part.
 
         Raises
         ------

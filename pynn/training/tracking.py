@@ -31,9 +31,9 @@ class CSVLogger(Callback):
 
     Parameters
     ----------
-    path
+    path : str or path-like
         The file to write; its folder must exist.
-    append
+    append : bool
         Whether to continue an existing file with the same columns; a last line without an end, as
         a process that was killed leaves it, is removed. Otherwise the file is replaced when
         training begins.
@@ -139,21 +139,21 @@ class ModelCheckpoint(Monitoring):
 
     Parameters
     ----------
-    path
+    path : str or path-like
         The file to write, completely or not at all; its folder must exist. It may have fields of
         the record, as in ``"{epoch:03d}-{validation_loss:.4f}.safetensors"``, metrics included.
         A Network writes what ``Network.save`` writes. An estimator of ``pynn.sklearn`` writes a
         pickle of itself without its callbacks, as if training had ended after this epoch.
-    monitor
+    monitor : str or None
         As for :class:`pynn.EarlyStopping`: the file is written if this value is better than after
         all epochs before. None writes after every epoch; ``best`` and ``best_epoch`` are then those
         of the training loss.
-    every
+    every : int
         Interval in epochs: with 10, only the epochs 10, 20, 30, … count.
-    keep
+    keep : int, optional
         The number of files to keep: the oldest one that this object wrote is removed then. None
         keeps all.
-    min_delta
+    min_delta : float
         A value counts as an improvement only if it is better by more than this.
 
     Attributes
@@ -277,7 +277,7 @@ class OptunaPruning(Monitoring):
     ----------
     trial : optuna.trial.Trial
         The argument of the objective.
-    monitor
+    monitor : str
         As for :class:`pynn.EarlyStopping`.
 
     Attributes
