@@ -17,9 +17,9 @@ import pynn
 args = options(epochs=500)
 
 # %% [markdown]
-# The data are two CSV files, for training and test. The network is trained on uint8 above 1, which
-# means that its inputs are pixels: it divides them by 255.
-# A frame stores each column contiguously; an array that stores each row contiguously trains faster.
+# The data are two CSV files, for training and test. x is uint8 with values above 1, so the network
+# takes its inputs as pixels and divides them by 255. A data frame stores each column contiguously;
+# an array that stores each row contiguously trains faster.
 
 # %%
 train, test = (pd.read_csv(file, dtype="uint8") for file in mnist_csv.train_and_test())

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 6. Custom activations and losses
+# # 6. Swish and Huber's loss
 # 784-100-10 with a custom activation, Swish, and a custom loss, Huber's. A second network uses the
 # most similar built-in ones, GELU and the squared error. There is no published result: the question
 # is whether functions in plain Python train as fast as built-in ones.

@@ -91,8 +91,9 @@ def output_of(cell: Any, page: Path, pictures: list[Path]) -> str:
 def about(script: Path) -> str:
     """Return the sentences about the script that follow the introduction of its page."""
     text = (
-        f"The [script](../../examples/{script.name}) is also a "
-        f"[notebook](../../examples/notebooks/{script.stem}.ipynb); `options` and `save` of "
+        f"In a checkout, `python examples/{script.name}` runs this "
+        f"[script](../../examples/{script.name}), which is also a "
+        f"[notebook](../../examples/notebooks/{script.stem}.ipynb). `options` and `save` of "
         "[`common.py`](../../examples/common.py) read the command line and save plots."
     )
     if script.stem[0] in SHORTER:
