@@ -59,7 +59,18 @@ def test_the_chart_shows_the_measured_times(theme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["how-to/regression", "how-to/imbalance", "how-to/resuming", "tutorials/first-network"]
+    "page",
+    [
+        "how-to/classification",
+        "how-to/regression",
+        "how-to/imbalance",
+        "how-to/resuming",
+        "how-to/tables",
+        "how-to/troubleshooting",
+        "tutorials/first-network",
+        "tutorials/overfitting",
+        "tutorials/backpropagation",
+    ],
 )
 def test_the_code_on_the_page_prints_what_it_says(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +83,23 @@ def test_the_code_on_the_page_prints_what_it_says(
     for code, printed in BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text("utf-8")):
         exec(code, names)
         assert capsys.readouterr().out == printed
+
+
+def test_the_code_on_the_page_on_plots_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    (x, y), (x_test, y_test) = pynn.datasets.mnist()
+    few = (x[:1000], y[:1000]), (x_test[:500], y_test[:500])
+    monkeypatch.setattr(pynn.datasets, "mnist", lambda: few)
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    with pyplot.rc_context():
+        pyplot.switch_backend("agg")
+        for code, _ in BLOCK.findall((ROOT / "docs" / "how-to" / "plots.md").read_text("utf-8")):
+            exec(code, {})
+        pyplot.close("all")
+    assert Path("curves.png").exists()
 
 
 def test_the_tutorial_on_a_table_shows_what_the_command_prints(
