@@ -74,7 +74,9 @@ def plain(value: Any) -> Any:
 
 
 def state(estimator: Any) -> Any:
-    left_out = {"_core", "_trained", "_random_state", *estimator.get_params()}
+    # An exception while fit removes the attributes of a call can leave some until the next call.
+    of_call = {"_trained", "_scored", "_tasks"}
+    left_out = {"_core", "_random_state", *of_call, *estimator.get_params()}
     return {k: plain(v) for k, v in vars(estimator).items() if k not in left_out}
 
 
