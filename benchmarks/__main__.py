@@ -119,7 +119,13 @@ def arguments() -> argparse.ArgumentParser:
         help="thread counts, such as 1,2 (the default)",
     )
     parser.add_argument(
-        "--rounds", type=_whole, help=f"epochs that count (default: 5, {QUICK_ROUNDS} if quick)"
+        "--rounds", type=_whole, help=f"turns that count (default: 5, {QUICK_ROUNDS} if quick)"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=_whole,
+        default=1,
+        help="epochs of each turn, which pynn trains in one call of fit (default: 1)",
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument(
@@ -151,7 +157,7 @@ def main() -> int:
     cases = [quick(CASES[name]) if args.quick else CASES[name] for name in args.cases]
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else 5)
 
-    done = run(cases, args.peers, args.threads, rounds, args.dtype, args.input, say)
+    done = run(cases, args.peers, args.threads, rounds, args.dtype, args.input, say, args.epochs)
     say("")
     say("")
     print(report.as_text(done))

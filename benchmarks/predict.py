@@ -29,6 +29,7 @@ from pynn.datasets import mnist
 
 from . import performance, report
 from .__main__ import add_report
+from .worker import fall_asleep
 
 Array = np.ndarray
 Call = Callable[[Array], Any]
@@ -188,9 +189,9 @@ def measure(
         times: dict[str, list[float]] = {name: [] for name in calls}
         medians: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(rounds):
-            # In another order each time: threads of the entrant before may still spin.
             for k in np.random.default_rng(turn).permutation(len(calls)):
                 name, call = list(calls.items())[k]
+                fall_asleep()
                 found = block(call, x)
                 medians[name].append(median(found))
                 times[name] += found

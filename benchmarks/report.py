@@ -25,9 +25,22 @@ def machine() -> dict[str, str]:
     return {
         "date": date.today().isoformat(),
         "CPU": f"{cpu_name()}, {count}, {_instruction_sets()}",
-        "OS": platform.platform(),
+        "OS": _system(),
         "Python": platform.python_version(),
     }
+
+
+def _system() -> str:
+    """Return the system and the C library with their versions, without names of a build."""
+    version = ".".join(platform.release().split("-")[0].split(".")[:2])
+    return ", ".join([f"{platform.system()} {version}", " ".join(platform.libc_ver())]).strip(", ")
+
+
+def turns(run: Run) -> str:
+    """Return what the times are medians of."""
+    if run.epochs == 1:
+        return f"{run.rounds} rounds"
+    return f"{run.rounds} rounds of {run.epochs} epochs"
 
 
 def _instruction_sets() -> str:
@@ -54,7 +67,7 @@ def head(run: Run) -> dict[str, str]:
             f"{name} {v}" for name, v in run.versions.items() if name != "BLAS of NumPy"
         ),
         **{name: v for name, v in run.versions.items() if name == "BLAS of NumPy"},
-        "settings": f"{run.dtype}, medians of {run.rounds} rounds, MNIST to pynn as {run.input}",
+        "settings": f"{run.dtype}, medians of {turns(run)}, MNIST to pynn as {run.input}",
     }
     if 2 * run.disturbed > run.turns:
         found["warning"] = (
@@ -128,11 +141,11 @@ def _ratio(found: dict[str, Result], backend: str) -> str:
 def notes(run: Run) -> list[str]:
     """Return the notes below the tables, on how the times were measured."""
     found = [
-        "Times are milliseconds per epoch. The entrants take turns, one epoch each; their first "
-        "epoch is not counted. All start from the same weights, shuffle before every epoch (except "
-        "for a full batch) and train the short last batch as well.",
-        "The time of pynn is that of the complete call of fit. Its peers have their floats in "
-        "memory before the clock starts.",
+        f"Times are milliseconds per epoch. The entrants take turns of {_count(run.epochs)}; their "
+        "first turn is not counted. All start from the same weights, shuffle before every epoch "
+        "(except for a full batch) and train the short last batch as well.",
+        "The time of pynn is that of the complete call of fit, one for each turn. Its peers have "
+        "their floats in memory before the clock starts.",
         "A step of MSE is the same for all: the mean over rows and outputs.",
         f"Every entrant has its own process, pinned to as many processors as it has threads. While "
         f"other entrants took their turns, each used at most {run.idle * 1e3:.1f} ms of processor "
@@ -191,6 +204,10 @@ def as_markdown(run: Run) -> str:
 def as_json(run: Run) -> dict[str, Any]:
     """Return all measurements, and the complete traceback of each failure."""
     return {"machine": machine(), **asdict(run)}
+
+
+def _count(epochs: int) -> str:
+    return "one epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def thread_count(threads: int) -> str:

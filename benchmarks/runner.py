@@ -103,15 +103,16 @@ class Process:
 class Worker(Process):
     """A process with one of the entrants."""
 
-    def __init__(self, name: str, threads: int, dtype: str, as_float: bool) -> None:
-        super().__init__("benchmarks.entrants", name, threads, dtype, "1" if as_float else "0")
+    def __init__(self, name: str, threads: int, dtype: str, as_float: bool, epochs: int) -> None:
+        flag = "1" if as_float else "0"
+        super().__init__("benchmarks.entrants", name, threads, dtype, flag, str(epochs))
 
     def setup(self, case: Case, data: Path) -> str | None:
         """Prepare a case; return the reason if the library does not support the network."""
         return self.prepare(case=asdict(case), data=str(data))
 
     def epoch(self) -> tuple[float, float]:
-        """Train for one epoch; return its seconds and its loss."""
+        """Train for the epochs of a turn; return seconds per epoch and the last loss."""
         found = self.turn()
         return found["seconds"], found["loss"]
 
@@ -150,6 +151,7 @@ class Run:
     turns: int = 0
     repeated: int = 0
     disturbed: int = 0
+    epochs: int = 1
 
     def of(self, case: Case, threads: int) -> dict[str, Result]:
         """The results of one row of a table, by entrant."""
@@ -164,14 +166,15 @@ def run(
     dtype: str,
     source: str,
     say: Callable[[str], object],
+    epochs: int = 1,
 ) -> Run:
     """Time every case with every installed entrant.
 
-    The entrants take turns, one epoch each, so that all run under the same conditions. Their first
-    epoch is not counted. An epoch before or after which the processors were disturbed is repeated,
-    for each entrant and case at most as often as there are rounds.
+    The entrants take turns of one or more epochs, so that all run under the same conditions. Their
+    first turn is not counted. A turn before or after which the processors were disturbed is
+    repeated, for each entrant and case at most as often as there are rounds.
     """
-    done = Run(list(cases), list(entrants), list(threads), rounds, dtype, source)
+    done = Run(list(cases), list(entrants), list(threads), rounds, dtype, source, epochs=epochs)
     with tempfile.TemporaryDirectory() as temporary:
         folders = {kind: Path(temporary, kind) for kind in {case.data for case in cases}}
         for kind, folder in folders.items():
@@ -183,7 +186,7 @@ def run(
             try:
                 for name in entrants:
                     say(f"starting {name}")
-                    worker = Worker(name, n, dtype, as_float=source == "float32")
+                    worker = Worker(name, n, dtype, source == "float32", epochs)
                     workers.append(worker)
                     done.versions.update(worker.versions)
                     if worker.missing is not None:
@@ -244,5 +247,5 @@ def _turns(
                 done.turns += 1
                 done.disturbed += not whole
     for result in results.values():
-        del result.losses[rounds + 1 :]  # all have trained this many epochs
+        del result.losses[rounds + 1 :]  # all have trained this many turns
     return list(results.values())

@@ -38,7 +38,21 @@ template <class T> struct Row {
 
   T clipped(T p) const { return clip(p, least); }
   T at(Size j) const { return target ? target[j] : T(j == label); }
+  // The targets of ``count`` outputs from number j on, at most a vector.
+  V<T> targets(Size j, Size count) const {
+    if (target) return count < width<T> ? load_first<T, T>(target + j, count) : load(target + j);
+    const V<T> zero = set1(T(0)), one = set1(T(1));
+    if (label < j || label >= j + count) return zero;
+    return select(first_lanes<T>(label - j), zero, select(first_lanes<T>(label - j + 1), one, zero));
+  }
 };
+
+// The elements n … ld of a row become 0, in whole vectors: a load of a vector that was stored in
+// pieces has to wait for all of the stores.
+template <class T> void clear_pads(T* row, Size n, Size ld) {
+  for (Size j = n / width<T> * width<T>; j < ld; j += width<T>)
+    store(row + j, select(first_lanes<T>(n > j ? n - j : 0), load(row + j), set1(T(0))));
+}
 
 // Whether the label is the first of the largest elements.
 template <class T> bool label_wins(const T* z, Size n, int32_t label) {
@@ -165,11 +179,10 @@ template <class T> double mean_squared_error(const Row<T>& r, int output, double
   }
   for (Size j = 0; j < r.n; j += width<T>) {
     const Size count = r.n - j < width<T> ? r.n - j : width<T>;
-    T y[width<T>] = {}, error[width<T>];
-    for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+    T error[width<T>];
     V<T> slope = set1(T(0)), a = load(r.z + j);
     if (output != pynn::SOFTMAX) a = activation_of<T>(output, a, set1(T(parameter)), slope);
-    const V<T> e = a - load(y);
+    const V<T> e = a - r.targets(j, count);
     store(error, e);
     for (Size u = 0; u < count; ++u) total += double(error[u]) * double(error[u]);
     if (!r.gradient) continue;
@@ -267,7 +280,7 @@ template <class T, int L> struct Goals {
 
   void read(const Row<T>& r, Size j, Size count) {
     if (L != pynn::QUANTILE || r.n == r.n_targets) {
-      for (Size u = 0; u < count; ++u) y[u] = r.at(j + u);
+      store(y, r.targets(j, count));
       return;
     }
     for (Size u = 0; u < count; ++u) {
@@ -667,7 +680,7 @@ void loss_by_rows(int loss, int output, double parameter, T* z, Size ld, Size m,
       row_loss[i] = loss_of_row(loss, output, parameter, r);
     }
     row_loss[i] *= weight;
-    if (gradient) zero_pads(r.z, n, ld);
+    if (gradient) clear_pads(r.z, n, ld);
   }
 }
 

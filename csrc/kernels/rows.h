@@ -42,7 +42,7 @@ template <class A> inline void mark(A v, Size column, uint64_t* marks) {
 
 // One row of n elements of S, next to each other, to T: to (round_up(n),), pads 0.
 template <class T, class S, bool MARK>
-void gather_row(const char* row, Size n, T* to, T scale, uint64_t* marks) {
+PYNN_INLINE void gather_row(const char* row, Size n, T* to, T scale, uint64_t* marks) {
   constexpr int W = width<T>;
   const V<T> factor = set1(scale);
   const Size whole = n / W * W;
@@ -58,56 +58,76 @@ void gather_row(const char* row, Size n, T* to, T scale, uint64_t* marks) {
     if (MARK) marks[from / marked_columns<T>] = seen;
   }
   if (whole < n) {
-    S tail[W] = {};
-    std::memcpy(tail, row + whole * Size(sizeof(S)), size_t(n - whole) * sizeof(S));
-    const V<T> x = load_as<T, S>(tail) * factor;
+    const V<T> x = load_first<T, S>(row + whole * Size(sizeof(S)), n - whole) * factor;
     store(to + whole, x);
     if (MARK) mark(x, whole, marks);
   }
 }
 
+// Rows of x, converted and multiplied by ``scale``, and their marks, unless null.
+template <class T> struct Gathered {
+  T* out;
+  Size ld;
+  T scale;
+  uint64_t* marks;
+
+  T* row(Size i) const { return out + i * ld; }
+  // The marks of row i, all of them 0.
+  uint64_t* cleared(Size i) const {
+    const Size words = mark_words<T>(ld);
+    if (marks) std::memset(marks + i * words, 0, size_t(words) * sizeof *marks);
+    return marks ? marks + i * words : nullptr;
+  }
+};
+
+template <class T, class S, bool MARK>
+void gather_contiguous(const char* x, Size row_stride, const uint32_t* order, Size m, Size n,
+                       const Gathered<T>& to, const uint32_t* next, Size known) {
+  for (Size i = 0; i < m; ++i) {
+    if (i < known) prefetch_row(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
+    gather_row<T, S, MARK>(x + Size(order ? order[i] : i) * row_stride, n, to.row(i), to.scale,
+                           MARK ? to.cleared(i) : nullptr);
+  }
+}
+
 template <class T, class S>
-void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
-                 Size n, T* out, Size ldo, const uint32_t* next, Size known, T scale,
-                 uint64_t* marks) {
-  const bool contiguous = col_stride == Size(sizeof(S));
-  const Size words = mark_words<T>(ldo);
-  auto* const read = marks ? gather_row<T, S, true> : gather_row<T, S, false>;
+void gather_strided(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
+                    Size n, const Gathered<T>& to) {
   for (Size i = 0; i < m; ++i) {
     const char* row = x + Size(order ? order[i] : i) * row_stride;
-    T* to = out + i * ldo;
-    uint64_t* marked = marks ? marks + i * words : nullptr;
-    if (marked) std::memset(marked, 0, size_t(words) * sizeof *marked);
-    if (contiguous) {
-      if (i < known) prefetch_row(x + Size(next[i]) * row_stride, n * Size(sizeof(S)));
-      read(row, n, to, scale, marked);
-      continue;
-    }
+    T* const out = to.row(i);
     for (Size j = 0; j < n; ++j) {
       S value;
       std::memcpy(&value, row + j * col_stride, sizeof(S));
-      to[j] = T(value) * scale;
+      out[j] = T(value) * to.scale;
     }
-    for (Size j = n; j < round_up<T>(n); ++j) to[j] = 0;
-    if (marked)
-      for (Size j = 0; j < n; j += width<T>) mark(load(to + j), j, marked);
+    zero_pads(out, n, round_up<T>(n));
+    uint64_t* const marked = to.cleared(i);
+    for (Size j = 0; marked && j < n; j += width<T>) mark(load(out + j), j, marked);
   }
+}
+
+template <class T, class S>
+void gather_rows(const char* x, Size row_stride, Size col_stride, const uint32_t* order, Size m,
+                 Size n, const Gathered<T>& to, const uint32_t* next, Size known) {
+  if (col_stride != Size(sizeof(S)))
+    gather_strided<T, S>(x, row_stride, col_stride, order, m, n, to);
+  else if (to.marks)
+    gather_contiguous<T, S, true>(x, row_stride, order, m, n, to, next, known);
+  else
+    gather_contiguous<T, S, false>(x, row_stride, order, m, n, to, next, known);
 }
 
 template <class T>
 void gather(int source, const char* x, Size row_stride, Size col_stride, const uint32_t* order,
             Size m, Size n, void* out, Size ldo, const uint32_t* next, Size known,
             uint64_t* marks) {
-  T* to = (T*)out;
-  if (source == pynn::SOURCE_UINT8)
-    gather_rows<T, uint8_t>(x, row_stride, col_stride, order, m, n, to, ldo, next, known,
-                            T(1.0 / 255), marks);
-  else if (source == pynn::SOURCE_FLOAT32)
-    gather_rows<T, float>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1),
-                          marks);
-  else
-    gather_rows<T, double>(x, row_stride, col_stride, order, m, n, to, ldo, next, known, T(1),
-                           marks);
+  const T scale = source == pynn::SOURCE_UINT8 ? T(1.0 / 255) : T(1);
+  const Gathered<T> to = {(T*)out, ldo, scale, marks};
+  auto* const read = source == pynn::SOURCE_UINT8     ? gather_rows<T, uint8_t>
+                     : source == pynn::SOURCE_FLOAT32 ? gather_rows<T, float>
+                                                      : gather_rows<T, double>;
+  read(x, row_stride, col_stride, order, m, n, to, next, known);
 }
 
 // One row of n elements of S, ``step`` bytes apart, to T: to (round_up(n),), pads 0. Everything is

@@ -369,6 +369,37 @@ template <> inline V<float> load_as<float, uint8_t>(const void* p) {
 }
 #endif
 
+// Loads n < width<T> numbers of type S from any address, and converts them to T; the other lanes
+// become 0. Masked loads read no element beyond the last one, and do not wait for stores of single
+// elements, as the load of a whole vector does after them.
+template <class T, class S> PYNN_INLINE V<T> load_first(const void* p, Size n) {
+  S from[width<T>] = {};
+  std::memcpy(from, p, size_t(n) * sizeof(S));
+  return load_as<T, S>(from);
+}
+#if !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+template <> inline V<float> load_first<float, float>(const void* p, Size n) {
+  return (V<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+template <> inline V<float> load_first<float, uint8_t>(const void* p, Size n) {
+  const __m128i bytes = _mm_maskz_loadu_epi8(__mmask16((1u << n) - 1), p);
+  return (V<float>)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+}
+template <> inline V<double> load_first<double, double>(const void* p, Size n) {
+  return (V<double>)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p);
+}
+template <> inline V<double> load_first<double, float>(const void* p, Size n) {
+  return (V<double>)_mm512_cvtps_pd(_mm256_maskz_loadu_ps(__mmask8((1u << n) - 1), p));
+}
+#elif !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 32 && defined(__AVX2__)
+template <> inline V<float> load_first<float, float>(const void* p, Size n) {
+  return (V<float>)_mm256_maskload_ps((const float*)p, (__m256i)first_lanes<float>(n));
+}
+template <> inline V<double> load_first<double, double>(const void* p, Size n) {
+  return (V<double>)_mm256_maskload_pd((const double*)p, (__m256i)first_lanes<double>(n));
+}
+#endif
+
 // Whether any bit of the vector is set.
 #if !defined(PYNN_PLAIN) && PYNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
 template <class A> inline bool any_bits(A v) {

@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <chrono>
+#include <ctime>
 #include <exception>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -67,6 +68,21 @@ class FloatingPointMode {
 constexpr int spins = 200;    // of 10 to 140 cycles: up to 10 µs
 constexpr int yields = 1000;  // some 500 µs
 
+// Processor time of this thread, or where it cannot be measured that of the clock.
+double thread_seconds() {
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+  timespec time;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0)
+    return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
+#endif
+  return seconds();
+}
+
+// Of Team::entry_.
+constexpr uint64_t OPEN = 1, ALL = 2, WORKER = 4;
+constexpr uint32_t run_of(uint64_t entry) { return uint32_t(entry >> 32); }
+constexpr uint64_t workers_of(uint64_t entry) { return uint32_t(entry) / WORKER; }
+
 int current_core() {
 #if defined(__linux__)
   return sched_getcpu();
@@ -74,6 +90,35 @@ int current_core() {
   return -1;
 #endif
 }
+
+}  // namespace
+
+// Whether a worker takes part in open runs. One that loses its core within a run keeps all others
+// waiting, often for milliseconds: then other programs, or threads of other libraries that spin,
+// want the core. The worker stays away for a while, each time for twice as long.
+class Presence {
+ public:
+  bool stays_away() const { return seconds() < until_; }
+  void enter() {
+    entered_ = seconds();
+    used_ = thread_seconds();
+  }
+  void leave() {
+    const double now = seconds(), lost = now - entered_ - (thread_seconds() - used_);
+    if (lost < lost_seconds) {
+      if (now - until_ > patience * pause_) pause_ = 0;
+      return;
+    }
+    pause_ = pause_ == 0 ? shortest : pause_ < longest ? 2 * pause_ : longest;
+    until_ = now + pause_;
+  }
+
+ private:
+  static constexpr double lost_seconds = 0.0005, shortest = 0.01, longest = 1.28, patience = 4;
+  double until_ = 0, pause_ = 0, entered_ = 0, used_ = 0;
+};
+
+namespace {
 
 struct Idle {
   std::mutex lock;
@@ -102,7 +147,7 @@ Team::Team(int size) : core_(size_t(size)), spread_(size <= usable_processors())
 }
 
 Team::~Team() {
-  stop_ = true;
+  stop_.store(true, std::memory_order_relaxed);
   run_.fetch_add(1, std::memory_order_release);
   run_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -180,28 +225,71 @@ void Team::leave_shared_core(int thread) {
 #endif
 }
 
-void Team::run(void (*task)(void*, int), void* context) {
-  const FloatingPointMode mode;
-  if (workers_.empty()) return task(context, 0);
+void Team::rest(int turn) {
+  if (turn < spins)
+    relax();
+  else
+    std::this_thread::yield();
+}
+
+// Nobody reads task_ and context_ now: every worker of the run before has left it, and one that has
+// not entered it reads them only after it has found its number in entry_.
+void Team::start(void (*task)(void*, int), void* context, uint64_t mode) {
   task_ = task;
   context_ = context;
   core_[0].store(current_core(), std::memory_order_relaxed);
-  run_.fetch_add(1, std::memory_order_release);
+  const uint64_t number = run_.load(std::memory_order_relaxed) + 1;
+  entry_.store(number << 32 | mode, std::memory_order_release);
+  run_.store(uint32_t(number), std::memory_order_release);
   run_.notify_all();
+}
+
+void Team::run(void (*task)(void*, int), void* context) {
+  const FloatingPointMode mode;
+  if (workers_.empty()) return task(context, 0);
+  start(task, context, ALL);
   task(context, 0);
   barrier(0);
 }
 
+void Team::run_open(void (*task)(void*, int), void* context) {
+  const FloatingPointMode mode;
+  if (workers_.empty()) return task(context, 0);
+  start(task, context, OPEN);
+  task(context, 0);
+  entry_.fetch_and(~OPEN, std::memory_order_relaxed);
+  for (int turn = 0; workers_of(entry_.load(std::memory_order_acquire)) > 0; ++turn) rest(turn);
+}
+
+void Team::take_part(uint32_t run, int thread, Presence& presence) {
+  uint64_t entry = entry_.load(std::memory_order_acquire);
+  if (run_of(entry) == run && (entry & ALL)) {
+    task_(context_, thread);
+    barrier(thread);
+    return;
+  }
+  if (presence.stays_away()) return;
+  while (run_of(entry) == run && (entry & OPEN))
+    if (entry_.compare_exchange_weak(entry, entry + WORKER, std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
+      presence.enter();
+      task_(context_, thread);
+      entry_.fetch_sub(WORKER, std::memory_order_release);
+      presence.leave();
+      return;
+    }
+}
+
 void Team::work(int thread) {
   const FloatingPointMode mode;
+  Presence presence;
   uint32_t seen = 0;
   for (;;) {
     wait_for_change(run_, seen, thread);
     seen = run_.load(std::memory_order_acquire);
-    if (stop_) return;
+    if (stop_.load(std::memory_order_relaxed)) return;
     leave_shared_core(thread);
-    task_(context_, thread);
-    barrier(thread);
+    take_part(seen, thread, presence);
   }
 }
 

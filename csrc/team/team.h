@@ -14,6 +14,8 @@
 
 namespace pynn {
 
+class Presence;
+
 class Team {
  public:
   // Returns a team of ``size`` threads including the caller, until release() is called. The team is
@@ -29,6 +31,14 @@ class Team {
   // Meanwhile all threads use the same floating-point mode: subnormal numbers are flushed to zero.
   void run(void (*task)(void* context, int thread), void* context);
 
+  // As run, for tasks whose threads claim work (claims.h) instead of having shares: waits at the
+  // end only for workers that have begun the task by then. Those that wake up later do nothing, nor
+  // do those that lost their core in a run a short time ago. The task must not call barrier().
+  void run_open(void (*task)(void* context, int thread), void* context);
+
+  // One turn of a loop that waits for another thread: spins first, then yields.
+  static void rest(int turn);
+
   // Waits until all threads of the run have called it.
   void barrier(int thread);
 
@@ -36,6 +46,8 @@ class Team {
   explicit Team(int size);
   ~Team();
   void work(int thread);
+  void start(void (*task)(void*, int), void* context, uint64_t mode);
+  void take_part(uint32_t run, int thread, Presence& presence);
   void wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int thread);
   void leave_shared_core(int thread);
 
@@ -45,10 +57,13 @@ class Team {
   void (*task_)(void*, int) = nullptr;
   void* context_ = nullptr;
   // Each in a cache line of its own, to avoid false sharing.
+  // The number of the run in the upper half; below it the workers in an open run, times WORKER, and
+  // the mode: ALL if every worker takes part, OPEN while workers may enter, 0 once they may not.
+  alignas(64) std::atomic<uint64_t> entry_{0};
   alignas(64) std::atomic<uint32_t> run_{0};      // number of runs; a change starts the workers
   alignas(64) std::atomic<uint32_t> arrived_{0};  // threads that have reached the barrier
   alignas(64) std::atomic<uint32_t> passed_{0};   // barriers passed; a change releases threads
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
 };
 
 // Number of logical processors that this process may run on.

@@ -1,9 +1,13 @@
-// Checks the team of threads: results do not depend on the number of threads or on other teams.
+// Checks the team of threads: results do not depend on the number of threads, on when they start, or
+// on other teams.
 
+#include "claims.h"
 #include "team.h"
 
 #include "checker.h"
 
+#include <chrono>
+#include <memory>
 #include <thread>
 
 namespace {
@@ -56,10 +60,80 @@ std::vector<float> run_team(const Kernels* k, int threads, Size rounds) {
   return rounds % 2 ? s.b : s.a;
 }
 
+// Squares numbers in two phases of blocks, as a prediction does with the columns of two layers. Each
+// block is counted, to see that it is computed once.
+struct Squares {
+  static constexpr uint32_t blocks = 24, last = UINT32_MAX;
+  Claims claims;
+  std::vector<double> in, middle, out;
+  std::vector<int> computed;
+  int pause;  // microseconds for which workers wait before they begin
+
+  Squares() : in(blocks), middle(blocks), out(blocks), computed(2 * blocks), pause(0) {}
+
+  void claim_all(uint32_t phase) {
+    const double* from = phase == 1 ? in.data() : middle.data();
+    double* to = phase == 1 ? middle.data() : out.data();
+    for (int64_t block; (block = claims.claim(phase, blocks)) >= 0; claims.finish()) {
+      // Of the phase before every block is read, so that an unfinished one shows.
+      double sum = 0;
+      for (double value : std::vector<double>(from, from + blocks)) sum += value;
+      to[block] = from[block] * from[block] + sum;
+      ++computed[size_t((phase - 1) * blocks + uint32_t(block))];
+    }
+  }
+};
+
+void square(void* context, int thread) {
+  Squares& s = *(Squares*)context;
+  if (thread > 0) {
+    if (s.pause) std::this_thread::sleep_for(std::chrono::microseconds(s.pause));
+    for (int turn = 0; s.claims.phase() != Squares::last; ++turn) {
+      if (const uint32_t phase = s.claims.phase(); phase > 0 && phase != Squares::last)
+        s.claim_all(phase);
+      Team::rest(turn);
+    }
+    return;
+  }
+  for (uint32_t phase : {1u, 2u}) {
+    s.claims.offer(phase);
+    s.claim_all(phase);
+    for (int turn = 0; s.claims.finished() < Squares::blocks; ++turn) Team::rest(turn);
+  }
+  s.claims.offer(Squares::last);
+}
+
+// Open runs, between which the same team makes runs of all threads: a worker that is late for the
+// one must take part in the other. The context of an open run is freed at once.
+void check_open_runs(const Kernels* k) {
+  const std::vector<float> want = run_team(k, 1, 3);
+  for (int threads : {1, 2, 3, 5}) {
+    std::snprintf(where, sizeof where, "%s open runs of %d threads", k->isa, threads);
+    for (int again = 0; again < (short_run ? 60 : 600); ++again, ++calls) {
+      auto s = std::make_unique<Squares>();
+      s->pause = again % 3 == 1 ? again % 50 : 0;
+      double sum = 0, sum_of_middle = 0;
+      for (uint32_t i = 0; i < Squares::blocks; ++i) sum += s->in[i] = double(i) + again;
+      for (double value : s->in) sum_of_middle += value * value + sum;
+      Team* team = Team::acquire(threads);
+      team->run_open(square, s.get());
+      Team::release(team);
+      for (uint32_t i = 0; i < Squares::blocks; ++i) {
+        const double middle = s->in[i] * s->in[i] + sum;
+        if (s->out[i] != middle * middle + sum_of_middle) fail("a block has another result");
+      }
+      for (int count : s->computed)
+        if (count != 1) fail("a block was not computed once");
+      if (again % 4 == 0 && run_team(k, threads, 3) != want) fail("the run after it has another result");
+    }
+  }
+}
+
 }  // namespace
 
 void check_team(const Kernels* k) {
   const Size rounds = short_run ? 40 : 400;
+  check_open_runs(k);
   for (int threads : {1, 2, 3, 5, 9}) {
     std::snprintf(where, sizeof where, "%s team of %d threads", k->isa, threads);
     const std::vector<float> want = run_team(k, 1, rounds);

@@ -77,6 +77,20 @@ cdef bint columns_pay(Plan* p, Layer* l) noexcept nogil:
     return l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES
 
 
+cdef bint claims_columns(Plan* p) noexcept nogil:
+    """Whether a prediction is divided by the columns of its layers: few rows, and weights that one
+    core should not read alone."""
+    cdef int i
+    cdef Layer* l
+    if p.k16 != NULL or p.pace.team_size == 1 or p.data.n > COLUMN_ROWS * p.pace.team_size:
+        return False
+    for i in range(p.n_layers):
+        l = &p.layer[i]
+        if not l.lanes and l.n_in * l.n_out * p.k.itemsize >= COLUMN_BYTES:
+            return True
+    return False
+
+
 cdef Py_ssize_t part_of(Plan* p, Py_ssize_t n_out) noexcept nogil:
     """Inputs per part of a sparse product: SPARSE_PART for 8 vectors of outputs or more, so that a
     part of the weights fits in L1; more if there are fewer."""

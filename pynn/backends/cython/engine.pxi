@@ -9,6 +9,7 @@ cdef PlanOwner prediction_plan(object net, object threads, object parameters, ob
     cdef PlanOwner owner = PlanOwner.__new__(PlanOwner)
     owner.p.settings.batch_size = len(x)
     owner.p.settings.direct = len(x) <= DIRECT_ROWS and not copies
+    owner.p.settings.answers = y is None
     owner.p.settings.rule = -1
     if packed is not None:
         owner.packed = packed
@@ -102,10 +103,7 @@ cdef class Engine:
     cdef readonly object net
     cdef object _threads
     cdef object updater
-    # What the last trainer, and the last prediction, learned about threads, from which the next one
-    # starts.
-    cdef Trials trials, sweeps
-    cdef Speeds speeds
+    cdef Trials trials          # what the last trainer learned about threads; the next starts from it
     cdef PlanOwner packed       # of a frozen engine: has its weights
     cdef list kept              # plans of predictions, for the next ones
     cdef Py_ssize_t n_in, n_out
@@ -242,82 +240,26 @@ cdef class Engine:
     cdef int run(self, PlanOwner owner, char* out) except -1:
         """Compute the outputs of all rows."""
         cdef Plan* p = &owner.p
+        cdef Team* team
         p.out = out
-        p.position.row = p.position.chunks = 0
-        p.data.wrong = p.pace.stop = False
-        cdef double flops = sweep_work(p), began
-        if flops < LONG_SWEEP and p.pace.team_size > 1:
-            p.pace.threads = self.choose_number(p.pace.team_size)
-            p.pace.balanced = False
-            p.pace.until = 1e300
-            with nogil:
-                began = seconds()
-                p.team = Team.acquire(p.pace.threads)
-                p.pace.threads = p.team.size()
-                p.team.run(sweep, p)
-                Team.release(p.team)
-                began = seconds() - began
-            self.note_speed(p.pace.threads, flops, began)
+        p.data.wrong = False
+        p.pace.until = 0
+        p.claims.offer(0)
+        if p.pace.team_size == 1 and sweep_work(p) < SHORT_CALL:
+            Team.alone().run_open(answer, p)
             PyErr_CheckSignals()
             raise_pending()
             return 0
-        if p.pace.team_size > 1 or flops >= SHORT_SWEEP:
-            copy_trials(self, &p.pace.trials, &self.sweeps)
-            run_in_slices(p, sweep, False)
-            copy_trials(self, &self.sweeps, &p.pace.trials)
-            return 0
-        p.pace.threads = 1
-        p.pace.until = 1e300
-        p.team = Team.alone()
-        if flops < SHORT_CALL:
-            p.team.run(sweep, p)
-        else:
+        while True:
             with nogil:
-                p.team.run(sweep, p)
-        PyErr_CheckSignals()
-        raise_pending()
-        return 0
-
-    cdef int choose_number(self, int team) except -1:
-        """The number of threads of a prediction that is too short to compare them."""
-        cdef Speeds* speeds = &self.speeds
-        cdef bint all_work
-        with cython.critical_section(self):
-            if (not speeds.together and speeds.tries == 0 and speeds.alone >= 2
-                    and speeds.worked >= speeds.due):
-                speeds.tries = 2    # at first threads may be asleep
-                speeds.team = 0
-            all_work = speeds.together or speeds.tries > 0
-        return team if all_work else 1
-
-    cdef int note_speed(self, int threads, double flops, double took) except -1:
-        """Update the measured speeds with the time of a prediction on ``threads`` threads.
-
-        The team stops after SLOW_CALLS calls that are slower than one thread was: other programs, or
-        threads of other libraries that spin, then use a core. One slow call is not enough, since a
-        thread may have had to wake up."""
-        cdef Speeds* speeds = &self.speeds
-        cdef double speed = flops / took
-        with cython.critical_section(self):
-            speeds.worked += took
-            if threads == 1:
-                speeds.one = max(speed, 0.5 * (speeds.one + speed))
-                speeds.alone += 1
-            elif speeds.tries > 0:
-                speeds.team = max(speeds.team, speed)
-                speeds.tries -= 1
-                speeds.together = speeds.tries == 0 and speeds.team > TEAM_GAIN * speeds.one
-                speeds.slow = 0
-            else:
-                speeds.slow = 0 if speed > speeds.one else speeds.slow + 1
-                speeds.together = speeds.slow < SLOW_CALLS
-            if threads > 1 and speeds.tries == 0 and not speeds.together:
-                speeds.pause = min(max(2 * speeds.pause, RETRY_SECONDS), MOST_SECONDS)
-                speeds.due = speeds.worked + speeds.pause
-                speeds.alone = 0
-            elif speeds.together and speeds.worked > speeds.due + MOST_SECONDS:
-                speeds.pause = 0    # the team has been faster for long
-        return 0
+                p.pace.until = seconds() + SLICE_SECONDS
+                team = Team.acquire(p.pace.team_size)
+                team.run_open(answer, p)
+                Team.release(team)
+            PyErr_CheckSignals()
+            raise_pending()
+            if is_answered(p):
+                return 0
 
     cdef PlanOwner take(self, const Kernels* k, Py_buffer* rows, int source, object standard):
         """A plan of an earlier prediction for as many such rows, or None."""

@@ -5,7 +5,7 @@ columns, ``ld…`` the elements from one row to the next, and void* the dtype of
 Cython reserves are changed: ``from`` is ``begin`` here.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" namespace "pynn" nogil:
@@ -269,6 +269,16 @@ cdef extern from "kernels.h" namespace "pynn" nogil:
     bint slope_needs_z(int activation)
 
 
+cdef extern from "claims.h" namespace "pynn" nogil:
+    cdef cppclass Claims:
+        void offer(uint32_t phase)
+        uint32_t phase()
+        uint32_t claimed()
+        int64_t claim(uint32_t phase, uint32_t count)   # a block, or -1
+        void finish()
+        uint32_t finished()
+
+
 cdef extern from "team.h" namespace "pynn" nogil:
     cdef cppclass Team:
         # The size includes the caller, which is thread 0; the team may be smaller.
@@ -280,5 +290,8 @@ cdef extern from "team.h" namespace "pynn" nogil:
         Team* alone()           # of the caller only; need not be released
         int size()
         void run(void (*task)(void* context, int thread) noexcept nogil, void* context)
+        void run_open(void (*task)(void* context, int thread) noexcept nogil, void* context)
         void barrier(int thread)
+        @staticmethod
+        void rest(int turn)
     double seconds()            # of a monotonic clock

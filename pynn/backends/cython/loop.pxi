@@ -185,30 +185,21 @@ cdef void train(void* context, int thread) noexcept nogil:
 
 cdef void sweep_passes(Plan* p, Py_ssize_t row, Py_ssize_t m, bint timed,
                        int thread) noexcept nogil:
-    """Outputs, or losses and dz, of this thread's rows of a chunk."""
-    cdef Layer* l = &p.layer[p.n_layers - 1]
-    cdef Py_ssize_t start, stop, i, item = p.k.itemsize
+    """Losses, or losses and dz, of this thread's rows of a chunk."""
+    cdef Py_ssize_t start, stop
     cdef double began = seconds() if timed else 0
     share_work(p, BATCH_ROWS, m, p.pace.row_unit, thread, &start, &stop)
     if start < stop or p.pace.columns:
         forward(p, start, stop - start, m, row, thread)
-        if p.out != NULL:
-            activate(p, p.n_layers - 1, start, stop - start, m, row, thread)
-            if l.residual:
-                add_input(p, p.n_layers - 1, start, stop - start, thread)
-            for i in range(start, stop):
-                memcpy(at(p.out, row + i, l.n_out, 0, item), at(l.z, i, l.ld, 0, item),
-                       l.n_out * item)
-        else:
-            loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
-            if p.settings.gradients:
-                backward(p, start, stop - start, m, thread)
+        loss_and_output_gradient(p, start, stop - start, 1.0 / weight_of_batch(p, 0))
+        if p.settings.gradients:
+            backward(p, start, stop - start, m, thread)
     if timed:
         note_work(p, BATCH_ROWS, thread, <double>(stop - start), began)
 
 
 cdef void sweep(void* context, int thread) noexcept nogil:
-    """All rows in the order of the data set: outputs, losses, or losses and the gradient, without
+    """All rows in the order of the data set: losses, or losses and the gradient, without
     updates."""
     cdef Plan* p = <Plan*>context
     cdef Py_ssize_t row = p.position.row, m, chunks = 0
@@ -220,16 +211,15 @@ cdef void sweep(void* context, int thread) noexcept nogil:
         chunks += 1
         m = min(p.rows, p.data.n - row)
         sweep_passes(p, row, m, timed, thread)
-        # Needed even for outputs: after it all threads have read ``stop``, which thread 0 writes
-        # next.
+        # After it all threads have read ``stop``, which thread 0 writes next.
         p.team.barrier(thread)
-        if p.out == NULL and p.settings.gradients:
+        if p.settings.gradients:
             began = seconds() if timed else 0
             for i in range(p.n_layers - 1, -1, -1):
                 update_layer(p, &p.layer[i], m, row == 0, row + m == p.data.n, thread)
             if timed:
                 note_work(p, WEIGHTS, thread, weights_of(p, thread), began)
-        if p.out == NULL and thread == 0:
+        if thread == 0:
             add_losses(p, m)
         row += m
         if thread == 0:
@@ -239,6 +229,56 @@ cdef void sweep(void* context, int thread) noexcept nogil:
         p.team.barrier(thread)
         if p.pace.stop:
             return
+
+
+# --- answer ---------------------------------------------------------------------------------------
+#
+# The outputs of all rows. Threads claim blocks of rows or, for few rows of a large network, blocks
+# of columns of one layer after the other. Nobody waits for a thread that has not started: threads of
+# other libraries may spin on its core, as they do in servers.
+
+cdef inline Py_ssize_t row_blocks(Plan* p) noexcept nogil:
+    return (p.data.n + p.claim_rows - 1) // p.claim_rows
+
+
+cdef void answer_rows(Plan* p, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
+                      int thread) noexcept nogil:
+    """Outputs of the rows from ``row`` on, in rows start … start + m of h and z."""
+    cdef Py_ssize_t last = p.n_layers - 1, i
+    cdef Layer* l = &p.layer[last]
+    forward(p, start, m, m, row - start, thread)
+    activate(p, last, start, m, m, row - start, thread)
+    if l.residual:
+        add_input(p, last, start, m, thread)
+    for i in range(m):
+        memcpy(at(p.out, row + i, l.n_out, 0, p.k.itemsize),
+               at(l.z, start + i, l.ld, 0, p.k.itemsize), l.n_out * p.k.itemsize)
+
+
+cdef void answer(void* context, int thread) noexcept nogil:
+    """Compute blocks until none is left or the slice is over."""
+    cdef Plan* p = <Plan*>context
+    cdef Py_ssize_t row
+    cdef int64_t block
+    if p.pace.columns:
+        if thread > 0:
+            help_with_columns(p)
+        else:
+            answer_rows(p, 0, p.data.n, 0, 0)
+            p.claims.offer(LAST_PHASE)
+        return
+    while True:
+        block = p.claims.claim(0, <uint32_t>row_blocks(p))
+        if block < 0:
+            return
+        row = block * p.claim_rows
+        answer_rows(p, thread * p.claim_rows, min(p.claim_rows, p.data.n - row), row, thread)
+        if p.pace.until > 0 and seconds() > p.pace.until:
+            return
+
+
+cdef inline bint is_answered(Plan* p) noexcept nogil:
+    return p.pace.columns or p.claims.claimed() >= <uint32_t>row_blocks(p)
 
 
 # --- The order of an epoch ------------------------------------------------------------------------

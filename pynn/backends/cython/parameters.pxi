@@ -175,6 +175,16 @@ cdef void move_running(Plan* p, char* flat, int first, bint pack) noexcept nogil
                 (<double*>factor)[0] = 1 / sqrt(variance + l.epsilon)
 
 
+cdef Py_ssize_t copied_bytes(const Plan* p) noexcept nogil:
+    """Bytes of weights that a plan copies: those that it does not use in place."""
+    cdef Py_ssize_t total = 0
+    cdef int i
+    for i in range(p.n_layers):
+        if not p.layer[i].shared and (p.layer[i].bf16 or not p.layer[i].direct):
+            total += p.layer[i].n_in * p.layer[i].n_out * p.k.itemsize
+    return total
+
+
 # --- Tasks for a team -----------------------------------------------------------------------------
 
 cdef void pack_parameters(void* context, int thread) noexcept nogil:

@@ -175,6 +175,58 @@ cdef void affine_by_columns(Plan* p, Py_ssize_t i, Py_ssize_t chunk_rows, Py_ssi
     wait(p, thread)
 
 
+cdef Py_ssize_t claim_columns(Plan* p, const Layer* l) noexcept nogil:
+    """Columns of a block of a layer of a prediction."""
+    cdef Py_ssize_t columns = l.n_out // (COLUMN_CLAIMS * p.pace.team_size)
+    return round_up(max(columns, <Py_ssize_t>1), CLAIM_VECTORS * p.k.width)
+
+
+cdef bint multiply_claimed(Plan* p, Py_ssize_t i) noexcept nogil:
+    """Multiply blocks of columns of layer i until all are claimed; return whether there was one."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t item = p.k.itemsize, width = claim_columns(p, l), first
+    cdef uint32_t blocks = <uint32_t>((l.n_out + width - 1) // width)
+    cdef int64_t block
+    cdef bint some = False
+    while True:
+        block = p.claims.claim(<uint32_t>i + 1, blocks)
+        if block < 0:
+            return some
+        some = True
+        first = block * width
+        p.k.matmul(input_of(p, i, 0, 0), l.ld_h, 0, at(l.w, 0, 0, first, item), l.ld_w,
+                   at(l.z, 0, 0, first, item), l.ld, p.data.n, min(width, l.n_out - first), l.n_in,
+                   FINISH_BIAS, at(l.b, 0, 0, first, item), NULL)
+        p.claims.finish()
+
+
+cdef void affine_claimed(Plan* p, Py_ssize_t i) noexcept nogil:
+    """z of all rows of a prediction, with the help of the threads that have started."""
+    cdef Layer* l = &p.layer[i]
+    cdef Py_ssize_t width = claim_columns(p, l)
+    cdef uint32_t blocks = <uint32_t>((l.n_out + width - 1) // width)
+    cdef int turn = 0
+    p.claims.offer(<uint32_t>i + 1)
+    multiply_claimed(p, i)
+    while p.claims.finished() < blocks:
+        Team.rest(turn)
+        turn += 1
+
+
+cdef void help_with_columns(Plan* p) noexcept nogil:
+    """Multiply blocks of the layers that thread 0 offers."""
+    cdef uint32_t phase
+    cdef int turn = 0
+    while True:
+        phase = p.claims.phase()
+        if phase == LAST_PHASE:
+            return
+        if phase > 0 and multiply_claimed(p, <Py_ssize_t>phase - 1):
+            turn = 0
+        Team.rest(turn)
+        turn += 1
+
+
 cdef void affine_wide(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize_t row,
                       int thread) noexcept nogil:
     """Rows of z = h · w + b by the dense kernel, or without the zeros of h."""
@@ -196,7 +248,9 @@ cdef void affine(Plan* p, Py_ssize_t i, Py_ssize_t start, Py_ssize_t m, Py_ssize
     cdef Layer* l = &p.layer[i]
     cdef Py_ssize_t item = p.k.itemsize
     cdef char* z = at(l.z, start, l.ld, 0, item)
-    if l.by_columns:
+    if l.by_columns and p.settings.answers:
+        affine_claimed(p, i)
+    elif l.by_columns:
         affine_by_columns(p, i, chunk_rows, row, thread)
     elif i == 0 and p.zeros.sparse:
         affine_sparse(p, start, m)

@@ -62,6 +62,14 @@ cdef enum:
     COLUMN_ROWS = 32
     TRANSPOSED_ROWS = 256   # compressed rows from which on a prediction transposes a narrow w
     DX_ROWS = 32            # rows of the gradient of x that a thread computes at a time
+    # Blocks per thread into which a prediction is divided by rows, or each layer by columns. A thread
+    # that loses its core delays the others by the time of a block, but smaller blocks read the
+    # weights, or x, more often.
+    ROW_CLAIMS = 8
+    COLUMN_CLAIMS = 2
+    CLAIM_ROWS = 32         # rows of a block at least
+    CLAIM_VECTORS = 4       # vectors of columns of a block at least
+    LAST_PHASE = 0xFFFFFFFF # of ``Plan.claims``: nothing more will be offered
     # Predictions for at most this many rows use the weights in place: a copy takes longer than the
     # cache misses of rows that are not padded.
     DIRECT_ROWS = 512
@@ -109,11 +117,6 @@ cdef double FLOPS_A_THREAD = 250e3  # of a chunk, per thread: with fewer, synchr
 cdef double SHORT_SWEEP = 100e6     # FLOPs of a prediction that ends before a second thread wakes
 cdef double READ_FLOPS = 8          # FLOPs in the time of reading a byte of weights from memory
 cdef double LONG_CHUNK = 1e9        # from this many FLOPs per chunk, skip the initial trials
-cdef double LONG_SWEEP = 4e9        # FLOPs of a prediction that compares numbers of threads itself
-cdef double TEAM_GAIN = 1.25        # how much faster a team must be for such a prediction
-cdef int SLOW_CALLS = 3             # calls in turn that are slower than one thread, which end it
-cdef double RETRY_SECONDS = 0.5     # of shorter predictions, after which a team is tried again,
-cdef double MOST_SECONDS = 8.0      # doubled up to this while it is not faster
 cdef double SHORT_CALL = 1e6        # FLOPs of a prediction that keeps the GIL: it takes microseconds
 cdef double SLICE_SECONDS = 0.05    # between two checks for signals: Ctrl-C acts at once
 cdef double TRIAL_SECONDS = 0.002   # length of a trial of one number of threads
@@ -228,17 +231,6 @@ cdef struct Trials:
     int team                # threads that the shares are for
     double shares[N_WORKS][MAX_BALANCED + 1]    # where each thread's share begins, from 0 to 1
 
-# Speeds of predictions that are too short to compare numbers of threads within one: each runs on one
-# number, and two calls now and then try the team.
-cdef struct Speeds:
-    double team, one        # FLOPs per second; of one thread since the last try, the best counts
-    int alone               # calls on one thread since then
-    int tries               # calls left that try the team
-    bint together           # the team is faster
-    int slow                # its last calls that were not
-    double worked           # seconds of all calls
-    double due, pause       # value of ``worked`` at the next try; seconds between two
-
 cdef struct Data:
     Py_ssize_t n            # rows
     int source              # dtype of x, or SOURCE_SPARSE
@@ -284,6 +276,7 @@ cdef struct Settings:
     Step coefficients       # those of the optimizer that stay the same
     bint unscaled_epsilon   # Adam with ε added to √v̂ instead of √v
     bint direct             # wide layers may be direct
+    bint answers            # of a prediction: threads claim blocks of rows, or columns
     # Convention of scikit-learn: sums instead of means over outputs, clipped probabilities, l2
     # divided by the weight of the batch, and an L2 term in its loss.
     bint sklearn
@@ -411,6 +404,10 @@ cdef struct Plan:
     Profile profile
     Taped tape
     Given given
+    char apart[64]          # another cache line: threads write ``claims`` while they read the rest
+    Claims claims           # of the blocks of a prediction
+    char apart_too[64]
+    Py_ssize_t claim_rows   # rows of such a block; each thread has its own in h and z
     char* out               # T (n, n_out): outputs of a prediction, or null
     double flops            # of a row of x
     double weight_bytes     # of all layers

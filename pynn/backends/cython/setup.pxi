@@ -255,7 +255,8 @@ cdef double sweep_work(Plan* p) noexcept nogil:
 
 
 cdef int choose_team(Plan* p, object threads, double flops) except -1:
-    """The largest team: ``threads``, or as many as the FLOPs per row justify."""
+    """The largest team: ``threads``, or as many as the FLOPs of a chunk, or of a prediction,
+    justify."""
     cdef double most
     if not p.settings.gradients and sweep_work(p) < SHORT_SWEEP:
         p.pace.threads = 1
@@ -264,11 +265,26 @@ cdef int choose_team(Plan* p, object threads, double flops) except -1:
     else:
         p.pace.threads = 1
         most = flops * p.rows / FLOPS_A_THREAD
+        if p.settings.answers:
+            most = 2 * sweep_work(p) / SHORT_SWEEP
         # Reading the limits takes microseconds, a good part of the time of a small step.
         if most >= 2:
             p.pace.threads = <int>min(<double>default_threads(), most)
     p.pace.team_size = p.pace.threads
     return 0
+
+
+cdef void choose_claims(Plan* p) noexcept nogil:
+    """How threads divide a prediction: rows of a block, and of the memory for all threads."""
+    cdef Py_ssize_t share
+    p.claim_rows = p.rows
+    p.pace.columns = claims_columns(p)
+    if p.pace.columns:
+        p.rows = p.data.n
+    elif p.pace.team_size > 1:
+        share = (p.data.n + ROW_CLAIMS * p.pace.team_size - 1) // (ROW_CLAIMS * p.pace.team_size)
+        p.claim_rows = min(p.rows, max(<Py_ssize_t>CLAIM_ROWS, round_up(share, 4)))
+        p.rows = p.claim_rows * p.pace.team_size
 
 
 cdef void choose_products(Plan* p) noexcept nogil:
@@ -278,14 +294,21 @@ cdef void choose_products(Plan* p) noexcept nogil:
     cdef int i
     p.buffers.widest = p.buffers.widest_out = 0
     p.zeros.counts = False
-    p.pace.columns = normalizes_batches(p)
+    if p.settings.answers:
+        choose_claims(p)
+    else:
+        p.pace.columns = normalizes_batches(p)
     p.zeros.counting = True
     for i in range(p.n_layers):
         l = &p.layer[i]
         p.buffers.widest = max(p.buffers.widest, l.ld_in)
         p.buffers.widest_out = max(p.buffers.widest_out, round_up(l.n_out, 8))
         l.dots = i > 0 and p.settings.gradients and dots_pay(p, l)
-        l.by_columns = columns_pay(p, l) and not (i == 0 and p.zeros.sparse)
+        if p.settings.answers:
+            l.by_columns = p.pace.columns and not l.lanes and l.n_out >= 2 * p.k.width
+        else:
+            l.by_columns = columns_pay(p, l)
+        l.by_columns = l.by_columns and not (i == 0 and p.zeros.sparse)
         p.pace.columns = p.pace.columns or l.by_columns
         allow_skips(p, i)
         dense = not l.bf16 and not l.narrow and not (i == 0 and p.zeros.sparse)
@@ -459,7 +482,7 @@ cdef class PlanOwner:
                 f"parameters: found {self.parameters.view.len} bytes, expected "
                 f"{self.n_values * p.k.itemsize}")
         with nogil:
-            run_on_team(p, pack_parameters, self.parameters.view.len)
+            run_on_team(p, pack_parameters, copied_bytes(p))
         return 0
 
     cdef bint fits(self, const Kernels* k, const Py_buffer* x, int source, object standard):
