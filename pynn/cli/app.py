@@ -28,8 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Example: pynn train runs/first --epochs 3, then pynn report runs/first. Pages with "
-    "examples are in docs/ of the source; for Python: help(pynn.Network).",
+    epilog="Example: pynn train runs/first --epochs 3, then pynn report runs/first. Documentation: "
+    "https://pynn-mlp.github.io/pynn/; for Python: help(pynn.Network).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -29,7 +29,7 @@ DATA = "Folder of IDX files, .csv or .npz."
 TARGET = "Column of a .csv file to predict."
 INDEX = "Skip the first column of a .csv file, which holds row numbers."
 BACKEND = "auto, cython, numba or numpy."
-THREADS = "Number of threads."
+THREADS = "Maximum number of threads."
 METRICS = "Further measures: auc,f1 for classes, mae,r2 for values."
 
 IDLE = ("run", "resume", "pictures", "plain", "quiet", "checkpoint")
@@ -72,7 +72,7 @@ class Options:
         ),
     ] = None
 
-    data: Annotated[Path | None, _option(COMMON, DATA, show_default="MNIST")] = None
+    data: Annotated[Path | None, _option(COMMON, DATA, metavar="PATH", show_default="MNIST")] = None
     target: Annotated[
         str | None,
         _option(COMMON, TARGET, metavar="COLUMN", show_default="the first"),
@@ -105,7 +105,7 @@ class Options:
         float,
         _option(
             COMMON,
-            "The schedule multiplies it.",
+            "Step size, which the schedule multiplies.",
             metavar="RATE",
             show_default="0.002; tables 0.005",
         ),

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 
 EPILOG = (
-    "Example: pynn train runs/iris --data iris.csv --target species; pages on tables, weights and "
-    "resuming are in docs/how-to of the source."
+    "Example: pynn train runs/iris --data iris.csv --target species; "
+    "https://pynn-mlp.github.io/pynn/how-to/ has pages on tables, weights and runs."
 )
 
 

@@ -39,7 +39,8 @@ Threads = Annotated[
 def evaluate(
     run: Run = None,
     data: Annotated[
-        Path | None, typer.Option(help=DATA, show_default="the data of its run, or MNIST")
+        Path | None,
+        typer.Option(help=DATA, metavar="PATH", show_default="the data of its run, or MNIST"),
     ] = None,
     target: Annotated[
         str | None,
