@@ -56,8 +56,8 @@ def info() -> dict[str, Any]:
     dict
         ``version``, ``python`` and ``numpy``: versions. ``backend``: the one that ``"auto"``
         selects. ``backends``: for each an empty string, or why it cannot be used. If the compiled
-        core can be used: ``isa``, the instruction set in use; ``isas``, those of this processor
-        within the limit of ``PYNN_ISA``; ``compiled``, those in this build; ``bf16``, whether
+        core can be used: ``isa``, the instruction set in use, which ``PYNN_ISA`` can lower;
+        ``isas``, those of this processor; ``compiled``, those in this build; ``bf16``, whether
         ``precision="bf16"`` is available; and ``threads``, the default number of threads.
 
     Examples
