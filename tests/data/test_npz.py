@@ -87,7 +87,9 @@ def test_an_npz_with_a_false_directory_allocates_no_memory(tmp_path):
         for member in archive.infolist():  # the directory, written at the end
             member.file_size = member.compress_size = 2 * 10**9
     assert peak(attempt, load_npz, path) < 2_000_000
-    assert "x.npy is too short for its shape" in failure(load_npz, path)
+    # Recent versions of zipfile refuse members that reach into each other.
+    message = failure(load_npz, path)
+    assert "x.npy is too short for its shape" in message or "Overlapped entries" in message
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
