@@ -68,6 +68,8 @@ class FloatingPointMode {
 constexpr int spins = 200;    // of 10 to 140 cycles: up to 10 µs
 constexpr int yields = 1000;  // some 500 µs
 
+std::atomic<bool> awaits_workers{false};  // see await_workers
+
 // Processor time of this thread, or where it cannot be measured that of the clock.
 double thread_seconds() {
 #if defined(CLOCK_THREAD_CPUTIME_ID)
@@ -82,6 +84,16 @@ double thread_seconds() {
 constexpr uint64_t OPEN = 1, ALL = 2, WORKER = 4;
 constexpr uint32_t run_of(uint64_t entry) { return uint32_t(entry >> 32); }
 constexpr uint64_t workers_of(uint64_t entry) { return uint32_t(entry) / WORKER; }
+
+// Adds 1 and wakes the threads that wait for it. Notifying reads whether a thread waits, which it must
+// not do before the addition is visible: otherwise a thread could go to sleep in between for ever.
+void announce(std::atomic<uint32_t>& counter) {
+  counter.fetch_add(1, std::memory_order_seq_cst);
+#if !defined(__x86_64__) && !defined(_M_X64)  // where an atomic addition is a full barrier
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+  counter.notify_all();
+}
 
 int current_core() {
 #if defined(__linux__)
@@ -98,7 +110,7 @@ int current_core() {
 // want the core. The worker stays away for a while, each time for twice as long.
 class Presence {
  public:
-  bool stays_away() const { return seconds() < until_; }
+  bool stays_away() const { return seconds() < until_ && !awaits_workers; }
   void enter() {
     entered_ = seconds();
     used_ = thread_seconds();
@@ -148,8 +160,7 @@ Team::Team(int size) : core_(size_t(size)), spread_(size <= usable_processors())
 
 Team::~Team() {
   stop_.store(true, std::memory_order_relaxed);
-  run_.fetch_add(1, std::memory_order_release);
-  run_.notify_all();
+  announce(run_);
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -240,8 +251,7 @@ void Team::start(void (*task)(void*, int), void* context, uint64_t mode) {
   core_[0].store(current_core(), std::memory_order_relaxed);
   const uint64_t number = run_.load(std::memory_order_relaxed) + 1;
   entry_.store(number << 32 | mode, std::memory_order_release);
-  run_.store(uint32_t(number), std::memory_order_release);
-  run_.notify_all();
+  announce(run_);
 }
 
 void Team::run(void (*task)(void*, int), void* context) {
@@ -252,10 +262,19 @@ void Team::run(void (*task)(void*, int), void* context) {
   barrier(0);
 }
 
+bool Team::await_workers(bool wanted) { return awaits_workers.exchange(wanted); }
+
+void Team::await_all() {
+  if (!awaits_workers.load(std::memory_order_relaxed)) return;
+  for (int turn = 0; present_.load(std::memory_order_relaxed) < workers_.size(); ++turn) rest(turn);
+}
+
 void Team::run_open(void (*task)(void*, int), void* context) {
   const FloatingPointMode mode;
   if (workers_.empty()) return task(context, 0);
+  present_.store(0, std::memory_order_relaxed);
   start(task, context, OPEN);
+  await_all();
   task(context, 0);
   entry_.fetch_and(~OPEN, std::memory_order_relaxed);
   for (int turn = 0; workers_of(entry_.load(std::memory_order_acquire)) > 0; ++turn) rest(turn);
@@ -272,6 +291,8 @@ void Team::take_part(uint32_t run, int thread, Presence& presence) {
   while (run_of(entry) == run && (entry & OPEN))
     if (entry_.compare_exchange_weak(entry, entry + WORKER, std::memory_order_acq_rel,
                                      std::memory_order_acquire)) {
+      present_.fetch_add(1, std::memory_order_relaxed);
+      await_all();
       presence.enter();
       task_(context_, thread);
       entry_.fetch_sub(WORKER, std::memory_order_release);
@@ -299,8 +320,7 @@ void Team::barrier(int thread) {
   const uint32_t seen = passed_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == all) {
     arrived_.store(0, std::memory_order_relaxed);
-    passed_.fetch_add(1, std::memory_order_release);
-    passed_.notify_all();
+    announce(passed_);
   } else {
     wait_for_change(passed_, seen, thread);
   }

@@ -36,6 +36,10 @@ class Team {
   // do those that lost their core in a run a short time ago. The task must not call barrier().
   void run_open(void (*task)(void* context, int thread), void* context);
 
+  // For tests: whether the caller of an open run waits for all workers before it begins. Returns the
+  // former choice.
+  static bool await_workers(bool wanted);
+
   // One turn of a loop that waits for another thread: spins first, then yields.
   static void rest(int turn);
 
@@ -48,6 +52,7 @@ class Team {
   void work(int thread);
   void start(void (*task)(void*, int), void* context, uint64_t mode);
   void take_part(uint32_t run, int thread, Presence& presence);
+  void await_all();
   void wait_for_change(std::atomic<uint32_t>& counter, uint32_t seen, int thread);
   void leave_shared_core(int thread);
 
@@ -64,6 +69,7 @@ class Team {
   alignas(64) std::atomic<uint32_t> arrived_{0};  // threads that have reached the barrier
   alignas(64) std::atomic<uint32_t> passed_{0};   // barriers passed; a change releases threads
   std::atomic<bool> stop_{false};
+  std::atomic<size_t> present_{0};  // workers that have entered the open run; see await_workers
 };
 
 // Number of logical processors that this process may run on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import pynn
 from tests.child import python
 
-pytest.importorskip("pynn.backends.cython._core")
+_core = pytest.importorskip("pynn.backends.cython._core")
 
 Array = np.ndarray
 
@@ -21,6 +22,14 @@ MANY_ROWS = (300, 300, 40, 5)
 """Few weights: a team divides many rows."""
 FEW_ROWS = (500, 2100, 1300, 33, 7)
 """Many weights: a team divides the columns of few rows."""
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["together", "as they come"])
+def _await_workers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Predictions begin when all threads are there, which on a busy machine is rare, or at once."""
+    before = _core.await_workers(request.param)
+    yield
+    _core.await_workers(before)
 
 
 @lru_cache(maxsize=16)

@@ -110,6 +110,7 @@ void check_open_runs(const Kernels* k) {
   for (int threads : {1, 2, 3, 5}) {
     std::snprintf(where, sizeof where, "%s open runs of %d threads", k->isa, threads);
     for (int again = 0; again < (short_run ? 60 : 600); ++again, ++calls) {
+      Team::await_workers(again % 2);
       auto s = std::make_unique<Squares>();
       s->pause = again % 3 == 1 ? again % 50 : 0;
       double sum = 0, sum_of_middle = 0;
@@ -124,6 +125,7 @@ void check_open_runs(const Kernels* k) {
       }
       for (int count : s->computed)
         if (count != 1) fail("a block was not computed once");
+      Team::await_workers(false);
       if (again % 4 == 0 && run_team(k, threads, 3) != want) fail("the run after it has another result");
     }
   }

@@ -291,6 +291,8 @@ cdef extern from "team.h" namespace "pynn" nogil:
         int size()
         void run(void (*task)(void* context, int thread) noexcept nogil, void* context)
         void run_open(void (*task)(void* context, int thread) noexcept nogil, void* context)
+        @staticmethod
+        bint await_workers(bint wanted)
         void barrier(int thread)
         @staticmethod
         void rest(int turn)

@@ -46,6 +46,12 @@ def poison(bint on):
     return _poison.exchange(NAN_BYTES if on else 0) != 0
 
 
+def await_workers(bint on):
+    """Let predictions begin when all threads are there, so that tests see them work together; return
+    whether this was on before."""
+    return Team.await_workers(on)
+
+
 # Costs relative to one vector FMA of the dense kernel: ``product`` per vector of a non-zero element
 # in a sparse product, ``listing`` per element scanned for non-zeros. On a core with two FMA units
 # sparse products are slower relative to dense ones than on a core with one.
