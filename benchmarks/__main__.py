@@ -140,7 +140,9 @@ def arguments() -> argparse.ArgumentParser:
         help=f"a tenth of the rows and {QUICK_ROUNDS} rounds: under two minutes",
     )
     add_report(
-        parser, "also measure where the time goes, and write performance.md into this folder"
+        parser,
+        "also measure where the time goes, and write performance.md into this folder (with --input "
+        "float32 the section on float inputs alone)",
     )
     parser.add_argument(
         "--markdown", type=_file, metavar="FILE", help="also write the page into this file"
@@ -166,7 +168,13 @@ def main() -> int:
             file.write(report.as_markdown(done).encode())
     if args.json:
         write_json(args.json, report.as_json(done))
-    if args.report:
+    if args.report and args.input == "float32":
+        from benchmarks import performance
+
+        print(
+            f"written to {performance.put(args.report, {'floats': report.described_times(done)})}"
+        )
+    elif args.report:
         from benchmarks import performance
 
         path = performance.write(args.report, done, args.threads, say)

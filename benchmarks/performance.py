@@ -254,7 +254,9 @@ TITLES = {
     "profile": "Where the time goes",
     "scaling": "More cores",
     "sweep": "Widths and batch sizes",
+    "depths": "Depths and activations",
     "scale": "Large data sets",
+    "floats": "Float inputs",
 }
 
 

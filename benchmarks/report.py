@@ -189,12 +189,18 @@ def as_text(run: Run) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(run))])
 
 
-def as_markdown(run: Run) -> str:
-    """Return the page as Markdown."""
+def described_times(run: Run) -> list[str]:
+    """Return machine, versions, settings and the tables of times as lines of Markdown."""
     lines = [f"- {name}: {value}" for name, value in head(run).items()]
     for threads in run.threads:
         lines += ["", f"**{thread_count(threads).capitalize()}**", ""]
         lines += _pipes(times(run, threads, titles=True))
+    return lines
+
+
+def as_markdown(run: Run) -> str:
+    """Return the page as Markdown."""
+    lines = described_times(run)
     for threads in run.threads:
         lines += ["", f"Training loss, first epoch to last, {thread_count(threads)}", ""]
         lines += _pipes(losses(run, threads, titles=True))
