@@ -168,16 +168,13 @@ def main() -> int:
             file.write(report.as_markdown(done).encode())
     if args.json:
         write_json(args.json, report.as_json(done))
-    if args.report and args.input == "float32":
+    if args.report:
         from benchmarks import performance
 
-        print(
-            f"written to {performance.put(args.report, {'floats': report.described_times(done)})}"
-        )
-    elif args.report:
-        from benchmarks import performance
-
-        path = performance.write(args.report, done, args.threads, say)
+        if args.input == "float32":
+            path = performance.put(args.report, {"floats": report.described_times(done)})
+        else:
+            path = performance.write(args.report, done, args.threads, say)
         say("")
         print(f"\nwritten to {path}")
     return int(any(result.error is not None for result in done.results))
