@@ -103,7 +103,9 @@ class Process:
 class Worker(Process):
     """A process with one of the entrants."""
 
-    def __init__(self, name: str, threads: int, dtype: str, as_float: bool, epochs: int) -> None:
+    def __init__(
+        self, name: str, threads: int, dtype: str, as_float: bool, epochs: int = 1
+    ) -> None:
         flag = "1" if as_float else "0"
         super().__init__("benchmarks.entrants", name, threads, dtype, flag, str(epochs))
 
