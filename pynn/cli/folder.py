@@ -34,6 +34,8 @@ CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
 WRITTEN = (MODEL, SETTINGS, HISTORY, *pictures.FILES)
 """All files that a run leaves in its folder."""
+OWN = (*WRITTEN, CHECKPOINT, "report.html")
+"""All files of a run, also those of a run that has not ended and of its report."""
 
 # --- Data -----------------------------------------------------------------------------------------
 
@@ -180,6 +182,8 @@ def new_folder(folder: str | os.PathLike[str] | None = None, resume: bool = Fals
     if folder is None:
         return _dated_folder()
     path = Path(folder)
+    if path.is_file():
+        raise ValueError(f"run: found the file {path}, expected a new or empty folder")
     existing = [name for name in WRITTEN if (path / name).exists()]
     if (path / CHECKPOINT).exists():
         if not resume:
@@ -286,6 +290,14 @@ LAST_RUN = "the last run in runs/"
 def folder_of(run: Path) -> Path:
     """Return the folder of a run, which may be named by its model file."""
     return run.parent if run.is_file() else run
+
+
+def are_same(a: Path, b: Path) -> bool:
+    """Whether two paths name one file, which need not exist."""
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return os.path.realpath(a) == os.path.realpath(b)
 
 
 def settings_of(run: Path | None) -> dict[str, Any] | None:
@@ -444,7 +456,7 @@ def read(
 def _read_settings(path: Path) -> dict[str, Any]:
     """Read the settings of a run; check the parts that a report needs."""
     try:
-        settings: dict[str, Any] = json.loads(path.read_bytes())
+        settings: dict[str, Any] = _json_in(path)
         options, data = settings["options"], settings["data"]
         place = data["path"]
         data["sha256"] = str(data["sha256"])  # compared and printed as text
@@ -466,6 +478,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
             f"folder: {path}: found {found}, expected the settings that pynn train writes"
         ) from error
     return settings
+
+
+def _json_in(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON ({error})") from error
 
 
 def _read_data_again(

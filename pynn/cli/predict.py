@@ -105,6 +105,8 @@ def predict(
     if (data is None) == (not pictures):
         found = "neither pictures nor --data" if data is None else "pictures and --data"
         raise ValueError(f"predict: found {found}, expected one of them")
+    if out is not None:
+        _check_out(out, pictures if data is None else [data], run)
     net = folders.load_model(run, backend, threads)
     if data is None:
         _predict_pictures(net, pictures, (raw, top, as_json), out)
@@ -118,6 +120,18 @@ def predict(
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".safetensors"
+
+
+def _check_out(out: Path, inputs: Sequence[Path], run: Path | None) -> None:
+    """Raise a ValueError if ``out`` is an input, or a file of the run."""
+    found = next((f"the input {path}" for path in inputs if folders.are_same(out, path)), None)
+    if found is None:
+        model = folders.newest_run() if run is None else run
+        own = [folders.folder_of(model) / name for name in folders.OWN]
+        if any(folders.are_same(out, path) for path in (model, *own)):
+            found = f"a file of the run {folders.folder_of(model)}"
+    if found is not None:
+        raise ValueError(f"out: found {out}, {found}, expected another file to write")
 
 
 def _write(text: str, out: Path | None) -> None:

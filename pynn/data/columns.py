@@ -21,6 +21,11 @@ MOST_CLASSES = 20
 a column that may all have different texts."""
 MOST_CATEGORIES = 100
 """Largest number of categories of one column."""
+_DATE = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?( ?Z| ?[+-]\d\d(:?\d\d)?)?)?"
+)
+"""A date of ISO 8601, also with a time."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,12 @@ def column_of(cells: Cells, name: str, categorical: bool) -> Column:
             )
         return Column(name)
     known = [value for value in as_texts(values) if value is not None]
+    if not categorical and known and all(map(_DATE.fullmatch, known)):
+        raise ValueError(
+            f"{cells.source}: column {shown(repr(name))}: found dates, the first "
+            f"{shown(repr(known[0]))}, expected numbers or texts; convert dates to numbers, such "
+            f"as days since a date, or leave them out with drop=[{name!r}] (--drop {shown(name)})"
+        )
     found = tuple(sorted(set(known)))
     if len(found) > MOST_CATEGORIES or len(found) == len(known) > MOST_CLASSES or not found:
         raise ValueError(

@@ -106,6 +106,28 @@ def test_predict_prints_the_digit_of_a_picture(trained, pictures):
         assert found.group(1) == str(k)
 
 
+def test_predict_never_overwrites_its_input_or_a_file_of_the_run(trained, pictures, tmp_path):
+    link = tmp_path / "link.png"
+    link.symlink_to(pictures[0])
+    new = tmp_path / "new.csv"
+    new.write_text("a\n1\n")
+    model = trained / "model.safetensors"
+    inputs = {path: path.read_bytes() for path in (pictures[0], new, model)}
+    for run, given, out, found in (
+        (trained, [pictures[0]], pictures[0], f"the input {pictures[0]}"),
+        (trained, pictures, link, f"the input {pictures[0]}"),
+        (trained, ["--data", new], tmp_path / "." / "new.csv", f"the input {new}"),
+        (trained, ["--data", new], model, f"a file of the run {trained}"),
+        (model, ["--data", new], model, f"a file of the run {trained}"),
+        (trained, ["--data", new], trained / "checkpoint.safetensors", "a file of the run"),
+        (trained, ["--data", new], trained / ".." / trained.name / "history.json", "a file of"),
+    ):
+        text = pynn_command("predict", run, *given, "--out", out, code=1)
+        assert text.startswith(f"pynn: --out: found {out}, {found}"), text
+        assert text.endswith(", expected another file to write\n")
+    assert all(path.read_bytes() == content for path, content in inputs.items())
+
+
 def test_two_digits_in_a_picture_are_named(trained, tmp_path):
     two = np.zeros((60, 90), np.uint8)
     two[10:50, 10:16] = two[10:50, 60:80] = 255

@@ -214,3 +214,25 @@ def test_a_column_is_one_thing():
     assert error(Table.of, data, "y", weights="y").startswith("weights: found 'y', the target")
     table = Table.of(data, "y", weights="w")
     assert "weights 'w': found 1e-200 in row 0" in error(table.sample_weight, data)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["2024-03-31", "2024-04-01", None, "2024-03-31"],
+        ["2024-03-31 12:30", "2024-03-31T12:30:59.25Z", "2024-03-31", "2024-03-31T01:00+02:00"],
+        [f"20{k:02}-01-01" for k in range(100)] * 2,
+    ],
+)
+def test_dates_are_no_categories(tmp_path, dates):
+    rows = {"day": dates, "y": [float(k) for k in range(len(dates))]}
+    lines = [f"{day or ''},{y}" for day, y in zip(*rows.values(), strict=True)]
+    path = tmp_path / "dates.csv"
+    path.write_text("\n".join(["day,y", *lines]) + "\n")
+    for data in (rows, path):
+        message = error(Table.of, data, "y")
+        assert f"column 'day': found dates, the first {dates[0]!r}, expected numbers" in message
+        assert "convert dates to numbers, such as days since a date, or leave them out" in message
+        assert Table.of(data, "y", categories=["day"]).columns[0].categories is not None
+    other = {"day": ["2024-13-31", "2024-04-01"], "y": [1.5, 2.5]}
+    assert Table.of(other, "y").inputs == ("day=2024-04-01", "day=2024-13-31")
