@@ -180,11 +180,14 @@ def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
     where = options.data, options.target, options.pixels, options.index
     if tables.is_table(*where):
         return _prepare_table(ctx, options)
-    _check_no_table(options)
+    if options.data is None or options.target is None:
+        _check_no_table(options)
     if options.task is not None:
         options = replace(options, regression=options.task == "regression")
     settings = _fit_settings(options)
     data = folders.read_data(*where)
+    # Only now: a table that cannot be read has an error of its own.
+    _check_no_table(options)
     net = _network(options, data)
     settings["class_weight"] = _class_weight(options, net)
     # All training rows decide, before some of them are held out.

@@ -285,6 +285,14 @@ def _from_values(name: str, values: Any, keep: bool = False) -> Array:
     """Return a column of a data frame, or a sequence, as numbers or texts; as texts if ``keep``."""
     dtype = getattr(values, "dtype", None)
     kind = getattr(dtype, "kind", None)
+    text = isinstance(values, (str, bytes))
+    if text or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
+        number = isinstance(values, (int, float, np.number)) and not isinstance(values, bool)
+        found = "text" if text else "a number" if number else f"a {type(values).__name__}"
+        raise TypeError(
+            f"column {shown(repr(name))}: found {found}, expected a list of values, one "
+            "for each row"
+        )
     if kind in ("i", "u", "f") and not keep:
         if isinstance(dtype, np.dtype):
             return np.array(values, dtype=np.float64)

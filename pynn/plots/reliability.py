@@ -79,7 +79,13 @@ def calibration_of(
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected 1 or more")
     names = list(range(table.shape[1])) if classes is None else np.asarray(classes).tolist()
-    truth = class_indices(labels, names, "y_true")
+    try:
+        truth = class_indices(labels, names, "y_true")
+    except ValueError as unknown:
+        if classes is not None:
+            raise
+        text = f"{unknown}, which are 0 to {len(names) - 1} without classes=net.classes"
+        raise ValueError(text) from None
     binary = table.shape[1] == 2
     if binary:
         shares, events = table[:, 1], truth == 1

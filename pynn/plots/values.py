@@ -121,7 +121,13 @@ def _finite_values(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[np.ndarray, np
     """Return the values of one target as float64 (n,), without rows that are not finite."""
     found = []
     for argument, given in (("y_true", y_true), ("y_pred", y_pred)):
-        values = np.asarray(given, dtype=float)
+        try:
+            values = np.asarray(given, dtype=float)
+        except (TypeError, ValueError):
+            kind = np.asarray(given, dtype=object).ravel()[:1].tolist()
+            raise ValueError(
+                f"{argument}: found values such as {kind[0]!r}, expected numbers, one for each row"
+            ) from None
         if values.ndim == 0 or values.size != len(values):
             raise ValueError(
                 f"{argument}: found shape {values.shape}, expected (n,): one target; of several "

@@ -410,7 +410,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, copy):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "found Expecting property name"),
+        ("{", r"found no JSON \(Expecting property name"),
         ("[]", "found list indices"),
         ("{}", "found no 'options'"),
         ('{"options": {}, "data": {}}', "found no 'path'"),

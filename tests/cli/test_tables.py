@@ -154,6 +154,9 @@ def test_options_of_tables(mixed, tmp_path):
         assert message in out
         assert not (tmp_path / "run").exists()
     other = tmp_path / "other.csv"
+    other.write_text("no run")
+    out = pynn_command("train", other, *base, "--target", "sex", "--drop", "name,age,price", code=1)
+    assert f"RUN: found the file {other}, expected a new or empty folder" in out
     for text, options, message in (
         ("a;b\n1;2\n3;4\n", ["--target", "b"], "separated by commas, not by semicolons"),
         ("1,2\n3,4\n", ["--target", "b"], "the names of columns in its first line, which holds 1,"),
@@ -292,7 +295,7 @@ def test_files_of_other_formats_are_named(tmp_path):
         (b"\xe4,y\n1,2\n", "found invalid CSV at its beginning"),
     ):
         path.write_bytes(content)
-        for target in ([], ["--target", "y"]):
+        for target in ([], ["--target", "y"], ["--target", "y", "--impute", "median"]):
             out = pynn_command("train", tmp_path / "r", "--data", path, *target, *SMALL, code=1)
             assert message in out
 

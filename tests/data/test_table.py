@@ -236,3 +236,16 @@ def test_dates_are_no_categories(tmp_path, dates):
         assert Table.of(data, "y", categories=["day"]).columns[0].categories is not None
     other = {"day": ["2024-13-31", "2024-04-01"], "y": [1.5, 2.5]}
     assert Table.of(other, "y").inputs == ("day=2024-04-01", "day=2024-13-31")
+
+
+def test_single_values_are_no_columns():
+    table = Table.of({"age": [1.0, 2.0], "y": [1.5, 2.5]}, "y")
+    for value, found in (
+        (40, "a number"),
+        (np.float32(40), "a number"),
+        (np.array(40), "a ndarray"),
+        ("40", "text"),
+        (None, "a NoneType"),
+    ):
+        message = f"column 'age': found {found}, expected a list of values, one for each row"
+        assert error(table.x, {"age": value}) == message

@@ -46,6 +46,8 @@ def test_calibration_of_many_classes_is_that_of_the_predicted_one():
         (([0, 1], 2 * np.eye(2)), "probabilities: found rows that are not in"),
         (([0, 1], NAN * np.eye(2)), "probabilities: found rows that are not in"),
         (([0, 7], np.eye(2)), "y_true: found 7, expected one of the classes"),
+        ((["b", "a"], np.eye(2)), "found 'a', .* are 0 to 1 without classes=net.classes"),
+        (([0, 7], np.eye(2), [0, 1]), "y_true: found 7, expected one of the classes$"),
         (([0, 1], np.eye(2), None, 0), "bins: found 0"),
     ],
 )
@@ -74,6 +76,7 @@ def test_residuals_and_their_histogram():
     ("arguments", "message"),
     [
         ((np.eye(2), np.eye(2)), r"y_true: found shape \(2, 2\), expected \(n,\)"),
+        ((["low", "high"], [1, 2]), "y_true: found values such as 'low', expected numbers"),
         (([1, 2], [1]), "y_pred: found 1 values for 2 true ones"),
         (([1.0, NAN], [NAN, 2.0]), "y_true: found no row with finite values"),
     ],
