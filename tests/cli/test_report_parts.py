@@ -89,6 +89,29 @@ def test_a_rising_loss_with_a_falling_accuracy_is_overfitting():
     assert "rose from 4 to 6, while the training loss kept falling: the network is overf" in text
 
 
+def test_a_rise_within_its_noise_is_no_overfitting():
+    noise = 0.01 * np.random.default_rng(0).normal(size=60)
+    falling = 0.2 + 0.5 * np.exp(-np.arange(60) / 4)
+    training = falling - 0.1 - 0.001 * np.arange(60)
+    flat = falling + noise
+    flat[30], flat[-1] = 0.17, 0.2
+    text = told(training, flat)
+    assert "lowest in epoch 31 (0.17)" in text
+    assert "no clear sign of overfitting: from its lowest value, 0.17, to the last, 0.2" in text
+    assert "has risen by 18 %, within its noise between epochs" in text
+    assert "early-stopping" not in text
+    rising = falling + 0.004 * np.maximum(0, np.arange(60) - 20)
+    for clear in (rising, rising + noise):
+        assert "the network is overfitted" in told(training, clear)
+        assert "the network is overfitted" in told(training + 1, clear)
+    slight = falling + 0.0007 * np.maximum(0, np.arange(60) - 20)
+    assert "the network is overfitted" in told(training, slight)
+    # Dropout raises the training loss alone.
+    assert "%, but is not above the training loss" in told(training + 1, slight)
+    text = told(-training, rising)
+    assert "has risen by 75 %, and the training loss has not fallen since" in text
+
+
 def test_other_ends_of_a_training():
     falling = [1 / k for k in range(1, 11)]
     assert "still falling at the end" in told(falling, falling)
@@ -124,8 +147,18 @@ def test_results_confusions_and_calibration():
         (0.1, 0.8, "underconfident"),
         (0.1, 0.98, "not well calibrated"),
     ):
-        (text,) = verdict.calibration(Calibration(one, one, one, error, False), probable, 0.98)
+        found = Calibration(one, one, 1000 * one, error, False)
+        (text,) = verdict.calibration(found, probable, 0.98)
         assert kind in text
+    # 91.6 % for 94.3 % of 300 rows are 1.7 standard errors; of 3,000 rows, 5.
+    shares, observed = np.array([0.7, 0.97]), np.array([0.76, 0.99])
+    for rows, kind in ((300, "as well calibrated as 300 rows can show"), (3000, "underconfident")):
+        found = Calibration(shares, observed, rows * np.array([0.2, 0.8]), 0.028, False)
+        (text,) = verdict.calibration(found, 0.916, 0.943)
+        assert kind in text
+    # One mistake of 300 rows where none is expected is chance too.
+    found = Calibration(np.array([0.9999]), np.array([299 / 300]), 300 * one, 0.0032, False)
+    assert "overconf" not in verdict.calibration(found, 0.9999, 299 / 300)[0]
     assert verdict.bias(np.zeros(100), np.tile([1.0, 3.0], 50)) == [
         "Predictions are 2 too high on average."
     ]

@@ -15,7 +15,13 @@ from ...plots.reliability import Calibration
 from .numbers import number, percent
 
 RISE = 1.05
-"""The validation loss has risen if its last value is this many times its lowest."""
+"""The validation loss has risen clearly if its end is this many times its lowest value."""
+STEEP = 1.2
+"""The same for a validation loss below the training loss, which dropout raises."""
+LEAST_EPOCHS = 10
+"""Number of epochs from which the noise of a curve is estimated."""
+CLEAR = 3
+"""A difference is clear if it is this many times its standard error."""
 FALLING = 0.97
 """The validation loss is still falling if, in the last fifth, it fell to this share."""
 
@@ -76,10 +82,10 @@ def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor:
     """Return whether the network is over- or underfitted, from its state after the last epoch."""
     if len(history) < 3 or not np.isfinite(loss[-1]):
         return []
-    best, last = loss[at], loss[-1]
+    last = loss[-1]
     training = recorded(history, "loss")
-    rose = last > RISE * best if best > 0 else last > best + abs(best) * (RISE - 1)
-    if rose and training[-1] < training[at]:
+    doubt = _doubt(loss, training, at)
+    if doubt is None:
         return _overfitted(history, loss, accuracy, at)
     if _is_falling(loss):
         return [
@@ -95,8 +101,8 @@ def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor:
         ]
     if _is_flat(training) and rates[-1] < 0.05 * rates.max():
         return [
-            "There is no sign of overfitting. The learning rate had fallen to almost 0 by the end, "
-            "where the losses no longer changed: more epochs leave more time to learn."
+            f"{doubt} The learning rate had fallen to almost 0 by the end, where the losses no "
+            "longer changed: more epochs leave more time to learn."
         ]
     gap = abs(last - training[-1]) <= 0.1 * abs(last)
     if gap and _is_flat(training):
@@ -105,7 +111,49 @@ def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor:
             "network has learned what it can with these settings. A larger network, less "
             "regularisation, another learning rate or further inputs may help."
         ]
-    return ["There is no sign of overfitting: the validation loss has not risen."]
+    return [doubt]
+
+
+def _doubt(loss: np.ndarray, training: np.ndarray, at: int) -> str | None:
+    """Return why the validation loss shows no clear overfitting; None if it does."""
+    best, last = loss[at], loss[-1]
+    share = 100 * (last - best) / abs(best) if best else np.inf
+    if last == best or share < 0.5:
+        text = "not" if last == best else "hardly"
+        return f"There is no sign of overfitting: the validation loss has {text} risen."
+    rise, noise = _rise(loss)
+    if rise <= CLEAR * noise:
+        reason = ", within its noise between epochs"
+    elif not training[-1] < training[at]:
+        reason = ", and the training loss has not fallen since"
+    elif last <= training[-1] and rise <= (STEEP - 1) * abs(best):
+        reason = ", but is not above the training loss"
+    elif rise <= (RISE - 1) * abs(best):
+        reason = ""
+    else:
+        return None
+    by = f" by {share:.0f} %" if best > 0 else ""
+    return (
+        f"There is no clear sign of overfitting: from its lowest value, {number(best)}, to the "
+        f"last, {number(last)}, the validation loss has risen{by}{reason}."
+    )
+
+
+def _rise(loss: np.ndarray) -> tuple[float, float]:
+    """Return how far a curve ends above its lowest point, and the standard deviation of its noise.
+
+    Second differences of white noise have a variance of 6 times its own, and a trend hardly adds to
+    them. The noise makes the lowest value of many too low, so the curve is smoothed first. Shorter
+    curves are taken as they are, without noise.
+    """
+    known = loss[np.isfinite(loss)]
+    if len(known) < LEAST_EPOCHS:
+        return float(known[-1] - known.min()), 0.0
+    # 1.483 times the median deviation is the standard deviation of normal noise.
+    noise = 1.483 * float(np.median(np.abs(np.diff(known, 2)))) / np.sqrt(6)
+    width = max(3, len(known) // 10)
+    smooth = np.convolve(known, np.full(width, 1 / width), "valid")
+    return float(smooth[-1] - smooth.min()), noise
 
 
 def _overfitted(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int) -> list[str]:
@@ -167,10 +215,31 @@ def calibration(found: Calibration, probable: float, right: float) -> list[str]:
     # A gap that is small beside the share of mistakes.
     if found.error < 0.02 and abs(probable - right) <= 0.3 * (1 - right) + 0.002:
         return [f"The probabilities are well calibrated: {text}"]
-    if abs(probable - right) < 0.5 * found.error:
+    rows = found.rows.sum()
+    # The larger variance: one mistake where none is expected may be chance.
+    variance = max(probable * (1 - probable), right * (1 - right))
+    clear = abs(probable - right) > CLEAR * np.sqrt(variance / rows)
+    if not clear and found.error <= _error_by_chance(found):
+        return [
+            f"The probabilities are as well calibrated as {rows:,.0f} rows can show: {text} A "
+            "difference as large can be chance."
+        ]
+    if not clear or abs(probable - right) < 0.5 * found.error:
         return [f"The probabilities are not well calibrated: {text}"]
     kind = "too high (overconfident)" if probable > right else "too low (underconfident)"
     return [f"The probabilities are {kind}: {text}"]
+
+
+def _error_by_chance(found: Calibration) -> float:
+    """Return the calibration error that exact probabilities exceed only by a rare chance.
+
+    In each bin the observed share is nearly normal; |z| of a normal z has the mean sqrt(2 / pi).
+    """
+    p, q = np.clip(found.predicted, 0, 1), found.observed
+    shares = found.rows / found.rows.sum()
+    deviations = shares * np.sqrt(np.maximum(p * (1 - p), q * (1 - q)) / found.rows)
+    spread = np.sqrt((1 - 2 / np.pi) * (deviations**2).sum())
+    return float(np.sqrt(2 / np.pi) * deviations.sum() + CLEAR * spread)
 
 
 def bias(true: np.ndarray, predicted: np.ndarray) -> list[str]:
