@@ -136,7 +136,7 @@ class Answers:
         require_columns(x, model.columns, name)
         _require_encoded(x, model.table)
         x = features.features(x, model.architecture, name, model.pixels, model.input_format)
-        return standardise.read_by(model, x)
+        return standardise.read_by(model, x, name)
 
     def _inputs(self, x: Any) -> Any:
         """Return checked x, which may be a stream."""
@@ -151,14 +151,17 @@ class Answers:
         """Return the engine's outputs (n, n_out) for x, which is checked, in ``out`` if given.
 
         The engine checks the values of plain arrays while it reads them; if one is wrong, the
-        checks of all other inputs find it and name it.
+        checks of all other inputs find it and name it. It does not compare standardised values
+        with the largest number of the dtype: outputs that are not finite (no labels) show them.
         """
         model = self._model
         if type(x) is np.ndarray and not standardise.lacks(model):
             found = self._engine.forward_unchecked(
                 model.evaluated, x, model.pixels, model.input_standard, out
             )
-            if found is not None:
+            if found is not None and (
+                model.input_standard is None or self._engine.labels(found) is not None
+            ):
                 return found
         inputs = self._inputs(x)
         return engine_for(self._engine, inputs).forward(model.evaluated, inputs, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ class Prediction(Answers, evaluation.Scored, ModelProperties):
                     model.evaluated, data, model.pixels, model.input_standard
                 )
                 # Values that are wrong are named by the checks.
-                x = self._features(x) if sums is None else standardise.read_by(model, x)
+                right = sums is not None and (not model.standardize or isfinite(sums.loss))
+                x = standardise.read_by(model, x, held=True) if right else self._features(x)
         engine = engine_for(self._engine, x)
         chosen = () if metrics is None else evaluation.chosen(metrics, model, task)
         return evaluation.evaluate(model, engine, (x, y, w), task, chosen, missing, sums)

@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays.sparse import Sparse
 from ..arrays.standard import Standard, Standardized, column_standard
 from ..backends.contract import Engine, Inputs
+from ..checks.standardised import require_distinct, require_held
 from ..spec.architecture import Architecture
 from ..spec.losses import LossFunction
 from .model import Model
@@ -78,16 +79,23 @@ def check_targets(net: Architecture) -> None:
         )
 
 
-def read_by(model: EvaluatedModel, x: Any) -> Any:
+def read_by(model: EvaluatedModel, x: Any, name: str = "x", *, held: bool = False) -> Any:
     """Return checked x as the engine of a model reads it.
+
+    ``held`` says that the network's dtype can hold the standardised values. Rows of a stream are
+    searched when they are read.
 
     Raises
     ------
     ValueError
-        If the model has no statistics yet; or if x is sparse, and the means are not 0.
+        If the model has no statistics yet; if x is sparse, and the means are not 0; or if a
+        standardised value is too large for the network's dtype.
     """
     require_standards(model)
-    return _standardized(x, model.input_standard, "x")
+    found = _standardized(x, model.input_standard, name)
+    if not held:
+        _require_held(found, model.architecture.dtype, name)
+    return found
 
 
 def lacks(model: EvaluatedModel) -> bool:
@@ -196,12 +204,16 @@ def prepared(job: Job, model: Model) -> Job:
         If the targets are classes, or the numbers are too large.
     """
     if model.standardize:
-        x = job.data.x
+        x, dtype = job.data.x, model.architecture.dtype
         assert not isinstance(x, Standardized)
         standard = model.input_standard or _computed(x, "x")
+        if model.input_standard is None and not isinstance(x, Stream):
+            require_distinct(x, standard, dtype)
 
         def read(rows: Inputs, name: str = "validation[0]") -> Inputs:
-            return _standardized(rows, standard, name)
+            found = _standardized(rows, standard, name)
+            _require_held(found, dtype, name)
+            return found
 
         job = replace(
             job,
@@ -352,3 +364,9 @@ def _standardized(x: Inputs, standard: Standard | None, name: str) -> Inputs:
             f"from dense rows; expected dense rows, such as {name}.toarray()"
         )
     return Standardized(x, standard)
+
+
+def _require_held(x: Inputs, dtype: str, name: str) -> None:
+    """Raise ValueError if standardised rows in memory have a value that ``dtype`` cannot hold."""
+    if isinstance(x, Standardized) and not isinstance(x.rows, Stream):
+        require_held(x.rows, x.standard, dtype, name)

@@ -33,6 +33,7 @@ from ..backends.contract import (
     UpdateSettings,
     WithoutFastAnswers,
 )
+from ..checks.standardised import require_held
 from ..data.stream import Chunk, Source
 from ..spec import philox
 
@@ -311,6 +312,14 @@ def _standardized(x: Inputs, standard: Standard | None) -> Inputs:
     return Standardized(x, standard)
 
 
+def _held(x: Inputs, standard: Standard | None, parameters: Array, first: int) -> Inputs:
+    """Return a window as it is read, whose numbers the dtype of the parameters can hold."""
+    if standard is not None:
+        assert not isinstance(x, Standardized)
+        require_held(x, standard, parameters.dtype.name, first=first)
+    return _standardized(x, standard)
+
+
 class StreamEngine(WithoutFastAnswers):
     """An engine that accepts streams in the place of x."""
 
@@ -361,8 +370,8 @@ class StreamEngine(WithoutFastAnswers):
         if stream is None:
             return self._engine.forward(parameters, x, out)
         found = [
-            self._engine.forward(parameters, _standardized(data.x, standard))
-            for _, data in self._windows(stream)
+            self._engine.forward(parameters, _held(data.x, standard, parameters, first))
+            for first, data in self._windows(stream)
         ]
         return np.concatenate(found, out=out)
 
@@ -388,7 +397,7 @@ class StreamEngine(WithoutFastAnswers):
         for first, data in self._windows(stream):
             rows = slice(first, first + len(data.x))
             weight = None if sample_weight is None else sample_weight[rows]
-            inputs = _standardized(data.x, standard)
+            inputs = _held(data.x, standard, parameters, first)
             total = add(total, self._engine.evaluate(parameters, inputs, y[rows], weight, missing))
         return total
 

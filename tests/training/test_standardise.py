@@ -238,3 +238,54 @@ def test_equal_numbers_that_differ_by_rounding_are_constant(rng: np.random.Gener
     assert net.input_scale is not None
     assert net.input_scale[0] == 1
     np.testing.assert_allclose(net.input_scale[1:], x[:, 1:].std(axis=0), rtol=1e-2)
+
+
+# --- Numbers that are too large -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cython"])
+def test_numbers_that_are_too_large_once_standardized_are_refused(backend: str) -> None:
+    if backend == "cython":
+        pytest.importorskip("pynn.backends.cython._core")
+    net = fitted(network(backend=backend))
+    large = X[:2].copy()
+    large[1, 0] = 1e39
+    match = r"found 1e\+39 at row 1, column 0 \(counted from 0\), which standardised with mean"
+    calls: list[Callable[[Any], Any]] = [
+        *(net.predict, net.predict_proba, net.compile().predict, net.forward),
+        lambda x: net.activations(x, 0),
+        lambda x: net.evaluate(x, [0, 1]),
+        lambda x: net.score(x, [0, 1]),
+        lambda x: net.fit(x, [0, 1], epochs=1, progress=False),
+        lambda x: net.evaluate([(x, np.array([0, 1]))]),
+    ]
+    for call in calls:
+        for x in (large, np.asfortranarray(large)):
+            with pytest.raises(ValueError, match=match):
+                call(x)
+    with pytest.raises(ValueError, match=match):
+        net.predict(large.tolist())
+    with pytest.raises(ValueError, match=r"^validation\[0\]: " + match):
+        fitted(net, validation=(large, [0, 1]))
+    with pytest.raises(ValueError, match=r"row 4, column 0"):  # of a stream
+        net.evaluate([(X[:3], Y[:3]), (large, Y[:2])])
+    large[1, 0] = 1e37
+    assert np.isfinite(net.predict_proba(large)).all()
+
+
+def test_stored_values_of_sparse_rows_are_searched() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    net = fitted(network(), sparse.csr_array(X))
+    large = np.zeros((3, 5))
+    large[2, 3] = 1e300
+    with pytest.raises(ValueError, match=r"found 1e\+300 at row 2, column 3"):
+        net.predict(sparse.csr_array(large))
+
+
+def test_an_outlier_that_hides_the_other_values_is_refused() -> None:
+    x = X.copy()
+    x[7, 3] = -1e300
+    with pytest.raises(ValueError, match=r"^x: found -1e\+300 at row 7, column 3 .* the scale 1"):
+        fitted(network(), x)
+    fitted(network(), X * 1e60)  # large everywhere
+    fitted(network(), np.where(X > 0, 1e60, 0))  # two values
