@@ -9,7 +9,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -144,5 +144,22 @@ def test_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         urlopen(url, b"[1, 2]", timeout=30)
     with pytest.raises(HTTPError, match="400"):  # pixels that are scaled already
         urlopen(url, json.dumps((images / 510).tolist()).encode(), timeout=30)
+    for body in (
+        "[" * 100_000,
+        "[[NaN]]",
+        '[["1"]]',
+        "[[true, 1]]",
+        "{}",
+        "[[1], [1, 2]]",
+        "[" * 40 + "1" + "]" * 40,
+        "[[256]]",
+        "[[-1]]",
+        "[1e999]",
+    ):
+        with pytest.raises(HTTPError, match="400"):
+            urlopen(url, body.encode(), timeout=30)
+    for length in ("-1", "0", "10000000000"):
+        with pytest.raises(HTTPError, match="413"):
+            urlopen(Request(url, b"[]", {"Content-Length": length}), timeout=30)
     server.shutdown()
     server.server_close()
