@@ -144,7 +144,7 @@ def __getattr__(name: str) -> Any:
         from . import many
 
         return getattr(many, name)
-    if name in ("data", "datasets", "nielsen", "plots", "sklearn", "torch"):
+    if name in ("data", "datasets", "keras", "nielsen", "plots", "sklearn", "torch"):
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")

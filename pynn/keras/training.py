@@ -36,7 +36,15 @@ _VALIDATION = "validation_data[0]", "validation_data[1]", "validation_data[2]"
 
 def fit(model: Any, **given: Any) -> Any:
     """Train a model of Keras; the arguments are those of ``pynn.keras.fit``."""
-    import keras
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        if error.name != "keras":
+            raise
+        raise ModuleNotFoundError(
+            "pynn.keras.fit needs Keras and one of its backends: pip install 'pynn-mlp[keras]'",
+            name="keras",
+        ) from error
 
     if not isinstance(model, keras.Model):
         raise TypeError(f"model: found {kind_of(model)}, expected a compiled model of Keras")

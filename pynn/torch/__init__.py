@@ -6,7 +6,14 @@
 
 from __future__ import annotations
 
-from .fitting import fit
-from .module import MLP
+try:
+    from .fitting import fit
+    from .module import MLP
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "pynn.torch needs PyTorch: pip install 'pynn-mlp[torch]'", name="torch"
+    ) from error
 
 __all__ = ["MLP", "fit"]
