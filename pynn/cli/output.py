@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,32 @@ from .options import Options
 if TYPE_CHECKING:
     from ..training.history import Record
     from .stages import Outcome, Setup
+
+
+@contextmanager
+def compilation_named(backend: str) -> Iterator[None]:
+    """Print a line when Numba begins to compile: it takes a minute or more, without other output.
+
+    Numba reports no compilation of a function whose machine code is in its cache.
+    """
+    if backend != "numba":
+        yield
+        return
+    from numba.core import event
+
+    class Named(event.Listener):  # type: ignore[misc]
+        said = False
+
+        def on_start(self, event: object) -> None:
+            if not self.said:
+                self.said = True
+                typer.echo("compiling for this machine, once …", err=True)
+
+        def on_end(self, event: object) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Named()):
+        yield
 
 
 def print_summary(setup: Setup, options: Options) -> None:

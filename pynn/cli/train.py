@@ -479,7 +479,10 @@ def _fit(setup: Setup, settings: dict[str, Any]) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            setup.net.fit(*setup.rows, **settings)
+            # A quiet run has no progress either.
+            backend = setup.net.backend if settings["progress"] else ""
+            with output.compilation_named(backend):
+                setup.net.fit(*setup.rows, **settings)
     except KeyboardInterrupt as interrupt:
         stopped = exit_code(interrupt)
     except DivergenceError as error:

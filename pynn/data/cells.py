@@ -326,8 +326,10 @@ def _plain_value(name: str, value: Any) -> str | float | None:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
+        dates = "; convert dates to numbers, such as days since a date"
         raise TypeError(
             f"column {shown(repr(name))}: found {shown(repr(value))}, expected numbers or texts"
+            + dates * hasattr(value, "isoformat")
         ) from None
     return None if math.isnan(number) else number
 

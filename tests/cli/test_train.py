@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pynn.cli import folder as run_folder
-from pynn.cli import train
+from pynn.cli import output, train
 from pynn.cli.options import parse_spec
 from pynn.spec import optimizers, schedules
 from pynn.spec.losses import LOSSES, as_loss
@@ -478,3 +478,12 @@ def test_pictures_of_other_shapes_and_of_a_training_that_diverged(tmp_path):
         assert ("gave a loss that is not finite" in out) == (run == "diverged")
         assert len(list((tmp_path / run).glob("*.png"))) == pictures
         assert (tmp_path / run / "model.safetensors").exists()
+
+
+def test_the_first_compilation_is_named_once(capsys):
+    numba = pytest.importorskip("numba")
+    for backend, text in ("numba", "compiling for this machine, once …\n"), ("cython", ""):
+        with output.compilation_named(backend):
+            for _ in range(2):
+                assert numba.njit(lambda x: x + 1)(1) == 2
+        assert capsys.readouterr().err == text

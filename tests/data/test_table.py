@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import numpy as np
@@ -234,6 +235,8 @@ def test_dates_are_no_categories(tmp_path, dates):
         assert f"column 'day': found dates, the first {dates[0]!r}, expected numbers" in message
         assert "convert dates to numbers, such as days since a date, or leave them out" in message
         assert Table.of(data, "y", categories=["day"]).columns[0].categories is not None
+    objects = {"day": [datetime.date(2024, 3, 31), None], "y": [1.5, 2.5]}
+    assert "expected numbers or texts; convert dates to" in error(Table.of, objects, "y")
     other = {"day": ["2024-13-31", "2024-04-01"], "y": [1.5, 2.5]}
     assert Table.of(other, "y").inputs == ("day=2024-04-01", "day=2024-13-31")
 
