@@ -59,7 +59,7 @@ def require_held(
             )
 
 
-def require_distinct(rows: Array | Sparse, standard: Standard, dtype: str) -> None:
+def require_distinct(rows: Array | Sparse, standard: Standard, dtype: str, name: str = "x") -> None:
     """Raise ValueError if an outlier among rows to train on makes all other values equal.
 
     Only columns with values that ``dtype`` could not hold are searched: a standardised column then
@@ -78,8 +78,8 @@ def require_distinct(rows: Array | Sparse, standard: Standard, dtype: str) -> No
         row = int(np.abs(scaled).argmax())
         if abs(x[row]) > most and _has_two(scaled) and not _has_two(x):
             raise ValueError(
-                f"x: found {x[row]} at row {row}, column {column} (counted from 0), which gives "
-                f"the column the scale {standard.scale[column]:.3g}, so that its other values are "
+                f"{name}: found {x[row]} at row {row}, column {column} (counted from 0), which "
+                f"gives the column the scale {standard.scale[column]:.3g}, so that its other values are "
                 f"equal once standardised in {dtype}; expected numbers that {dtype} can hold"
             )
 

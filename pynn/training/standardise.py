@@ -207,17 +207,20 @@ def prepared(job: Job, model: Model) -> Job:
         x, dtype = job.data.x, model.architecture.dtype
         assert not isinstance(x, Standardized)
         standard = model.input_standard or _computed(x, "x")
+        share, own, others = job.compared.get("validation"), "x", "validation[0]"
+        if isinstance(share, float):  # rows are no longer counted in x
+            own, others = "rows to train on", f"rows that validation={share} holds out"
         if model.input_standard is None and not isinstance(x, Stream):
-            require_distinct(x, standard, dtype)
+            require_distinct(x, standard, dtype, own)
 
-        def read(rows: Inputs, name: str = "validation[0]") -> Inputs:
+        def read(rows: Inputs, name: str = others) -> Inputs:
             found = _standardized(rows, standard, name)
             _require_held(found, dtype, name)
             return found
 
         job = replace(
             job,
-            data=job.data._replace(x=read(x, "x")),
+            data=job.data._replace(x=read(x, own)),
             held=None if job.held is None else job.held._replace(x=read(job.held.x)),
             measured=None if job.measured is None else job.measured.reading(read),
             input_standard=standard,

@@ -287,5 +287,8 @@ def test_an_outlier_that_hides_the_other_values_is_refused() -> None:
     x[7, 3] = -1e300
     with pytest.raises(ValueError, match=r"^x: found -1e\+300 at row 7, column 3 .* the scale 1"):
         fitted(network(), x)
+    x[7, 3], x[8, 3] = 0, -1e300
+    with pytest.raises(ValueError, match=r"^rows (to train on|that validation=0.2 holds out): "):
+        fitted(network(), x, validation=0.2)
     fitted(network(), X * 1e60)  # large everywhere
     fitted(network(), np.where(X > 0, 1e60, 0))  # two values
