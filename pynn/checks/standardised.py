@@ -79,8 +79,9 @@ def require_distinct(rows: Array | Sparse, standard: Standard, dtype: str, name:
         if abs(x[row]) > most and _has_two(scaled) and not _has_two(x):
             raise ValueError(
                 f"{name}: found {x[row]} at row {row}, column {column} (counted from 0), which "
-                f"gives the column the scale {standard.scale[column]:.3g}, so that its other values are "
-                f"equal once standardised in {dtype}; expected numbers that {dtype} can hold"
+                f"gives the column the scale {standard.scale[column]:.3g}, so that its other "
+                f"values are equal once standardised in {dtype}; expected numbers that {dtype} "
+                "can hold"
             )
 
 
