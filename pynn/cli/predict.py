@@ -171,7 +171,8 @@ def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Arr
     options = folders.options_of(run)
     index = saved.flag(options, "index") if index is None else index
     if net.table is not None:
-        return net.table.x(tables.cells_of(path, net.table.target, index, net.table.texts))
+        table = net.table
+        return table.x(tables.cells_of(path, table.target, index, table.texts, table.ignored))
     return _plain_rows(net, path, saved.text(options, "target"), index)
 
 

@@ -94,13 +94,14 @@ def read(options: Options) -> tuple[Table, Cells]:
         task = "regression"
     names = _names_in(options.data, options.index)
     categories = parse_names(options.categories, names)
-    cells = cells_of(options.data, options.target, options.index, categories)
+    drop = parse_names(options.drop, names)
+    cells = cells_of(options.data, options.target, options.index, categories, drop)
     table = Table.of(
         cells,
         options.target,
         task=task,
         categories=categories,
-        drop=parse_names(options.drop, names),
+        drop=drop,
         weights=options.weights,
     )
     return table, _with_targets(cells, table, options.missing_targets)
@@ -112,12 +113,16 @@ def _names_in(path: Path, index: bool | None) -> list[str]:
 
 
 def cells_of(
-    path: str | os.PathLike[str], target: str, index: bool | None, texts: Collection[str] = ()
+    path: str | os.PathLike[str],
+    target: str,
+    index: bool | None,
+    texts: Collection[str] = (),
+    drop: Collection[str] = (),
 ) -> Cells:
-    """Read the columns of a file, some as texts; its warnings are printed."""
+    """Read the columns of a file, some as texts and some unchecked; its warnings are printed."""
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
-        return as_cells(path, index, target, texts)
+        return as_cells(path, index, target, texts, drop)
 
 
 def rows_of(cells: Cells, table: Table) -> Rows:
@@ -127,7 +132,8 @@ def rows_of(cells: Cells, table: Table) -> Rows:
 
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:
     """Return the rows of a file for a trained network, whose run had ``options``."""
-    cells = cells_of(path, table.target, saved.flag(options, "index"), table.texts)
+    index = saved.flag(options, "index")
+    cells = cells_of(path, table.target, index, table.texts, table.ignored)
     return rows_of(_with_targets(cells, table, saved.missing_targets(options)), table)
 
 

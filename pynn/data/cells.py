@@ -46,12 +46,15 @@ class Cells:
         The file.
     rows : ndarray (n,) or None
         The numbers of the rows in the file or data frame, if they are not all of its rows.
+    skipped : tuple of str
+        The names of the columns of the file that were skipped as row numbers.
     """
 
     source: str
     columns: dict[str, Array]
     path: Path | None = None
     rows: Array | None = None
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -60,7 +63,7 @@ class Cells:
         """Return some rows, given as indices or booleans."""
         numbers = np.arange(len(self)) if self.rows is None else self.rows
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Cells(self.source, columns, self.path, numbers[rows])
+        return Cells(self.source, columns, self.path, numbers[rows], self.skipped)
 
     def place(self, row: int) -> str:
         """Return where a row is: its line in the file, or its number in a data frame."""
@@ -84,6 +87,7 @@ def as_cells(
     index: bool | None = None,
     keep: str | None = None,
     texts: Collection[str] = (),
+    drop: Collection[str] = (),
 ) -> Cells:
     """Return the columns of a file, a data frame, or a dictionary of columns.
 
@@ -97,6 +101,8 @@ def as_cells(
         The target: a column that is not skipped or refused as row numbers.
     texts : collection of str
         Columns whose cells stay texts, also if all are numbers: 01 is not 1.
+    drop : collection of str
+        Columns that are not used, so that what they hold is not checked.
 
     Raises
     ------
@@ -111,7 +117,8 @@ def as_cells(
     if isinstance(data, Cells):
         return data
     if isinstance(data, (str, os.PathLike)):
-        return _from_file(require_file(data, "a CSV file with a header"), index, keep, texts)
+        path = require_file(data, "a CSV file with a header")
+        return _from_file(path, index, keep, texts, drop)
     if isinstance(data, Mapping):
         columns: dict[Any, Any] = dict(data)
     elif hasattr(data, "columns") and hasattr(data, "__getitem__"):
@@ -147,13 +154,22 @@ def _check_names(names: Sequence[Any], source: str) -> None:
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path, index: bool | None, keep: str | None, texts: Collection[str]) -> Cells:
+def _from_file(
+    path: Path,
+    index: bool | None,
+    keep: str | None,
+    texts: Collection[str],
+    drop: Collection[str],
+) -> Cells:
     layout = csv.Table.open(path, None, True, index, False)
     assert layout.names is not None
     names = [name.strip() for name in layout.names]
     skipped = layout.skipped
     if keep in names[:skipped]:
-        raise ValueError(f"target: found {keep!r} for {path}, the column that index=True skips")
+        raise ValueError(
+            f"target: found {keep!r} for {path}, the column that index=True skips "
+            "(--index; --no-index uses it)"
+        )
     if skipped and index is None:
         some = ", ".join(shown(repr(name)) for name in names[:skipped])
         warnings.warn(
@@ -163,15 +179,17 @@ def _from_file(path: Path, index: bool | None, keep: str | None, texts: Collecti
         )
     _check_names(names[skipped:], str(path))
     read = _large(path, layout, texts) or _plain(path, names, texts)
-    cells = Cells(str(path), {name: read[name] for name in names[skipped:]}, path)
+    columns = {name: read[name] for name in names[skipped:]}
+    cells = Cells(str(path), columns, path, skipped=tuple(names[:skipped]))
     if not len(cells):
         raise ValueError(f"{path}: found no line after the header, expected rows")
     for name, column in cells.columns.items():
-        if column.dtype == object and name not in texts:
+        if column.dtype == object and name not in texts and name not in drop:
             _check_mixed(cells, name, column)
     first = next(iter(cells.columns.values()))
-    if index is None and not skipped and names[0] != keep and not is_missing(first).any():
-        csv.check_row_numbers(layout, first, 3)
+    used = names[0] != keep and names[0] not in drop
+    if index is None and not skipped and used and not is_missing(first).any():
+        csv.check_row_numbers(layout, first, 3, names[0])
     return cells
 
 

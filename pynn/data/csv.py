@@ -131,18 +131,26 @@ def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
     return read_plain(table)
 
 
-def check_row_numbers(table: Table, first: np.ndarray, stacklevel: int) -> None:
-    """Raise a ValueError if the first column, (n,), counts the rows; warn if it may number them."""
+def check_row_numbers(
+    table: Table, first: np.ndarray, stacklevel: int, drop: str | None = None
+) -> None:
+    """Raise a ValueError if the first column, (n,), counts the rows; warn if it may number them.
+
+    ``drop`` is its name if ``drop=`` can leave it out.
+    """
     n = len(first)
     # Two rows with the labels 0 and 1 are more likely than a table of two rows with numbers.
     if n < 3 or first.dtype.kind not in "iuf":
         return
     name = f" {shown(repr(table.names[0]))}" if table.names else ""
     role = "labels" if table.label == 0 else "values"
+    leave_out = ""
+    if drop is not None:
+        leave_out = f"leave it out with drop=[{shown(repr(drop))}] (--drop {shown(drop)}), "
     remedy = (
-        f"remove this column, or use index=True (--index on the command line) to skip it or "
-        f"index=False (--no-index) if it holds {role}; label='…' (--target) names the column with "
-        "the labels"
+        f"remove this column, {leave_out}or use index=True (--index on the command line) to skip "
+        f"it or index=False (--no-index) if it holds {role}; label='…' (--target) names the column "
+        "with the labels"
     )
     if np.array_equal(first, np.arange(n)):
         raise ValueError(

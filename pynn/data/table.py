@@ -108,7 +108,7 @@ class Table:
             100 categories, a different one in each of more than 20 rows, or ISO dates alone and is
             not in ``categories``, or the task does not fit the target.
         """
-        cells = as_cells(data, keep=target, texts=categories)
+        cells = as_cells(data, keep=target, texts=categories, drop=drop)
         _require(cells, [target], "target")
         _require(cells, categories, "categories")
         _require(cells, drop, "drop")
@@ -254,15 +254,18 @@ class Table:
         return ~is_missing(cells.columns[self.target])
 
     def _cells(self, data: Any) -> Cells:
-        return as_cells(data, keep=self.target, texts=self.texts)
+        return as_cells(data, keep=self.target, texts=self.texts, drop=self.ignored)
 
     def _check_columns(self, cells: Cells) -> None:
         names = [column.name for column in self.columns]
         absent = [name for name in names if name not in cells.columns]
         if absent:
+            skipped = [name for name in absent if name in cells.skipped]
             raise ValueError(
                 f"{cells.source}: found no {_plural(len(absent), 'column')} {names_text(absent)}, "
                 f"expected the columns of the training: {names_text(names)}"
+                + f"; --index skips the first column, {names_text(skipped)}: --no-index uses it"
+                * bool(skipped)
             )
         known = {*names, self.target, self.weights, *self.ignored}
         other = [name for name in cells.columns if name not in known]

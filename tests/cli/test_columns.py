@@ -173,6 +173,34 @@ def test_columns_that_may_be_row_numbers_are_named(tmp_path):
     assert "--index on the command line" in out
 
 
+def test_dropped_columns_hold_any_numbers(tmp_path):
+    for first in 1, 0:
+        rows = np.column_stack([np.arange(60) + first, table()])
+        path = write(tmp_path / "a.csv", "id,target,age,chol", rows)
+        if first:
+            out = train(path, tmp_path / "run", "--target", "target", "--drop", "id")
+            assert "first column" not in out
+        out = pynn_command("predict", tmp_path / "run", "--data", path)
+        assert out.startswith("target,p(0)")
+        assert "first column" not in out
+        assert "60 rows" in evaluate(tmp_path / "run", "--data", path)
+    train(path, tmp_path / "other", "--target", "target", "--drop", "id")
+
+
+def test_files_without_the_row_numbers_of_the_training_name_the_option(tmp_path):
+    rows = np.column_stack([np.arange(60), table()])
+    path = write(tmp_path / "a.csv", "id,target,age,chol", rows)
+    train(path, tmp_path / "run", "--target", "target", "--index")
+    path = write(tmp_path / "b.csv", "age,chol", rows[:, 2:])
+    asked = "predict", tmp_path / "run", "--data", path
+    message = "--index skips the first column, 'age': --no-index uses it"
+    assert message in pynn_command(*asked, code=1)
+    assert pynn_command(*asked, "--no-index").startswith("target,p(0)")
+    write(path, "target,age,chol", rows[:, 1:])
+    out = pynn_command(*asked, code=1)
+    assert "the column that index=True skips (--index; --no-index uses it)" in out
+
+
 def test_whole_numbers_can_be_values(tmp_path):
     rows = np.stack([np.arange(60) % 5 + 1, np.arange(60) % 7], axis=1)
     path = write(tmp_path / "a.csv", "stars,rooms", rows)

@@ -146,7 +146,21 @@ def test_row_numbers_are_skipped_or_refused(tmp_path):
     with pytest.warns(UserWarning, match="skipped the first column"):
         assert Table.of(path, "y").inputs == ("a",)
     path.write_text("id,a,y\n0,1,2\n1,3,4\n2,5,7\n")
-    assert "found the row numbers 0 to 2 in the first column 'id'" in error(Table.of, path, "y")
+    message = error(Table.of, path, "y")
+    assert "found the row numbers 0 to 2 in the first column 'id'" in message
+    assert "leave it out with drop=['id'] (--drop id)" in message
+
+
+def test_dropped_columns_are_not_checked(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,a,y\n0,1,2\n1,3,4\n2,5,7\n")
+    table = Table.of(path, "y", drop=["id"])
+    assert table.inputs == ("a",)
+    assert table.x(path).tolist() == [[1], [3], [5]]
+    assert table.y(path).tolist() == [2, 4, 7]
+    for ids in (range(1, 31), [*range(0, 60, 2), "x"]):  # no warning, no mix of numbers and texts
+        path.write_text("id,a,y\n" + "".join(f"{k},{k % 7 if k != 'x' else 1},2.5\n" for k in ids))
+        assert Table.of(path, "y", task="regression", drop=["id"]).x(path).shape == (len(ids), 1)
 
 
 def test_large_files_are_read_alike(tmp_path, monkeypatch):
