@@ -21,11 +21,26 @@ MOST_CLASSES = 20
 a column that may all have different texts."""
 MOST_CATEGORIES = 100
 """Largest number of categories of one column."""
-_DATE = re.compile(
-    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    r"([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?( ?Z| ?[+-]\d\d(:?\d\d)?)?)?"
+_DAY, _MONTH, _YEAR = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2])", r"[12]\d{3}"
+_NAMED_MONTH = (
+    "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?"
+    r"|nov(ember)?|dec(ember)?)\.?"
 )
-"""A date of ISO 8601, also with a time."""
+_TIME = r"(,?[T ]\d?\d:\d\d(:\d\d([.,]\d+)?)?( ?[AP]M)?( ?Z| ?[+-]\d\d(:?\d\d)?)?)?"
+_DATES = tuple(
+    re.compile(f"({form}){_TIME}", re.IGNORECASE)
+    for form in (
+        r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])",  # ISO 8601
+        rf"{_YEAR}/{_MONTH}/{_DAY}",
+        rf"{_YEAR}\.{_MONTH}\.{_DAY}\.?",
+        # Years of two digits need zeros before dots: 1.2.10 may be a version.
+        rf"{_DAY}\.{_MONTH}\.{_YEAR}|(0[1-9]|[12]\d|3[01])\.(0[1-9]|1[0-2])\.\d\d",
+        rf"{_DAY}/{_MONTH}/({_YEAR}|\d\d)|{_DAY}-{_MONTH}-{_YEAR}",
+        rf"{_MONTH}/{_DAY}/({_YEAR}|\d\d)|{_MONTH}-{_DAY}-{_YEAR}",
+        rf"{_DAY}[ -]{_NAMED_MONTH}[ -]({_YEAR}|\d\d)",
+    )
+)
+"""Common forms of dates, also with a time. A column of dates has one form."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def column_of(cells: Cells, name: str, categorical: bool) -> Column:
             )
         return Column(name)
     known = [value for value in as_texts(values) if value is not None]
-    if not categorical and known and all(map(_DATE.fullmatch, known)):
+    if not categorical and known and any(all(map(form.fullmatch, known)) for form in _DATES):
         raise ValueError(
             f"{cells.source}: column {shown(repr(name))}: found dates, the first "
             f"{shown(repr(known[0]))}, expected numbers or texts; convert dates to numbers, such "

@@ -105,8 +105,8 @@ class Table:
         ------
         FileNotFoundError, TypeError, ValueError
             If the data cannot be read, there is no such column, a column of texts has more than
-            100 categories, a different one in each of more than 20 rows, or ISO dates alone and is
-            not in ``categories``, or the task does not fit the target.
+            100 categories, a different one in each of more than 20 rows, or dates alone and is not
+            in ``categories``, or the task does not fit the target.
         """
         cells = as_cells(data, keep=target, texts=categories, drop=drop)
         _require(cells, [target], "target")

@@ -237,6 +237,15 @@ def test_a_column_is_one_thing():
         ["2024-03-31", "2024-04-01", None, "2024-03-31"],
         ["2024-03-31 12:30", "2024-03-31T12:30:59.25Z", "2024-03-31", "2024-03-31T01:00+02:00"],
         [f"20{k:02}-01-01" for k in range(100)] * 2,
+        ["31.03.2024", "1.4.2024", None, "31.03.2024 12:30"],
+        ["31.03.24", "01.04.24", "31.03.24"],
+        ["04/20/2024", "4/2/2024", "04/20/2024 1:05 PM"],
+        ["20/04/2024", "2/4/2024", "20/4/24"],
+        ["20-04-2024", "2-4-2024", "20-4-2024"],
+        ["04-20-2024", "4-2-2024", "04-20-2024"],
+        ["2024/04/20", "2024/4/2", "2024/04/20"],
+        ["2024.04.20", "2024.4.2", "2024.04.20"],
+        ["20 Apr 2024", "2 April 2024", "20-Sep-24", "2 MAY 2024 12:30"],
     ],
 )
 def test_dates_are_no_categories(tmp_path, dates):
@@ -251,8 +260,17 @@ def test_dates_are_no_categories(tmp_path, dates):
         assert Table.of(data, "y", categories=["day"]).columns[0].categories is not None
     objects = {"day": [datetime.date(2024, 3, 31), None], "y": [1.5, 2.5]}
     assert "expected numbers or texts; convert dates to" in error(Table.of, objects, "y")
-    other = {"day": ["2024-13-31", "2024-04-01"], "y": [1.5, 2.5]}
-    assert Table.of(other, "y").inputs == ("day=2024-04-01", "day=2024-13-31")
+    for other in (
+        ["2024-04-01", "2024-13-31"],
+        ["04/20/2024", "20/04/2024"],  # two forms
+        ["1.2.10", "1.2.9"],  # versions
+        ["192.168.0.1", "192.168.0.2"],
+        ["20 Apr", "21 Apr"],
+        ["1/2", "3/4"],
+        ["2024/04/20", "unknown"],
+    ):
+        rows = {"day": other, "y": [1.5, 2.5]}
+        assert Table.of(rows, "y").inputs == tuple(f"day={text}" for text in other)
 
 
 def test_single_values_are_no_columns():
