@@ -171,8 +171,7 @@ def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Arr
     options = folders.options_of(run)
     index = saved.flag(options, "index") if index is None else index
     if net.table is not None:
-        table = net.table
-        return table.x(tables.cells_of(path, table.target, index, table.texts, table.ignored))
+        return net.table.x(tables.cells_again(path, net.table, index))
     return _plain_rows(net, path, saved.text(options, "target"), index)
 
 

@@ -14,7 +14,7 @@ import typer
 
 from ..data import csv
 from ..data.cells import Cells, as_cells
-from ..data.table import Table
+from ..data.table import Table, cells_for
 from ..files.disk import shown
 from ..spec import arguments
 from ..spec.losses import LOSSES, LossFunction, Quantile
@@ -125,6 +125,13 @@ def cells_of(
         return as_cells(path, index, target, texts, drop)
 
 
+def cells_again(path: str | os.PathLike[str], table: Table, index: bool | None) -> Cells:
+    """Read the columns of a file for a table of the training; its warnings are printed."""
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        return cells_for(table, path, index)
+
+
 def rows_of(cells: Cells, table: Table) -> Rows:
     """Return all rows as arrays."""
     return Rows(table.x(cells), table.y(cells), table.sample_weight(cells))
@@ -132,8 +139,7 @@ def rows_of(cells: Cells, table: Table) -> Rows:
 
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:
     """Return the rows of a file for a trained network, whose run had ``options``."""
-    index = saved.flag(options, "index")
-    cells = cells_of(path, table.target, index, table.texts, table.ignored)
+    cells = cells_again(path, table, saved.flag(options, "index"))
     return rows_of(_with_targets(cells, table, saved.missing_targets(options)), table)
 
 

@@ -88,6 +88,7 @@ def as_cells(
     keep: str | None = None,
     texts: Collection[str] = (),
     drop: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> Cells:
     """Return the columns of a file, a data frame, or a dictionary of columns.
 
@@ -103,6 +104,8 @@ def as_cells(
         Columns whose cells stay texts, also if all are numbers: 01 is not 1.
     drop : collection of str
         Columns that are not used, so that what they hold is not checked.
+    known : collection of str
+        Columns of the training: one that counts the rows of a later file holds values.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def as_cells(
         return data
     if isinstance(data, (str, os.PathLike)):
         path = require_file(data, "a CSV file with a header")
-        return _from_file(path, index, keep, texts, drop)
+        return _from_file(path, index, keep, texts, (drop, known))
     if isinstance(data, Mapping):
         columns: dict[Any, Any] = dict(data)
     elif hasattr(data, "columns") and hasattr(data, "__getitem__"):
@@ -159,8 +162,10 @@ def _from_file(
     index: bool | None,
     keep: str | None,
     texts: Collection[str],
-    drop: Collection[str],
+    others: tuple[Collection[str], Collection[str]],
 ) -> Cells:
+    """Read a file; ``others`` are ``drop`` and ``known``."""
+    drop, known = others
     layout = csv.Table.open(path, None, True, index, False)
     assert layout.names is not None
     names = [name.strip() for name in layout.names]
@@ -187,9 +192,9 @@ def _from_file(
         if column.dtype == object and name not in texts and name not in drop:
             _check_mixed(cells, name, column)
     first = next(iter(cells.columns.values()))
-    used = names[0] != keep and names[0] not in drop
-    if index is None and not skipped and used and not is_missing(first).any():
-        csv.check_row_numbers(layout, first, 3, names[0])
+    numbered = names[0] not in {keep, *drop, *known}
+    if index is None and not skipped and numbered and not is_missing(first).any():
+        csv.check_row_numbers(layout, first, 3, None if known else names[0])
     return cells
 
 

@@ -254,7 +254,7 @@ class Table:
         return ~is_missing(cells.columns[self.target])
 
     def _cells(self, data: Any) -> Cells:
-        return as_cells(data, keep=self.target, texts=self.texts, drop=self.ignored)
+        return cells_for(self, data)
 
     def _check_columns(self, cells: Cells) -> None:
         names = [column.name for column in self.columns]
@@ -340,6 +340,14 @@ class Table:
             raise ValueError(f"table: found classes {shown(repr(classes))}, expected labels")
         labels = None if classes is None else tuple(classes)
         return cls(columns, target, task, labels, weights, tuple(ignored))
+
+
+def cells_for(table: Table, data: Any, index: bool | None = None) -> Cells:
+    """Return the columns of data for a table of the training; ``index`` as in `load_csv`."""
+    known = [column.name for column in table.columns]
+    if table.weights is not None:
+        known.append(table.weights)
+    return as_cells(data, index, table.target, table.texts, table.ignored, known)
 
 
 def as_table(table: Any, n_in: int) -> Table | None:

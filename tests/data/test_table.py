@@ -158,6 +158,12 @@ def test_dropped_columns_are_not_checked(tmp_path):
     assert table.inputs == ("a",)
     assert table.x(path).tolist() == [[1], [3], [5]]
     assert table.y(path).tolist() == [2, 4, 7]
+    path.write_text("a,y\n0,2\n1,4\n2,7\n")
+    assert table.x(path).tolist() == [[0], [1], [2]]  # values, as in the training
+    path.write_text("no,a\n0,2\n1,4\n2,7\n")
+    message = error(table.x, path)
+    assert "found the row numbers 0 to 2 in the first column 'no'" in message
+    assert "drop=" not in message
     for ids in (range(1, 31), [*range(0, 60, 2), "x"]):  # no warning, no mix of numbers and texts
         path.write_text("id,a,y\n" + "".join(f"{k},{k % 7 if k != 'x' else 1},2.5\n" for k in ids))
         assert Table.of(path, "y", task="regression", drop=["id"]).x(path).shape == (len(ids), 1)
