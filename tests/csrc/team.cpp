@@ -109,7 +109,7 @@ void check_open_runs(const Kernels* k) {
   const std::vector<float> want = run_team(k, 1, 3);
   for (int threads : {1, 2, 3, 5}) {
     std::snprintf(where, sizeof where, "%s open runs of %d threads", k->isa, threads);
-    for (int again = 0; again < (short_run ? 60 : 600); ++again, ++calls) {
+    for (int again = 0; again < (short_run ? 16 : 200); ++again, ++calls) {
       Team::await_workers(again % 2);
       auto s = std::make_unique<Squares>();
       s->pause = again % 3 == 1 ? again % 50 : 0;
