@@ -116,8 +116,8 @@ class Presence {
     used_ = thread_seconds();
   }
   void leave() {
-    const double now = seconds(), lost = now - entered_ - (thread_seconds() - used_);
-    if (lost < lost_seconds) {
+    const double now = seconds(), took = now - entered_, lost = took - (thread_seconds() - used_);
+    if (lost < lost_seconds || lost < lost_share * took) {
       if (now - until_ > patience * pause_) pause_ = 0;
       return;
     }
@@ -126,7 +126,9 @@ class Presence {
   }
 
  private:
-  static constexpr double lost_seconds = 0.0005, shortest = 0.01, longest = 1.28, patience = 4;
+  // In a long run, whose blocks the other threads take meanwhile, a loss of that share is no harm.
+  static constexpr double lost_share = 0.4, lost_seconds = 0.0005;
+  static constexpr double shortest = 0.01, longest = 1.28, patience = 4;
   double until_ = 0, pause_ = 0, entered_ = 0, used_ = 0;
 };
 
