@@ -16,7 +16,7 @@ import pytest
 
 import pynn
 from tests.fuzz import mutators
-from tests.fuzz.__main__ import CORPUS, ROOT, start
+from tests.fuzz.__main__ import APART, CORPUS, ROOT, start
 from tests.fuzz.targets import TARGETS, Broken, Scratch, Target
 
 with_atheris = pytest.mark.skipif(
@@ -66,11 +66,30 @@ def test_a_short_fuzz_run_finds_nothing(tmp_path: Path, name: str) -> None:
         pytest.importorskip(NEEDS[name])
     # Of a number of inputs, not of seconds: 0 is no limit.
     run = start(name, RUNS, 0, tmp_path / "grown", tmp_path / "findings", quiet=True)
-    assert [path.read_bytes() for path in run.findings] == []
-    assert run.code == 0
+    assert [path.read_bytes() for path in run.findings] == [], run.output
+    assert run.code == 0, run.output
     # It did run, and saw what of the loader was run.
     assert run.inputs >= RUNS
     assert run.coverage > 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is that of Linux")
+def test_a_process_apart_does_not_count_the_memory_of_the_one_that_starts_it() -> None:
+    grow = "b = bytearray(b'1') * 300_000_000; import subprocess, sys; subprocess.run(sys.argv[1:])"
+    peak = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    small, large = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", grow, *between, sys.executable, "-c", peak],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for between in (APART, ())
+    )
+    assert small < 100
+    assert large > 200  # or the first line proves nothing
 
 
 @with_atheris

@@ -60,6 +60,8 @@ class Run(NamedTuple):
     findings: list[Path]
     code: int
     """What the process ended with; not 0 after a crash, a hang, or too much memory."""
+    output: str
+    """The end of what it printed."""
 
 
 def fuzz(name: str, arguments: Sequence[str]) -> None:
@@ -115,6 +117,16 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
     atheris.Fuzz()
 
 
+# To Linux, the most memory of a process includes that of the one that started it, up to its exec.
+# libFuzzer would stop at its limit for what a run of pytest took. So a small one comes between.
+APART = (
+    sys.executable,
+    "-c",
+    "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], check=False).returncode)",
+)
+"""What a command follows that is to count its own memory alone."""
+
+
 def start(
     name: str,
     runs: int,
@@ -141,7 +153,7 @@ def start(
         for k, content in enumerate(target.seeds()):
             (Path(seeds) / f"{k:03d}").write_bytes(content)
         command = [
-            *(sys.executable, "-m", "tests.fuzz", name, "--here"),
+            *(*APART, sys.executable, "-m", "tests.fuzz", name, "--here"),
             *(str(grown), seeds, str(kept)),
             *(f"-runs={runs}", f"-max_total_time={seconds}", f"-max_len={target.max_len}"),
             *(
@@ -184,6 +196,7 @@ def start(
         int(covered[-1]) if covered else 0,
         sorted(set(findings.iterdir()) - before),
         process.returncode,
+        output,
     )
 
 
