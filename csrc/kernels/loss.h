@@ -47,13 +47,6 @@ template <class T> struct Row {
   }
 };
 
-// The elements n … ld of a row become 0, in whole vectors: a load of a vector that was stored in
-// pieces has to wait for all of the stores.
-template <class T> void clear_pads(T* row, Size n, Size ld) {
-  for (Size j = n / width<T> * width<T>; j < ld; j += width<T>)
-    store(row + j, select(first_lanes<T>(n > j ? n - j : 0), load(row + j), set1(T(0))));
-}
-
 // Whether the label is the first of the largest elements.
 template <class T> bool label_wins(const T* z, Size n, int32_t label) {
   for (Size j = 0; j < label; ++j)

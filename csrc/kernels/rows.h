@@ -14,6 +14,13 @@ template <class T> void zero_pads(T* row, Size n, Size ld) {
   for (Size j = n; j < ld; ++j) row[j] = 0;
 }
 
+// The elements n … ld of a row become 0, in whole vectors: a load of a vector that was stored in
+// pieces has to wait for all of the stores.
+template <class T> void clear_pads(T* row, Size n, Size ld) {
+  for (Size j = n / width<T> * width<T>; j < ld; j += width<T>)
+    store(row + j, select(first_lanes<T>(n > j ? n - j : 0), load(row + j), set1(T(0))));
+}
+
 // --- Reading the data set ------------------------------------------------------------------------
 //
 // gather may also write marks: a bit for each vector of a row of ``out``, set if the vector is not

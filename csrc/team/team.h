@@ -31,9 +31,9 @@ class Team {
   // Meanwhile all threads use the same floating-point mode: subnormal numbers are flushed to zero.
   void run(void (*task)(void* context, int thread), void* context);
 
-  // As run, for tasks whose threads claim work (claims.h) instead of having shares: waits at the
-  // end only for workers that have begun the task by then. Those that wake up later do nothing, nor
-  // do those that lost their core in a run a short time ago. The task must not call barrier().
+  // As run, for tasks whose threads claim work (claims.h) instead of having shares. At the end it
+  // waits only for the workers that have begun the task. A worker that wakes up later does nothing;
+  // nor does one that lost its core for much of a recent run. The task must not call barrier().
   void run_open(void (*task)(void* context, int thread), void* context);
 
   // For tests: whether the caller of an open run waits for all workers before it begins. Returns the

@@ -58,7 +58,7 @@ def test_outputs_do_not_depend_on_the_number_of_threads(sizes, rows, dtype):
     x = rows_of(sizes, rows, dtype)
     want = outputs(sizes, x, 1, dtype=dtype)
     reference = pynn.Network(sizes, seed=3, backend="numpy", dtype=dtype).predict_proba(x)
-    np.testing.assert_allclose(want, reference, rtol=0, atol=2e-4 if dtype == "float32" else 1e-11)
+    np.testing.assert_allclose(want, reference, rtol=0, atol=5e-6 if dtype == "float32" else 1e-14)
     for threads in (2, 3, 5):
         assert outputs(sizes, x, threads, dtype=dtype).tobytes() == want.tobytes()
 

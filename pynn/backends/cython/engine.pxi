@@ -243,7 +243,7 @@ cdef class Engine:
         cdef Team* team
         p.out = out
         p.data.wrong = False
-        p.pace.until = 0
+        p.pace.until = 0    # a short prediction is one slice
         p.claims.offer(0)
         if p.pace.team_size == 1 and sweep_work(p) < SHORT_CALL:
             Team.alone().run_open(answer, p)

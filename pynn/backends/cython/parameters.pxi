@@ -176,7 +176,7 @@ cdef void move_running(Plan* p, char* flat, int first, bint pack) noexcept nogil
 
 
 cdef Py_ssize_t copied_bytes(const Plan* p) noexcept nogil:
-    """Bytes of weights that a plan copies: those that it does not use in place."""
+    """Bytes of the weights that a plan copies. It uses the others in place."""
     cdef Py_ssize_t total = 0
     cdef int i
     for i in range(p.n_layers):

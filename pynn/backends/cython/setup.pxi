@@ -284,6 +284,9 @@ cdef void choose_claims(Plan* p) noexcept nogil:
     elif p.pace.team_size > 1:
         share = (p.data.n + ROW_CLAIMS * p.pace.team_size - 1) // (ROW_CLAIMS * p.pace.team_size)
         p.claim_rows = min(p.rows, max(<Py_ssize_t>CLAIM_ROWS, round_up(share, 4)))
+        # More threads than blocks would only have to wake up.
+        p.pace.team_size = <int>min(<Py_ssize_t>p.pace.team_size, row_blocks(p))
+        p.pace.threads = p.pace.team_size
         p.rows = p.claim_rows * p.pace.team_size
 
 
