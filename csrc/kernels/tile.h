@@ -26,7 +26,8 @@ constexpr int tile_registers = 28;  // 32 − 3 − 1 ≥ 9 rows x 3 vectors
 #else
 constexpr int tile_registers = 12;  // 16 − 3 − 1 = 4 rows x 3 vectors
 #endif
-constexpr int tile_rows = tile_registers / 2;  // rows of a tile of two vectors
+constexpr int tile_rows = tile_registers / 2;      // rows of a tile of two vectors
+constexpr int low_tile_rows = tile_registers / 3;  // of three
 
 // Pairs of bfloat16 are always packed: B lies in panels of two vectors, the rows of a panel one
 // after the other, so that a panel is read sequentially. ldb is then the distance from panel to
@@ -427,7 +428,7 @@ void matmul(const void* a, Size lda, int by_column, const void* b, Size ldb, voi
   if (copying_a_pays(p, by_column, m, n)) return matmul_copied(p, m, n);
   if (k < few_steps && bytes<E>(m, n) > l2_bytes) return matmul_by_rows(p, by_column, m, n);
   // Not for a single tile with panels of 3 or 4 vectors, which reads B only once.
-  if (finish != pynn::FINISH_SGD && (m > tile_rows || m * 4 <= tile_rows) &&
+  if (finish != pynn::FINISH_SGD && (m > low_tile_rows || m * 4 <= tile_rows) &&
       bytes<E>(k, n) > l2_bytes)
     return matmul_by_depth(p, by_column, m, n);
   p.b_exceeds_l1 = bytes<E>(k, n) > l1_bytes;
