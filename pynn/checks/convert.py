@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array, collected, is_missing, must_be_numbers
-from .refused import kind_of
+from .refused import kind_of, whole_number
 
 Array = np.ndarray
 
@@ -149,14 +149,14 @@ def _number(cell: Any, index: tuple[int, ...], name: str, label: Any) -> float:
             return float(cell)
         except OverflowError:
             raise ValueError(
-                f"{name}: found a number of {len(str(cell))} digits at {_place(index, label)}, "
+                f"{name}: found {whole_number(int(cell))}{_place(index, label)}, "
                 "expected numbers that float64 can hold"
             ) from None
         except (ValueError, TypeError):  # a signalling NaN of Decimal
             pass
     if is_missing(cell):
         raise ValueError(
-            f"{name}: found {cell!r} at {_place(index, label)}, expected a number; fill missing "
+            f"{name}: found {cell!r}{_place(index, label)}, expected a number; fill missing "
             "values or drop their rows"
         )
     found = f"text ({_short(cell)})" if isinstance(cell, str) else kind_of(cell)
@@ -170,7 +170,7 @@ def _number(cell: Any, index: tuple[int, ...], name: str, label: Any) -> float:
         remedy = "convert it to real numbers"
     if label is not None:
         raise TypeError(f"{name}: column {label!r} contains {found}; {remedy}")
-    raise TypeError(f"{name}: found {found} at {_place(index, None)}, expected numbers; {remedy}")
+    raise TypeError(f"{name}: found {found}{_place(index, None)}, expected numbers; {remedy}")
 
 
 def _is_number(text: str) -> bool:
@@ -186,9 +186,11 @@ def _short(text: str) -> str:
 
 
 def _place(index: tuple[int, ...], label: Any) -> str:
-    """Return the place of an element as text; rows and columns are counted from 0."""
+    """Return " at …" with the place of an element; rows and columns are counted from 0."""
     if label is not None:
-        return f"row {index[0]} of column {label!r}"
+        return f" at row {index[0]} of column {label!r}"
+    if not index:  # a number, not an array
+        return ""
     if len(index) == 1:
-        return f"row {index[0]} (counted from 0)"
-    return f"row {index[0]}, column {', '.join(map(str, index[1:]))} (counted from 0)"
+        return f" at row {index[0]} (counted from 0)"
+    return f" at row {index[0]}, column {', '.join(map(str, index[1:]))} (counted from 0)"

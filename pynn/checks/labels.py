@@ -11,6 +11,7 @@ import numpy as np
 
 from ..spec.architecture import Architecture
 from .arrays import as_array, check_finite, is_missing
+from .refused import whole_number
 
 Array = np.ndarray
 
@@ -103,8 +104,8 @@ def _whole_numbers(labels: list[int], name: str) -> Array:
     low, high = min(labels), max(labels)
     if low < 0 or high >= 2**64:
         raise ValueError(
-            f"{name}: found whole numbers from {low} to {high}, expected labels that int64 or "
-            "uint64 can hold"
+            f"{name}: found whole numbers from {whole_number(low)} to {whole_number(high)}, "
+            "expected labels that int64 or uint64 can hold"
         )
     return np.array(labels, np.uint64)
 

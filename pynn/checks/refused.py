@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, MappingView
 from contextlib import suppress
@@ -43,6 +44,16 @@ def kind_of(value: object) -> str:
         return "None"
     kind = type(value).__name__
     return f"an {kind}" if kind[0] in "aeiouAEIOU" or kind == "ndarray" else f"a {kind}"
+
+
+def whole_number(value: int) -> str:
+    """Return a whole number as text, or of a long one, which Python may not print, its length."""
+    value = int(value)
+    if value.bit_length() <= 128:
+        return str(value)
+    digits = int((value.bit_length() - 1) * math.log10(2)) + 1
+    digits += abs(value) >= 10**digits
+    return f"a number of {digits:,} digits"
 
 
 def _remedy(value: Any, name: str) -> str:

@@ -164,7 +164,7 @@ class Missing:
         (np.zeros(2), TypeError, "an ndarray.*numpy.stack"),
         (1j, TypeError, "a complex"),
         (np.datetime64("2020-01-01"), TypeError, "datetime64|a date"),
-        (10**400, ValueError, "a number of 401 digits.*float64 can hold"),
+        (10**400, ValueError, "a number of 401 digits at.*float64 can hold"),
         (decimal.Decimal("sNaN"), ValueError, "Decimal.*fill missing values"),
         (Missing(), ValueError, "<NA>.*fill missing values"),
         (b"1", TypeError, "a bytes"),
@@ -184,6 +184,17 @@ def test_the_first_wrong_cell_is_named(value, error, message):
 
     with pytest.raises(error, match="column 'weight'"):
         net.fit(_pandas(frame), LABELS)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])  # Python prints at most 4,300
+def test_a_number_that_is_too_large_has_an_error_of_its_own(digits):
+    net = pynn.Network([1, 2], backend="numpy")
+    message = f"a number of {digits:,} digits, expected numbers that float64 can hold"
+    with pytest.raises(ValueError, match=f"^x: found {message}$"):
+        net.predict(10**digits - 1)
+    message = f"whole numbers from 0 to a number of {digits + 1:,} digits, expected labels"
+    with pytest.raises(ValueError, match=f"^y: found {message}"):
+        net.fit([[1], [2]], [0, 10**digits])
 
 
 @pytest.mark.parametrize(
