@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.vectors import cast
 from ..spec.architecture import Architecture
-from ..spec.arguments import number
+from ..spec.arguments import MOST_SQUARED, number
 from ..spec.functions import Loss
 from .arrays import check_finite, collected, is_missing
 from .convert import as_numbers, numbers_of
@@ -271,6 +271,22 @@ def _check_range(a: Array, net: Architecture, name: str) -> None:
     if low < least:
         expected = "values above 0" if loss.positive_targets else "values of 0 or more"
         raise ValueError(f"{name}: found {low:g}, expected {expected} for loss {net.loss_text!r}")
+
+
+def require_squares(y: Array, name: str) -> None:
+    """Raise ValueError for targets of a regression whose squared errors float64 cannot hold.
+
+    Losses, R² and plots are of no use then. NaN are not searched.
+    """
+    if y.dtype.kind not in "iuf" or y.size == 0:
+        return
+    sizes = np.nan_to_num(np.abs(y.astype(np.float64)), nan=0.0)
+    if sizes.max() > MOST_SQUARED:
+        found = y.flat[int(sizes.argmax())]
+        raise ValueError(
+            f"{name}: found {found:g}, expected values of at most {MOST_SQUARED:g}, whose squares "
+            "float64 can hold; divide them by a power of ten"
+        )
 
 
 def _matrix(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import typer
 
+from ..checks.targets import require_squares
 from ..data import csv
 from ..data.cells import Cells, as_cells
 from ..data.table import Table, cells_for
@@ -133,8 +134,17 @@ def cells_again(path: str | os.PathLike[str], table: Table, index: bool | None) 
 
 
 def rows_of(cells: Cells, table: Table) -> Rows:
-    """Return all rows as arrays."""
-    return Rows(table.x(cells), table.y(cells), table.sample_weight(cells))
+    """Return all rows as arrays.
+
+    Raises
+    ------
+    ValueError
+        If a value to predict is too large to be measured, or a cell cannot be used.
+    """
+    y = table.y(cells)
+    if table.classes is None:
+        require_squares(y, f"target {shown(table.target)!r}")
+    return Rows(table.x(cells), y, table.sample_weight(cells))
 
 
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:

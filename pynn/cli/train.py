@@ -189,6 +189,9 @@ def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
     # Only now: a table that cannot be read has an error of its own.
     _check_no_table(options)
     net = _network(options, data)
+    if net.classes is None:
+        for _, y in filter(None, (data.train, data.test)):
+            targets.require_squares(y, "data")
     settings["class_weight"] = _class_weight(options, net)
     # All training rows decide, before some of them are held out.
     decided = options.pixels

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from ..spec.arguments import MOST_SQUARED
+
 Array = np.ndarray
 
 
@@ -19,13 +21,15 @@ def mae(true: Array, predicted: Array, weight: Array) -> float:
 
 
 def mse(true: Array, predicted: Array, weight: Array) -> float:
-    """Mean of (ŷ − y)²."""
-    return _mean((predicted - true) ** 2, weight)
+    """Mean of (ŷ − y)²; infinite if float64 cannot hold it."""
+    with np.errstate(over="ignore"):
+        return _mean((predicted - true) ** 2, weight)
 
 
 def rmse(true: Array, predicted: Array, weight: Array) -> float:
     """√ mean of (ŷ − y)²."""
-    return math.sqrt(mse(true, predicted, weight))
+    unit, true, predicted = _in_unit(true, predicted)
+    return unit * math.sqrt(mse(true, predicted, weight))
 
 
 def mape(true: Array, predicted: Array, weight: Array) -> float:
@@ -55,6 +59,7 @@ def r2(true: Array, predicted: Array, weight: Array) -> float:
     """
     if len(true) < 2:
         return math.nan
+    _, true, predicted = _in_unit(true, predicted)
     return _explained(
         _mean((predicted - true) ** 2, weight), _mean((true - _mean(true, weight)) ** 2, weight)
     )
@@ -62,9 +67,19 @@ def r2(true: Array, predicted: Array, weight: Array) -> float:
 
 def explained_variance(true: Array, predicted: Array, weight: Array) -> float:
     """1 − Var(ŷ − y) / Var(y): like r2, but a constant error does not count."""
+    _, true, predicted = _in_unit(true, predicted)
     error = predicted - true
     rest = _mean((error - _mean(error, weight)) ** 2, weight)
     return _explained(rest, _mean((true - _mean(true, weight)) ** 2, weight))
+
+
+def _in_unit(true: Array, predicted: Array) -> tuple[float, Array, Array]:
+    """Return a power of two, and both divided by it, so that squares of large values are finite."""
+    most = max(float(np.abs(values).max(initial=0.0)) for values in (true, predicted))
+    if not MOST_SQUARED < most < math.inf:
+        return 1.0, true, predicted
+    unit = math.ldexp(1.0, math.frexp(most)[1] - 1)
+    return unit, true / unit, predicted / unit
 
 
 def _explained(rest: float, whole: float) -> float:

@@ -15,6 +15,8 @@ allocates memory."""
 LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100
 """Bounds of weights above 0 of rows and classes: products and sums of weights,
 and their inverses, are normal numbers of float64 then."""
+MOST_SQUARED = 1e150
+"""Values of at most this size have squares whose sum over 1e8 rows float64 can hold."""
 
 OTHERS = frozenset(
     [

@@ -126,6 +126,9 @@ def test_other_ends_of_a_training():
     assert "restored the weights of epoch 2" in verdict.epochs(stopped)[1]
     alone = history([3.0, 1.0], [None, None])
     assert "fell from 3 to 1 in 2 epochs. Without validation rows" in verdict.epochs(alone)[0]
+    infinite = told([3.0, 1.0], [np.inf, np.inf])
+    assert "The validation loss was never finite" in infinite
+    assert "Without validation" not in infinite
     assert verdict.epochs(History()) == ["No complete epoch was trained."]
 
 

@@ -307,3 +307,21 @@ def test_quantiles_without_the_median_have_no_default_metrics(tmp_path):
     assert "no metrics by default: no quantile is 0.5; --metrics chooses some" in out
     assert "MAE" not in out + pynn_command("evaluate", tmp_path / "a", "--backend", "numpy")
     assert "validation MAE" in pynn_command("train", tmp_path / "b", *options, "--metrics", "mae")
+
+
+@pytest.mark.parametrize("size", ["e154", "e306"])
+def test_targets_whose_squares_overflow_are_refused_before_training(tmp_path, size):
+    rows = [f"{k},{k % 7}{size}" for k in range(60)]
+    (tmp_path / "y.csv").write_text("a,price\n" + "\n".join(rows) + "\n")
+    data = ["--data", tmp_path / "y.csv", "--target", "price", "--no-index"]
+    out = pynn_command("train", tmp_path / "run", *data, *SMALL, "--task", "regression", code=1)
+    assert out == (
+        f"pynn: target 'price': found 6e+{size[1:]}, expected values of at most 1e+150, whose "
+        "squares float64 can hold; divide them by a power of ten\n"
+    )
+    assert not (tmp_path / "run").exists()
+    np.savez(tmp_path / "y.npz", x=np.eye(60), y=np.arange(60) * float(f"1{size}"))
+    out = pynn_command(
+        "train", tmp_path / "run", "--data", tmp_path / "y.npz", "--loss", "mse", *SMALL, code=1
+    )
+    assert "data: found 5.9e+" in out

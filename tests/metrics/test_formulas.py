@@ -167,6 +167,17 @@ def test_regression(n_out: int) -> None:
     assert value("r2", perfect) == value("explained_variance", perfect) == 1
 
 
+@pytest.mark.parametrize("size", [1e150, 1e200, 1e308])
+def test_metrics_of_large_values_do_not_overflow(size: float) -> None:
+    y = np.array([[0.25], [0.5], [-1.0]])
+    out = np.array([[0.5], [0.5], [-0.75]])
+    small, large = Rows("values", y, out), Rows("values", size * y, size * out)
+    for name in ("r2", "explained_variance"):
+        assert value(name, large) == pytest.approx(value(name, small), rel=1e-12)
+    assert value("rmse", large) == pytest.approx(size * value("rmse", small), rel=1e-12)
+    assert value("mse", large) > 1e290  # or infinite, without a warning
+
+
 def test_the_weighted_median_equals_that_of_repeated_rows() -> None:
     random = np.random.default_rng(0)
     for n in range(1, 12):

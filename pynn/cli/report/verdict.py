@@ -189,6 +189,8 @@ def _without_validation(history: Any) -> list[str]:
     many = f"in {len(history):,} epoch{'' if len(history) == 1 else 's'}"
     if not loss[-1] < loss[0]:
         text = f"The training loss went from {number(loss[0])} to {number(loss[-1])}"
+    if any(value is not None for value in history.validation_loss):
+        return [f"{text} {many}. The validation loss was never finite."]
     return [
         f"{text} {many}. Without validation rows, over- and underfitting cannot be seen; "
         "--validation 0.1 holds some out."
