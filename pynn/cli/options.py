@@ -662,7 +662,7 @@ def parse_names(
     found = []
     for part in (text or "").split("\n"):
         whole = part.strip()
-        one = whole in known or (is_one is not None and is_one(whole))
+        one = (whole in known and bool(whole)) or (is_one is not None and is_one(whole))
         found += [whole] if one else parse_list(part)
     return found
 

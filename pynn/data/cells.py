@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Cells:
         The numbers of the rows in the file or data frame, if they are not all of its rows.
     skipped : tuple of str
         The names of the columns of the file that were skipped as row numbers.
+    index : bool or None
+        The argument of `as_cells` for a file.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Cells:
     path: Path | None = None
     rows: Array | None = None
     skipped: tuple[str, ...] = ()
+    index: bool | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -63,7 +66,7 @@ class Cells:
         """Return some rows, given as indices or booleans."""
         numbers = np.arange(len(self)) if self.rows is None else self.rows
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Cells(self.source, columns, self.path, numbers[rows], self.skipped)
+        return replace(self, columns=columns, rows=numbers[rows])
 
     def place(self, row: int) -> str:
         """Return where a row is: its line in the file, or its number in a data frame."""
@@ -182,20 +185,50 @@ def _from_file(
             "header without a name or with 'Unnamed: 0' marks as row numbers",
             stacklevel=2,
         )
+    _check_nameless(path, layout, (keep, *drop))
     _check_names(names[skipped:], str(path))
     read = _large(path, layout, texts) or _plain(path, names, texts)
     columns = {name: read[name] for name in names[skipped:]}
-    cells = Cells(str(path), columns, path, skipped=tuple(names[:skipped]))
+    cells = Cells(str(path), columns, path, skipped=tuple(names[:skipped]), index=index)
     if not len(cells):
         raise ValueError(f"{path}: found no line after the header, expected rows")
     for name, column in cells.columns.items():
         if column.dtype == object and name not in texts and name not in drop:
             _check_mixed(cells, name, column)
-    first = next(iter(cells.columns.values()))
-    numbered = names[0] not in {keep, *drop, *known}
-    if index is None and not skipped and numbered and not is_missing(first).any():
-        csv.check_row_numbers(layout, first, 3, None if known else names[0])
+    if index is None and not skipped and names[0] not in {keep, *drop, *known}:
+        _check_numbers(cells, layout, bool(known))
     return cells
+
+
+def _check_nameless(path: Path, layout: csv.Table, used: Collection[str | None]) -> None:
+    """Raise a ValueError for a column without a name that is not the first and not ``used``."""
+    names = [name.strip() for name in layout.names or ()]
+    for k in range(max(1, layout.skipped), len(names)):
+        if not names[k] and "" not in used:
+            raise ValueError(
+                f"{path}: line {layout.first_line}: found no name of column {k + 1} of "
+                f"{len(names)}, expected one (only the first column, of row numbers, needs none); "
+                "name this column, or remove it"
+            )
+
+
+def _check_numbers(cells: Cells, layout: csv.Table, later: bool) -> None:
+    """Refuse a first column that counts the rows; in a file of the training, warn of others.
+
+    Of a ``later`` file, a column that the training did not have is refused anyway.
+    """
+    name, first = next(iter(cells.columns.items()))
+    if is_missing(first).any():
+        return
+    if later:
+        remedy = "remove this column, or skip it with --index on the command line"
+    else:
+        remedy = (
+            f"remove this column, leave it out with drop=[{shown(repr(name))}] (--drop "
+            f"{shown(name)}), or use index=True (--index on the command line) to skip it or "
+            "index=False (--no-index) if it holds values"
+        )
+    csv.check_row_numbers(layout, first, 4, remedy, warn=not later)
 
 
 def _plain(path: Path, names: Sequence[str], texts: Collection[str]) -> dict[str, Array]:

@@ -132,11 +132,16 @@ def _read(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def check_row_numbers(
-    table: Table, first: np.ndarray, stacklevel: int, drop: str | None = None
+    table: Table,
+    first: np.ndarray,
+    stacklevel: int,
+    remedy: str | None = None,
+    *,
+    warn: bool = True,
 ) -> None:
     """Raise a ValueError if the first column, (n,), counts the rows; warn if it may number them.
 
-    ``drop`` is its name if ``drop=`` can leave it out.
+    ``remedy`` ends the messages; by default it is that of `load_csv`.
     """
     n = len(first)
     # Two rows with the labels 0 and 1 are more likely than a table of two rows with numbers.
@@ -144,20 +149,20 @@ def check_row_numbers(
         return
     name = f" {shown(repr(table.names[0]))}" if table.names else ""
     role = "labels" if table.label == 0 else "values"
-    leave_out = ""
-    if drop is not None:
-        leave_out = f"leave it out with drop=[{shown(repr(drop))}] (--drop {shown(drop)}), "
-    remedy = (
-        f"remove this column, {leave_out}or use index=True (--index on the command line) to skip "
-        f"it or index=False (--no-index) if it holds {role}; label='…' (--target) names the column "
-        "with the labels"
-    )
+    if remedy is None:
+        remedy = (
+            "remove this column, or use index=True (--index on the command line) to skip it or "
+            f"index=False (--no-index) if it holds {role}; label='…' (--target) names the column "
+            "with the labels"
+        )
     if np.array_equal(first, np.arange(n)):
         raise ValueError(
             f"{table.path}: found the row numbers 0 to {n - 1} in the first column{name}, expected "
             f"{role}; {remedy}"
         )
-    if _may_be_row_numbers(first.astype(np.float64), table.names[0] if table.names else ""):
+    if warn and _may_be_row_numbers(
+        first.astype(np.float64), table.names[0] if table.names else ""
+    ):
         warnings.warn(
             f"{table.path}: used the first column{name} as {role}, although its numbers from "
             f"{first.min():.15g} to {first.max():.15g} may be those of the rows; {remedy}",

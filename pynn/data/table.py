@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +54,8 @@ class Table:
         The name of the column of sample weights, which is no input.
     ignored : tuple of str
         The names of columns that are no inputs.
+    index : bool or None
+        Whether the first column of files is skipped as row numbers; None if their headers decide.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class Table:
     classes: tuple[Any, ...] | None = None
     weights: str | None = None
     ignored: tuple[str, ...] = ()
+    index: bool | None = None
 
     @classmethod
     def of(
@@ -81,6 +85,7 @@ class Table:
         categories: Sequence[str] = (),
         drop: Sequence[str] = (),
         weights: str | None = None,
+        index: bool | None = None,
     ) -> Table:
         """Return the table of training data.
 
@@ -100,6 +105,9 @@ class Table:
             Columns that are no inputs.
         weights : str, optional
             The column of sample weights.
+        index : bool, optional
+            Whether the first column of a file holds row numbers or names, which are skipped, in
+            this file and in later ones. By default, the header decides, as in `load_csv`.
 
         Raises
         ------
@@ -108,7 +116,12 @@ class Table:
             100 categories, a different one in each of more than 20 rows, or dates alone and is not
             in ``categories``, or the task does not fit the target.
         """
-        cells = as_cells(data, keep=target, texts=categories, drop=drop)
+        if index and not isinstance(data, (str, os.PathLike, Cells)):
+            raise ValueError(
+                "index: found True for data that are no file, expected it with a CSV file; "
+                "drop=[…] leaves columns out"
+            )
+        cells = as_cells(data, index, keep=target, texts=categories, drop=drop)
         _require(cells, [target], "target")
         _require(cells, categories, "categories")
         _require(cells, drop, "drop")
@@ -123,7 +136,8 @@ class Table:
         if not found:
             raise ValueError(f"{cells.source}: found no column of inputs, expected at least one")
         kind, classes = _task(cells, target, task)
-        return cls(found, target, kind, classes, weights, tuple(drop))
+        ignored = (*drop, *_skipped_by_index(cells))
+        return cls(found, target, kind, classes, weights, ignored, cells.index)
 
     def imputed(self, data: Any, method: str) -> Table:
         """Return a table that replaces missing values of the inputs.
@@ -264,8 +278,8 @@ class Table:
             raise ValueError(
                 f"{cells.source}: found no {_plural(len(absent), 'column')} {names_text(absent)}, "
                 f"expected the columns of the training: {names_text(names)}"
-                + f"; --index skips the first column, {names_text(skipped)}: --no-index uses it"
-                * bool(skipped)
+                + f"; --index skips the first column, {names_text(skipped)}: --no-index uses it, "
+                "or in Python a data frame" * bool(skipped)
             )
         known = {*names, self.target, self.weights, *self.ignored}
         other = [name for name in cells.columns if name not in known]
@@ -273,6 +287,8 @@ class Table:
             raise ValueError(
                 f"{cells.source}: found {_plural(len(other), 'column')} {names_text(other)} that "
                 f"the training did not have, expected {names_text(names)}"
+                + "; --index skips the first column on the command line"
+                * (cells.path is not None and other == list(cells.columns)[:1])
             )
 
     def _check_missing(self, cells: Cells) -> None:
@@ -310,6 +326,7 @@ class Table:
             "classes": None if self.classes is None else list(self.classes),
             "weights": self.weights,
             "ignored": list(self.ignored),
+            "index": self.index,
         }
 
     @classmethod
@@ -338,12 +355,19 @@ class Table:
             or (isinstance(classes, list) and all(type(c) in (int, float) for c in classes))
         ):
             raise ValueError(f"table: found classes {shown(repr(classes))}, expected labels")
+        index = saved.get("index")  # files of earlier versions have none
+        if not isinstance(index, (bool, type(None))):
+            raise ValueError(f"table: found index {shown(repr(index))}, expected true or false")
         labels = None if classes is None else tuple(classes)
-        return cls(columns, target, task, labels, weights, tuple(ignored))
+        return cls(columns, target, task, labels, weights, tuple(ignored), index)
 
 
 def cells_for(table: Table, data: Any, index: bool | None = None) -> Cells:
-    """Return the columns of data for a table of the training; ``index`` as in `load_csv`."""
+    """Return the columns of data for a table of the training.
+
+    ``index`` is as in `load_csv`, by default as in the training.
+    """
+    index = table.index if index is None else index
     known = [column.name for column in table.columns]
     if table.weights is not None:
         known.append(table.weights)
@@ -378,6 +402,12 @@ def _require(cells: Cells, names: Sequence[str], argument: str) -> None:
                 f"{argument}: found {name!r} for {cells.source}, expected one of its columns: "
                 f"{names_text(list(cells.columns), quoted=False)}"
             )
+
+
+def _skipped_by_index(cells: Cells) -> list[str]:
+    """Return the name of the column that ``index=True`` skipped, as a data frame has it."""
+    names = cells.skipped if cells.index else ()
+    return [name or "Unnamed: 0" for name in names if name not in cells.columns]
 
 
 def _check_roles(target: str, drop: Sequence[str], weights: str | None) -> None:

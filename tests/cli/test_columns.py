@@ -190,7 +190,15 @@ def test_dropped_columns_hold_any_numbers(tmp_path):
 def test_files_without_the_row_numbers_of_the_training_name_the_option(tmp_path):
     rows = np.column_stack([np.arange(60), table()])
     path = write(tmp_path / "a.csv", "id,target,age,chol", rows)
-    train(path, tmp_path / "run", "--target", "target", "--index")
+    out = train(path, tmp_path / "run", "--target", "target", "--index")
+    assert "left out: id" in out
+    # The table of the network skips the column as well, and so does its file alone.
+    net = pynn.load(tmp_path / "run", backend="numpy")
+    np.testing.assert_allclose(net.table.x(path), rows[:, 2:], rtol=1e-4)
+    (tmp_path / "run" / MODEL).rename(tmp_path / "m.safetensors")
+    alone = pynn_command("predict", tmp_path / "m.safetensors", "--data", path)
+    assert alone.startswith("target,p(0)")
+    (tmp_path / "m.safetensors").rename(tmp_path / "run" / MODEL)
     path = write(tmp_path / "b.csv", "age,chol", rows[:, 2:])
     asked = "predict", tmp_path / "run", "--data", path
     message = "--index skips the first column, 'age': --no-index uses it"

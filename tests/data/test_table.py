@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -149,6 +150,67 @@ def test_row_numbers_are_skipped_or_refused(tmp_path):
     message = error(Table.of, path, "y")
     assert "found the row numbers 0 to 2 in the first column 'id'" in message
     assert "leave it out with drop=['id'] (--drop id)" in message
+
+
+def test_a_table_remembers_whether_the_first_column_is_skipped(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,a,y\n7,1,2.5\n4,3,4\n9,5,7\n")
+    table = Table.of(path, "y", index=True)
+    assert (table.inputs, table.index, table.ignored) == (("a",), True, ("id",))
+    assert table.x(path).tolist() == [[1], [3], [5]]
+    assert table.y(path).tolist() == [2.5, 4, 7]
+    saved = table.to_dict()
+    assert Table.from_dict(saved) == table
+    del saved["index"]  # a file of an earlier version
+    assert Table.from_dict(saved).index is None
+    assert "index" in error(Table.from_dict, saved | {"index": 1})
+    # A data frame may have the column.
+    frame = {"id": ["x", "y"], "a": [8, 9]}
+    assert table.x(frame).tolist() == table.x({"a": [8, 9]}).tolist() == [[8], [9]]
+    assert "expected it with a CSV file" in error(Table.of, {"a": [1], "y": [2]}, "y", index=True)
+    # Without the column, the first one is not skipped silently.
+    path.write_text("a,y\n1,2\n")
+    assert "--index skips the first column, 'a': --no-index uses it" in error(table.x, path)
+    path.write_text(",a,y\n0,1,2\n1,3,4\n2,5,7\n")
+    assert Table.of(path, "y", index=True).x({"Unnamed: 0": [5], "a": [6]}).tolist() == [[6]]
+    table = Table.of(path, "y", index=False)
+    assert table.inputs == ("", "a")
+    assert table.x(path).tolist() == [[0, 1], [1, 3], [2, 5]]
+
+
+def test_later_files_have_no_warning_about_row_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{k},{k % 5},{k / 7}\n" for k in range(1, 31))
+    path.write_text(f"id,a,y\n{rows}")
+    with pytest.warns(UserWarning, match="used the first column 'id'") as found:
+        table = Table.of(path, "y")
+    text = str(found[0].message)
+    assert "drop=['id'] (--drop id)" in text
+    assert "label=" not in text  # the target has been named
+    assert table.x(path).shape == (30, 2)
+    path.write_text(f"no,a,y\n{rows}")
+    table = Table.of({"a": [1, 2], "y": [2.5, 3]}, "y")
+    assert error(table.x, path).endswith(
+        "found column 'no' that the training did not have, expected 'a'; --index skips the first "
+        "column on the command line"
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "k"), [("a,,y", 2), ('a,y," "', 3), (",a,,y", 3), (",a,,,y", 3)]
+)
+def test_columns_without_a_name_are_refused(tmp_path, header, k):
+    path = tmp_path / "a.csv"
+    n = header.count(",") + 1
+    cells = ",".join("1" * n)
+    path.write_text(f"{header}\n{cells}\n{cells}\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for more in {}, {"index": True}, {"index": False}:
+            assert error(Table.of, path, "y", **more) == (
+                f"{path}: line 1: found no name of column {k} of {n}, expected one (only the first "
+                "column, of row numbers, needs none); name this column, or remove it"
+            )
 
 
 def test_dropped_columns_are_not_checked(tmp_path):
