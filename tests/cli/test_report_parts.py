@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("PIL")
 
 import pynn
 from pynn.cli import pages, report
-from pynn.cli.report import classes, numbers, runs, svg, verdict
+from pynn.cli.report import classes, numbers, runs, sections, svg, verdict
 from pynn.plots.reliability import Calibration
 from pynn.plots.style import contrast
 from pynn.training.history import History, Record
@@ -117,7 +118,20 @@ def test_other_ends_of_a_training():
     assert "still falling at the end" in told(falling, falling)
     flat = [1.0, 0.5, *[0.4] * 8]
     assert "has learned what it can" in told(flat, flat)
-    assert "has learned little" in told(flat, flat, poor=True)
+    assert "has learned little" in told(flat, flat, poor=verdict.poor(False, ["more epochs"]))
+    # The lowest loss is near the end, the last is not: nothing that more epochs would mend.
+    jumping = [1.0] * 7 + [0.8, 0.6732, 0.7908]
+    assert "still falling" not in told(jumping, jumping)
+    steep = [10.0] * 7 + [5.0, 0.6732, 0.7908]
+    assert "still falling" not in told(steep, steep)
+    # Nor does a network that is worse than the mean need more epochs.
+    worse = verdict.poor(True, ["another loss", "another learning rate", "more epochs"])
+    text = told(falling, falling, poor=worse, worse=True)
+    assert "still falling" not in text
+    assert text.endswith(
+        "predicts worse than the mean of the targets, which needs no inputs. Another loss, another "
+        "learning rate and more epochs may help."
+    )
     rates = [0.1] * 9 + [0.001]
     assert "had fallen to almost 0" in told(flat, flat, None, rates)
     assert "no sign of overfitting" in told([0.1] * 4, [0.8, 0.5, 0.5, 0.5])
@@ -143,29 +157,101 @@ def test_results_confusions_and_calibration():
     assert verdict.confusions(list("abc"), counts) == [
         "Confused most often: a and c (5), a and b (1)."
     ]
-    one = np.array([1.0])
+    assert verdict.bias(np.zeros(100), np.tile([1.0, 3.0], 50)) == [
+        "Predictions are 2 too high on average."
+    ]
+    assert verdict.bias(np.zeros(100), np.tile([-3.0, 3.0], 50)) == []
+
+
+def calibrated(probable, right, error) -> str:
+    """Return the sentence on rows of which some are right, with these probabilities."""
+    probable = np.asarray(probable, float)
+    correct = np.arange(len(probable)) < right
+    shares = np.array([probable.mean()]), np.array([correct.mean()])
+    found = Calibration(*shares, np.array([float(len(probable))]), error, False)
+    (text,) = verdict.calibration(found, probable, correct)
+    return text
+
+
+def test_a_gap_of_probabilities_is_compared_with_chance():
     for error, probable, kind in (
         (0.01, 0.98, "well calibrated"),
         (0.02, 0.999, "overconfident"),
         (0.1, 0.8, "underconfident"),
         (0.1, 0.98, "not well calibrated"),
     ):
-        found = Calibration(one, one, 1000 * one, error, False)
-        (text,) = verdict.calibration(found, probable, 0.98)
-        assert kind in text
-    # 91.6 % for 94.3 % of 300 rows are 1.7 standard errors; of 3,000 rows, 5.
-    shares, observed = np.array([0.7, 0.97]), np.array([0.76, 0.99])
-    for rows, kind in ((300, "as well calibrated as 300 rows can show"), (3000, "underconfident")):
-        found = Calibration(shares, observed, rows * np.array([0.2, 0.8]), 0.028, False)
-        (text,) = verdict.calibration(found, 0.916, 0.943)
-        assert kind in text
-    # One mistake of 300 rows where none is expected is chance too.
-    found = Calibration(np.array([0.9999]), np.array([299 / 300]), 300 * one, 0.0032, False)
-    assert "overconf" not in verdict.calibration(found, 0.9999, 299 / 300)[0]
-    assert verdict.bias(np.zeros(100), np.tile([1.0, 3.0], 50)) == [
-        "Predictions are 2 too high on average."
+        assert kind in calibrated(np.full(1000, probable), 980, error)
+    # 91.6 % for 94.3 % of 300 rows have a chance of 8 %; of 3,000 rows, none.
+    mixed = [0.7, *[0.97] * 4]
+    text = calibrated(np.tile(mixed, 60), 283, 0.028)
+    assert "as well calibrated as 300 rows can show" in text
+    assert "can be chance" in text
+    assert "are too low (underconfident)" in calibrated(np.tile(mixed, 600), 2830, 0.028)
+    # One mistake of 300 rows where none is expected is chance too; two are not.
+    assert "overconf" not in calibrated(np.full(300, 0.9999), 299, 0.0032)
+    assert "overconfident" in calibrated(np.full(300, 0.9999), 298, 0.0066)
+    # 68.9 % for 59.3 % of 140 rows: less than 3 standard errors, but rare.
+    for right, kind in ((85, "probably too high"), (88, "can be chance"), (83, "are too high")):
+        gap = abs(0.6889 - right / 140)
+        assert kind in calibrated(np.tile([0.5, 0.8778], 70), right, gap)
+
+
+def test_the_test_of_probabilities_keeps_its_level():
+    """Exact probabilities are called wrong in no more than 5 % of cases."""
+    rng = np.random.default_rng(0)
+    for p in (rng.uniform(0.4, 1, 140), np.full(60, 0.99), rng.uniform(0.97, 1, 2000)):
+        drawn = rng.random((800, len(p))) < p
+        chances = np.array([verdict._chance(p, right) for right in drawn])
+        for level in (0.05, 0.01):
+            assert (chances <= level).mean() <= level + 3 * np.sqrt(level / 800)
+
+
+def test_rankings_and_recalls_tell_what_was_learned():
+    """A network that finds rows of a rare class may have a lower accuracy than none."""
+    balanced = np.array([[540, 48], [5, 7]])
+    nothing = np.array([[48, 0], [32, 0]])
+    for counts, area, is_poor in (
+        (balanced, 0.92, False), (balanced, np.nan, False), (nothing, 0.5, True),
+        (nothing, 0.8, False), (nothing, np.nan, True), (np.diag([9, 0]), np.nan, False),
+    ):  # fmt: skip
+        found = SimpleNamespace(values={"accuracy": 0.5}, counts=counts, auc=area)
+        assert sections._is_poor(found) is is_poor
+    assert sections._is_poor(SimpleNamespace(values={"r2": -0.1}))
+    assert not sections._is_poor(SimpleNamespace(values={"r2": 0.1}))
+
+
+def test_remedies_leave_out_what_the_network_has():
+    def advice(kind: str, **options: object) -> str:
+        net = pynn.Network([3, 1], backend="numpy", **options)
+        return ", ".join(sections._remedies(SimpleNamespace(net=net, kind=kind)))
+
+    both = "another learning rate (--find-learning-rate), more epochs"
+    given = {"loss": "mse", "standardize": True, "standardize_targets": True}
+    assert advice("values", **given) == both
+    assert advice("labels", loss="binary_cross_entropy", standardize=True) == both
+    assert advice("values", loss="mse") == (
+        f"standardised inputs (--standardize), standardised targets (--standardize-targets), {both}"
+    )
+    assert advice("values", loss="gamma", standardize=True) == (
+        f"another loss (--loss mse --standardize-targets), {both}"
+    )
+
+
+def test_an_accuracy_is_compared_with_the_most_frequent_class():
+    counts = np.array([[1178, 2], [18, 2]])
+    told = verdict.gain(1180 / 1200, ("0", 1180 / 1200), ["0", "1"], counts)
+    assert told == [
+        "The most frequent class alone, 0 for every row, would be right in 98.33 %, as often as "
+        "the network.",
+        "Of the 20 rows of class 1, 10.00 % are found (recall).",
     ]
-    assert verdict.bias(np.zeros(100), np.tile([-3.0, 3.0], 50)) == []
+    # Half of the mistakes are avoided, and most rows of all classes found.
+    assert verdict.gain(0.9, ("0", 0.8), ["0", "1"], np.array([[76, 4], [6, 14]])) == []
+    told = verdict.gain(0.82, ("0", 0.8), ["0", "1"], np.array([[70, 10], [8, 12]]))
+    assert told == ["The most frequent class alone, 0 for every row, would be right in 80.00 %."]
+    counts = np.array([[5, 0, 0], [1, 0, 0], [1, 0, 0]])
+    assert "of 1 other class less than half" in verdict.gain(5 / 7, ("a", 5 / 7), "abc", counts)[1]
+    assert verdict.gain(1.0, ("a", 1.0), "ab", np.array([[4, 0], [0, 0]])) == []
 
 
 # --- Graphics -------------------------------------------------------------------------------------

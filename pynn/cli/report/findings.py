@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...metrics.classes import auc
+from ...metrics.rows import Rows
 from ...plots.classes import class_counts, class_indices
 from ...plots.reliability import Calibration, calibration_of
 from .. import pictures
@@ -92,6 +94,27 @@ class Findings:
             class_indices(self.predicted, names, "predictions"),
             len(names),
         )
+
+    @property
+    def commonest(self) -> tuple[str, float] | None:
+        """The most frequent class of the rows, and its share in their weights."""
+        if self.labels is None or self.net.classes is None:
+            return None
+        names = self.net.classes.tolist()
+        codes = class_indices(self.labels, names, "y")
+        sizes = np.bincount(codes, self.run.weights, len(names))
+        at = int(sizes.argmax())
+        return str(names[at]), float(sizes[at] / sizes.sum())
+
+    @property
+    def auc(self) -> float:
+        """The area under the ROC curve, as the metric of this name; NaN if there is none."""
+        if self.labels is None or self.probabilities is None:
+            return np.nan
+        if not np.isfinite(self.probabilities).all():
+            return np.nan
+        codes = class_indices(self.labels, self.net.classes.tolist(), "y").astype(np.int32)
+        return auc(Rows("labels", codes, self.probabilities, self.run.weights))
 
     @cached_property
     def images(self) -> Array | None:

@@ -53,27 +53,56 @@ def story(found: Findings) -> str:
     more: list[str] = []
     if found.counts is not None:
         names = [html.text_of(str(name)) for name in found.net.classes.tolist()]
+        if found.commonest is not None and "accuracy" in found.values:
+            name, share = found.commonest
+            commonest = html.text_of(name), share
+            about_result += verdict.gain(found.values["accuracy"], commonest, names, found.counts)
         more += verdict.confusions(names, found.counts)
     if found.calibration is not None and found.probabilities is not None:
-        right = float((found.predicted == found.labels).mean())
         more += verdict.calibration(
-            found.calibration, float(found.probabilities.max(axis=1).mean()), right
+            found.calibration, found.probabilities.max(axis=1), found.predicted == found.labels
         )
     if found.has_rows and found.kind == "values" and found.targets == 1:
         true, predicted = found.target(0)
         if len(true):
             more += verdict.bias(true, predicted)
-    return html.story([about_result, verdict.epochs(found.net.history, _is_poor(found)), more])
+    worse = found.values.get("r2", 0.0) < 0
+    poor = verdict.poor(worse, _remedies(found)) if _is_poor(found) else ""
+    return html.story([about_result, verdict.epochs(found.net.history, poor, worse), more])
 
 
 def _is_poor(found: Findings) -> bool:
-    """Whether the network predicts hardly better than the mean, or than the commonest class."""
+    """Whether the network predicts hardly better than the mean, or than any class for all rows.
+
+    Accuracy alone does not tell: that of a network that finds many rows of a rare class may be
+    below that of the most frequent class.
+    """
     if "r2" in found.values:
         return not found.values["r2"] > 0.05
-    if found.counts is None or "accuracy" not in found.values:
+    if found.counts is None:
         return False
-    commonest = float(found.counts.sum(axis=1).max() / found.counts.sum())
-    return found.values["accuracy"] < commonest + 0.1 * (1 - commonest)
+    sizes = found.counts.sum(axis=1)
+    present = sizes > 0
+    if present.sum() < 2:
+        return False
+    recall = float((np.diag(found.counts)[present] / sizes[present]).mean())
+    least = 1 / present.sum()
+    return bool(recall < least + 0.1 * (1 - least) and not found.auc > 0.6)
+
+
+def _remedies(found: Findings) -> list[str]:
+    """Return what may help a network that has learned little."""
+    net = found.net
+    model = net._model
+    advice = []
+    if not model.standardize and net.pixels is not True:
+        advice.append("standardised inputs (--standardize)")
+    if found.kind == "values" and not model.standardize_targets:
+        if net.architecture.activations[-1] == "exp":
+            advice.append("another loss (--loss mse --standardize-targets)")
+        elif net.architecture.activations[-1] == "identity":
+            advice.append("standardised targets (--standardize-targets)")
+    return [*advice, "another learning rate (--find-learning-rate)", "more epochs"]
 
 
 def results(found: Findings) -> str:

@@ -6,6 +6,8 @@ rises, since it becomes too sure of its mistakes; "stop at the lowest loss" woul
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,17 @@ CLEAR = 3
 """A difference is clear if it is this many times its standard error."""
 FALLING = 0.97
 """The validation loss is still falling if, in the last fifth, it fell to this share."""
+REGAINED = 0.25
+"""It is not if since its lowest value it has risen by this share of that fall, or to 1 / FALLING
+times that value."""
+SMALL_GAIN = 1 / 3
+"""An accuracy is compared with that of the most frequent class if fewer mistakes are avoided."""
+LOW_RECALL = 0.5
+"""Classes of which a smaller share of the rows is found are named."""
+RARE, UNLIKELY = 0.01, 0.05
+"""Probabilities are too high or low if chance explains their gap so rarely; probably, below 5 %."""
+FEW = 10
+"""Numbers of mistakes with a smaller variance are not nearly normal."""
 
 
 def result(values: dict[str, float], rows: int, tested: str) -> list[str]:
@@ -48,10 +61,69 @@ def result(values: dict[str, float], rows: int, tested: str) -> list[str]:
     return [f"The loss on {where} is {number(values['loss'])}."]
 
 
-def epochs(history: Any, poor: bool = False) -> list[str]:
+def gain(
+    accuracy: float, commonest: tuple[str, float], names: Sequence[str], counts: np.ndarray
+) -> list[str]:
+    """Return what an accuracy is worth beside that of the most frequent class, and low recalls.
+
+    Parameters
+    ----------
+    accuracy
+        The share of rows that are classified correctly.
+    commonest
+        The most frequent class of these rows and its share.
+    names, counts
+        The classes, and how often each (row) was predicted as each (column).
+    """
+    name, share = commonest
+    sizes = counts.sum(axis=1)
+    recalls = np.diag(counts) / np.maximum(sizes, 1)
+    low = np.flatnonzero((sizes > 0) & (recalls < LOW_RECALL))
+    gained = (accuracy - share) / (1 - share) if share < 1 else 1.0
+    if not np.isfinite(accuracy) or (gained >= SMALL_GAIN and not len(low)):
+        return []
+    found = []
+    if share < 1:
+        more = (
+            ""
+            if accuracy > share
+            else ", as often as"
+            if accuracy == share
+            else ", more often than"
+        )
+        more += " the network" if more else ""
+        found.append(
+            f"The most frequent class alone, {name} for every row, would be right in "
+            f"{percent(share)}{more}."
+        )
+    if len(low):
+        worst = int(low[recalls[low].argmin()])
+        text = (
+            f"Of the {sizes[worst]:,} row{'' if sizes[worst] == 1 else 's'} of class "
+            f"{names[worst]}, {percent(recalls[worst])} are found (recall)"
+        )
+        if len(low) > 1:
+            others = "1 other class" if len(low) == 2 else f"{len(low) - 1:,} other classes"
+            text += f"; of {others} less than half"
+        found.append(f"{text}.")
+    return found
+
+
+def poor(worse: bool, remedies: Sequence[str]) -> str:
+    """Return that a network predicts hardly better than without its inputs, or ``worse``."""
+    text = "The network has learned little: it predicts hardly better than without its inputs."
+    if worse:
+        text = "The network predicts worse than the mean of the targets, which needs no inputs."
+    *first, last = remedies
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"{text} {listed[0].upper()}{listed[1:]} may help."
+
+
+def epochs(history: Any, poor: str = "", worse: bool = False) -> list[str]:
     """Return the best epoch, and whether the network learned too much or too little.
 
-    ``poor`` says that the network predicts hardly better than without its inputs.
+    ``poor`` is the sentence that the network predicts hardly better than without its inputs, or,
+    with ``worse``, worse than without them; otherwise empty.
     """
     if len(history) < 1:
         return ["No complete epoch was trained."]
@@ -74,31 +146,31 @@ def epochs(history: Any, poor: bool = False) -> list[str]:
     restored = history.restored_epoch
     if restored is not None and restored in history.epoch:
         found.append(f"Early stopping restored the weights of epoch {restored}.")
-        return found
-    return found + _fit_of(history, loss, accuracy, at, poor)
+        return found + ([poor] if poor else [])
+    return found + _fit_of(history, (loss, accuracy), at, poor, worse)
 
 
-def _fit_of(history: Any, loss: np.ndarray, accuracy: np.ndarray, at: int, poor: bool) -> list[str]:
+def _fit_of(
+    history: Any, curves: tuple[np.ndarray, np.ndarray], at: int, poor: str, worse: bool
+) -> list[str]:
     """Return whether the network is over- or underfitted, from its state after the last epoch."""
+    loss, accuracy = curves
     if len(history) < 3 or not np.isfinite(loss[-1]):
-        return []
+        return [poor] if poor else []
     last = loss[-1]
     training = recorded(history, "loss")
     doubt = _doubt(loss, training, at)
     if doubt is None:
         return _overfitted(history, loss, accuracy, at)
-    if _is_falling(loss):
+    # More epochs hardly mend predictions that are worse than none.
+    if _is_falling(loss) and not worse:
         return [
             "The validation loss was still falling at the end: more epochs will probably improve "
             "the network."
         ]
     rates = recorded(history, "learning_rate")
     if poor:
-        return [
-            "The network has learned little: it predicts hardly better than without its inputs. A "
-            "larger learning rate, more epochs and standardised inputs (and targets of a "
-            "regression) may help."
-        ]
+        return [poor]
     if _is_flat(training) and rates[-1] < 0.05 * rates.max():
         return [
             f"{doubt} The learning rate had fallen to almost 0 by the end, where the losses no "
@@ -209,27 +281,57 @@ def confusions(classes: list[str], counts: np.ndarray) -> list[str]:
     return [f"Confused most often: {', '.join(texts)}."]
 
 
-def calibration(found: Calibration, probable: float, right: float) -> list[str]:
-    """Return whether the probabilities of the predicted classes come true."""
-    error = f"calibration error {100 * found.error:.1f} %"
-    share = f"the predicted class has a probability of {percent(probable)} on average"
-    text = f"{share}, and {percent(right)} are right ({error})."
+def calibration(found: Calibration, probable: np.ndarray, right: np.ndarray) -> list[str]:
+    """Return whether the probabilities of the predicted classes come true.
+
+    Parameters
+    ----------
+    found
+        The calibration curve.
+    probable, right
+        The probability of the predicted class of each row (n,), and whether it is the true one.
+    """
+    mean, share = float(probable.mean()), float(right.mean())
+    text = (
+        f"the predicted class has a probability of {percent(mean)} on average, and "
+        f"{percent(share)} are right (calibration error {100 * found.error:.1f} %)."
+    )
     # A gap that is small beside the share of mistakes.
-    if found.error < 0.02 and abs(probable - right) <= 0.3 * (1 - right) + 0.002:
+    if found.error < 0.02 and abs(mean - share) <= 0.3 * (1 - share) + 0.002:
         return [f"The probabilities are well calibrated: {text}"]
-    rows = found.rows.sum()
-    # The larger variance: one mistake where none is expected may be chance.
-    variance = max(probable * (1 - probable), right * (1 - right))
-    clear = abs(probable - right) > CLEAR * np.sqrt(variance / rows)
-    if not clear and found.error <= _error_by_chance(found):
+    chance = _chance(probable, right)
+    if chance > UNLIKELY and found.error <= _error_by_chance(found):
         return [
-            f"The probabilities are as well calibrated as {rows:,.0f} rows can show: {text} A "
+            f"The probabilities are as well calibrated as {len(right):,} rows can show: {text} A "
             "difference as large can be chance."
         ]
-    if not clear or abs(probable - right) < 0.5 * found.error:
+    if chance > UNLIKELY or abs(mean - share) < 0.5 * found.error:
         return [f"The probabilities are not well calibrated: {text}"]
-    kind = "too high (overconfident)" if probable > right else "too low (underconfident)"
-    return [f"The probabilities are {kind}: {text}"]
+    kind = "too high (overconfident)" if mean > share else "too low (underconfident)"
+    return [f"The probabilities are {'' if chance <= RARE else 'probably '}{kind}: {text}"]
+
+
+def _chance(probable: np.ndarray, right: np.ndarray) -> float:
+    """Return how likely exact probabilities differ from the share of right rows by as much.
+
+    The number of mistakes is a sum of independent events, of variance Σp(1 − p): nearly normal, or
+    for rare mistakes no wider than a Poisson variable. Both sides count.
+    """
+    p = np.clip(probable.astype(np.float64), 0, 1)
+    mistakes, expected = len(right) - int(right.sum()), float((1 - p).sum())
+    variance = float((p * (1 - p)).sum())
+    if variance >= FEW:
+        # Half a mistake less, since they are whole numbers.
+        z = max(0.0, abs(mistakes - expected) - 0.5) / math.sqrt(variance)
+        return math.erfc(z / math.sqrt(2))
+    if expected > len(p) / 2:  # right rows are rarer
+        mistakes, expected = len(p) - mistakes, len(p) - expected
+    terms = [math.exp(-expected)]
+    for k in range(1, mistakes + 1):
+        terms.append(terms[-1] * expected / k)
+    most = math.fsum(terms)
+    least = 1 - math.fsum(terms[:-1])
+    return min(1.0, 2 * min(most, least))
 
 
 def _error_by_chance(found: Calibration) -> float:
@@ -256,11 +358,12 @@ def bias(true: np.ndarray, predicted: np.ndarray) -> list[str]:
 
 
 def _is_falling(loss: np.ndarray) -> bool:
-    """Whether the loss is lowest near the end, after falling in the last fifth."""
-    n = len(loss)
+    """Whether the loss fell in the last fifth, is lowest near the end, and has not risen since."""
+    n, lowest = len(loss), np.nanmin(loss)
     late = n - 1 - max(1, n // 10) <= int(np.nanargmin(loss))
     before = loss[max(0, n - 1 - max(2, n // 5))]
-    return bool(late and np.nanmin(loss) < FALLING * before)
+    risen = loss[-1] - lowest > REGAINED * (before - lowest) or 0 < lowest < FALLING * loss[-1]
+    return bool(late and lowest < FALLING * before and not risen)
 
 
 def _is_flat(training: np.ndarray) -> bool:
