@@ -252,7 +252,8 @@ def _plain(path: Path, names: Sequence[str], texts: Collection[str]) -> dict[str
 
 def _large(path: Path, layout: csv.Table, as_texts: Collection[str]) -> dict[str, Array] | None:
     """Read a large file with pandas, to the same result; None if that is not possible."""
-    if path.stat().st_size < LARGE or layout.first_line != 1:
+    # In a file of one column, blank lines may be missing values; pandas skips them.
+    if path.stat().st_size < LARGE or layout.first_line != 1 or layout.columns == 1:
         return None
     try:
         import pandas
@@ -281,9 +282,22 @@ def _large(path: Path, layout: csv.Table, as_texts: Collection[str]) -> dict[str
             if numbers is None:
                 numbers = _from_texts(list(as_text[k]), kept[k])
             found[name.strip()] = numbers
+        # pandas completes short rows with missing values.
+        if is_missing(last := list(found.values())[-1]).any() and _may_be_short(path, last, layout):
+            return None
         return found
     except Exception:
         return None  # the plain reader decides, and its errors name the line
+
+
+def _may_be_short(path: Path, column: Array, layout: csv.Table) -> bool:
+    """Whether the commas of a file may not be those of complete rows; ``column`` is one of it."""
+    commas, quotes = 0, False
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            commas += block.count(b",")
+            quotes = quotes or b'"' in block
+    return quotes or commas != (len(column) + 1) * (layout.columns - 1)
 
 
 def _from_texts(cells: list[str], keep: bool = False) -> Array:

@@ -33,7 +33,8 @@ def load_csv(
     """Load rows of numbers and their labels from a comma-separated file in UTF-8.
 
     Reading floats is faster if pandas is installed (integers do not need it); the result is
-    identical without it. Blank lines are skipped.
+    identical without it. Blank lines are skipped, but refused between the rows of a file of one
+    column, where one may be a missing value.
 
     Parameters
     ----------
@@ -253,15 +254,28 @@ class Table:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of every line that is not blank."""
+    """Yield line number and cells of every line that is not blank.
+
+    In a file of one column, `""` is an empty cell. A blank line before another row may be one too,
+    and raises a ValueError: later rows would move up if it were skipped.
+    """
     import csv
 
+    width = blank = 0
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
             for cells in reader:
-                if len(cells) > 1 or (cells and cells[0].strip()):
+                if len(cells) > 1 or (cells and cells[0].strip()) or (width == 1 and cells == [""]):
+                    if blank:
+                        raise ValueError(
+                            f"{path}: line {blank}: found a blank line between rows of one column, "
+                            'expected a value, or "" or NA for a missing one'
+                        )
+                    width = width or len(cells)
                     yield reader.line_num, cells
+                elif width == 1:
+                    blank = blank or reader.line_num
         except (csv.Error, UnicodeDecodeError) as error:
             where = f" after line {reader.line_num}" if reader.line_num else " at its beginning"
             found = f"found invalid CSV{where} ({shown(error)})"
@@ -558,8 +572,13 @@ def read_pandas(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _check_columns(table: Table, bytes_per_column: int) -> None:
-    """Raise if a fast reader would take too much memory for its columns (a line of commas)."""
-    if table.columns * bytes_per_column > (1 << 20) + 8 * table.path.stat().st_size:
+    """Raise if a fast reader would take too much memory for its columns (a line of commas), or skip
+    blank lines that may be missing values.
+    """
+    if (
+        table.columns == 1
+        or table.columns * bytes_per_column > (1 << 20) + 8 * table.path.stat().st_size
+    ):
         raise ValueError
 
 

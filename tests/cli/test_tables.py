@@ -205,6 +205,19 @@ def test_predictions_of_values_have_all_digits_and_names(tmp_path):
     assert set(found) == {"prediction", "std"}
 
 
+def test_rows_of_one_column_have_a_prediction_each(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", lambda k: f"{k % 7},{k % 7 + 0.5}")
+    pynn_command(
+        "train", tmp_path / "run", "--data", path, "--target", "y", "--impute", "median", *SMALL
+    )
+    new = tmp_path / "n.csv"
+    new.write_text('x\n1.0\n""\n2.0\n3.0\n')
+    assert len(pynn_command("predict", tmp_path / "run", "--data", new).splitlines()) == 5
+    new.write_text("x\n1.0\n\n2.0\n3.0\n")
+    out = pynn_command("predict", tmp_path / "run", "--data", new, code=1)
+    assert "line 3: found a blank line between rows of one column" in out
+
+
 def test_options_can_be_repeated_and_name_columns_with_commas(tmp_path):
     from pynn.cli.report.options import command
 

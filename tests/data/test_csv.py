@@ -226,6 +226,15 @@ def test_a_label_is_the_name_of_a_column_of_a_csv_file_only(tmp_path):
         assert "label: found 'digit' for" in failure(load, other, label="digit")
 
 
+def test_rows_of_one_column_are_not_skipped(tmp_path, reader):
+    path = csv(tmp_path / "a.csv", 'a\n1\n""\n3\n')
+    assert "line 3, column 1 ('a'): found an empty cell" in failure(load_csv, path, label=None)
+    csv(path, "a\n1\n\n3\n")
+    assert "line 3: found a blank line between rows" in failure(load_csv, path, label=None)
+    csv(path, "a\n1\n3\n\n\n")
+    assert load_csv(path, label=None)[0].tolist() == [[1], [3]]
+
+
 def test_csv_where_the_label_is(tmp_path, reader):
     path = csv(tmp_path / "a.csv", "a,digit,b\n1,9,2\n3,8,4\n")
     x, y = load_csv(path, label="digit")
@@ -379,6 +388,8 @@ def exact(x: np.ndarray, y: np.ndarray | None):
 @example([["1", "0.5"], ["3", "0.5"], ["5", "6.5"]], "\n", '"la\nbel",a\n', "first")
 @example([["1", "0.5"], ["3", "0.5"], ["5", "6.5"]], "\n", "\nlabel,a\n", "first")
 @example([["1", ""], ["3", "0.5"]], "\n", "", "first")
+@example([["1"], [""], ["3"]], "\n", "a\n", None)
+@example([["1.5"], ['""'], ["3"]], "\n", "pixel0\n", None)
 def test_fast_readers_agree_with_the_plain_one(tmp_path, rows, end, header, label):
     text = header + end.join(",".join(cells) for cells in rows)
     path = csv(tmp_path / "a.csv", text)

@@ -248,6 +248,40 @@ def test_large_files_are_read_alike(tmp_path, monkeypatch):
         np.testing.assert_array_equal(column, large.columns[name], name)
 
 
+def test_rows_of_one_column_are_never_left_out(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    table = Table.of({"a": [1, 2, 6], "y": [1.5, 2, 3]}, "y").imputed({"a": [1, 2, 6]}, "mean")
+    path = tmp_path / "a.csv"
+    for large in False, True:
+        monkeypatch.setattr(cells, "LARGE", 0 if large else 1 << 21)
+        path.write_text('a\n1.0\n""\n2.0\n""\n\n')  # as pandas writes gaps
+        assert table.x(path).tolist() == [[1], [3], [2], [3]]
+        assert cells.as_cells(path).place(2) == "line 4"
+        for blank in "", " ":
+            path.write_text(f"a\n1.0\n{blank}\n2.0\n")
+            assert error(table.x, path) == (
+                f"{path}: line 3: found a blank line between rows of one column, expected a value, "
+                'or "" or NA for a missing one'
+            )
+        # In other files a row has commas.
+        path.write_text('a,y\n1,2\n\n""\n  \n,4\n')
+        assert table.x(path).tolist() == [[1], [3]]
+        path.write_text("a,y\n1,2\n3\n")
+        assert "line 3: found 1 cells, expected 2" in error(table.x, path)
+
+
+def test_complete_rows_with_gaps_are_read_by_pandas(tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n1,2,x\n3,,\n,4,y\n\n,,\n")
+    plain = cells.as_cells(path)
+    monkeypatch.setattr(cells, "LARGE", 0)
+    monkeypatch.setattr(cells, "_plain", None)
+    large = cells.as_cells(path)
+    for name, column in plain.columns.items():
+        np.testing.assert_array_equal(column, large.columns[name], name)
+
+
 def test_model_files_contain_the_table(mixed, tmp_path):
     table = Table.of(mixed, "survived", drop=["name"]).imputed(mixed, "median")
     net = pynn.Network([6, 2], backend="numpy")

@@ -75,6 +75,8 @@ def of_csv() -> Iterator[bytes]:
         "\ufeff1,2\n3,4\n",
         "1,2\n3\n",
         "1\n2\n",
+        'a\n1\n""\n2\n',
+        "a\n0.5\n\n2\n",
         # Findings: polars panicked, int and float both gave up, one label made all of them huge,
         # a column for each byte.
         '+5,"',
