@@ -192,6 +192,7 @@ def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
     if net.classes is None:
         for _, y in filter(None, (data.train, data.test)):
             targets.require_squares(y, "data")
+        _start_at_mean(net, data.train[1], None)
     settings["class_weight"] = _class_weight(options, net)
     # All training rows decide, before some of them are held out.
     decided = options.pixels
@@ -233,6 +234,7 @@ def _prepare_table(ctx: typer.Context, options: Options) -> tuple[Setup, Options
     net = _network(replace(options, seed=str(seed), regression=not labels), data)
     net.pixels = False
     net.table = table
+    _start_at_mean(net, train.y, train.weights)
     settings["class_weight"] = _class_weight(options, net)
     settings |= {"sample_weight": train.weights, "validation": test}
     if test.weights is None:
@@ -265,6 +267,23 @@ def _network(options: Options, data: folders.Data) -> Network:
     if classes is not None or options.regression:
         net.classes = classes
     return net
+
+
+def _start_at_mean(net: Network, y: np.ndarray, weights: np.ndarray | None) -> None:
+    """Let a network whose output is an exponential begin at the mean of its targets.
+
+    The logarithm of the mean is the best constant of Poisson, gamma and Tweedie losses. From 0, the
+    last bias would need thousands of updates to reach it, while large weights take its place.
+    """
+    if net.architecture.activations[-1] != "exp" or not net.architecture.regression:
+        return
+    values = np.asarray(y, np.float64).reshape(len(y), -1)
+    known = ~np.isnan(values)
+    shares = known * (1.0 if weights is None else weights[:, None])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        start = np.log((np.where(known, values, 0) * shares).sum(axis=0) / shares.sum(axis=0))
+    if start.shape == net.biases[-1].shape:
+        net.biases[-1][:] = np.where(np.isfinite(start), start, 0)
 
 
 def _class_weight(options: Options, net: Network) -> Any:

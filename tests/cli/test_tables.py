@@ -338,3 +338,20 @@ def test_targets_whose_squares_overflow_are_refused_before_training(tmp_path, si
         "train", tmp_path / "run", "--data", tmp_path / "y.npz", "--loss", "mse", *SMALL, code=1
     )
     assert "data: found 5.9e+" in out
+
+
+@pytest.mark.parametrize("loss", ["gamma", "poisson"])
+def test_exponential_outputs_begin_at_the_mean_of_the_targets(tmp_path, loss):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    price = np.exp(8 + x + 0.1 * rng.normal(size=200))
+    rows = [f"{a},{1 + (a > 0)},{y}" for a, y in zip(x, price)]
+    (tmp_path / "y.csv").write_text("a,w,price\n" + "\n".join(rows) + "\n")
+    data = ["--data", tmp_path / "y.csv", "--target", "price", "--weights", "w", "--loss", loss]
+    small = [*SMALL, "--learning-rate", 1e-12, "--quiet"]
+    pynn_command("train", tmp_path / "start", *data, *small)
+    pynn_command("train", tmp_path / "run", *data, *SMALL, "--epochs", 30)
+    net = pynn.load(tmp_path / "start" / "model.safetensors", backend="numpy")
+    assert net.biases[-1][0] == pytest.approx(np.log(np.average(price, weights=1 + (x > 0))), 0.02)
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["result"]["validation_r2"] > 0.7
