@@ -126,7 +126,7 @@ def hold_out(
     Raises
     ------
     ValueError
-        If one side would have no row.
+        If one side would have no row, although `share` is above 0.
     """
     x, y = pair
     out = rows_held_out(y, share, seed, labels, stratify)
@@ -136,9 +136,11 @@ def hold_out(
 def rows_held_out(
     y: np.ndarray, share: float, seed: int, labels: bool, stratify: bool
 ) -> np.ndarray:
-    """Return the rows (n,) that `hold_out` measures on, as booleans."""
+    """Return the rows (n,) that `hold_out` measures on, as booleans; none for the share 0."""
     from ..training.split import held_out
 
+    if share == 0:
+        return np.zeros(len(y), bool)
     try:
         return held_out(len(y), share, seed, _codes(y, labels) if stratify else None)
     except ValueError as error:
@@ -388,7 +390,7 @@ class Run(NamedTuple):
     tested: str
     """``"test"``, or ``"validation"`` if the data have no test set."""
     test: Pair
-    """The rows that the run was measured on."""
+    """The rows that the run was measured on; none if it held out none."""
     weights: np.ndarray | None = None
     """Their sample weights."""
 

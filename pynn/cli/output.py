@@ -107,6 +107,8 @@ def _once(names: Sequence[str]) -> str:
 
 def _rows_text(setup: Setup) -> str:
     rows, held = len(setup.rows[0]), setup.settings["validation"]
+    if setup.data.test is None and held is None:
+        return f"{rows:,} rows to train, none to validate"
     if setup.data.test is None:
         return f"{rows:,} rows to train, {len(held[0]):,} to validate"
     count = round((held or 0) * rows)
@@ -141,6 +143,8 @@ def print_next(setup: Setup, folder: Path) -> None:
     """Print the commands that use a run."""
     run = shlex.quote(str(folder))
     commands = [f"pynn report {run}", f"pynn evaluate {run}"]
+    if not len(setup.test[0]) and setup.data.table is not None:
+        commands[1] += " --data test.csv"
     if setup.data.table is not None:
         commands.append(f"pynn predict {run} --data new.csv")
     elif setup.net.pixels:

@@ -77,26 +77,40 @@ def train(ctx: typer.Context, options: Options) -> None:
         if options.pictures:
             pictures.write_curves(folder, setup.net, setup.found)
         _fail_unfinished(setup.net, outcome, folder)
-    result = setup.net.evaluate(
-        *setup.test,
-        sample_weight=setup.test_weights,
-        metrics=parse_list(options.metrics),
-        missing_targets=options.missing_targets,
-    )
+    result = _measured(setup, options)
     record["result"] |= {f"{setup.tested}_{name}": value for name, value in result.items()}
     folders.write_json(folder / folders.SETTINGS, record)
     (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     if options.pictures:
         if not options.quiet:
             typer.echo("drawing plots …", err=True)
-        pictures.write_all(folder, setup.net, setup.test, setup.found)
+        if result:
+            pictures.write_all(folder, setup.net, setup.test, setup.found)
+        else:
+            pictures.write_curves(folder, setup.net, setup.found)
     if not options.quiet:
         output.print_times(setup, outcome, folder)
     for line in metric_lines(setup.tested, result):
         typer.echo(line)
-    typer.echo(result_line(setup.tested, result))
+    if result:
+        typer.echo(result_line(setup.tested, result))
+    elif len(setup.net.history):
+        last = setup.net.history[-1]
+        typer.echo(result_line("training", {"loss": last.loss, "accuracy": last.accuracy}))
     if not options.quiet:
         output.print_next(setup, folder)
+
+
+def _measured(setup: Setup, options: Options) -> dict[str, float]:
+    """Return loss and metrics on the rows to measure; empty if all rows were trained on."""
+    if not len(setup.test[0]):
+        return {}
+    return setup.net.evaluate(
+        *setup.test,
+        sample_weight=setup.test_weights,
+        metrics=parse_list(options.metrics),
+        missing_targets=options.missing_targets,
+    )
 
 
 # --- Check the options ----------------------------------------------------------------------------
@@ -202,7 +216,7 @@ def _prepare(ctx: typer.Context, options: Options) -> tuple[Setup, Options]:
         rows, test = folders.hold_out(
             data.train, options.validation, net.seed, labels, options.stratify
         )
-        settings |= {"validation": test}
+        settings |= _held(test, settings)
         return Setup(data, net, rows, settings, "validation", test), options
     _check_test_set(net, data.test, settings["metrics"], options.missing_targets == "ignore")
     settings["validation"] = options.validation or None
@@ -236,10 +250,20 @@ def _prepare_table(ctx: typer.Context, options: Options) -> tuple[Setup, Options
     net.table = table
     _start_at_mean(net, train.y, train.weights)
     settings["class_weight"] = _class_weight(options, net)
-    settings |= {"sample_weight": train.weights, "validation": test}
-    if test.weights is None:
-        settings["validation"] = test.pair
+    settings["sample_weight"] = train.weights
+    settings |= _held(test.pair if test.weights is None else test, settings)
     return Setup(data, net, train.pair, settings, "validation", test.pair, test.weights), options
+
+
+def _held(rows: tuple[Any, ...], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``fit`` for held-out rows: x, y and perhaps weights."""
+    if len(rows[0]):
+        return {"validation": rows}
+    # No row is held out, so that metrics have only the rows to train on.
+    return {
+        "validation": None,
+        "metrics": settings["metrics"] if settings["training_metrics"] else None,
+    }
 
 
 def _check_no_table(options: Options) -> None:

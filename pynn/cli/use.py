@@ -105,6 +105,11 @@ def _table_rows(net: Network, path: Path, data: Path | None, index: bool | None)
         if settings is None:
             raise ValueError(f"data: found no settings of {path}, expected --data FILE.csv")
         about = folders.read(folders.folder_of(path))
+        if not len(about.test[0]):
+            raise ValueError(
+                f"data: found no held-out rows in {path}, whose training took all rows "
+                "(--validation 0), expected --data FILE.csv with others"
+            )
         return about.tested, str(settings["data"].get("source")), (*about.test, about.weights)
     options = folders.options_of(path)
     if index is not None:

@@ -91,7 +91,7 @@ def test_data_that_cannot_be_learnt(tmp_path):
     assert "--data: found labels of one class only" in pynn_command(*arguments, code=1)
     np.savez(tmp_path / "x.npz", x=x, y=y)
     arguments[-2] = tmp_path / "x.npz"
-    out = pynn_command(*arguments, "--validation", 0, code=1)
+    out = pynn_command(*arguments, "--validation", 0.001, code=1)
     assert "this data has no test set" in out
 
 

@@ -355,3 +355,30 @@ def test_exponential_outputs_begin_at_the_mean_of_the_targets(tmp_path, loss):
     assert net.biases[-1][0] == pytest.approx(np.log(np.average(price, weights=1 + (x > 0))), 0.02)
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["result"]["validation_r2"] > 0.7
+
+
+def test_validation_0_trains_on_all_rows(mixed, tmp_path):
+    data = ["--data", mixed, "--target", "survived", "--drop", "name,price", "--impute", "mean"]
+    run = tmp_path / "all"
+    out = pynn_command(
+        "train", run, *data, *SMALL, "--validation", 0, "--weights", "weight", "--pictures"
+    )
+    assert "120 rows to train, none to validate" in out
+    assert re.search("^training accuracy .* %$", out, re.M)
+    assert "validation loss" not in out
+    assert f"pynn evaluate {run} --data test.csv" in out
+    assert (run / "learning_curve.png").is_file()
+    settings = json.loads((run / "settings.json").read_text())
+    assert (settings["data"]["train_rows"], settings["data"]["validation_rows"]) == (120, 0)
+    pynn_command("report", run)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Without validation rows" in page
+    assert "last training accuracy" in page
+    assert "found no held-out rows" in pynn_command("evaluate", run, code=1)
+    assert "120 rows" in pynn_command("evaluate", run, "--data", mixed)
+    out = pynn_command("train", tmp_path / "b", *data, *SMALL, "--validation", 0.001, code=1)
+    assert "0 of 120 rows" in out
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez(tmp_path / "y.npz", x=x, y=x[:, 0])
+    data = ["--data", tmp_path / "y.npz", "--loss", "mse", "--validation", 0]
+    assert "training loss" in pynn_command("train", tmp_path / "c", *data, *SMALL)

@@ -253,7 +253,7 @@ def settings(run: Run) -> str:
         ("loss", a.loss_text),
     ]
     if data.get("path") or data.get("source"):
-        measured = "validation" if data.get("validation_rows") else "test"
+        measured = "test" if data.get("validation_rows") is None else "validation"
         rows += [
             ("data", data.get("path") or data.get("source")),
             ("training set", count(data.get("train_rows"), "row")),
