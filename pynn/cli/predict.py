@@ -105,6 +105,10 @@ def predict(
     if (data is None) == (not pictures):
         found = "neither pictures nor --data" if data is None else "pictures and --data"
         raise ValueError(f"predict: found {found}, expected one of them")
+    if run is None:
+        run = folders.newest_run()
+        # Not among the predictions, which other programs may read.
+        typer.echo(f"run       {shown(str(run))} (the last one; RUN chooses another)", err=True)
     if out is not None:
         _check_out(out, pictures if data is None else [data], run)
     net = folders.load_model(run, backend, threads)
@@ -122,14 +126,16 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".safetensors"
 
 
-def _check_out(out: Path, inputs: Sequence[Path], run: Path | None) -> None:
-    """Raise a ValueError if ``out`` is an input, or a file of the run."""
+def _check_out(out: Path, inputs: Sequence[Path], run: Path) -> None:
+    """Raise a ValueError if ``out`` is an input, a file of the run or its training data."""
     found = next((f"the input {path}" for path in inputs if folders.are_same(out, path)), None)
     if found is None:
-        model = folders.newest_run() if run is None else run
-        own = [folders.folder_of(model) / name for name in folders.OWN]
-        if any(folders.are_same(out, path) for path in (model, *own)):
-            found = f"a file of the run {folders.folder_of(model)}"
+        folder = folders.folder_of(run)
+        trained = folders.data_of(run)
+        if any(folders.are_same(out, path) for path in (run, *(folder / n for n in folders.OWN))):
+            found = f"a file of the run {folder}"
+        elif trained is not None and folders.are_same(out, Path(trained)):
+            found = f"the training data of the run {folder}"
     if found is not None:
         raise ValueError(f"out: found {out}, {found}, expected another file to write")
 
@@ -166,7 +172,7 @@ def predictions(net: Network, x: Array) -> Predictions:
     return Predictions(predicted, net.predict_proba(x), net.classes.tolist())
 
 
-def _rows(net: Network, path: Path, run: Path | None, index: bool | None) -> Array:
+def _rows(net: Network, path: Path, run: Path, index: bool | None) -> Array:
     """Return the inputs of the rows of a file."""
     options = folders.options_of(run)
     index = saved.flag(options, "index") if index is None else index

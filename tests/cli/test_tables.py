@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -382,3 +383,24 @@ def test_validation_0_trains_on_all_rows(mixed, tmp_path):
     np.savez(tmp_path / "y.npz", x=x, y=x[:, 0])
     data = ["--data", tmp_path / "y.npz", "--loss", "mse", "--validation", 0]
     assert "training loss" in pynn_command("train", tmp_path / "c", *data, *SMALL)
+
+
+def test_predict_names_the_last_run_and_keeps_its_training_data(mixed, run, tmp_path, monkeypatch):
+    (tmp_path / "new.csv").write_text("sex,age,port\nmale,30,A\n")
+    data = tmp_path / "data.csv"
+    shutil.copy(mixed, data)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, tmp_path / "runs" / "last")
+    settings = json.loads((run / "settings.json").read_text())
+    settings["data"]["path"] = str(data)
+    (tmp_path / "runs" / "last" / "settings.json").write_text(json.dumps(settings))
+    last = f"run       {Path('runs/last')} (the last one; RUN chooses another)"
+    asked = ["predict", "--data", "new.csv", "--backend", "numpy"]
+    assert pynn_command(*asked).splitlines()[0] == last
+    assert "run       " not in pynn_command("predict", run, *asked[1:])
+    (tmp_path / "wrong.csv").write_text("a\n1\n")
+    assert pynn_command("predict", "--data", "wrong.csv", code=1).startswith(last)
+    for out in (data, Path("data.csv")):
+        text = pynn_command(*asked, "--out", out, code=1)
+        assert f"--out: found {out}, the training data of the run" in text
+    assert data.read_bytes() == mixed.read_bytes()
