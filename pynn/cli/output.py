@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..files.disk import shown
+from ..files.disk import counted, shown
 from ..spec.losses import Quantile
 from ..spec.optimizers import LBFGS
 from . import folder as folders
@@ -110,10 +110,12 @@ def _rows_text(setup: Setup) -> str:
     if setup.data.test is None and held is None:
         return f"{rows:,} rows to train, none to validate"
     if setup.data.test is None:
-        return f"{rows:,} rows to train, {len(held[0]):,} to validate"
+        return f"{counted(rows, 'row')} to train, {len(held[0]):,} to validate"
     count = round((held or 0) * rows)
     validated = f", {count:,} to validate" if count else ""
-    return f"{rows - count:,} rows to train{validated}, {len(setup.data.test[0]):,} to test"
+    return (
+        f"{counted(rows - count, 'row')} to train{validated}, {len(setup.data.test[0]):,} to test"
+    )
 
 
 def print_epoch(epochs: int, record: Record) -> None:

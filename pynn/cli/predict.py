@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from ..files.disk import atomic_write, shown
+from ..files.disk import atomic_write, counted, shown
 from ..spec.losses import GaussianNLL, Quantile
 from . import folder as folders
 from . import saved, tables
@@ -119,7 +119,7 @@ def predict(
     target = "prediction" if net.table is None else net.table.target
     _write(_json(answers) if as_json else _csv(answers, target), out)
     if out is not None:
-        typer.echo(f"{len(answers.predicted):,} predictions in {out}")
+        typer.echo(f"{counted(len(answers.predicted), 'prediction')} in {out}")
 
 
 def _is_run(path: Path) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from ..backends import machine
 from ..checks.columns import require_places
+from ..files.disk import counted
 from . import folder as folders
 from . import saved, tables
 from .app import app, line, metric_lines, reported, result_line
@@ -87,7 +88,7 @@ def evaluate(
     name, source, (x, y, weights) = found
     missing = saved.missing_targets(options)
     result = net.evaluate(x, y, sample_weight=weights, metrics=names, missing_targets=missing)
-    typer.echo(f"data      {source}: {len(x):,} rows")
+    typer.echo(f"data      {source}: {counted(len(x), 'row')}")
     typer.echo(f"{name} loss {result['loss']:.6g}".strip())
     for text in metric_lines(name, result):
         typer.echo(text)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.disk import require_file, shown
+from ..files.disk import counted, require_file, shown
 from . import csv
 
 Array = np.ndarray
@@ -239,8 +239,8 @@ def _plain(path: Path, names: Sequence[str], texts: Collection[str]) -> dict[str
     for line, row in lines:
         if len(row) != len(names):
             raise ValueError(
-                f"{path}: line {line}: found {len(row)} cells, expected {len(names)}, as in the "
-                "header"
+                f"{path}: line {line}: found {counted(len(row), 'cell')}, expected {len(names)}, "
+                "as in the header"
             )
         for column, cell in zip(columns, row, strict=True):
             column.append(cell)
@@ -341,10 +341,11 @@ def _check_mixed(cells: Cells, name: str, column: Array) -> None:
     if 2 * numbers <= len(known) or len(set(known)) <= MOST_MIXED:
         return
     row = next(k for k, v in enumerate(column) if v is not None and not csv.is_number(v))
+    found = f"{counted(len(known) - numbers, 'text')} among {counted(numbers, 'number')}"
     raise ValueError(
-        f"{cells.source}: column {shown(repr(name))}: found {len(known) - numbers} texts among "
-        f"{numbers} numbers, the first {shown(repr(column[row]))} in {cells.place(row)}; expected "
-        "numbers (an empty cell or NA is a missing value)"
+        f"{cells.source}: column {shown(repr(name))}: found {found}, the first "
+        f"{shown(repr(column[row]))} in {cells.place(row)}; expected numbers (an empty "
+        "cell or NA is a missing value)"
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.disk import require_file, shown
+from ..files.disk import counted, require_file, shown
 
 
 def load_csv(
@@ -288,13 +288,14 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _check_separator(path: Path, cells: list[str], label: str | None) -> None:
     """Raise a ValueError if other separators than commas divide the cells of the first line."""
     text = ",".join(cells)
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+    for separator, name in ((";", "semicolon"), ("\t", "tab")):
         parts = [part.strip() for part in text.split(separator)]
         few = len(cells) == 1 < len(parts) or len(parts) > 2 * len(cells)
         if label not in cells and (few or (label in parts and len(parts) > 1)):
             raise ValueError(
-                f"{path}: found {len(parts) - 1} {name} and {len(cells) - 1} commas in the first "
-                f"line, expected cells that are separated by commas, not by {name}"
+                f"{path}: found {counted(len(parts) - 1, name)} and "
+                f"{counted(len(cells) - 1, 'comma')} in the first line, expected cells that are "
+                f"separated by commas, not by {name}s"
             )
 
 
@@ -343,9 +344,9 @@ def _label_column(
             )
         return skipped
     if not header or label not in cells:
-        some = shown(", ".join(cells[:3])) + (", …" if len(cells) > 3 else "")
-        expected = f"one of its columns: {some}" if header else "a file with a header"
+        expected = one_of(label, cells) if header else "a file with a header"
         if header and any(map(is_number, cells)):
+            some = shown(", ".join(cells[:3])) + (", …" if len(cells) > 3 else "")
             expected = f"the names of columns in its first line, which holds {some}"
         raise ValueError(f"label: found {label!r} for {path}, expected {expected}")
     if cells.count(label) > 1:
@@ -356,6 +357,18 @@ def _label_column(
     if place < skipped:
         raise ValueError(f"label: found {label!r} for {path}, the column that index=True skips")
     return place
+
+
+def one_of(name: str, columns: Sequence[str]) -> str:
+    """Return what errors about an unknown name expect: names of columns, and the closest ones."""
+    from difflib import get_close_matches
+
+    some = ", ".join(map(shown, columns[:20])) + (", …" if len(columns) > 20 else "")
+    # The search takes time that grows with the square of the lengths.
+    folded = {column[:100].casefold().strip(): column for column in columns[:2000]}
+    close = get_close_matches(name[:100].casefold().strip(), folded)
+    hint = f"; similar: {', '.join(shown(repr(folded[key])) for key in close)}" if close else ""
+    return f"one of its columns: {some}{hint}"
 
 
 def _is_header(path: Path, cells: list[str], label: str | None) -> bool:
@@ -413,7 +426,8 @@ def read_plain(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
             continue
         if len(cells) != table.columns:
             raise ValueError(
-                f"{table.path}: line {line}: found {len(cells)} cells, expected {table.columns}, "
+                f"{table.path}: line {line}: found {counted(len(cells), 'cell')}, expected "
+                f"{table.columns}, "
                 "as in the first line"
             )
         row = _parse_row(table, line, cells)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.disk import shown
+from ..files.disk import counted, shown
 from ..spec.arguments import LEAST_WEIGHT, MOST_WEIGHT, choose
 from .cells import Cells, as_cells, is_missing
 from .columns import (
@@ -25,6 +25,7 @@ from .columns import (
     names_text,
     numbers_in,
 )
+from .csv import is_number, one_of
 
 Array = np.ndarray
 
@@ -399,8 +400,8 @@ def _require(cells: Cells, names: Sequence[str], argument: str) -> None:
     for name in names:
         if name not in cells.columns:
             raise ValueError(
-                f"{argument}: found {name!r} for {cells.source}, expected one of its columns: "
-                f"{names_text(list(cells.columns), quoted=False)}"
+                f"{argument}: found {name!r} for {cells.source}, expected "
+                f"{one_of(name, list(cells.columns))}"
             )
 
 
@@ -449,15 +450,34 @@ def _task(cells: Cells, target: str, task: str | None) -> tuple[str, tuple[Any, 
         labels = [int(label) if whole else label for label in labels]
     if len(labels) < 2:
         raise ValueError(
-            f"{cells.source}: target {target!r}: found one class only ({shown(str(labels[0]))}), "
-            "expected at least two classes"
+            f"{cells.source}: target {target!r}: found one class only ({shown(str(labels[0]))})"
+            f"{_gaps(column)}, expected at least two classes"
         )
     if len(labels) > MOST_CLASSES and 2 * len(labels) > len(known):
         raise ValueError(
             f"{cells.source}: target {target!r}: found {len(labels)} different labels in "
-            f"{len(known)} rows, expected classes that recur"
+            f"{len(known)} rows{_first_text(cells, column)}, expected classes that recur"
         )
     return "classification", tuple(labels)
+
+
+def _gaps(column: Array) -> str:
+    """Return a part of a message about the missing values of a column."""
+    missing = is_missing(column)
+    if not missing.any():
+        return ""
+    n = counted(int(missing.sum()), "missing value")
+    return f" and {n} (empty cells, and texts such as NA and None)"
+
+
+def _first_text(cells: Cells, column: Array) -> str:
+    """Return a part of a message about the first cell of a column that is no number."""
+    if column.dtype.kind == "f":
+        return ""
+    for row, value in enumerate(column):
+        if value is not None and not is_number(value):
+            return f", read as texts since {shown(repr(value))} in {cells.place(row)} is no number"
+    return ""
 
 
 # --- Text -----------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ def require_folder(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"{path}: found no folder {folder}, expected one")
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number and its noun: 1 row, 1,000 rows."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def shown(value: object, longest: int = 200) -> str:
     """Return the text of a value from a file for an error: short, on one line, safe to print.
 

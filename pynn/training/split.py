@@ -36,8 +36,8 @@ def held_out(
     count = round(share * n)
     if not 0 < count < n:
         raise ValueError(
-            f"validation: found the share {share:g}, which is {count} of {n} rows; expected "
-            "at least one row to train on and one to hold out"
+            f"validation: found the share {share:g}, which is {count} of "
+            f"{n} row{'s' * (n != 1)}; expected at least one row to train on and one to hold out"
         )
     if codes is None:
         return philox.held_out(seed, n, count)

@@ -219,6 +219,11 @@ def test_rows_of_one_column_have_a_prediction_each(tmp_path):
     assert "line 3: found a blank line between rows of one column" in out
 
 
+def test_a_target_in_another_case_shows_the_closest_name(mixed):
+    out = pynn_command("train", "--data", mixed, "--target", "Survived", *SMALL, code=1)
+    assert "sex, port, weight, survived, price; similar: 'survived'" in out
+
+
 def test_options_can_be_repeated_and_name_columns_with_commas(tmp_path):
     from pynn.cli.report.options import command
 
@@ -301,7 +306,7 @@ def test_presets_warnings_and_small_losses(tmp_path):
 def test_files_of_other_formats_are_named(tmp_path):
     path = tmp_path / "a.csv"
     for content, message in (
-        (b'"x, 1";y\n1;2\n', "1 semicolons and 0 commas in the first line"),
+        (b'"x, 1";y\n1;2\n', "1 semicolon and 0 commas in the first line"),
         (b"a,b;c;d;e;y\n1,2;3;4;5;6\n", "separated by commas, not by semicolons"),
         (b"a\ty\n1\t2\n", "separated by commas, not by tabs"),
         ("a,y\n1,2\n".encode("utf-16"), "a.csv: found text in UTF-16, expected"),

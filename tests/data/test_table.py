@@ -104,6 +104,30 @@ def test_the_task_depends_on_the_target():
     assert "found 60 different labels" in error(Table.of, {"a": numbers, "y": labels}, "y")
 
 
+def test_unknown_names_show_the_closest(tmp_path):
+    data = {"city": ["a", "b"], "plan": [1, 2], "outcome": ["x", "y"]}
+    message = "expected one of its columns: city, plan, outcome; similar: 'outcome'"
+    assert error(Table.of, data, "Outcome").endswith(message)
+    assert error(Table.of, data, "outcome", drop=["outcom"]).endswith(message)
+    assert error(Table.of, data, "price").endswith("city, plan, outcome")
+    many = {f"c{k}": [1, 2] for k in range(25)}
+    assert "c18, c19, …; similar: 'c24', " in error(Table.of, many, "C24 ")
+
+
+def test_messages_about_the_target_show_what_was_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,y\n" + "1,yes\n2,None\n" * 20)
+    assert error(Table.of, path, "y").endswith(
+        "target 'y': found one class only (yes) and 20 missing values (empty cells, and texts such "
+        "as NA and None), expected at least two classes"
+    )
+    path.write_text("a,y\n1,12\n" + "".join(f'{k},"{k + 1},{100 + k}.19"\n' for k in range(30)))
+    assert error(Table.of, path, "y").endswith(
+        "target 'y': found 31 different labels in 31 rows, read as texts since '1,100.19' in line "
+        "3 is no number, expected classes that recur"
+    )
+
+
 def test_other_data_are_refused_by_name(mixed):
     table = Table.of(mixed, "survived", drop=["name"]).imputed(mixed, "median")
     one = {"age": [3], "sex": ["male"], "fare": [1], "class": ["third"]}
@@ -128,9 +152,7 @@ def test_columns_that_are_no_categories_are_refused(tmp_path):
     assert "found 150 different texts in 150 rows" in error(Table.of, table, "y")
     path = tmp_path / "a.csv"
     path.write_text("a,y\n" + "".join(f"{k},{k % 2}\n" for k in range(0, 200, 2)) + "?,1\n")
-    assert "found 1 texts among 100 numbers, the first '?' in line 102" in error(
-        Table.of, path, "y"
-    )
+    assert "found 1 text among 100 numbers, the first '?' in line 102" in error(Table.of, path, "y")
     table = {"code": [10, 20.5, 10] * 50, "y": [0, 1] * 75}
     assert Table.of(table, "y").inputs == ("code",)
     assert Table.of(table, "y", categories=["code"]).inputs == ("code=10", "code=20.5")
@@ -267,7 +289,7 @@ def test_rows_of_one_column_are_never_left_out(tmp_path, monkeypatch):
         path.write_text('a,y\n1,2\n\n""\n  \n,4\n')
         assert table.x(path).tolist() == [[1], [3]]
         path.write_text("a,y\n1,2\n3\n")
-        assert "line 3: found 1 cells, expected 2" in error(table.x, path)
+        assert "line 3: found 1 cell, expected 2" in error(table.x, path)
 
 
 def test_complete_rows_with_gaps_are_read_by_pandas(tmp_path, monkeypatch):
