@@ -125,12 +125,12 @@ def test_other_ends_of_a_training():
     steep = [10.0] * 7 + [5.0, 0.6732, 0.7908]
     assert "still falling" not in told(steep, steep)
     # Nor does a network that is worse than the mean need more epochs.
-    worse = verdict.poor(True, ["another loss", "another learning rate", "more epochs"])
+    worse = verdict.poor(True, ["another loss", "another learning rate"])
     text = told(falling, falling, poor=worse, worse=True)
     assert "still falling" not in text
     assert text.endswith(
-        "predicts worse than the mean of the targets, which needs no inputs. Another loss, another "
-        "learning rate and more epochs may help."
+        "need other settings rather than more epochs: another loss and another learning rate may "
+        "help."
     )
     rates = [0.1] * 9 + [0.001]
     assert "had fallen to almost 0" in told(flat, flat, None, rates)
@@ -223,7 +223,9 @@ def test_rankings_and_recalls_tell_what_was_learned():
 def test_remedies_leave_out_what_the_network_has():
     def advice(kind: str, **options: object) -> str:
         net = pynn.Network([3, 1], backend="numpy", **options)
-        return ", ".join(sections._remedies(SimpleNamespace(net=net, kind=kind)))
+        found = SimpleNamespace(net=net, kind=kind)
+        assert "more epochs" not in sections._remedies(found, worse=True)
+        return ", ".join(sections._remedies(found, worse=False))
 
     both = "another learning rate (--find-learning-rate), more epochs"
     given = {"loss": "mse", "standardize": True, "standardize_targets": True}

@@ -67,7 +67,7 @@ def story(found: Findings) -> str:
         if len(true):
             more += verdict.bias(true, predicted)
     worse = found.values.get("r2", 0.0) < 0
-    poor = verdict.poor(worse, _remedies(found)) if _is_poor(found) else ""
+    poor = verdict.poor(worse, _remedies(found, worse)) if _is_poor(found) else ""
     return html.story([about_result, verdict.epochs(found.net.history, poor, worse), more])
 
 
@@ -90,8 +90,8 @@ def _is_poor(found: Findings) -> bool:
     return bool(recall < least + 0.1 * (1 - least) and not found.auc > 0.6)
 
 
-def _remedies(found: Findings) -> list[str]:
-    """Return what may help a network that has learned little."""
+def _remedies(found: Findings, worse: bool) -> list[str]:
+    """Return what may help a network that has learned little, or is ``worse`` than a mean."""
     net = found.net
     model = net._model
     advice = []
@@ -102,7 +102,8 @@ def _remedies(found: Findings) -> list[str]:
             advice.append("another loss (--loss mse --standardize-targets)")
         elif net.architecture.activations[-1] == "identity":
             advice.append("standardised targets (--standardize-targets)")
-    return [*advice, "another learning rate (--find-learning-rate)", "more epochs"]
+    advice.append("another learning rate (--find-learning-rate)")
+    return advice if worse else [*advice, "more epochs"]
 
 
 def results(found: Findings) -> str:

@@ -111,12 +111,16 @@ def gain(
 
 def poor(worse: bool, remedies: Sequence[str]) -> str:
     """Return that a network predicts hardly better than without its inputs, or ``worse``."""
-    text = "The network has learned little: it predicts hardly better than without its inputs."
+    listed = f"{', '.join(remedies[:-1])} and {remedies[-1]}" if remedies[1:] else remedies[0]
     if worse:
-        text = "The network predicts worse than the mean of the targets, which needs no inputs."
-    *first, last = remedies
-    listed = f"{', '.join(first)} and {last}" if first else last
-    return f"{text} {listed[0].upper()}{listed[1:]} may help."
+        return (
+            "Predictions that are worse than the mean need other settings rather than more epochs: "
+            f"{listed} may help."
+        )
+    return (
+        "The network has learned little: it predicts hardly better than without its inputs. "
+        f"{listed[0].upper()}{listed[1:]} may help."
+    )
 
 
 def epochs(history: Any, poor: str = "", worse: bool = False) -> list[str]:
