@@ -21,6 +21,7 @@ from .app import app, reported
 from .options import BACKEND, INDEX, THREADS, named_run
 
 if TYPE_CHECKING:
+    from ..data.cells import Cells
     from ..network import Network
 
 Array = np.ndarray
@@ -115,7 +116,11 @@ def predict(
     if data is None:
         _predict_pictures(net, pictures, (raw, top, as_json), out)
         return
-    answers = predictions(net, _rows(net, data, run, index))
+    if index is None:
+        index = saved.flag(folders.options_of(run), "index")
+    x = _rows(net, data, run, index)
+    with tables.located(net.table, lambda: _places(net, data, index)):
+        answers = predictions(net, x)
     target = "prediction" if net.table is None else net.table.target
     _write(_json(answers) if as_json else _csv(answers, target), out)
     if out is not None:
@@ -174,11 +179,15 @@ def predictions(net: Network, x: Array) -> Predictions:
 
 def _rows(net: Network, path: Path, run: Path, index: bool | None) -> Array:
     """Return the inputs of the rows of a file."""
-    options = folders.options_of(run)
-    index = saved.flag(options, "index") if index is None else index
     if net.table is not None:
         return net.table.x(tables.cells_again(path, net.table, index))
-    return _plain_rows(net, path, saved.text(options, "target"), index)
+    return _plain_rows(net, path, saved.text(folders.options_of(run), "target"), index)
+
+
+def _places(net: Network, path: Path, index: bool | None) -> dict[str, Cells]:
+    """Return where the rows of a table are."""
+    assert net.table is not None
+    return {"x": tables.cells_again(path, net.table, index)}
 
 
 def _plain_rows(net: Network, path: Path, target: str | None, index: bool | None) -> Array:

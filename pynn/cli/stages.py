@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..data.cells import Cells
     from ..data.dataset import Pair
     from ..network import Network
     from ..training.range_test import LearningRates
@@ -30,6 +32,8 @@ class Setup:
     """The rows to measure the trained network on."""
     test_weights: np.ndarray | None = None
     """Their sample weights."""
+    places: Callable[[], Mapping[str, Cells]] = dict
+    """Returns where the rows of a table are, for errors, by argument of ``fit``."""
     found: LearningRates | None = None
     """Result of the range test that chose the learning rate."""
     began: list[int] = field(default_factory=list)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -149,8 +151,58 @@ def rows_of(cells: Cells, table: Table) -> Rows:
 
 def read_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Rows:
     """Return the rows of a file for a trained network, whose run had ``options``."""
+    return rows_of(targets_again(path, table, options), table)
+
+
+def targets_again(path: str | os.PathLike[str], table: Table, options: Mapping[str, Any]) -> Cells:
+    """Return the cells of `read_again`."""
     cells = cells_again(path, table, saved.flag(options, "index"))
-    return rows_of(_with_targets(cells, table, saved.missing_targets(options)), table)
+    return _with_targets(cells, table, saved.missing_targets(options))
+
+
+_CELL = re.compile(
+    r"(x|validation\[0\]): found (\S+) at row (\d+), column (\d+) \(counted from 0\)"
+)
+_COLUMN = re.compile(r"(x): found values in column (\d+) \(counted from 0\)")
+
+
+@contextmanager
+def located(table: Table | None, places: Callable[[], Mapping[str, Cells]]) -> Iterator[None]:
+    """Let errors about inputs of a network name file, line and column of a table.
+
+    Parameters
+    ----------
+    table : Table or None
+        None changes no error.
+    places : callable
+        Returns the cells of the arguments ``x`` and ``validation[0]``, if there are any; it is only
+        called after an error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        text = None if table is None else _located(str(error), table, places)
+        if text is None:
+            raise
+        raise ValueError(text) from error
+
+
+def _located(text: str, table: Table, places: Callable[[], Mapping[str, Cells]]) -> str | None:
+    """Return an error with file, line and column; None if it is about something else."""
+    found = _CELL.match(text) or _COLUMN.match(text)
+    cells = None if found is None else places().get(found[1])
+    if found is None or cells is None:
+        return None
+    names = [column.name for column in table.columns for _ in column.inputs]
+    what = "values" if found.re is _COLUMN else f"{found[2]} in {cells.place(int(found[3]))}"
+    name = names[int(found[found.re.groups])]
+    return f"{cells.source}: column {shown(repr(name))}: found {what}{text[found.end() :]}"
+
+
+def without_columns(cells: Cells) -> Cells:
+    """Return cells that know the places of their rows alone, which takes less memory."""
+    rows = np.arange(len(cells)) if cells.rows is None else cells.rows
+    return replace(cells, columns={}, rows=rows)
 
 
 def check_weights(table: Table, train: Rows, test: Rows) -> None:

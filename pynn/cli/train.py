@@ -69,10 +69,11 @@ def train(ctx: typer.Context, options: Options) -> None:
         pictures.check_matplotlib()
     _check(options)
     setup, options = _prepare(ctx, options)
-    if options.find_learning_rate:
-        setup, options = _with_found_rate(ctx, setup, options)
-    folder = folders.new_folder(options.run, options.resume)
-    outcome, record = _fit_and_save(setup, options, folder)
+    with tables.located(setup.net.table, setup.places):
+        if options.find_learning_rate:
+            setup, options = _with_found_rate(ctx, setup, options)
+        folder = folders.new_folder(options.run, options.resume)
+        outcome, record = _fit_and_save(setup, options, folder)
     if outcome.exit_code or outcome.diverged:
         if options.pictures:
             pictures.write_curves(folder, setup.net, setup.found)
@@ -252,7 +253,12 @@ def _prepare_table(ctx: typer.Context, options: Options) -> tuple[Setup, Options
     settings["class_weight"] = _class_weight(options, net)
     settings["sample_weight"] = train.weights
     settings |= _held(test.pair if test.weights is None else test, settings)
-    return Setup(data, net, train.pair, settings, "validation", test.pair, test.weights), options
+    bare = tables.without_columns(cells)
+    setup = Setup(
+        *(data, net, train.pair, settings, "validation", test.pair, test.weights),
+        places=lambda: {"x": bare.take(~held), "validation[0]": bare.take(held)},
+    )
+    return setup, options
 
 
 def _held(rows: tuple[Any, ...], settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,14 @@ import typer
 from ..backends import machine
 from ..checks.columns import require_places
 from ..files.disk import counted
+from ..spec.arguments import choose
 from . import folder as folders
 from . import saved, tables
 from .app import app, line, metric_lines, reported, result_line
 from .options import BACKEND, DATA, INDEX, METRICS, TARGET, THREADS, named_run, parse_list
 
 if TYPE_CHECKING:
+    from ..data.cells import Cells
     from ..network import Network
 
 Run = Annotated[
@@ -57,6 +60,14 @@ def evaluate(
         bool | None,
         typer.Option("--index/--no-index", help=INDEX, show_default="as in its run", metavar=" "),
     ] = None,
+    missing_targets: Annotated[
+        str | None,
+        typer.Option(
+            help="ignore leaves missing targets out.",
+            metavar="error|ignore",
+            show_default="as in its run",
+        ),
+    ] = None,
     backend: Backend = "auto",
     threads: Threads = None,
     old_run: OldRun = None,
@@ -72,14 +83,18 @@ def evaluate(
         folders.check_settings(folders.folder_of(path))
     net = folders.load_model(path, backend, threads)
     typer.echo(f"model     {path}: {net}")
-    options = folders.options_of(path)
+    options = dict(folders.options_of(path))
+    if index is not None:
+        options["index"] = index
+    if missing_targets is not None:
+        options["missing_targets"] = choose("missing_targets", missing_targets, ("error", "ignore"))
     names = parse_list(",".join(metrics)) if metrics else saved.metrics(options)
     if net.table is not None:
         if target not in (None, net.table.target):
             raise ValueError(
                 f"target: found {target!r}, expected {net.table.target!r} as in training"
             )
-        found = _table_rows(net, path, data, index)
+        found = _table_rows(net, path, data, options)
         if not metrics and not names:
             loss = net.architecture.loss_function
             names = parse_list(tables.usual_metrics(net.table, loss))
@@ -87,7 +102,9 @@ def evaluate(
         found = _other_rows(net, path, data, (target, index))
     name, source, (x, y, weights) = found
     missing = saved.missing_targets(options)
-    result = net.evaluate(x, y, sample_weight=weights, metrics=names, missing_targets=missing)
+    table = None if data is None else net.table
+    with tables.located(table, lambda: _places(net, data, options)):
+        result = net.evaluate(x, y, sample_weight=weights, metrics=names, missing_targets=missing)
     typer.echo(f"data      {source}: {counted(len(x), 'row')}")
     typer.echo(f"{name} loss {result['loss']:.6g}".strip())
     for text in metric_lines(name, result):
@@ -99,7 +116,7 @@ def evaluate(
 Found = tuple[str, str, tuple[Any, Any, Any]]
 
 
-def _table_rows(net: Network, path: Path, data: Path | None, index: bool | None) -> Found:
+def _table_rows(net: Network, path: Path, data: Path | None, options: Mapping[str, Any]) -> Found:
     """Return rows of a table: the rows that the run held out, or all rows of another file."""
     if data is None:
         settings = folders.settings_of(path)
@@ -112,12 +129,16 @@ def _table_rows(net: Network, path: Path, data: Path | None, index: bool | None)
                 "(--validation 0), expected --data FILE.csv with others"
             )
         return about.tested, str(settings["data"].get("source")), (*about.test, about.weights)
-    options = folders.options_of(path)
-    if index is not None:
-        options = options | {"index": index}
     assert net.table is not None
     rows = tables.read_again(data, net.table, options)
     return "", str(data), (rows.x, rows.y, rows.weights)
+
+
+def _places(net: Network, data: Path | None, options: Mapping[str, Any]) -> dict[str, Cells]:
+    """Return where the rows of a table in a file are."""
+    assert data is not None
+    assert net.table is not None
+    return {"x": tables.targets_again(data, net.table, options)}
 
 
 def _other_rows(

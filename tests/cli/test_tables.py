@@ -224,6 +224,40 @@ def test_a_target_in_another_case_shows_the_closest_name(mixed):
     assert "sex, port, weight, survived, price; similar: 'survived'" in out
 
 
+def test_numbers_that_are_too_large_are_named_by_line_and_column(tmp_path):
+    def row(k, age="3"):
+        return f"{'ab'[k % 2]},{age if k == at else k % 9},{'yn'[k % 3 % 2]}"
+
+    at = -1
+    path = write(tmp_path / "a.csv", "plan,age,y", row)
+    run = tmp_path / "run"
+    pynn_command("train", run, "--data", path, "--target", "y", *SMALL)
+    found = set()
+    for at in range(0, 40, 2):
+        write(path, "plan,age,y", lambda k: row(k, "1e300"))
+        out = pynn_command("train", tmp_path / "x", "--data", path, "--target", "y", *SMALL, code=1)
+        text = f"pynn: {path}: column 'age': found 1e+300 in line {at + 2}, which "
+        assert text in out
+        found.add("gives the column the scale" in out)
+    assert found == {True, False}  # of rows to train on, and held out
+    for command in "predict", "evaluate":
+        out = pynn_command(command, run, "--data", path, code=1)
+        assert f"column 'age': found 1e+300 in line {at + 2}, which standardised" in out
+
+
+def test_evaluate_leaves_rows_without_a_target_out(run, mixed, tmp_path):
+    text = mixed.read_text()
+    path = tmp_path / "gap.csv"
+    path.write_text(text + text.splitlines()[1].replace("yes", "") + "\n")
+    out = pynn_command("evaluate", run, "--data", path, code=1)
+    assert "--missing-targets ignore" in out
+    out = pynn_command("evaluate", run, "--data", path, "--missing-targets", "ignore")
+    assert "gap.csv: 120 rows" in out
+    assert "expected one of error, ignore" in pynn_command(
+        "evaluate", run, "--data", path, "--missing-targets", "no", code=1
+    )
+
+
 def test_options_can_be_repeated_and_name_columns_with_commas(tmp_path):
     from pynn.cli.report.options import command
 
