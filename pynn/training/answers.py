@@ -108,6 +108,8 @@ class Answers:
         meaning = self._known_meaning()
         if not meaning.probabilities:
             self._refuse_probabilities()
+        if out is not None:
+            self._refuse_parameters(out)
         if out is None or meaning.architecture.n_out == 1:
             found = self._outputs(x)
             if found.shape[1] == 1:
@@ -118,7 +120,6 @@ class Answers:
             return _written(self._outputs(x), x, out)
         architecture = meaning.architecture
         _check_out(out, x, (rows, architecture.n_out), np.dtype(architecture.dtype))
-        self._refuse_parameters(out)
         return self._outputs(x, out)
 
     def _refuse_parameters(self, out: Any) -> None:

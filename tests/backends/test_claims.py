@@ -52,7 +52,7 @@ def rows_of(sizes: tuple[int, ...], rows: int, dtype: str = "float32", zeros: fl
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "sizes, rows",
-    [(MANY_ROWS, 600), (MANY_ROWS, 1729), *((FEW_ROWS, m) for m in (1, 3, 17, 64, 65, 161))],
+    [(MANY_ROWS, 600), (MANY_ROWS, 1729), *((FEW_ROWS, m) for m in (1, 3, 17, 64, 65, 161, 520))],
 )
 def test_outputs_do_not_depend_on_the_number_of_threads(sizes, rows, dtype):
     x = rows_of(sizes, rows, dtype)
@@ -61,6 +61,18 @@ def test_outputs_do_not_depend_on_the_number_of_threads(sizes, rows, dtype):
     np.testing.assert_allclose(want, reference, rtol=0, atol=5e-6 if dtype == "float32" else 1e-14)
     for threads in (2, 3, 5):
         assert outputs(sizes, x, threads, dtype=dtype).tobytes() == want.tobytes()
+
+
+def test_copies_of_many_parameters_do_not_depend_on_the_number_of_threads():
+    """Of a training: into the layers, of a state, of an average, and back."""
+    x, y = rows_of(FEW_ROWS, 40), np.arange(40) % FEW_ROWS[-1]
+    found = []
+    for threads in (1, 2, 5):
+        net = pynn.Network(FEW_ROWS, seed=3, threads=threads, backend="cython")
+        for _ in range(2):
+            net.fit(x, y, epochs=1, batch_size=20, optimizer="adam", ema=0.5, progress=False)
+        found.append(net.parameters.tobytes() + net.predict_proba(x).tobytes())
+    assert len(set(found)) == 1
 
 
 SETTINGS: list[dict[str, Any]] = [

@@ -166,6 +166,17 @@ def test_an_out_that_is_read_only_or_overlaps_x_is_refused(backend):
         net.predict_proba(x, out=net.weights[1][:20])
 
 
+@pytest.mark.parametrize("form", [np.array, np.ndarray.tolist], ids=["array", "list"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_an_out_that_overlaps_the_parameters_is_refused_for_every_x(backend, form, outputs):
+    loss = "binary_cross_entropy" if outputs == 1 else "cross_entropy"
+    net = pynn.Network([4, max(2, outputs), outputs], loss=loss, backend=backend)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="out: found an array that overlaps the parameters"):
+        net.predict_proba(form(rows(4)[:, :4]), out=net.weights[0])
+    assert np.array_equal(net.parameters, before)
+
+
 def test_a_prediction_that_is_refused_names_the_problem_with_out_too(backend):
     net, x = network(backend, pixels=False), rows(3)
     x[1, 2] = np.nan

@@ -185,14 +185,30 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
     return 0
 
 
+cdef void copy_claimed(void* context, int thread) noexcept nogil:
+    """Copy shares of the parameters until all are claimed."""
+    cdef Plan* p = <Plan*>context
+    cdef int64_t share
+    while True:
+        share = p.claims.claim(0, <uint32_t>p.pace.threads)
+        if share < 0:
+            return
+        p.copy.task(p, <int>share)
+
+
 cdef int run_on_team(Plan* p, void (*task)(void*, int) noexcept nogil,
                      Py_ssize_t size) except -1 nogil:
-    """Run a copy of ``size`` bytes on the team, or on this thread if it is small."""
+    """Run a copy of ``size`` bytes on the team, or on this thread if it is small.
+
+    The calling thread copies the share of a thread that is late.
+    """
     cdef int threads = p.pace.threads
     p.pace.threads = p.pace.team_size if size >= PACK_BYTES else 1
     p.team = Team.acquire(p.pace.threads)
     p.pace.threads = p.team.size()
-    p.team.run(task, p)
+    p.copy.task = task
+    p.claims.offer(0)
+    p.team.run_open(copy_claimed, p)
     Team.release(p.team)
     p.pace.threads = threads
     return 0
