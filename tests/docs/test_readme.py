@@ -118,6 +118,15 @@ def test_the_tutorial_on_a_table_shows_what_the_command_prints(
     found = capsys.readouterr().out
     assert printed in found
     assert "30 predictions in predictions.csv" in found
+    tables = (ROOT / "docs" / "how-to" / "tables.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```text\n(species,p.*?)^```$", tables, re.M | re.S)
+    rows = [line.split(",") for line in Path("predictions.csv").read_text().splitlines()]
+    for expected, row in zip([line.split(",") for line in shown.splitlines()], rows, strict=False):
+        assert row[0] == expected[0]
+        if row is not rows[0]:  # the last digits depend on the instruction set
+            np.testing.assert_allclose(
+                [float(v) for v in row[1:]], [*map(float, expected[1:])], 0, 1e-3
+            )
     assert Path("runs/iris/model.safetensors").exists()
     (script,) = re.findall(r"^```py\n(.*?)^```$", page, re.M | re.S)
     exec(script, {})
