@@ -163,7 +163,6 @@ def targets_again(path: str | os.PathLike[str], table: Table, options: Mapping[s
 _CELL = re.compile(
     r"(x|validation\[0\]): found (\S+) at row (\d+), column (\d+) \(counted from 0\)"
 )
-_COLUMN = re.compile(r"(x): found values in column (\d+) \(counted from 0\)")
 
 
 @contextmanager
@@ -189,14 +188,15 @@ def located(table: Table | None, places: Callable[[], Mapping[str, Cells]]) -> I
 
 def _located(text: str, table: Table, places: Callable[[], Mapping[str, Cells]]) -> str | None:
     """Return an error with file, line and column; None if it is about something else."""
-    found = _CELL.match(text) or _COLUMN.match(text)
+    found = _CELL.match(text)
     cells = None if found is None else places().get(found[1])
     if found is None or cells is None:
         return None
     names = [column.name for column in table.columns for _ in column.inputs]
-    what = "values" if found.re is _COLUMN else f"{found[2]} in {cells.place(int(found[3]))}"
-    name = names[int(found[found.re.groups])]
-    return f"{cells.source}: column {shown(repr(name))}: found {what}{text[found.end() :]}"
+    return (
+        f"{cells.source}: column {shown(repr(names[int(found[4])]))}: found {found[2]} in "
+        f"{cells.place(int(found[3]))}{text[found.end() :]}"
+    )
 
 
 def without_columns(cells: Cells) -> Cells:

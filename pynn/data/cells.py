@@ -228,7 +228,7 @@ def _check_numbers(cells: Cells, layout: csv.Table, later: bool) -> None:
             f"{shown(name)}), or use index=True (--index on the command line) to skip it or "
             "index=False (--no-index) if it holds values"
         )
-    csv.check_row_numbers(layout, first, 4, remedy, warn=not later)
+    csv.check_row_numbers(layout, first, 6, remedy, warn=not later)
 
 
 def _plain(path: Path, names: Sequence[str], texts: Collection[str]) -> dict[str, Array]:

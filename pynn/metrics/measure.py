@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.disk import counted
 from . import catalogue, scikit
 from .catalogue import METRICS, BuiltIn
 from .metric import Metric, Undefined
@@ -146,7 +147,8 @@ class Measure:
         for reason, names in new.items():
             self._undefined.update(names)
             self._warn(
-                f"metrics: found NaN for {', '.join(names)} of {len(rows.out)} rows, {reason}"
+                f"metrics: found NaN for {', '.join(names)} of "
+                f"{counted(len(rows.out), 'row')}, {reason}"
             )
         return found
 

@@ -206,6 +206,7 @@ def test_later_files_have_no_warning_about_row_numbers(tmp_path):
     path.write_text(f"id,a,y\n{rows}")
     with pytest.warns(UserWarning, match="used the first column 'id'") as found:
         table = Table.of(path, "y")
+    assert found[0].filename == __file__
     text = str(found[0].message)
     assert "drop=['id'] (--drop id)" in text
     assert "label=" not in text  # the target has been named
