@@ -149,6 +149,10 @@ def test_other_ends_of_a_training():
 def test_results_confusions_and_calibration():
     (text,) = verdict.result({"accuracy": 0.5, "loss": 1.0}, 4, "test")
     assert text == "The network classifies 50.00 % of the 4 test rows correctly; 2 are wrong."
+    (text,) = verdict.result({"accuracy": 0.5, "loss": 1.0}, 4, "test", 1)
+    assert "50.00 % of the weight of the 4 test rows correctly; 1 is wrong." in text
+    (text,) = verdict.result({"accuracy": 1.0, "loss": 1.0}, 1, "validation")
+    assert "of the 1 validation row correctly; none is wrong." in text
     (text,) = verdict.result({"r2": 0.451, "mae": 43.21}, 88, "validation")
     assert text.startswith("The network explains 45 % of the variance of the 88 validation rows")
     (text,) = verdict.result({"r2": -2.81, "mae": 43.21}, 88, "test")

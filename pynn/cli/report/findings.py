@@ -96,6 +96,11 @@ class Findings:
         )
 
     @property
+    def mistakes(self) -> int | None:
+        """The number of rows that are classified wrongly."""
+        return None if self.counts is None else int(self.counts.sum() - self.counts.trace())
+
+    @property
     def commonest(self) -> tuple[str, float] | None:
         """The most frequent class of the rows, and its share in their weights."""
         if self.labels is None or self.net.classes is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files.disk import counted
 from ...plots.curves import best_index, measures_of, recorded
 from ...plots.values import histogram_bins
 from ..folder import Run
@@ -45,11 +46,10 @@ def head(run: Run, name: str) -> str:
 
 def story(found: Findings) -> str:
     """Return what happened in the run."""
-    about_result = (
-        verdict.result(found.values, len(found.run.test[0]), found.run.tested)
-        if found.has_rows
-        else []
-    )
+    about_result = []
+    if found.has_rows:
+        wrong = None if found.run.weights is None else found.mistakes
+        about_result = verdict.result(found.values, len(found.run.test[0]), found.run.tested, wrong)
     more: list[str] = []
     if found.counts is not None:
         names = [html.text_of(str(name)) for name in found.net.classes.tolist()]
@@ -126,7 +126,8 @@ def results(found: Findings) -> str:
         tiles.append((seconds(sum(history.seconds)), "of training"))
     epochs = found.net.epochs
     tiles.append((f"{epochs:,}", "epoch" if epochs == 1 else "epochs"))
-    note = f"Measured on {len(run.test[0]):,} {run.tested} rows." if found.has_rows else ""
+    rows = counted(len(run.test[0]), f"{run.tested} row")
+    note = f"Measured on {rows}." if found.has_rows else ""
     return html.tiles(tiles, note)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files.disk import counted
 from ...plots.curves import recorded
 from ...plots.reliability import Calibration
 from .numbers import number, percent
@@ -39,16 +40,17 @@ FEW = 10
 """Numbers of mistakes with a smaller variance are not nearly normal."""
 
 
-def result(values: dict[str, float], rows: int, tested: str) -> list[str]:
-    """Return what was measured on the test rows, or on the validation rows."""
-    where = f"the {rows:,} {tested} rows"
+def result(values: dict[str, float], rows: int, tested: str, wrong: int | None = None) -> list[str]:
+    """Return what was measured on the test rows, or on the validation rows.
+
+    ``wrong`` is the number of mistakes if rows have weights, from which it does not follow.
+    """
+    where = f"the {counted(rows, f'{tested} row')}"
     if "accuracy" in values and np.isfinite(values["accuracy"]):
-        wrong = round((1 - values["accuracy"]) * rows)
+        right = percent(values["accuracy"]) + (" of the weight" if wrong is not None else "")
+        wrong = round((1 - values["accuracy"]) * rows) if wrong is None else wrong
         many = "none is" if not wrong else f"{wrong:,} {'is' if wrong == 1 else 'are'}"
-        return [
-            f"The network classifies {percent(values['accuracy'])} of {where} correctly; "
-            f"{many} wrong."
-        ]
+        return [f"The network classifies {right} of {where} correctly; {many} wrong."]
     if np.isfinite(values.get("r2", np.nan)):
         share = values["r2"]
         text = (
