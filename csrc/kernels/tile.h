@@ -27,7 +27,7 @@ constexpr int tile_registers = 28;  // 32 − 3 − 1 ≥ 9 rows x 3 vectors
 constexpr int tile_registers = 12;  // 16 − 3 − 1 = 4 rows x 3 vectors
 #endif
 constexpr int tile_rows = tile_registers / 2;      // rows of a tile of two vectors
-constexpr int low_tile_rows = tile_registers / 3;  // of three
+constexpr int low_tile_rows = tile_registers / 3;  // rows of a tile of three
 
 // Pairs of bfloat16 are always packed: B lies in panels of two vectors, the rows of a panel one
 // after the other, so that a panel is read sequentially. ldb is then the distance from panel to

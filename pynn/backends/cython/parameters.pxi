@@ -74,37 +74,37 @@ cdef void move_rows_far(Plan* p, Layer* l, char* w, char* flat, Py_ssize_t start
         p.k.copy_far(padded_rows, l.ld, flat_rows, l.n_out, stop - start, l.n_out)
 
 
-cdef void move_wide(Plan* p, Layer* l, char* w, char* flat, bint pack, int thread) noexcept nogil:
-    """Copy this thread's share of the rows of a wide layer's weights."""
+cdef void move_wide(Plan* p, Layer* l, char* w, char* flat, bint pack, int part) noexcept nogil:
+    """Copy a part of the rows of a wide layer's weights."""
     cdef Py_ssize_t start, stop, end, row = l.n_out * p.k.itemsize
     cdef bint far = (l.n_in * row >= FAR_BYTES and row >= FAR_ROW and l.n_out % p.k.width == 0)
-    share(l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
+    share(l.n_in, p.k.width, part, p.pace.threads, &start, &stop)
     while start < stop:
         end = min(start + CHECK_ROWS, stop)
         if far:
             # Check before the copy, on the side that is read: what is written leaves the caches.
             if pack:
-                check_rows(p, flat, l.n_out, start, end, l.n_out, thread)
+                check_rows(p, flat, l.n_out, start, end, l.n_out, part)
             else:
-                check_rows(p, w, l.ld, start, end, l.n_out, thread)
+                check_rows(p, w, l.ld, start, end, l.n_out, part)
             move_rows_far(p, l, w, flat, start, end, pack)
         else:
             move_rows(p, l, w, flat, start, end, pack)
-            check_rows(p, w, l.ld, start, end, l.n_out, thread)
+            check_rows(p, w, l.ld, start, end, l.n_out, part)
         start = end
 
 
 cdef void move_layer(Plan* p, Layer* l, char* w, char* b, char* flat, bint pack,
-                     int thread) noexcept nogil:
-    """Copy this thread's share of w and b between the flat vector and padded storage."""
+                     int part) noexcept nogil:
+    """Copy a part of w and b between the flat vector and padded storage."""
     cdef Py_ssize_t item = p.k.itemsize, i
     cdef char* flat_b = at(flat, l.n_in, l.n_out, 0, item)
     if not l.narrow:
-        move_wide(p, l, w, flat, pack, thread)
-    elif thread == 0:
+        move_wide(p, l, w, flat, pack, part)
+    elif part == 0:
         move_narrow(p, l, w, flat, pack)
-        check_rows(p, w, l.ld_in, 0, l.n_out, l.n_in, thread)
-    if thread == 0:
+        check_rows(p, w, l.ld_in, 0, l.n_out, l.n_in, part)
+    if part == 0:
         for i in range(l.vectors):
             if pack:
                 memcpy(at(b, i, l.ld, 0, item), at(flat_b, i, l.n_out, 0, item), l.n_out * item)
@@ -187,8 +187,8 @@ cdef Py_ssize_t copied_bytes(const Plan* p) noexcept nogil:
 
 # --- Tasks for a team -----------------------------------------------------------------------------
 
-cdef void pack_parameters(void* context, int thread) noexcept nogil:
-    """Copy this thread's share of the flat parameters, with transposes and rounded copies."""
+cdef void pack_parameters(void* context, int part) noexcept nogil:
+    """Copy a part of the flat parameters, with transposes and rounded copies."""
     cdef Plan* p = <Plan*>context
     cdef char* flat = p.copy.flat
     cdef Py_ssize_t start, stop
@@ -197,30 +197,30 @@ cdef void pack_parameters(void* context, int thread) noexcept nogil:
     for i in range(p.n_layers):
         l = &p.layer[i]
         if l.shared:
-            if thread == 0:
+            if part == 0:
                 l.w, l.b = p.packed.layer[i].w, p.packed.layer[i].b
                 l.w_pairs = p.packed.layer[i].w_pairs
             flat = next_layer(p, l, flat)
             continue
         if l.direct:
-            if thread == 0:
+            if part == 0:
                 use_in_place(p, l, flat)
         else:
-            move_layer(p, l, l.w, l.b, flat, True, thread)
-        share(l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
+            move_layer(p, l, l.w, l.b, flat, True, part)
+        share(l.n_in, p.k.width, part, p.pace.threads, &start, &stop)
         if start < stop:
-            # Only thread 0 sets l.w of a direct layer, perhaps later than another thread gets here.
+            # Only part 0 sets l.w of a direct layer, perhaps later than another part begins.
             if l.direct and l.bf16:
                 round_weights(p, l, <const float*>flat, start, stop)
             else:
                 refresh_transpose(p, l, start, stop)
         flat = next_layer(p, l, flat)
-    if thread == 0:
+    if part == 0:
         move_running(p, flat, 0, True)
 
 
-cdef void move_share(void* context, int thread) noexcept nogil:
-    """Copy this thread's share of the parameters or of an optimizer slot, as ``p.copy`` says."""
+cdef void move_share(void* context, int part) noexcept nogil:
+    """Copy a part of the parameters or of an optimizer slot, as ``p.copy`` says."""
     cdef Plan* p = <Plan*>context
     cdef char* flat = p.copy.flat
     cdef int i, slot = p.copy.slot
@@ -228,18 +228,18 @@ cdef void move_share(void* context, int thread) noexcept nogil:
     for i in range(p.n_layers):
         l = &p.layer[i]
         if slot < 0:
-            move_layer(p, l, l.w, l.b, flat, p.copy.pack, thread)
+            move_layer(p, l, l.w, l.b, flat, p.copy.pack, part)
         else:
-            move_layer(p, l, l.sw[slot], l.sb[slot], flat, p.copy.pack, thread)
+            move_layer(p, l, l.sw[slot], l.sb[slot], flat, p.copy.pack, part)
         flat = next_layer(p, l, flat)
-    if thread == 0 and slot < 0:
+    if part == 0 and slot < 0:
         move_running(p, flat, 0, p.copy.pack)
-    elif thread == 0 and slot == p.settings.slots:
+    elif part == 0 and slot == p.settings.slots:
         move_running(p, flat, 2, p.copy.pack)   # of the average of the parameters
 
 
-cdef void check_share(void* context, int thread) noexcept nogil:
-    """Check whether this thread's share of the parameters and optimizer slots is finite."""
+cdef void check_share(void* context, int part) noexcept nogil:
+    """Check whether a part of the parameters and optimizer slots is finite."""
     cdef Plan* p = <Plan*>context
     cdef Layer* l
     cdef Py_ssize_t start, stop, n, ld
@@ -247,12 +247,12 @@ cdef void check_share(void* context, int thread) noexcept nogil:
     for i in range(p.n_layers):
         l = &p.layer[i]
         n, ld = (l.n_in, l.ld_in) if l.narrow else (l.n_out, l.ld)
-        share(l.n_out if l.narrow else l.n_in, p.k.width, thread, p.pace.threads, &start, &stop)
+        share(l.n_out if l.narrow else l.n_in, p.k.width, part, p.pace.threads, &start, &stop)
         for slot in range(-1, p.settings.vectors):
-            check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, thread)
-            if thread == 0 and l.over_rows:
+            check_rows(p, l.w if slot < 0 else l.sw[slot], ld, start, stop, n, part)
+            if part == 0 and l.over_rows:
                 check_rows(p, l.running, l.ld, 0, 2, l.n_out, 0)
-            if thread == 0:
+            if part == 0:
                 check_rows(p, l.b if slot < 0 else l.sb[slot], l.ld, 0, l.vectors, l.n_out, 0)
 
 

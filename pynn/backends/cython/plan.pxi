@@ -384,7 +384,7 @@ cdef struct Copy:
     char* flat              # T (parameters of the network,)
     int slot                # optimizer slot, or -1 for parameters
     bint pack               # from the flat vector
-    void (*task)(void* context, int share) noexcept nogil
+    void (*task)(void* context, int part) noexcept nogil    # copies one of the parts
 
 cdef struct Profile:
     double* spent           # (threads, layers, N_PHASES): seconds, or null

@@ -186,21 +186,21 @@ cdef int run_in_slices(Plan* p, void (*task)(void*, int) noexcept nogil,
 
 
 cdef void copy_claimed(void* context, int thread) noexcept nogil:
-    """Copy shares of the parameters until all are claimed."""
+    """Copy parts of the parameters until all are claimed."""
     cdef Plan* p = <Plan*>context
-    cdef int64_t share
+    cdef int64_t part
     while True:
-        share = p.claims.claim(0, <uint32_t>p.pace.threads)
-        if share < 0:
+        part = p.claims.claim(0, <uint32_t>p.pace.threads)
+        if part < 0:
             return
-        p.copy.task(p, <int>share)
+        p.copy.task(p, <int>part)
 
 
 cdef int run_on_team(Plan* p, void (*task)(void*, int) noexcept nogil,
                      Py_ssize_t size) except -1 nogil:
     """Run a copy of ``size`` bytes on the team, or on this thread if it is small.
 
-    The calling thread copies the share of a thread that is late.
+    It has as many parts as the team has threads. This thread copies the part of one that is late.
     """
     cdef int threads = p.pace.threads
     p.pace.threads = p.pace.team_size if size >= PACK_BYTES else 1
